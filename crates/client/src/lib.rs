@@ -1,0 +1,1 @@
+//! The Rust client: connection, publisher with confirms, consumer stream.

@@ -1,0 +1,1 @@
+//! The bytes we replicate or keep: commands, entries, rows, with version and checksum.

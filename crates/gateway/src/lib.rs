@@ -1,0 +1,1 @@
+//! Client sessions over gRPC and AMQP.

@@ -1,0 +1,1 @@
+//! The pure data plane of one shard: the replicated store and the leader's dispatcher.

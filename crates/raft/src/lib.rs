@@ -1,0 +1,1 @@
+//! Replicated groups; the only crate that names openraft.

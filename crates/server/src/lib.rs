@@ -1,0 +1,1 @@
+//! Assembly of one node: configuration, wiring, telemetry, shutdown.

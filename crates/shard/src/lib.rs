@@ -1,0 +1,1 @@
+//! One replica at work: batcher, apply loop, dispatch driver, forwarding between nodes.

@@ -1,0 +1,1 @@
+//! Test helpers: clusters of processes, history and its checker.

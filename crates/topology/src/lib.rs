@@ -1,0 +1,1 @@
+//! The pure control plane: exchanges, queues, bindings, members, placement; routing.

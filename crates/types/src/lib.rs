@@ -1,0 +1,15 @@
+//! The vocabulary: ids, names, limits, message values and properties. Not here: IO, clocks, rules.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod ids;
+mod names;
+mod raft;
+
+pub use ids::{
+    Attempt, BatchSequence, ClusterId, ConsumerId, ExchangeId, Generation, GroupId, Incarnation, LogIndex, NodeId,
+    Position, PositionRange, Priority, QueueId, ReplicaId, Run, SessionId, ShardId, ShardTime, Term, TopologyIndex,
+    VhostId,
+};
+pub use names::{ExchangeName, NAME_BYTES_MAX, NameError, QueueName, RoutingKey, UserName, VhostName};
+pub use raft::{Leader, Leadership, LogId, Member, Vote};

@@ -1,0 +1,1 @@
+//! Source rules and crate edges, held by a test.
