@@ -3,13 +3,21 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod ids;
+mod message;
 mod names;
+mod properties;
 mod raft;
+mod table;
 
 pub use ids::{
-    Attempt, BatchSequence, ClusterId, ConsumerId, ExchangeId, Generation, GroupId, Incarnation, LogIndex, NodeId,
-    Position, PositionRange, Priority, QueueId, ReplicaId, Run, SessionId, ShardId, ShardTime, Term, TopologyIndex,
-    VhostId,
+    Attempt, BatchSequence, ClusterId, ConsumerId, ExchangeId, Generation, GroupId, Incarnation,
+    LogIndex, NodeId, Position, PositionRange, Priority, QueueId, ReplicaId, Run, SessionId,
+    ShardId, ShardTime, Term, TopologyIndex, VhostId,
 };
-pub use names::{ExchangeName, NAME_BYTES_MAX, NameError, QueueName, RoutingKey, UserName, VhostName};
+pub use message::{Delivered, Facts, Message, NotStored, ProducerId, ProducerSpan};
+pub use names::{
+    ExchangeName, NAME_BYTES_MAX, NameError, QueueName, RoutingKey, UserName, VhostName,
+};
+pub use properties::{Properties, PropertiesBuilder, PropertiesError, Property};
 pub use raft::{Leader, Leadership, LogId, Member, Vote};
+pub use table::{Decimal, Float32, Float64, TABLE_DEPTH_MAX, Table, TableError, Value};
