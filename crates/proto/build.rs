@@ -1,0 +1,45 @@
+//! Generates the Rust code of every package under `proto/`, and the descriptor set that reflection serves.
+//! Not here: anything written by hand; conversions live in `src/convert`.
+
+use std::{env, error::Error, fs, path::Path};
+
+use protox::prost::Message as _;
+
+/// Packages that clients may see; the others are not offered by reflection.
+const CLIENT_FILES: &[&str] = &[
+    "google/rpc/error_details.proto",
+    "warren/admin/v1/dead_letter.proto",
+    "warren/admin/v1/operation.proto",
+    "warren/admin/v1/policy.proto",
+    "warren/admin/v1/topology.proto",
+    "warren/admin/v1/user.proto",
+    "warren/cluster/v1/cluster.proto",
+    "warren/v1/messaging.proto",
+];
+
+/// Packages between nodes and on disk.
+const INTERNAL_FILES: &[&str] = &[];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed={}", root.display());
+
+    let every_file: Vec<&str> = CLIENT_FILES.iter().chain(INTERNAL_FILES).copied().collect();
+    let descriptors = protox::compile(every_file, [&root])?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .btree_map(".")
+        .emit_rerun_if_changed(false)
+        .include_file("packages.rs")
+        .compile_fds(descriptors)?;
+
+    let mut reflected = protox::compile(CLIENT_FILES, [&root])?;
+    for file in &mut reflected.file {
+        // Comments are for readers of the files; leaving them out keeps the binary small.
+        file.source_code_info = None;
+    }
+    let path = Path::new(&env::var("OUT_DIR")?).join("client_descriptor_set.bin");
+    fs::write(path, reflected.encode_to_vec())?;
+    Ok(())
+}
