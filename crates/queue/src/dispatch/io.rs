@@ -1,0 +1,267 @@
+//! What goes into the dispatcher and what comes out. Not here: the decisions (the other files), who performs the actions (`warren-shard`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_types::{
+    Attempt, ConsumerId, Facts, NodeId, Position, PositionRange, Priority, QueueId, ShardTime, Term,
+};
+
+use crate::entry::{Command, ReturnKind};
+use crate::outcome::{BlockRef, Effect};
+
+/// One consumer, wherever its session is. A node never uses a consumer id twice, also not after a restart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConsumerKey {
+    pub node: NodeId,
+    pub consumer: ConsumerId,
+}
+
+/// Chosen by the node that asks; comes back with the answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Token(pub u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConsumerOptions {
+    /// Deliveries are settled when they are written (the session says so with `Settle`, reason no-ack).
+    pub no_ack: bool,
+    /// A settle or return gives its credit (message and bytes) back at once.
+    pub refill: bool,
+    /// Higher is served first (features B34).
+    pub priority: i32,
+    /// No other consumer may attach (features B35).
+    pub exclusive: bool,
+    /// Uncommitted settles beyond which credit waits for the commit: the greater of the prefetch and 1,000.
+    pub uncommitted_max: u32,
+}
+
+/// Credit in messages and body bytes. A message may overdraw the bytes once, so that a large one never sticks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Credit {
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The replica leads and an entry of its term is applied: dispatch may be built. Nothing is handed out before `Start`.
+    Open {
+        term: Term,
+        now: ShardTime,
+        queues: Vec<QueueOpening>,
+    },
+    /// Every live node has reported, or the time for it is up: what nobody holds becomes ready.
+    Start,
+    Attach(Attach),
+    Credit {
+        consumer: ConsumerKey,
+        add: Credit,
+    },
+    /// Unspent credit is called back, up to this much; answered by `Action::Recalled`.
+    Recall {
+        consumer: ConsumerKey,
+        up_to: Credit,
+    },
+    Settle(SettleRequest),
+    Return(ReturnRequest),
+    /// The consumer ends. What it holds returns (`Some`), or stays with its session to be settled still (`None`: cancel).
+    Detach {
+        consumer: ConsumerKey,
+        returns: Option<ReturnKind>,
+    },
+    /// The session of a cancelled consumer ends: what is still held returns.
+    /// Covers `Detach` of a consumer that is detached already.
+    NodeLost {
+        node: NodeId,
+    },
+    /// The node's stream is made anew: it will attach again what it has; what it then does not claim, returns (after `NodeReported`).
+    NodeBack {
+        node: NodeId,
+    },
+    NodeReported {
+        node: NodeId,
+    },
+    /// Messages of a queue are to be purged: ready ones go, those in flight stay.
+    Purge {
+        queue: QueueId,
+        token: Token,
+        node: NodeId,
+    },
+    Applied(Effect),
+    Loaded(Loaded),
+    /// Time passes; `lease` says whether the leader may hand out at this moment.
+    Clock {
+        now: ShardTime,
+        lease: bool,
+    },
+}
+
+/// What the store knows of a queue when dispatch opens.
+#[derive(Clone, Debug)]
+pub struct QueueOpening {
+    pub queue: QueueId,
+    /// The next position to be given when dispatch opened; what is below and below the mark may have been seen.
+    pub next: Position,
+    pub levels: Vec<LevelOpening>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LevelOpening {
+    pub priority: Priority,
+    pub head: Position,
+    pub live: u64,
+    pub handed_out: Position,
+    pub released: Vec<PositionRange>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Attach {
+    pub consumer: ConsumerKey,
+    pub queue: QueueId,
+    pub options: ConsumerOptions,
+    pub credit: Credit,
+    /// After a change of leader or of the stream: what the consumer holds. Answered one by one in `Action::Attached`.
+    pub held: Vec<Held>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    pub position: Position,
+    pub attempt: Attempt,
+}
+
+/// Consumers ack (or settle without ack) what they hold.
+#[derive(Clone, Debug)]
+pub struct SettleRequest {
+    pub node: NodeId,
+    pub token: Token,
+    pub queue: QueueId,
+    pub items: Vec<Held>,
+    pub reason: crate::entry::SettleReason,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReturnRequest {
+    pub node: NodeId,
+    pub token: Token,
+    pub queue: QueueId,
+    pub items: Vec<Held>,
+    pub kind: ReturnKind,
+    pub not_before: Option<ShardTime>,
+}
+
+/// A block that dispatch asked for, or the news that there is none.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub queue: QueueId,
+    pub priority: Priority,
+    /// As asked.
+    pub from: Position,
+    /// The block that holds `from` or, if none does, the first that begins after it.
+    pub block: Option<LoadedBlock>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LoadedBlock {
+    pub block: BlockRef,
+    pub facts: Arc<Facts>,
+    pub payload: Bytes,
+    pub settled: Vec<PositionRange>,
+    /// `(position, delivery count, acquired count)`.
+    pub counts: Vec<(Position, u32, u32)>,
+}
+
+/// Filled by `step`, emptied by the caller, in order.
+#[derive(Debug, Default)]
+pub struct Actions {
+    pub list: Vec<Action>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Hand these to the consumer, in order.
+    Deliver {
+        consumer: ConsumerKey,
+        queue: QueueId,
+        deliveries: Vec<HandedOut>,
+    },
+    /// Put this fact into the next entry.
+    Propose(Command),
+    /// Read a block; answered by `Input::Loaded`. At most one is outstanding per queue and priority.
+    Load {
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    },
+    Attached {
+        consumer: ConsumerKey,
+        result: AttachResult,
+    },
+    /// One result per item, in the order asked. Sent after commit; refusals at once, together with the rest when that commits.
+    SettleResults {
+        node: NodeId,
+        token: Token,
+        results: Vec<SettleResult>,
+    },
+    Recalled {
+        consumer: ConsumerKey,
+        credit: Credit,
+    },
+    /// Messages wait for this consumer's credit (sent once until credit comes).
+    Waiting { consumer: ConsumerKey },
+    /// The consumer is over (queue deleted).
+    Cancelled { consumer: ConsumerKey },
+    /// Settled or returned by another door (receipt): the holder may forget it.
+    Forget {
+        consumer: ConsumerKey,
+        queue: QueueId,
+        position: Position,
+    },
+    Purged {
+        node: NodeId,
+        token: Token,
+        count: u64,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct HandedOut {
+    pub position: Position,
+    pub attempt: Attempt,
+    pub redelivered: bool,
+    pub delivery_count: u32,
+    pub acquired_count: u32,
+    /// The stored message's encoding: a slice of its block.
+    pub message: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttachResult {
+    /// `held` has one answer per position the consumer brought, in order.
+    Ok {
+        held: Vec<HeldState>,
+    },
+    QueueGone,
+    /// Another consumer is exclusive, or this one wants to be and there are others.
+    Exclusive,
+}
+
+/// What became of a delivery that a consumer thinks it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldState {
+    StillYours,
+    Settled,
+    /// It returned, and may be with another consumer.
+    Lost,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettleResult {
+    Done,
+    AlreadySettled,
+    /// Another attempt is on record.
+    NotOwner,
+    /// It is not in flight: it was returned (lease, loss of the consumer).
+    Expired,
+    QueueGone,
+}

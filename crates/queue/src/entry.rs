@@ -1,0 +1,166 @@
+//! What one log entry tells a shard: facts, decided before they were proposed. Not here: their effect (`store`), their bytes (`codec`).
+
+use bytes::Bytes;
+use warren_types::{
+    BatchSequence, Facts, Incarnation, LogIndex, NodeId, Position, PositionRange, Priority,
+    ProducerSpan, QueueId, QueueName, Run, ShardTime, Term, TopologyIndex, VhostId,
+};
+
+/// The payload of one normal entry of a shard's log; applied whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardEntry {
+    /// Tells the proposing leader which of its proposals this is.
+    pub proposal: ProposalId,
+    /// The leader's stamp; `apply` never lets it run backwards.
+    pub now: ShardTime,
+    /// The leader's applied topology when it proposed.
+    pub topology: TopologyIndex,
+    /// The numbered batches of nodes that this entry carries.
+    pub origins: Vec<OriginBatch>,
+    pub commands: Vec<Command>,
+}
+
+/// Which proposal an entry is: unique over all leaders of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ProposalId {
+    pub node: NodeId,
+    pub run: Run,
+    pub number: u64,
+}
+
+/// One batch that a node sent to the shard, and which messages of this entry's blocks are its.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginBatch {
+    pub incarnation: Incarnation,
+    pub run: Run,
+    pub sequence: BatchSequence,
+    /// In the order in which the batch named them.
+    pub parts: Vec<OriginPart>,
+}
+
+/// `count` messages of the block that command number `command` of the entry stores, from `first` (index in the block) on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginPart {
+    pub command: u32,
+    pub first: u32,
+    pub count: u32,
+}
+
+/// When and where an entry is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplyContext {
+    pub index: LogIndex,
+    pub term: Term,
+}
+
+/// A fact about a shard's queues. Stored for ever: never change what a command means, add a new one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Enqueue(Enqueue),
+    Settle(Settle),
+    Return(Return),
+    HandOut(HandOut),
+    Release(Release),
+    CreateQueue(CreateQueue),
+    DeleteQueue(DeleteQueue),
+    Purge(Purge),
+}
+
+/// Adds one block: messages of one queue and one priority, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Enqueue {
+    pub queue: QueueId,
+    pub priority: Priority,
+    pub facts: Facts,
+    /// The messages' encodings, one after the other, lengths in `facts.size`.
+    pub payload: Bytes,
+    pub producers: Vec<ProducerSpan>,
+    /// Raises the hand-out mark of the priority to at least the queue's next position after this block plus so many.
+    pub raise: Option<u32>,
+}
+
+/// Messages leave the queue for a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    pub queue: QueueId,
+    /// Ascending, not overlapping.
+    pub ranges: Vec<PositionRange>,
+    pub reason: SettleReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SettleReason {
+    Acked,
+    /// Rejected without requeue and without a dead-letter target.
+    Rejected,
+    Expired,
+    /// Removed by a length limit.
+    Dropped,
+    /// Moved to another queue.
+    DeadLettered,
+    /// Delivered to a consumer that does not acknowledge.
+    NoAck,
+}
+
+/// Deliveries go back to ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Return {
+    pub queue: QueueId,
+    pub ranges: Vec<PositionRange>,
+    pub kind: ReturnKind,
+    /// Not ready again before this time.
+    pub not_before: Option<ShardTime>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReturnKind {
+    /// A failed attempt: the delivery count rises (features A5).
+    Failed,
+    /// Given back untouched: only the acquired count rises.
+    Untouched,
+}
+
+/// Allows messages to be handed out: what lies below the mark may have been seen by a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOut {
+    pub queue: QueueId,
+    pub priority: Priority,
+    /// The mark rises to at least this position.
+    pub up_to: Option<Position>,
+    /// Below the new mark, but passed over: they join "released, not handed out".
+    pub except: Vec<PositionRange>,
+    /// Taken out of "released, not handed out".
+    pub positions: Vec<PositionRange>,
+}
+
+/// Scheduled messages come due: they join "released, not handed out" and are ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub queue: QueueId,
+    pub ranges: Vec<PositionRange>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateQueue {
+    pub queue: QueueId,
+    pub vhost: VhostId,
+    /// For people who read dumps; the id is the identity.
+    pub name: QueueName,
+    pub topology: TopologyIndex,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteQueue {
+    pub queue: QueueId,
+    pub topology: TopologyIndex,
+}
+
+/// Removes what is ready in the named ranges (dispatch says which: it knows what is in flight).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purge {
+    pub queue: QueueId,
+    /// Every live message below this position that is not in `except` is removed.
+    pub below: Position,
+    /// In flight: they stay.
+    pub except: Vec<PositionRange>,
+}

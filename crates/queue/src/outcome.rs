@@ -1,0 +1,148 @@
+//! What `apply` answers: replies and effects, equal on all replicas; effects matter on the leader only. Not here: the changes to rows (`rows`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_types::{
+    BatchSequence, Facts, Incarnation, NotStored, Position, PositionRange, Priority, QueueId, Run,
+    ShardTime,
+};
+
+use crate::entry::{ProposalId, ReturnKind, SettleReason};
+use crate::rows::Change;
+
+/// Filled by `apply`, reused between calls.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Rows every replica writes in one batch with the applied id.
+    pub changes: Vec<Change>,
+    /// Applied entries with their answers, in order.
+    pub entries: Vec<EntryOutcome>,
+    /// What the leader's dispatcher must hear, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// The answer to one entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntryOutcome {
+    pub proposal: ProposalId,
+    /// One per command.
+    pub replies: Vec<Reply>,
+    pub batches: Vec<BatchOutcome>,
+}
+
+/// What one command did. A command that no longer made sense is a recorded no-op.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    Enqueued {
+        first: Position,
+        count: u64,
+    },
+    /// How many of the named messages were live and left.
+    Settled {
+        count: u64,
+    },
+    Returned {
+        count: u64,
+    },
+    Marked,
+    Released {
+        count: u64,
+    },
+    Created,
+    Deleted {
+        messages: u64,
+    },
+    Purged {
+        count: u64,
+    },
+    /// The queue does not exist (any more).
+    QueueGone,
+}
+
+/// The answer to one numbered batch of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchOutcome {
+    pub incarnation: Incarnation,
+    pub run: Run,
+    pub sequence: BatchSequence,
+    pub verdict: BatchVerdict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchVerdict {
+    /// Taken. Messages not listed are stored; `(index in the batch, why)`, ascending.
+    Taken { exceptions: Vec<(u32, NotStored)> },
+    /// At or below the last one taken: what was recorded then.
+    Duplicate { exceptions: Vec<(u32, NotStored)> },
+    /// Older than the results that are kept: it was taken, its exceptions are forgotten.
+    DuplicateForgotten,
+    /// Not the next one: resume after `last`.
+    Gap { last: BatchSequence },
+    /// A newer run of the node is known.
+    OldRun { current: Run },
+}
+
+/// What changed for the dispatcher.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    QueueCreated {
+        queue: QueueId,
+    },
+    QueueDeleted {
+        queue: QueueId,
+    },
+    /// A block was added.
+    Added(Added),
+    /// These left, for good.
+    Settled {
+        queue: QueueId,
+        ranges: Vec<PositionRange>,
+        reason: SettleReason,
+    },
+    /// These go back to ready; `counts` has one `(delivery count, acquired count)` per position of `ranges`, in order.
+    Returned {
+        queue: QueueId,
+        ranges: Vec<PositionRange>,
+        counts: Vec<(u32, u32)>,
+        kind: ReturnKind,
+        not_before: Option<ShardTime>,
+    },
+    /// The hand-out mark of a priority is now here.
+    Raised {
+        queue: QueueId,
+        priority: Priority,
+        mark: Position,
+    },
+    Released {
+        queue: QueueId,
+        ranges: Vec<PositionRange>,
+    },
+    Purged {
+        queue: QueueId,
+        ranges: Vec<PositionRange>,
+    },
+    /// The shard's time after this entry.
+    Time {
+        now: ShardTime,
+    },
+}
+
+/// A block that was just stored, with its bytes while they are at hand.
+#[derive(Debug, Clone)]
+pub struct Added {
+    pub queue: QueueId,
+    pub block: BlockRef,
+    pub facts: Arc<Facts>,
+    pub payload: Bytes,
+    /// Positions of the block that were not stored (duplicates, refused): settled from the start.
+    pub absent: Vec<PositionRange>,
+}
+
+/// Names a block: messages `first .. first + count` of one queue and priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockRef {
+    pub priority: Priority,
+    pub first: Position,
+    pub count: u32,
+}

@@ -1,0 +1,182 @@
+//! The rows a shard's store keeps, and the synchronous view it reads them through. Not here: their bytes and keys (`codec`), the disk (`storage`).
+//!
+//! In tests the view is a `BTreeMap`, in production RocksDB under an overlay of the chunk being applied; so a long queue never has to be in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_types::{
+    BatchSequence, Facts, Incarnation, NotStored, Position, PositionRange, Priority, ProducerId,
+    QueueId, QueueName, Run, ShardTime, TopologyIndex, VhostId,
+};
+
+/// Names a row. The order is the storage order: rows of a queue lie together, blocks of a priority in position order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RowKey {
+    Shard,
+    Origin(Incarnation),
+    Queue(QueueId),
+    /// The messages of one block. Put once, deleted once, never rewritten.
+    Block {
+        queue: QueueId,
+        priority: Priority,
+        first: Position,
+    },
+    /// What is settled of a block that is not wholly settled; overwritten. Same name as its block.
+    Settled {
+        queue: QueueId,
+        priority: Priority,
+        first: Position,
+    },
+    /// Counts of returned messages of a block. Same name as its block.
+    Counts {
+        queue: QueueId,
+        priority: Priority,
+        first: Position,
+    },
+    Producer {
+        queue: QueueId,
+        producer: ProducerId,
+    },
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Row {
+    Shard(ShardRow),
+    Origin(OriginRow),
+    Queue(QueueRow),
+    Block(BlockRow),
+    Settled(SettledRow),
+    Counts(CountsRow),
+    Producer(ProducerRow),
+}
+
+/// One change to the rows.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    Put(RowKey, Row),
+    Delete(RowKey),
+    /// Every row of a deleted queue: its blocks, settlements, counts and producers (not `RowKey::Queue` itself).
+    DeleteQueueRows(QueueId),
+}
+
+/// Facts of the shard as a whole.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ShardRow {
+    /// The last stamp; time never runs behind it.
+    pub now: ShardTime,
+    /// The highest topology index any entry carried.
+    pub topology: TopologyIndex,
+}
+
+/// What a node (one incarnation of it) has sent so far.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OriginRow {
+    pub run: Run,
+    pub last: BatchSequence,
+    /// Recent batches of this run that were not simply stored: their exceptions. Bounded, oldest forgotten first.
+    pub exceptions: Vec<(BatchSequence, Vec<(u32, NotStored)>)>,
+    /// Exceptions of batches below this are forgotten.
+    pub remembered_from: BatchSequence,
+}
+
+/// A queue's counters and marks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueRow {
+    pub queue: QueueId,
+    pub vhost: VhostId,
+    pub name: QueueName,
+    /// The next position to be given.
+    pub next: Position,
+    /// Per priority that has ever been used, ascending.
+    pub levels: Vec<LevelRow>,
+    pub counters: Counters,
+}
+
+/// One priority of a queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LevelRow {
+    pub priority: Priority,
+    /// No block of this priority begins below this position.
+    pub head: Position,
+    /// Live messages of the priority.
+    pub live: u64,
+    /// Messages at or above were never handed out.
+    pub handed_out: Position,
+    /// Below the mark or released, yet never handed out.
+    pub released: Vec<PositionRange>,
+}
+
+/// Totals since the queue was made; `enqueued = live + settled (all reasons) + purged` always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    pub enqueued: u64,
+    pub acked: u64,
+    pub rejected: u64,
+    pub expired: u64,
+    pub dropped: u64,
+    pub dead_lettered: u64,
+    pub no_ack: u64,
+    pub purged: u64,
+    /// Body bytes of live messages.
+    pub live_body_bytes: u64,
+}
+
+/// One stored block.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BlockRow {
+    pub first: Position,
+    pub facts: Arc<Facts>,
+    pub payload: Bytes,
+}
+
+/// Settled messages of a block, as ranges of positions: ascending, joined.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SettledRow {
+    pub ranges: Vec<PositionRange>,
+}
+
+/// `(position, delivery count, acquired count)` of messages that came back, ascending.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CountsRow {
+    pub counts: Vec<(Position, u32, u32)>,
+}
+
+/// What a queue remembers of one producer: the newest epoch, the highest sequence, and which of the 1,024 numbers below it were stored.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProducerRow {
+    pub epoch: u64,
+    pub last: u64,
+    /// Bit `n` set: `last - n` was stored. 16 words of 64 bits.
+    pub window: Vec<u64>,
+    /// When it last published; idle producers are forgotten.
+    pub seen: ShardTime,
+}
+
+/// A synchronous, consistent view of one shard's rows. Reads see the rows as of before the current call of `apply`
+/// plus the changes handed over since (the caller keeps the overlay). Damage is not an answer: an implementation that finds it stops the replica.
+pub trait Rows {
+    fn get(&self, key: &RowKey) -> Option<Row>;
+
+    /// The first block of this queue and priority that begins at or after `from`.
+    fn block_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<BlockRow>;
+
+    /// The block of this queue and priority that holds `position`: the last one that begins at or before it.
+    fn block_holding(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        position: Position,
+    ) -> Option<BlockRow>;
+
+    /// Every queue row, ascending, for opening the store.
+    fn queues(&self) -> Vec<QueueRow>;
+
+    /// Every origin row, for opening the store.
+    fn origins(&self) -> Vec<(Incarnation, OriginRow)>;
+}
