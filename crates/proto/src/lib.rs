@@ -7,4 +7,6 @@ pub use generated::FILE_DESCRIPTOR_SET;
 pub use generated::packages::google::rpc as google_rpc;
 pub use generated::packages::warren::admin::v1 as admin_v1;
 pub use generated::packages::warren::cluster::v1 as cluster_v1;
+pub use generated::packages::warren::internal::v1 as internal_v1;
+pub use generated::packages::warren::stored::v1 as stored_v1;
 pub use generated::packages::warren::v1;
