@@ -1,1 +1,17 @@
-//! Log engine and applied state on disk; the only crate that names RocksDB.
+//! Log engine and applied state on disk; the only crate that names RocksDB. Speaks bytes: not here: Raft's rules (`warren-raft`), what the bytes mean (`warren-codec`).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod data_dir;
+mod log;
+mod state;
+
+pub use data_dir::{DataDir, DataDirError, DiskId, FORMAT_VERSION, free_bytes};
+pub use log::{
+    Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogOptions, LogRecord, LogStats,
+    RocksLog,
+};
+pub use state::{
+    Installer, ReplicaState, RowBatch, SnapshotChunks, StateError, StateOptions, StateSnapshot,
+    StateStore, Table,
+};

@@ -44,7 +44,11 @@ pub enum LogError {
     #[error("group {group} log is damaged: {detail}")]
     Damaged { group: GroupId, detail: Arc<str> },
     #[error("group {group} log belongs to replica {found}, not {expected}")]
-    WrongReplica { group: GroupId, found: ReplicaId, expected: ReplicaId },
+    WrongReplica {
+        group: GroupId,
+        found: ReplicaId,
+        expected: ReplicaId,
+    },
 }
 
 /// Called once, when what it was given with is on disk (`Ok`) or never will be. Runs on the engine's writer thread: must not block.
@@ -56,7 +60,8 @@ pub trait LogEngine: Send + Sync {
     ///
     /// # Errors
     /// [`LogError::WrongReplica`] if the log was written by another replica id: it must never vote for this one.
-    fn open_group(&self, group: GroupId, replica: ReplicaId) -> Result<Arc<dyn GroupLog>, LogError>;
+    fn open_group(&self, group: GroupId, replica: ReplicaId)
+    -> Result<Arc<dyn GroupLog>, LogError>;
 
     /// Removes a group's log for good (its replica left the group).
     fn remove_group(&self, group: GroupId, done: Done);

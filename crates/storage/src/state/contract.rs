@@ -19,24 +19,43 @@ pub struct RowBatch {
 
 #[derive(Debug)]
 pub(crate) enum RowOp {
-    Put { table: Table, key: Bytes, value: Bytes },
+    Put {
+        table: Table,
+        key: Bytes,
+        value: Bytes,
+    },
     /// For [`Table::Blocks`] the key must have been put exactly once.
     Delete { table: Table, key: Bytes },
     /// Removes every key in `[from, to)`.
-    DeleteRange { table: Table, from: Bytes, to: Bytes },
+    DeleteRange {
+        table: Table,
+        from: Bytes,
+        to: Bytes,
+    },
 }
 
 impl RowBatch {
     pub fn put(&mut self, table: Table, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.ops.push(RowOp::Put { table, key: key.into(), value: value.into() });
+        self.ops.push(RowOp::Put {
+            table,
+            key: key.into(),
+            value: value.into(),
+        });
     }
 
     pub fn delete(&mut self, table: Table, key: impl Into<Bytes>) {
-        self.ops.push(RowOp::Delete { table, key: key.into() });
+        self.ops.push(RowOp::Delete {
+            table,
+            key: key.into(),
+        });
     }
 
     pub fn delete_range(&mut self, table: Table, from: impl Into<Bytes>, to: impl Into<Bytes>) {
-        self.ops.push(RowOp::DeleteRange { table, from: from.into(), to: to.into() });
+        self.ops.push(RowOp::DeleteRange {
+            table,
+            from: from.into(),
+            to: to.into(),
+        });
     }
 
     #[must_use]
