@@ -18,8 +18,10 @@ const CLIENT_FILES: &[&str] = &[
 ];
 
 /// Packages between nodes and on disk.
-const INTERNAL_FILES: &[&str] =
-    &["warren/internal/v1/raft.proto", "warren/stored/v1/entry.proto"];
+const INTERNAL_FILES: &[&str] = &[
+    "warren/internal/v1/raft.proto",
+    "warren/stored/v1/entry.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
