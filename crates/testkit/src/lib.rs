@@ -1,1 +1,8 @@
-//! Test helpers: clusters of processes, history and its checker.
+//! Test helpers: bodies that show damage, the history of what clients saw, its checker, and clusters of processes.
+//! Dev-dependency only. Not here: the tests themselves (`tests/*`), and anything the product needs.
+
+pub mod checker;
+pub mod history;
+pub mod payload;
+pub mod ports;
+pub mod process;

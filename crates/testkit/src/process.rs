@@ -1,0 +1,352 @@
+//! A cluster of real `warren server` processes on free loopback ports, to be killed, frozen and started again.
+//! Not here: what the clients do, and faults of disk and network.
+
+mod binary;
+mod config;
+mod node;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+pub use binary::warren_binary;
+pub use config::Ports;
+
+use node::Node;
+
+/// How a cluster is made. `Options::default()` is what most tests want.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many nodes.
+    pub nodes: usize,
+    /// The nodes' log filter.
+    pub log_filter: String,
+    /// How long a node may take until it is ready.
+    pub ready_within: Duration,
+    /// The binary to run.
+    pub binary: PathBuf,
+    /// Where data, logs and configuration go; a temporary directory when none is given.
+    pub directory: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            log_filter: "info".to_owned(),
+            ready_within: Duration::from_secs(60),
+            binary: warren_binary(),
+            directory: None,
+        }
+    }
+}
+
+/// Which node, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeNumber(pub usize);
+
+/// The running cluster. Dropping it kills every process; the directory goes too, unless the test panicked.
+#[derive(Debug)]
+pub struct Cluster {
+    options: Options,
+    directory: Directory,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug)]
+enum Directory {
+    Given(PathBuf),
+    Temporary(TempDir),
+}
+
+impl Cluster {
+    /// Starts all nodes and waits until each is ready.
+    ///
+    /// # Errors
+    /// When the binary is missing, a node ends by itself or is not ready in time; the end of its log is in the error.
+    pub fn start(options: Options) -> Result<Self> {
+        let mut cluster = Self::prepare(options)?;
+        for number in cluster.numbers() {
+            cluster.spawn(number)?;
+        }
+        cluster.wait_all_ready()?;
+        Ok(cluster)
+    }
+
+    /// Writes secret and configurations, starts nothing.
+    ///
+    /// # Errors
+    /// When the binary is missing, there are no free ports, or the directory cannot be written.
+    pub fn prepare(options: Options) -> Result<Self> {
+        if !options.binary.is_file() {
+            bail!(
+                "no binary at {}: build it (cargo build --release --package warren-cli) or set WARREN_BIN",
+                options.binary.display()
+            );
+        }
+        let directory = match &options.directory {
+            Some(path) => Directory::Given(path.clone()),
+            None => Directory::Temporary(tempfile::Builder::new().prefix("warren-").tempdir()?),
+        };
+        let ports = Ports::find(options.nodes)?;
+        let mut nodes = Vec::with_capacity(options.nodes);
+        let secret = config::write_secret(directory.path())?;
+        for index in 0..options.nodes {
+            let number = NodeNumber(index + 1);
+            let home = directory.path().join(format!("node-{}", number.0));
+            let text = config::render(number, &ports, &home, &secret, &options.log_filter)?;
+            nodes.push(Node::create(number, home, &text)?);
+        }
+        for (node, ports) in nodes.iter_mut().zip(&ports) {
+            node.ports = *ports;
+        }
+        Ok(Self {
+            options,
+            directory,
+            nodes,
+        })
+    }
+
+    /// All nodes, in order.
+    pub fn numbers(&self) -> Vec<NodeNumber> {
+        (1..=self.nodes.len()).map(NodeNumber).collect()
+    }
+
+    /// Where the node takes gRPC clients.
+    ///
+    /// # Panics
+    /// As all methods that take a number: if there is no such node, which is a mistake of the test.
+    pub fn grpc_address(&self, number: NodeNumber) -> String {
+        format!("127.0.0.1:{}", self.node(number).ports.grpc)
+    }
+
+    /// Where the node takes AMQP clients.
+    pub fn amqp_address(&self, number: NodeNumber) -> String {
+        format!("127.0.0.1:{}", self.node(number).ports.amqp)
+    }
+
+    /// The list for `--server`: this node first, then the others.
+    pub fn servers_from(&self, first: NodeNumber) -> String {
+        let mut numbers = self.numbers();
+        numbers.rotate_left(first.0 - 1);
+        let addresses: Vec<String> = numbers.into_iter().map(|n| self.grpc_address(n)).collect();
+        addresses.join(",")
+    }
+
+    /// The directory that holds everything.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The node's data directory.
+    pub fn data_directory(&self, number: NodeNumber) -> PathBuf {
+        self.node(number).home.join("data")
+    }
+
+    /// The node's process id, if it runs.
+    pub fn pid(&self, number: NodeNumber) -> Option<u32> {
+        self.node(number).pid()
+    }
+
+    /// The last lines of the node's log.
+    pub fn log_end(&self, number: NodeNumber) -> String {
+        self.node(number).log_end()
+    }
+
+    /// Starts the process and does not wait. Nothing happens if it runs.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn(&mut self, number: NodeNumber) -> Result<()> {
+        let binary = self.options.binary.clone();
+        self.node_mut(number).spawn(&binary)
+    }
+
+    /// Starts the node again and waits until it is ready.
+    ///
+    /// # Errors
+    /// As for `start`.
+    pub fn restart(&mut self, number: NodeNumber) -> Result<()> {
+        self.spawn(number)?;
+        self.wait_ready(number)
+    }
+
+    /// SIGKILL: no warning, no flush. Returns when the process is gone.
+    ///
+    /// # Errors
+    /// When the node does not run.
+    pub fn kill(&mut self, number: NodeNumber) -> Result<()> {
+        self.node_mut(number).kill()
+    }
+
+    /// SIGSTOP: the node keeps its connections and says nothing.
+    ///
+    /// # Errors
+    /// When the node does not run.
+    pub fn pause(&mut self, number: NodeNumber) -> Result<()> {
+        self.node(number).signal(rustix::process::Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When the node does not run.
+    pub fn resume(&mut self, number: NodeNumber) -> Result<()> {
+        self.node(number).signal(rustix::process::Signal::CONT)
+    }
+
+    /// SIGTERM, then waits for the end in good order.
+    ///
+    /// # Errors
+    /// When the node does not run, or does not end within `within` (it is killed then).
+    pub fn terminate(&mut self, number: NodeNumber, within: Duration) -> Result<ExitStatus> {
+        self.node_mut(number).terminate(within)
+    }
+
+    /// Waits until the node answers `warren cluster status` well.
+    ///
+    /// # Errors
+    /// When the process ends before, or the time of the options has passed.
+    pub fn wait_ready(&mut self, number: NodeNumber) -> Result<()> {
+        let deadline = Instant::now() + self.options.ready_within;
+        let address = self.grpc_address(number);
+        loop {
+            if let Some(status) = self.node_mut(number).ended()? {
+                bail!(
+                    "node {} ended by itself: {status}\n{}",
+                    number.0,
+                    self.log_end(number)
+                );
+            }
+            let mut ask = self.warren();
+            ask.args([
+                "cluster", "status", "--server", &address, "--output", "json",
+            ]);
+            if run_within(ask, Duration::from_secs(5)).is_ok_and(|output| output.status.success()) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let within = self.options.ready_within;
+                bail!(
+                    "node {} not ready within {within:?}\n{}",
+                    number.0,
+                    self.log_end(number)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until every node is ready.
+    ///
+    /// # Errors
+    /// As for `wait_ready`.
+    pub fn wait_all_ready(&mut self) -> Result<()> {
+        self.numbers()
+            .into_iter()
+            .try_for_each(|number| self.wait_ready(number))
+    }
+
+    /// The binary, ready for arguments of a client.
+    pub fn warren(&self) -> Command {
+        Command::new(&self.options.binary)
+    }
+
+    /// Runs a client command against the whole cluster (`--server` is added) and gives its output.
+    ///
+    /// # Errors
+    /// When it cannot run, takes longer than 60 s, or ends with another code than 0; its stderr is in the error.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.warren();
+        command
+            .args(arguments)
+            .args(["--server", &self.servers_from(NodeNumber(1))]);
+        let output = run_within(command, Duration::from_secs(60))
+            .with_context(|| format!("warren {}", arguments.join(" ")))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if !output.status.success() {
+            let said = text(&output.stderr);
+            bail!("warren {}: {}\n{said}", arguments.join(" "), output.status);
+        }
+        Ok(text(&output.stdout))
+    }
+
+    fn node(&self, number: NodeNumber) -> &Node {
+        self.nodes
+            .get(number.0.wrapping_sub(1))
+            .expect("the test names a node of its cluster")
+    }
+
+    fn node_mut(&mut self, number: NodeNumber) -> &mut Node {
+        self.nodes
+            .get_mut(number.0.wrapping_sub(1))
+            .expect("the test names a node of its cluster")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.kill_if_running();
+        }
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                eprintln!(
+                    "---- end of node {}'s log\n{}",
+                    node.number.0,
+                    node.log_end()
+                );
+            }
+            if let Directory::Temporary(directory) = &mut self.directory {
+                directory.disable_cleanup(true);
+            }
+            eprintln!(
+                "---- data and logs are kept in {}",
+                self.directory().display()
+            );
+        }
+    }
+}
+
+impl Directory {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) => path,
+            Self::Temporary(directory) => directory.path(),
+        }
+    }
+}
+
+/// Runs a command to its end, or kills it after `within`.
+///
+/// # Errors
+/// When it cannot be started or takes too long.
+pub fn run_within(mut command: Command, within: Duration) -> Result<Output> {
+    let child = command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
+    let pid = rustix::process::Pid::from_child(&child);
+    // The reader drains both pipes, so that a talkative child never waits for us.
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    let reader = std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let ended = receiver.recv_timeout(within);
+    if ended.is_err() {
+        // The child may have ended just now; then there is nothing left to kill.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    // Either the result is taken, or the channel has room for it: the thread ends.
+    let _ = reader.join();
+    match ended {
+        Ok(output) => Ok(output?),
+        Err(_) => bail!("no end within {within:?}, killed"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
