@@ -110,8 +110,11 @@ impl Table {
         removed
     }
 
-    /// Appends a field, also if there is one of that name.
-    pub(crate) fn push(&mut self, key: &str, value: Value) -> Result<(), TableError> {
+    /// Appends a field, also if there is one of that name: constant time, for names that are known to be distinct.
+    ///
+    /// # Errors
+    /// [`TableError::KeyTooLong`] if the name has more than 255 bytes.
+    pub fn push(&mut self, key: &str, value: Value) -> Result<(), TableError> {
         if key.len() > NAME_BYTES_MAX {
             return Err(TableError::KeyTooLong { bytes: key.len() });
         }
