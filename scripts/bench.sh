@@ -9,6 +9,7 @@
 # BENCH_FLOOR: a program that measures the bare floor (write, fdatasync on two of three) as `PROGRAM --size B
 # --inflight N --seconds S`; when set it runs beside each mode, in the same minute, and its line is printed too.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 seconds=15

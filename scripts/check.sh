@@ -6,6 +6,7 @@
 #
 # Steps: fmt, clippy, tests (scripts/test.sh), cargo doc; cargo deny and buf where they are installed.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 lint_only=false
@@ -58,7 +59,7 @@ if [[ "$lint_only" == false ]]; then
     step "tests" "$REPO_DIR/scripts/test.sh"
     step "documentation" document
     if have shellcheck; then
-        step "shellcheck" shellcheck --external-sources --source-path="$REPO_DIR/scripts" "$REPO_DIR"/scripts/*.sh "$REPO_DIR/.ci/run"
+        step "shellcheck" shellcheck --external-sources "$REPO_DIR"/scripts/*.sh "$REPO_DIR/.ci/run"
     else
         warn "shellcheck is not installed: scripts not checked"
     fi

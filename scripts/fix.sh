@@ -3,6 +3,7 @@
 #
 # usage: scripts/fix.sh [--help]
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case "${1:-}" in

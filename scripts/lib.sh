@@ -39,11 +39,14 @@ as_root() {
     fi
 }
 
+# The library alone is not enough for bindgen: it also needs the compiler's own headers.
 have_libclang() {
     [[ -n "${LIBCLANG_PATH:-}" ]] && return 0
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && return 0
-    compgen -G '/usr/lib/*/libclang*.so*' >/dev/null && return 0
-    compgen -G '/usr/lib64/libclang*.so*' >/dev/null
+    compgen -G '/usr/lib*/llvm-*/lib/clang/*/include/stddef.h' >/dev/null ||
+        compgen -G '/usr/lib*/clang/*/include/stddef.h' >/dev/null || return 1
+    compgen -G '/usr/lib*/llvm-*/lib/libclang*.so*' >/dev/null ||
+        compgen -G '/usr/lib*/libclang*.so*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null
 }
 
 # Compilers for RocksDB, libclang for its bindings, curl for rustup, python3 for the scripts' reading of JSON.

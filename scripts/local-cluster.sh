@@ -16,6 +16,7 @@
 # WARREN_LOCAL_DIR holds everything (default: ~/.local/state/warren/local); node-N/pid is the process id.
 # WARREN_LOCAL_DEADLINE: seconds to wait until ready (default 60). WARREN_BIN: a binary to use instead of building one.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 LOCAL_DIR="${WARREN_LOCAL_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/warren/local}"

@@ -10,6 +10,7 @@
 # two consumers with prefetch 1 read it on the others, kills the leader's process with SIGKILL, starts it again, and
 # compares what came out with what went in. The cluster keeps running afterwards. Exit code 0 only if nothing was lost.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 QUEUE="demo"

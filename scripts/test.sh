@@ -8,6 +8,7 @@
 # Crates without RocksDB are tested in the dev profile, the others in release, then the packages under tests/ start the
 # built binary. Last line: "N passed, N failed". Exit code 0 only when nothing failed.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 long=false

@@ -2,7 +2,9 @@
 //! Dev-dependency only. Not here: the tests themselves (`tests/*`), and anything the product needs.
 
 pub mod checker;
+pub mod faults;
 pub mod history;
 pub mod payload;
 pub mod ports;
+pub mod power;
 pub mod process;
