@@ -3,8 +3,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod data_dir;
+mod files;
 mod log;
 mod state;
+#[cfg(test)]
+mod test_files;
 
 pub use data_dir::{DataDir, DataDirError, DiskId, FORMAT_VERSION, free_bytes};
 pub use log::{

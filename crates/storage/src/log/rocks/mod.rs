@@ -1,20 +1,56 @@
-//! The log engine on RocksDB. API first; the bodies follow in the next change.
+//! The log engine on RocksDB: one database, one writer thread and one sync for all groups of the disk.
+//! Not here: applied state, which has a database of its own; Raft's rules.
+//!
+//! Purged entries go by range tombstone and compaction. Dropping whole files of a range would free their space sooner, but may
+//! bring older versions of what the files covered back to light, and a file seldom holds one group only.
 
-use std::path::Path;
+mod acked;
+mod core;
+mod format;
+mod group;
+mod queue;
+mod recover;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod writer;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 use tokio::sync::watch;
+use warren_types::{GroupId, LogIndex, ReplicaId};
 
-use super::contract::LogError;
+use self::acked::Acked;
+use self::core::Core;
+use self::group::{Group, Handle};
+use self::queue::Operation;
+use self::writer::{Groups, RocksSink, Sink, Writer};
+use super::contract::{Done, GroupLog, LogEngine, LogError};
+use crate::files::create_directory;
 
 /// Limits of one engine, in bytes.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// Records kept in memory for reads; what is not yet durable is kept beyond it.
+    /// Records kept in memory for reads, over all groups; what is not yet durable is kept beyond it.
     pub tail_cache_bytes: usize,
     /// What may be queued for the writer; beyond it `append` blocks its caller until the disk catches up.
     pub queue_bytes: usize,
-    /// RocksDB's own log is switched and its memtables flushed beyond this.
+    /// RocksDB's own log is switched, and its memtables flushed, beyond this.
     pub wal_bytes_max: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            tail_cache_bytes: 64 << 20,
+            queue_bytes: 256 << 20,
+            wal_bytes_max: 128 << 20,
+        }
+    }
 }
 
 /// What the engine has done since it was opened.
@@ -22,39 +58,166 @@ pub struct LogOptions {
 pub struct LogStats {
     pub syncs: u64,
     pub batches: u64,
+    /// Size of the batches as given to RocksDB; it writes each once to its own log and, unless purged first, once more to a table.
     pub bytes_written: u64,
     pub records: u64,
 }
 
-/// All groups' logs of one data disk in one RocksDB. Implements `LogEngine`.
-pub struct RocksLog {}
+/// All groups' logs of one data disk in one RocksDB.
+pub struct RocksLog {
+    core: Arc<Core>,
+    groups: Arc<Groups>,
+    path: PathBuf,
+    /// Marks as found at open, for groups that were not opened since. Locked while a group is opened or removed.
+    marks: Mutex<BTreeMap<GroupId, LogIndex>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl RocksLog {
-    /// Opens or creates the engine in `dir`. Blocking.
+    /// Opens or creates the engine in `dir`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`LogError::Failed`] with the path and the cause.
     pub fn open(dir: &Path, options: LogOptions) -> Result<Self, LogError> {
-        unimplemented!("follows")
+        Self::open_with(dir, &options, |database| Box::new(RocksSink(database)))
     }
-    /// `Some(cause)` once a write or sync failed: the process must exit.
-    pub fn failed(&self) -> watch::Receiver<Option<std::sync::Arc<str>>> {
-        unimplemented!("follows")
+
+    fn open_with(
+        dir: &Path,
+        options: &LogOptions,
+        sink: impl FnOnce(Arc<rocksdb::DB>) -> Box<dyn Sink>,
+    ) -> Result<Self, LogError> {
+        let failed =
+            |error: std::io::Error| LogError::Failed(format!("{}: {error}", dir.display()).into());
+        create_directory(dir).map_err(failed)?;
+        let database = Arc::new(recover::open_database(&dir.join("rocks"), options)?);
+        let acked = Acked::open(&dir.join("acked")).map_err(failed)?;
+        let marks = acked.marks();
+        let core = Arc::new(Core::new(database.clone(), options));
+        let groups = Arc::new(Groups::default());
+        let writer = Writer {
+            core: core.clone(),
+            groups: groups.clone(),
+            sink: sink(database.clone()),
+            database,
+            acked,
+        };
+        let thread = std::thread::Builder::new()
+            .name("log-writer".into())
+            .spawn(move || writer.run())
+            .map_err(failed)?;
+        Ok(Self {
+            core,
+            groups,
+            path: dir.to_owned(),
+            marks: Mutex::new(marks),
+            writer: Mutex::new(Some(thread)),
+        })
     }
+
+    /// Follows the engine's failure: once it is `Some(cause)` the process must exit, an fsync is never retried.
+    pub fn failed(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.core.failed()
+    }
+
+    #[must_use]
     pub fn stats(&self) -> LogStats {
-        unimplemented!("follows")
+        self.core.stats()
+    }
+
+    /// Bytes of records held in memory.
+    #[must_use]
+    pub fn tail_bytes(&self) -> usize {
+        self.core.tail_bytes()
+    }
+
+    /// Queues an operation and waits for its answer.
+    fn wait(&self, operation: impl FnOnce(Done) -> Operation) -> Result<(), LogError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let done: Done = Box::new(move |result| {
+            // The receiver waits below until it has the answer.
+            let _ = answer.send(result);
+        });
+        self.core.queue.push(operation(done));
+        answered.recv().unwrap_or(Err(LogError::Closed))
+    }
+
+    fn recover(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        mark: LogIndex,
+    ) -> Result<Group, LogError> {
+        // What an earlier handle queued (its removal, too) must be on disk before it is read.
+        self.wait(|done| Operation::Barrier { done })?;
+        let found = recover::recover_group(&self.core.database()?, &self.path, group, mark)?;
+        match found.replica {
+            Some(found) if found != replica => {
+                return Err(LogError::WrongReplica {
+                    group,
+                    found,
+                    expected: replica,
+                });
+            }
+            Some(_) => {}
+            None => self.wait(|done| Operation::Create {
+                group,
+                replica,
+                done,
+            })?,
+        }
+        Ok(Group::new(group, replica, self.core.clone(), found.state))
     }
 }
 
-impl super::contract::LogEngine for RocksLog {
+impl LogEngine for RocksLog {
     fn open_group(
         &self,
-        _: warren_types::GroupId,
-        _: warren_types::ReplicaId,
-    ) -> Result<std::sync::Arc<dyn super::contract::GroupLog>, LogError> {
-        unimplemented!("follows")
+        group: GroupId,
+        replica: ReplicaId,
+    ) -> Result<Arc<dyn GroupLog>, LogError> {
+        let mut marks = self.marks.lock();
+        let open = self.groups.lock().get(&group).cloned();
+        if let Some(open) = open {
+            return if open.replica == replica {
+                Ok(Arc::new(Handle(open)))
+            } else {
+                Err(LogError::WrongReplica {
+                    group,
+                    found: open.replica,
+                    expected: replica,
+                })
+            };
+        }
+        let mark = marks.get(&group).copied().unwrap_or_default();
+        let opened = Arc::new(self.recover(group, replica, mark)?);
+        marks.remove(&group);
+        self.groups.lock().insert(group, opened.clone());
+        Ok(Arc::new(Handle(opened)))
     }
-    fn remove_group(&self, _: warren_types::GroupId, _: super::contract::Done) {
-        unimplemented!("follows")
+
+    fn remove_group(&self, group: GroupId, done: Done) {
+        let mut marks = self.marks.lock();
+        marks.remove(&group);
+        if let Some(open) = self.groups.lock().remove(&group) {
+            open.remove();
+        }
+        self.core.queue.push(Operation::Remove { group, done });
     }
+
     fn close(&self) {
-        unimplemented!("follows")
+        self.core.queue.close(LogError::Closed);
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
+            self.core.poison(&"log writer panicked".into());
+        }
+        self.core.release_database();
+    }
+}
+
+impl Drop for RocksLog {
+    fn drop(&mut self) {
+        self.close();
     }
 }
