@@ -1,0 +1,127 @@
+//! `DeclareQueue` (features B.2, C25): makes a queue and gives it an id and a shard, or compares with the one there is.
+//! Not here: making it in its shard (the shard's leader does, from its own topology).
+
+use warren_types::{QueueName, ShardId, Table};
+
+use super::{QUEUES_MAX, is_reserved};
+use crate::{
+    arguments::{self, Comparison},
+    command::{DeclareQueue, NewQueueName},
+    queue::{Queue, QueueType},
+    reply::{Declared, ObjectKind, Refusal, TopologyReply},
+    topology::Topology,
+};
+
+pub(super) fn apply(
+    topology: &mut Topology,
+    command: DeclareQueue,
+) -> Result<TopologyReply, Refusal> {
+    topology.formed()?;
+    let space = topology.space(command.vhost)?;
+    let name = name(&command.name)?;
+    let owner = match (command.exclusive, command.requester) {
+        (true, None) => return Err(Refusal::ExclusiveWithoutOwner),
+        (true, Some(owner)) => (Some(owner.clone()), Some(owner)),
+        (false, requester) => (None, requester),
+    };
+    let (owner, requester) = owner;
+    let queue_type = arguments::queue_type(name.as_str(), &command.arguments)?;
+    let arguments = with_type(command.arguments, queue_type);
+
+    if space.queues.contains_key(&name) {
+        let current = space.queue(&name, requester.as_ref())?;
+        let compare = Comparison::new(ObjectKind::Queue, name.as_str(), &space.vhost.name);
+        compare.same("durable", command.durable, current.durable)?;
+        compare.same("auto_delete", command.auto_delete, current.auto_delete)?;
+        compare.same("exclusive", command.exclusive, current.is_exclusive())?;
+        compare.arguments(arguments::QUEUE, &arguments, &current.arguments)?;
+        return Ok(TopologyReply::QueueDeclared {
+            queue: current.id,
+            shard: current.shard,
+            name,
+            declared: Declared::Existed,
+        });
+    }
+    arguments::check_queue(name.as_str(), &arguments)?;
+    if topology.queues.size() >= QUEUES_MAX {
+        return Err(Refusal::LimitReached {
+            object: ObjectKind::Queue,
+            limit: QUEUES_MAX as u64,
+        });
+    }
+
+    let shard = emptiest_shard(topology).ok_or(Refusal::ClusterNotFormed)?;
+    let queue = topology.next.queue;
+    topology.next.queue.0 += 1;
+    topology.add_queue(Queue {
+        id: queue,
+        vhost: command.vhost,
+        name: name.clone(),
+        shard,
+        queue_type,
+        durable: command.durable,
+        auto_delete: command.auto_delete,
+        owner,
+        arguments,
+        declared_at: topology.index,
+    });
+    Ok(TopologyReply::QueueDeclared {
+        queue,
+        shard,
+        name,
+        declared: Declared::Created,
+    })
+}
+
+/// Fewest queues, then the lowest number.
+fn emptiest_shard(topology: &Topology) -> Option<ShardId> {
+    let shards = topology.shards.iter();
+    shards
+        .min_by_key(|(shard, queues)| (queues.size(), **shard))
+        .map(|(shard, _)| *shard)
+}
+
+/// The default type is written down, so that a later declare that names it matches (features B21).
+fn with_type(mut arguments: Table, queue_type: QueueType) -> Table {
+    arguments
+        .insert(arguments::QUEUE_TYPE, queue_type.name())
+        .expect("the argument's name is short");
+    arguments
+}
+
+fn name(name: &NewQueueName) -> Result<QueueName, Refusal> {
+    match name {
+        NewQueueName::Named(name) if is_reserved(name.as_str()) => Err(Refusal::NameReserved {
+            object: ObjectKind::Queue,
+            name: name.as_str().into(),
+        }),
+        NewQueueName::Named(name) => Ok(name.clone()),
+        NewQueueName::Generated { prefix, token } => {
+            let prefix = prefix
+                .as_ref()
+                .map_or(NewQueueName::PREFIX, QueueName::as_str);
+            if prefix.len() > NewQueueName::PREFIX_BYTES_MAX {
+                return Err(Refusal::InvalidArgument {
+                    object: ObjectKind::Queue,
+                    name: prefix.into(),
+                    argument: "x-name-prefix".into(),
+                    reason: "it is longer than 64 bytes".into(),
+                });
+            }
+            let name = format!("{prefix}{}", letters(*token));
+            Ok(QueueName::try_from(name.as_str()).expect("prefix and letters are a valid name"))
+        }
+    }
+}
+
+/// The token in 22 letters and digits.
+fn letters(mut token: u128) -> String {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    (0..22)
+        .filter_map(|_| {
+            let digit = usize::try_from(token % 62).ok()?;
+            token /= 62;
+            LETTERS.get(digit).map(|&it| char::from(it))
+        })
+        .collect()
+}

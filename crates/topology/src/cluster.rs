@@ -1,0 +1,35 @@
+//! The cluster and its nodes, as the topology knows them. Not here: whether a node is alive (`raft::Peers`), where shards are (`placement`).
+
+use warren_types::{ClusterId, Incarnation, NodeId};
+
+/// The cluster as it was formed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    pub id: ClusterId,
+    pub name: Box<str>,
+    /// The version all nodes are known to speak; formats of later ones are not written.
+    pub finalised_version: u32,
+    /// Copies each shard is to have; fewer if there are fewer nodes.
+    pub replication_factor: u32,
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub id: NodeId,
+    pub incarnation: Incarnation,
+    pub addresses: Addresses,
+    /// Failure domain; empty = none given.
+    pub zone: Box<str>,
+}
+
+/// Where a node listens, as `host:port` that others can reach; empty = not served.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Addresses {
+    /// For other nodes.
+    pub node: Box<str>,
+    /// For gRPC clients.
+    pub grpc: Box<str>,
+    /// For AMQP clients.
+    pub amqp: Box<str>,
+}

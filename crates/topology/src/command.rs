@@ -1,0 +1,132 @@
+//! What the topology group's log tells the topology. Not here: what a command does (`apply`, one file per command), its bytes (`codec`).
+//!
+//! Commands are idempotent by content: a repeated declare finds its object, a repeated delete finds nothing.
+
+use warren_types::{
+    ClusterId, ExchangeName, Incarnation, Member, NodeId, QueueId, QueueName, RoutingKey, Table,
+    VhostId,
+};
+
+use crate::{
+    cluster::{Addresses, Node},
+    exchange::ExchangeKind,
+    queue::QueueOwner,
+};
+
+/// Stored for ever: never change what a command means, add a new one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TopologyCommand {
+    FormCluster(FormCluster),
+    UpdateNode(UpdateNode),
+    DeclareExchange(DeclareExchange),
+    DeleteExchange(DeleteExchange),
+    DeclareQueue(DeclareQueue),
+    DeleteQueue(DeleteQueue),
+    Bind(Bind),
+    Unbind(Unbind),
+}
+
+/// Names the members and places all shards. Once in a cluster's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormCluster {
+    pub cluster: ClusterId,
+    pub name: Box<str>,
+    /// The version the cluster begins with.
+    pub version: u32,
+    pub nodes: Vec<Node>,
+    /// The topology group's replicas, which exist before anything can be applied. Other replicas get higher ids.
+    pub topology_members: Vec<Member>,
+    pub shards: u32,
+    pub replication_factor: u32,
+}
+
+/// A node says where it listens now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateNode {
+    pub node: NodeId,
+    /// Must be the member's: a wiped disk cannot speak for the old one.
+    pub incarnation: Incarnation,
+    pub addresses: Addresses,
+    pub zone: Box<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclareExchange {
+    pub vhost: VhostId,
+    pub name: ExchangeName,
+    pub kind: ExchangeKind,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    pub arguments: Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteExchange {
+    pub vhost: VhostId,
+    pub name: ExchangeName,
+    /// Refuse if it has bindings.
+    pub if_unused: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclareQueue {
+    pub vhost: VhostId,
+    pub name: NewQueueName,
+    pub durable: bool,
+    pub auto_delete: bool,
+    /// It becomes `requester`'s.
+    pub exclusive: bool,
+    pub arguments: Table,
+    /// Who asks; foreign exclusive queues are closed to it.
+    pub requester: Option<QueueOwner>,
+}
+
+/// What a queue is to be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewQueueName {
+    Named(QueueName),
+    /// Named by the server: the prefix, then `token` in letters and digits. The proposer draws the token at random, so that the
+    /// same command proposed twice makes one queue.
+    Generated {
+        /// At most [`NewQueueName::PREFIX_BYTES_MAX`]; `None` = [`NewQueueName::PREFIX`].
+        prefix: Option<QueueName>,
+        token: u128,
+    },
+}
+
+impl NewQueueName {
+    pub const PREFIX: &'static str = "amq.gen-";
+    pub const PREFIX_BYTES_MAX: usize = 64;
+}
+
+/// A missing queue is a success. Whether it is in use or empty is its shard leader's to say, before this is proposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteQueue {
+    pub vhost: VhostId,
+    pub name: QueueName,
+    /// Only this one: a queue declared anew under the name stays.
+    pub only: Option<QueueId>,
+    pub requester: Option<QueueOwner>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    pub vhost: VhostId,
+    pub source: ExchangeName,
+    pub queue: QueueName,
+    pub routing_key: RoutingKey,
+    pub arguments: Table,
+    pub requester: Option<QueueOwner>,
+}
+
+/// A missing binding, exchange or queue is a success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unbind {
+    pub vhost: VhostId,
+    pub source: ExchangeName,
+    pub queue: QueueName,
+    pub routing_key: RoutingKey,
+    pub arguments: Table,
+    pub requester: Option<QueueOwner>,
+}

@@ -1,0 +1,184 @@
+//! A topology as plain lists, for snapshots. Not here: their bytes (`codec`).
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use warren_types::{ExchangeId, GroupId, QueueId, ReplicaId, ShardId, TopologyIndex, VhostId};
+
+use crate::{
+    binding::{Binding, Destination},
+    cluster::{Cluster, Node},
+    exchange::Exchange,
+    maps::OrdSet,
+    placement::Placement,
+    queue::Queue,
+    route,
+    topology::{Next, Space, Topology},
+    vhost::Vhost,
+};
+
+/// Everything a topology is made from. Lists are in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopologyParts {
+    pub index: TopologyIndex,
+    pub cluster: Option<Cluster>,
+    pub nodes: Vec<Node>,
+    pub placements: Vec<Placement>,
+    pub vhosts: Vec<Vhost>,
+    pub exchanges: Vec<Exchange>,
+    pub queues: Vec<Queue>,
+    pub bindings: Vec<Binding>,
+    /// The lowest ids never given out.
+    pub next_exchange: ExchangeId,
+    pub next_queue: QueueId,
+    pub next_replica: ReplicaId,
+}
+
+/// Why lists are not a topology. A snapshot that says so is damaged: the replica stops.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PartsError {
+    #[error(
+        "exchange {exchange} is of a kind this version does not know, or is there twice, or has no vhost"
+    )]
+    Exchange { exchange: ExchangeId },
+    #[error("queue {queue} is there twice, or has no vhost or no shard")]
+    Queue { queue: QueueId },
+    #[error("a binding of exchange {exchange} has no source or no destination, or is there twice")]
+    Binding { exchange: ExchangeId },
+    #[error("vhost {vhost} is there twice")]
+    Vhost { vhost: VhostId },
+    #[error("group {group} is there twice")]
+    Placement { group: GroupId },
+    #[error("an id is not below the next one to be given")]
+    Counters,
+}
+
+impl Topology {
+    #[must_use]
+    pub fn to_parts(&self) -> TopologyParts {
+        TopologyParts {
+            index: self.index,
+            cluster: self.cluster().cloned(),
+            nodes: self.nodes().cloned().collect(),
+            placements: self.placements().cloned().collect(),
+            vhosts: self.vhosts().cloned().collect(),
+            exchanges: self
+                .exchanges
+                .values()
+                .map(|it| Exchange::clone(it))
+                .collect(),
+            queues: self.queues().cloned().collect(),
+            bindings: self
+                .bindings
+                .values()
+                .map(|it| Binding::clone(it))
+                .collect(),
+            next_exchange: self.next.exchange,
+            next_queue: self.next.queue,
+            next_replica: self.next.replica,
+        }
+    }
+
+    /// # Errors
+    /// [`PartsError`] if the lists do not fit together.
+    pub fn from_parts(parts: TopologyParts) -> Result<Self, PartsError> {
+        let mut topology = Self::bare();
+        topology.index = parts.index;
+        topology.cluster = parts.cluster.map(Arc::new);
+        topology.nodes = Arc::new(parts.nodes.into_iter().map(|it| (it.id, it)).collect());
+        topology.next = Next {
+            exchange: parts.next_exchange,
+            queue: parts.next_queue,
+            replica: parts.next_replica,
+        };
+        for it in parts.placements {
+            topology.read_placement(it)?;
+        }
+        for it in parts.vhosts {
+            if topology.vhosts.contains_key(&it.id) {
+                return Err(PartsError::Vhost { vhost: it.id });
+            }
+            topology.vhosts.insert_mut(it.id, Space::new(it));
+        }
+        for it in parts.exchanges {
+            topology.read_exchange(it)?;
+        }
+        for it in parts.queues {
+            topology.read_queue(it)?;
+        }
+        topology.read_bindings(parts.bindings)?;
+        Ok(topology)
+    }
+
+    fn read_placement(&mut self, it: Placement) -> Result<(), PartsError> {
+        let group = it.group;
+        if it.members.iter().any(|it| it.replica >= self.next.replica) {
+            return Err(PartsError::Counters);
+        }
+        if let Some(shard) = group.shard() {
+            self.shards.insert_mut(shard, OrdSet::new_sync());
+        }
+        match Arc::make_mut(&mut self.placements).insert(group, it) {
+            None => Ok(()),
+            Some(_) => Err(PartsError::Placement { group }),
+        }
+    }
+
+    fn read_exchange(&mut self, it: Exchange) -> Result<(), PartsError> {
+        let exchange = it.id;
+        if exchange >= self.next.exchange {
+            return Err(PartsError::Counters);
+        }
+        let space = self.vhosts.get(&it.vhost);
+        let free = space.is_some_and(|space| !space.exchanges.contains_key(&it.name))
+            && !self.exchanges.contains_key(&exchange);
+        if !free || !route::is_available(it.kind) {
+            return Err(PartsError::Exchange { exchange });
+        }
+        self.add_exchange(it);
+        Ok(())
+    }
+
+    fn read_queue(&mut self, it: Queue) -> Result<(), PartsError> {
+        let queue = it.id;
+        if queue >= self.next.queue {
+            return Err(PartsError::Counters);
+        }
+        let space = self.vhosts.get(&it.vhost);
+        let free = space.is_some_and(|space| !space.queues.contains_key(&it.name))
+            && !self.queues.contains_key(&queue);
+        let shard: ShardId = it.shard;
+        if !free || !self.shards.contains_key(&shard) {
+            return Err(PartsError::Queue { queue });
+        }
+        self.add_queue(it);
+        Ok(())
+    }
+
+    fn read_bindings(&mut self, bindings: Vec<Binding>) -> Result<(), PartsError> {
+        for it in bindings {
+            let exchange = it.source;
+            let Destination::Queue(queue) = it.destination;
+            let source = self.exchanges.get(&exchange).map(Arc::clone);
+            let to = self.queues.get(&queue).map(|it| it.vhost);
+            let fits = source.is_some_and(|source| {
+                !source.name.is_default()
+                    && to == Some(source.vhost)
+                    && self.add_binding(source.vhost, &source.name, it)
+            });
+            if !fits {
+                return Err(PartsError::Binding { exchange });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Equal if everything it was made from is; the tables for lookup follow from that.
+impl PartialEq for Topology {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_parts() == other.to_parts()
+    }
+}
+
+impl Eq for Topology {}

@@ -1,0 +1,33 @@
+//! The default exchange: every queue is bound to it by its name (AMQP 0-9-1, 3.1.3.1). Not here: other exchanges.
+
+use warren_types::QueueName;
+
+use super::{Target, Targets};
+use crate::maps::{HashIndex, hash_index};
+
+#[derive(Clone, Debug)]
+pub(crate) struct DefaultRoutes {
+    queues: HashIndex<QueueName, Target>,
+}
+
+impl DefaultRoutes {
+    pub(super) fn new() -> Self {
+        Self {
+            queues: hash_index(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, name: QueueName, target: Target) {
+        self.queues.insert_mut(name, target);
+    }
+
+    pub(crate) fn remove(&mut self, name: &QueueName) {
+        self.queues.remove_mut(name);
+    }
+
+    pub(super) fn route(&self, key: &str, out: &mut Targets) {
+        if let Some(&target) = self.queues.get(key) {
+            out.push(target);
+        }
+    }
+}
