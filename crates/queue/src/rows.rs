@@ -51,6 +51,44 @@ pub enum Row {
     Producer(ProducerRow),
 }
 
+impl Row {
+    /// The row's value, if it is of this kind.
+    #[must_use]
+    pub fn into_shard(self) -> Option<ShardRow> {
+        match self {
+            Self::Shard(row) => Some(row),
+            Self::Origin(_) | Self::Queue(_) | Self::Block(_) | Self::Settled(_) | Self::Counts(_) | Self::Producer(_) => None,
+        }
+    }
+
+    /// The row's value, if it is of this kind.
+    #[must_use]
+    pub fn into_settled(self) -> Option<SettledRow> {
+        match self {
+            Self::Settled(row) => Some(row),
+            Self::Shard(_) | Self::Origin(_) | Self::Queue(_) | Self::Block(_) | Self::Counts(_) | Self::Producer(_) => None,
+        }
+    }
+
+    /// The row's value, if it is of this kind.
+    #[must_use]
+    pub fn into_counts(self) -> Option<CountsRow> {
+        match self {
+            Self::Counts(row) => Some(row),
+            Self::Shard(_) | Self::Origin(_) | Self::Queue(_) | Self::Block(_) | Self::Settled(_) | Self::Producer(_) => None,
+        }
+    }
+
+    /// The row's value, if it is of this kind.
+    #[must_use]
+    pub fn into_producer(self) -> Option<ProducerRow> {
+        match self {
+            Self::Producer(row) => Some(row),
+            Self::Shard(_) | Self::Origin(_) | Self::Queue(_) | Self::Block(_) | Self::Settled(_) | Self::Counts(_) => None,
+        }
+    }
+}
+
 /// One change to the rows.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
@@ -179,4 +217,7 @@ pub trait Rows {
 
     /// Every origin row, for opening the store.
     fn origins(&self) -> Vec<(Incarnation, OriginRow)>;
+
+    /// Every producer a queue remembers, with when it was last seen; any order.
+    fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)>;
 }

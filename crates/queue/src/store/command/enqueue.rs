@@ -1,0 +1,133 @@
+//! Adds one block to a queue. Not here: whether the queue has room (a fact decided by the leader), batches (`origins`).
+//!
+//! Messages that are not stored (refused batch, producer's duplicate) keep their positions in the block and are settled from the start;
+//! they count nowhere. If no message of a block is stored, no row is written and no position is used up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use warren_types::{NotStored, PositionRange};
+
+use super::super::Store;
+use super::super::apply::Note;
+use super::super::blocks::{self, Block};
+use super::super::limits::MARK_AHEAD_MAX;
+use super::super::queue::Queue;
+use super::super::reach::Reach;
+use crate::entry::{Enqueue, OriginPart};
+use crate::outcome::{Added, BlockRef, Effect, Output, Reply};
+use crate::rows::Rows;
+
+pub(in super::super) struct Enqueued {
+    pub(in super::super) reply: Reply,
+    pub(in super::super) note: Note,
+}
+
+/// `refused` are the messages of batches that are not taken.
+pub(in super::super) fn apply(
+    store: &mut Store,
+    rows: &dyn Rows,
+    mut it: Enqueue,
+    refused: &[OriginPart],
+    out: &mut Output,
+) -> Enqueued {
+    let count = blocks::block_count(&it.facts);
+    let now = store.now();
+    let Some((queue, mut reach)) = store.touch(rows, it.queue) else {
+        return Enqueued {
+            reply: Reply::QueueGone,
+            note: Note::Gone { count },
+        };
+    };
+    let mut absent = refused_messages(refused, count);
+    for span in std::mem::take(&mut it.producers) {
+        queue
+            .producers
+            .check(it.queue, rows, now, &span, count, &mut absent);
+    }
+    let absent: Vec<(u32, NotStored)> = absent.into_iter().collect();
+    let (first, raise, priority) = (queue.next, it.raise, it.priority);
+    let stored = u64::from(count) - absent.len() as u64;
+    if stored > 0 {
+        out.effects
+            .push(Effect::Added(add(queue, &mut reach, it, count, &absent)));
+    }
+    if let Some(ahead) = raise {
+        let next = queue.next;
+        let up_to = next.plus(u64::from(ahead).min(MARK_AHEAD_MAX));
+        let mark = queue.level_or_new(priority).raise(up_to, next);
+        out.effects.push(Effect::Raised {
+            queue: queue.id,
+            priority,
+            mark,
+        });
+    }
+    Enqueued {
+        reply: Reply::Enqueued {
+            first,
+            count: stored,
+        },
+        note: Note::Block { count, absent },
+    }
+}
+
+fn refused_messages(refused: &[OriginPart], count: u32) -> BTreeMap<u32, NotStored> {
+    let indexes = refused
+        .iter()
+        .flat_map(|part| part.first..part.first.saturating_add(part.count).min(count));
+    indexes
+        .map(|index| (index, NotStored::BatchRefused))
+        .collect()
+}
+
+fn add(
+    queue: &mut Queue,
+    reach: &mut Reach<'_>,
+    it: Enqueue,
+    count: u32,
+    absent: &[(u32, NotStored)],
+) -> Added {
+    let first = queue.next;
+    let stored = u64::from(count) - absent.len() as u64;
+    let facts = Arc::new(it.facts);
+    let missing: u64 = absent
+        .iter()
+        .map(|&(index, _)| blocks::body_bytes(&facts, &(index..index + 1)))
+        .sum();
+    queue.next = first.plus(u64::from(count));
+    queue.counters.enqueued += stored;
+    queue.counters.live_body_bytes += blocks::body_bytes(&facts, &(0..count)) - missing;
+
+    let indexes = absent.iter().map(|&(index, _)| index);
+    let mut block = Block::added(
+        first,
+        count,
+        Arc::clone(&facts),
+        it.payload.clone(),
+        indexes,
+    );
+    block.touched = true;
+    queue.touched_blocks.push((it.priority, first));
+    reach.cache.added(queue.id, it.priority, first, count);
+    let level = queue.level_or_new(it.priority);
+    if level.row.live == 0 {
+        level.set_head(first);
+    }
+    level.row.live += stored;
+    level.blocks.insert(first, block);
+
+    let positions = absent
+        .iter()
+        .map(|&(index, _)| first.plus(u64::from(index)));
+    Added {
+        queue: it.queue,
+        block: BlockRef {
+            priority: it.priority,
+            first,
+            count,
+        },
+        facts,
+        payload: it.payload,
+        absent: PositionRange::collect(positions),
+    }
+}

@@ -1,0 +1,30 @@
+//! Bounds that decide results, so they are equal on every replica: changing one changes what stored entries mean.
+//! Not here: bounds on memory alone (`StoreOptions`).
+
+/// A producer's last sequence and the 1,023 numbers below it are told apart; what is older is refused.
+pub const PRODUCER_WINDOW: u64 = 1_024;
+
+/// A producer that has not published to a queue for longer (shard time: seven days) is forgotten by it.
+pub const PRODUCER_IDLE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+
+/// Producers a queue remembers; beyond it the one not seen for longest is forgotten.
+pub const PRODUCERS_MAX: usize = 10_000;
+
+/// Idle producers forgotten per use of a producer: enough to keep up, never a long stop.
+pub(super) const PRODUCERS_FORGOTTEN_AT_ONCE: usize = 4;
+
+/// Batches of a node, counted back from its last one, whose results are remembered. Four times what may be unconfirmed.
+pub const ORIGIN_BATCHES_REMEMBERED: u64 = 4_096;
+
+/// Exceptions remembered per node over all its batches; beyond it the oldest batches' are forgotten, never the last one's.
+pub const EXCEPTIONS_MAX: usize = 16_384;
+
+/// Messages a batch may name that its entry does not hold (which no proposer does) before the rest goes unmentioned.
+pub(super) const PHANTOMS_MAX: usize = 1_024;
+
+/// How far beyond the queue's next position a hand-out mark may lie.
+pub const MARK_AHEAD_MAX: u64 = 1 << 20;
+
+/// Ranges in "released, not handed out" per priority. Beyond it the lowest are forgotten: those messages are then
+/// flagged redelivered after a change of leader though nobody saw them, which is the safe side.
+pub const RELEASED_RANGES_MAX: usize = 1_024;

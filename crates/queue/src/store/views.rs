@@ -1,0 +1,155 @@
+//! What the leader reads of the store between entries. Not here: the origins' answers (`origins`), the digest (`digest`).
+
+use warren_types::{Position, Priority, QueueId, QueueName, VhostId};
+
+use super::Store;
+use super::blocks::block_count;
+use super::queue::Queue;
+use crate::dispatch::io::{LevelOpening, Loaded, LoadedBlock, QueueOpening};
+use crate::outcome::BlockRef;
+use crate::rows::{BlockRow, Counters, CountsRow, Row, RowKey, Rows, SettledRow};
+
+/// A queue in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueStats {
+    pub queue: QueueId,
+    pub vhost: VhostId,
+    pub name: QueueName,
+    /// Messages that have not left.
+    pub live: u64,
+    /// The next position to be given.
+    pub next: Position,
+    pub counters: Counters,
+    pub levels: Vec<LevelStats>,
+}
+
+/// One priority of a queue in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LevelStats {
+    pub priority: Priority,
+    pub live: u64,
+    /// The first block that has a live message.
+    pub head: Position,
+    /// Messages at or above were never handed out.
+    pub handed_out: Position,
+}
+
+impl Store {
+    /// The shard's queues, ascending.
+    pub fn queues(&self) -> impl Iterator<Item = QueueId> + '_ {
+        self.queues.keys().copied()
+    }
+
+    /// What dispatch must know of a queue when it opens; `None` if there is no such queue.
+    #[must_use]
+    pub fn opening(&self, queue: QueueId) -> Option<QueueOpening> {
+        let queue = self.queues.get(&queue)?;
+        let levels = queue.levels.iter().map(|level| &level.row);
+        let levels = levels.map(|row| LevelOpening {
+            priority: row.priority,
+            head: row.head,
+            live: row.live,
+            handed_out: row.handed_out,
+            released: row.released.clone(),
+        });
+        Some(QueueOpening {
+            queue: queue.id,
+            next: queue.next,
+            levels: levels.collect(),
+        })
+    }
+
+    #[must_use]
+    pub fn queue_stats(&self, queue: QueueId) -> Option<QueueStats> {
+        let queue = self.queues.get(&queue)?;
+        let levels = queue.levels.iter().map(|level| &level.row);
+        let levels = levels.map(|row| LevelStats {
+            priority: row.priority,
+            live: row.live,
+            head: row.head,
+            handed_out: row.handed_out,
+        });
+        Some(QueueStats {
+            queue: queue.id,
+            vhost: queue.vhost,
+            name: queue.name.clone(),
+            live: queue.live(),
+            next: queue.next,
+            counters: queue.counters,
+            levels: levels.collect(),
+        })
+    }
+
+    /// The block of a priority that holds `from` or, if no live one does, the next. `rows` shows all entries applied so far.
+    #[must_use]
+    pub fn load(
+        &self,
+        rows: &dyn Rows,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Loaded {
+        let block = self
+            .queues
+            .get(&queue)
+            .and_then(|queue| queue.load(rows, priority, from));
+        Loaded {
+            queue,
+            priority,
+            from,
+            block,
+        }
+    }
+}
+
+impl Queue {
+    fn load(&self, rows: &dyn Rows, priority: Priority, from: Position) -> Option<LoadedBlock> {
+        let level = self.level(priority).filter(|level| level.row.live > 0)?;
+        let from = from.max(level.row.head);
+        let holds = |row: &BlockRow| from < row.first.plus(row.facts.count());
+        let row = rows
+            .block_holding(self.id, priority, from)
+            .filter(holds)
+            .or_else(|| rows.block_at_or_after(self.id, priority, from))?;
+        let block = BlockRef {
+            priority,
+            first: row.first,
+            count: block_count(&row.facts),
+        };
+        let (settled, counts) = match level.blocks.get(&row.first) {
+            Some(block) => (block.settled_row(), block.counts_row()),
+            None => self.stored(rows, &block),
+        };
+        let BlockRow {
+            first: _,
+            facts,
+            payload,
+        } = row;
+        Some(LoadedBlock {
+            block,
+            facts,
+            payload,
+            settled: settled.ranges,
+            counts: counts.counts,
+        })
+    }
+
+    fn stored(&self, rows: &dyn Rows, block: &BlockRef) -> (SettledRow, CountsRow) {
+        let (queue, priority, first) = (self.id, block.priority, block.first);
+        let settled = rows
+            .get(&RowKey::Settled {
+                queue,
+                priority,
+                first,
+            })
+            .and_then(Row::into_settled);
+        let counts = rows
+            .get(&RowKey::Counts {
+                queue,
+                priority,
+                first,
+            })
+            .and_then(Row::into_counts);
+        (settled.unwrap_or_default(), counts.unwrap_or_default())
+    }
+}
