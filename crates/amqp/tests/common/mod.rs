@@ -234,3 +234,14 @@ pub(crate) fn publish(
     );
     out.to_vec()
 }
+
+/// What the bytes cost: (closed channel or 0, code).
+pub(crate) fn cost(bytes: &[u8]) -> (u16, u16) {
+    let mut peer = Peer::running();
+    peer.feed(bytes);
+    peer.closed()
+}
+
+pub(crate) fn on_channel(it: impl Into<Method>) -> Vec<u8> {
+    method(CHANNEL, it)
+}
