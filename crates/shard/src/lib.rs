@@ -1,1 +1,22 @@
-//! One replica at work: batcher, apply loop, dispatch driver, forwarding between nodes.
+//! One replica at work: the leader's batcher and dispatch, the apply loop, and the links between sessions' nodes and leaders.
+//! Not here: client protocols (`gateway`), Raft itself (`raft`), the rules of queues (`queue`) and of the topology (`topology`).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod api;
+mod broker;
+mod leader;
+mod link;
+mod replica;
+mod session;
+mod time;
+mod topology;
+mod uplink;
+
+pub use broker::{Broker, BrokerError, BrokerParts};
+pub use link::service::LinkService;
+pub use session::Session;
+pub use topology::handle::{TopologyError, TopologyHandle};
+// What sessions say and hear is dispatch's own vocabulary.
+pub use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
+pub use warren_queue::entry::{ReturnKind, SettleReason};

@@ -1,0 +1,116 @@
+//! What a client session asks of the broker on its node and what it hears back. Not here: sockets (`gateway`), who leads (`uplink`).
+
+use bytes::Bytes;
+use thiserror::Error;
+use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
+use warren_queue::entry::{ReturnKind, SettleReason};
+use warren_types::{ConsumerId, Delivered, Message, NodeId, NotStored, Position, ProducerId, QueueId, ShardId};
+
+/// Chosen by the session; comes back once with the answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestToken(pub u64);
+
+/// Where a message is to be stored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Target {
+    pub queue: QueueId,
+    pub shard: ShardId,
+}
+
+/// One message for one queue. A message routed to several queues is several of these, with tokens the session can tell apart.
+#[derive(Clone, Debug)]
+pub struct PublishItem {
+    pub token: RequestToken,
+    pub queue: QueueId,
+    pub message: Message,
+    pub producer: Option<ProducerTag>,
+}
+
+/// Makes a publish idempotent: who numbered it, and how (features X8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerTag {
+    pub producer: ProducerId,
+    pub epoch: u64,
+    pub sequence: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PublishOutcome {
+    /// On disk on a majority, and applied.
+    Stored,
+    NotStored(NotStored),
+    /// Never sent to a leader: safe to try again.
+    NotStarted(Unavailable),
+    /// Sent, but the answer did not come before the node gave up: it may be stored.
+    Unknown,
+}
+
+/// Why a shard cannot serve at this moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Unavailable {
+    #[error("no leader is reachable for the shard")]
+    NoQuorum,
+    #[error("the node is not ready yet")]
+    NotReady,
+    #[error("the node is shutting down")]
+    Draining,
+    #[error("too much is unconfirmed")]
+    Overloaded,
+}
+
+/// Opens a consumer.
+#[derive(Clone, Debug)]
+pub struct ConsumerSpec {
+    pub target: Target,
+    pub options: ConsumerOptions,
+    pub credit: Credit,
+}
+
+/// A settle or return of deliveries of one queue.
+#[derive(Clone, Debug)]
+pub struct SettleSpec {
+    pub target: Target,
+    pub items: Vec<Held>,
+    pub action: SettleAction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettleAction {
+    Settle(SettleReason),
+    Return { kind: ReturnKind, delay_ms: Option<u64> },
+}
+
+/// What a session hears, in order per consumer. The inbox is bounded by what the session asked for: its credit, its unconfirmed
+/// publishes, its unanswered settles.
+#[derive(Clone, Debug)]
+pub enum SessionEvent {
+    Published(Vec<(RequestToken, PublishOutcome)>),
+    Attached { consumer: ConsumerId, result: AttachResult },
+    Deliveries { consumer: ConsumerId, deliveries: Vec<Delivered> },
+    /// One result per item of the request, in order.
+    Settled { token: RequestToken, results: Vec<SettleResult> },
+    Recalled { consumer: ConsumerId, credit: Credit },
+    /// Messages wait for the consumer's credit.
+    Waiting { consumer: ConsumerId },
+    /// Its queue is gone.
+    Cancelled { consumer: ConsumerId },
+    /// A delivery was settled or returned through another door.
+    Forget { consumer: ConsumerId, queue: QueueId, position: Position },
+    Purged { token: RequestToken, result: Result<u64, Unavailable> },
+    /// The consumer's shard is led from here now.
+    LeaderMoved { consumer: ConsumerId, node: NodeId },
+}
+
+/// A queue's counts, from its leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    pub ready: u64,
+    pub unacked: u64,
+    pub consumers: u64,
+    pub enqueued: u64,
+    pub settled: u64,
+    pub body_bytes: u64,
+}
+
+/// The stored encoding of a message; `warren-codec` opens it.
+pub type StoredBytes = Bytes;

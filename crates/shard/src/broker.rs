@@ -1,0 +1,335 @@
+//! The broker on one node: its replicas, its uplinks, its copy of the topology, and the door for sessions.
+//! Not here: sockets of clients (`gateway`), configuration and start order (`server`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use warren_queue::entry::ReturnKind;
+use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
+use warren_topology::{Placement, Topology};
+use warren_types::{
+    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, Run, SessionId, ShardId,
+};
+
+use crate::api::{QueueStats, Target, Unavailable};
+use crate::leader::task::{LeaderTask, NodeIdentity};
+use crate::link::post::{LeaderDoors, UplinkDoors};
+use crate::link::remote::NodeStreams;
+use crate::link::service::LinkService;
+use crate::replica::machine::ShardMachineFactory;
+use crate::replica::tap::Mailbox;
+use crate::session::{Session, stats};
+use crate::topology::handle::TopologyHandle;
+use crate::topology::machine::{TopologyMachineFactory, Waiting};
+use crate::uplink::task::{REQUESTS_MAX, Request, Uplink};
+
+/// How long one leadership may take to be handed over when the node stops.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(2);
+/// Sessions number their consumers in the low bits, under the run of the node.
+const CONSUMER_BITS: u32 = 40;
+
+/// What the broker is started with.
+pub struct BrokerParts {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub run: Run,
+    pub cluster: ClusterId,
+    pub raft: RaftNode,
+    pub peers: Peers,
+    /// The topology group's replicas, as the cluster was formed.
+    pub topology_members: Vec<Member>,
+    /// This node forms the cluster: its topology group is to be initialised (repeatable).
+    pub initialise: bool,
+}
+
+#[derive(Debug, Error)]
+pub enum BrokerError {
+    #[error("node {node} has no replica of the topology")]
+    NotMember { node: NodeId },
+    #[error("replica of group {group} cannot be opened")]
+    Open { group: GroupId, #[source] source: OpenError },
+    #[error("group {group} cannot be initialised: {cause}")]
+    Initialise { group: GroupId, cause: String },
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: NodeIdentity,
+    raft: RaftNode,
+    peers: Peers,
+    topology: TopologyHandle,
+    leaders: LeaderDoors,
+    uplink_doors: UplinkDoors,
+    streams: NodeStreams,
+    uplinks: RwLock<BTreeMap<ShardId, mpsc::Sender<Request>>>,
+    groups: RwLock<BTreeMap<GroupId, Group>>,
+    sessions: AtomicU64,
+    consumers: AtomicU64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Broker {
+    /// Opens the topology's replica and follows it: replicas and uplinks of shards are opened as it places them here.
+    ///
+    /// # Errors
+    /// [`BrokerError`] if the topology's replica cannot work; a shard's that cannot is reported and left out.
+    pub async fn start(parts: BrokerParts) -> Result<Self, BrokerError> {
+        let me = NodeIdentity { node: parts.node, incarnation: parts.incarnation, run: parts.run };
+        let own = parts.topology_members.iter().find(|member| member.node == parts.node);
+        let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
+        let (view, watched) = watch::channel(Arc::new(Topology::new()));
+        let waiting = Waiting::default();
+        let factory = TopologyMachineFactory { view, waiting: waiting.clone() };
+        let spec = GroupSpec {
+            group: GroupId::TOPOLOGY,
+            replica: own.replica,
+            members: parts.topology_members.clone(),
+            machine: Box::new(factory),
+        };
+        let group = open(&parts.raft, spec).await?;
+        if parts.initialise {
+            initialise(&parts.raft, GroupId::TOPOLOGY, &parts.topology_members).await?;
+        }
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let uplink_doors = UplinkDoors::default();
+        let inner = Inner {
+            me,
+            topology: TopologyHandle::new(me, parts.cluster, group.clone(), parts.peers.clone(), watched, waiting),
+            leaders: LeaderDoors::default(),
+            streams: NodeStreams::new(parts.peers.clone(), uplink_doors.clone(), tasks.clone(), stop.clone()),
+            uplink_doors,
+            uplinks: RwLock::default(),
+            groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
+            sessions: AtomicU64::new(0),
+            consumers: AtomicU64::new(0),
+            raft: parts.raft,
+            peers: parts.peers,
+            tasks,
+            stop,
+        };
+        let broker = Self { inner: Arc::new(inner) };
+        let follower = broker.clone();
+        broker.inner.tasks.spawn(async move { follower.follow_placement().await });
+        Ok(broker)
+    }
+
+    #[must_use]
+    pub fn topology(&self) -> &TopologyHandle {
+        &self.inner.topology
+    }
+
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.me.node
+    }
+
+    #[must_use]
+    pub fn run(&self) -> Run {
+        self.inner.me.run
+    }
+
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        &self.inner.peers
+    }
+
+    /// For the node-to-node listener.
+    #[must_use]
+    pub fn link_service(&self) -> LinkService {
+        LinkService::new(self.inner.leaders.clone(), self.inner.tasks.clone(), self.inner.stop.clone())
+    }
+
+    /// Opens a session.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        let id = self.inner.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        Session::new(SessionId(id), self.clone())
+    }
+
+    /// Counts of a queue, from its leader. `None`: the leader has no such queue (yet).
+    ///
+    /// # Errors
+    /// The leader could not be asked: the depth is not known, which is not zero.
+    pub async fn queue_stats(&self, target: Target) -> Result<Option<QueueStats>, Unavailable> {
+        stats(self, target).await
+    }
+
+    /// Every replica of this node.
+    #[must_use]
+    pub fn status(&self) -> Vec<GroupStatus> {
+        self.inner.groups.read().values().map(Group::status).collect()
+    }
+
+    /// Who leads a shard, as this node knows it.
+    #[must_use]
+    pub fn leader_of(&self, shard: ShardId) -> Option<NodeId> {
+        let groups = self.inner.groups.read();
+        let leadership = *groups.get(&shard.into())?.leadership().borrow();
+        leadership.leader.map(|leader| leader.node)
+    }
+
+    /// Whether every shard has a leader that this node knows, and the topology is up to date: the node can serve.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let topology = self.inner.topology.current();
+        let placed = topology.cluster().is_some();
+        placed && self.inner.topology.is_recent() && topology.shards().all(|shard| self.leader_of(shard).is_some())
+    }
+
+    /// Hands every leadership of this node to a caught-up replica elsewhere, as far as there is one.
+    pub async fn hand_over(&self) {
+        let groups: Vec<Group> = self.inner.groups.read().values().cloned().collect();
+        let led = groups.into_iter().filter(|group| {
+            group.leadership().borrow().leader.is_some_and(|leader| leader.replica == group.replica())
+        });
+        let handed = led.map(|group| async move {
+            match tokio::time::timeout(TRANSFER_WITHIN, group.transfer_leader(None)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(group = %group.group(), %error, "leadership not handed over"),
+                Err(_) => warn!(group = %group.group(), "leadership not handed over in time"),
+            }
+        });
+        futures::future::join_all(handed).await;
+    }
+
+    /// Ends every task of the broker and waits for them. The replicas are stopped by their owner.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    pub(crate) fn next_consumer(&self) -> ConsumerId {
+        let number = self.inner.consumers.fetch_add(1, Ordering::Relaxed) + 1;
+        ConsumerId((self.inner.me.run.0 << CONSUMER_BITS) | number)
+    }
+
+    /// Asks the uplink of a shard, waiting while it has too much to do.
+    pub(crate) async fn ask(&self, shard: ShardId, request: Request) -> Result<(), Unavailable> {
+        let uplink = self.inner.uplinks.read().get(&shard).cloned().ok_or(Unavailable::NotReady)?;
+        uplink.send(request).await.map_err(|_| Unavailable::Draining)
+    }
+
+    /// A session has ended: everything it holds returns.
+    pub(crate) fn detach_all(&self, consumers: BTreeMap<ConsumerId, ShardId>) {
+        let broker = self.clone();
+        self.inner.tasks.spawn(async move {
+            for (consumer, shard) in consumers {
+                let request = Request::Detach { consumer, returns: Some(ReturnKind::Failed) };
+                // An uplink that has stopped takes its consumers with it.
+                let _stopped = broker.ask(shard, request).await;
+            }
+        });
+    }
+
+    async fn follow_placement(&self) {
+        let mut view = self.inner.topology.watch();
+        loop {
+            let topology = view.borrow_and_update().clone();
+            for node in topology.nodes().filter(|node| node.id != self.inner.me.node) {
+                self.inner.peers.set_address(node.id, node.addresses.node.to_string());
+                self.inner.peers.set_incarnation(node.id, node.incarnation);
+            }
+            for placement in topology.placements() {
+                self.place(placement).await;
+            }
+            tokio::select! {
+                biased; // stopping comes first
+                () = self.inner.stop.cancelled() => return,
+                changed = view.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn place(&self, placement: &Placement) {
+        let Some(shard) = placement.group.shard() else { return };
+        let own = placement.members.iter().find(|member| member.node == self.inner.me.node);
+        let open = self.inner.groups.read().contains_key(&placement.group);
+        if let Some(own) = own
+            && !open
+            && let Err(error) = self.open_shard(shard, own, &placement.members).await
+        {
+            error!(shard_id = %shard, error = %error, "replica left out");
+        }
+        self.open_uplink(shard);
+    }
+
+    async fn open_shard(&self, shard: ShardId, own: &Member, members: &[Member]) -> Result<(), BrokerError> {
+        let mailbox = Mailbox::default();
+        let group = GroupId::from(shard);
+        let spec = GroupSpec {
+            group,
+            replica: own.replica,
+            members: members.to_vec(),
+            machine: Box::new(ShardMachineFactory { shard, mailbox: mailbox.clone() }),
+        };
+        let handle = open(&self.inner.raft, spec).await?;
+        // The first member is the preferred leader: it asks the others to begin.
+        if members.first().is_some_and(|first| first.node == self.inner.me.node) {
+            initialise(&self.inner.raft, group, members).await?;
+        }
+        info!(shard_id = %shard, replica = %own.replica, "replica opened");
+        let task = LeaderTask {
+            shard,
+            me: self.inner.me,
+            group: handle.clone(),
+            peers: self.inner.peers.clone(),
+            mailbox,
+            inbox: self.inner.leaders.open(shard),
+            topology: self.inner.topology.watch(),
+            stop: self.inner.stop.clone(),
+        };
+        self.inner.tasks.spawn(task.run());
+        self.inner.groups.write().insert(group, handle);
+        Ok(())
+    }
+
+    fn open_uplink(&self, shard: ShardId) {
+        let mut uplinks = self.inner.uplinks.write();
+        if uplinks.contains_key(&shard) {
+            return;
+        }
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        uplinks.insert(shard, sender);
+        drop(uplinks);
+        let leadership = self.inner.groups.read().get(&shard.into()).map(Group::leadership);
+        let uplink = Uplink {
+            shard,
+            me: self.inner.me,
+            requests,
+            inbox: self.inner.uplink_doors.open(shard),
+            leaders: self.inner.leaders.clone(),
+            streams: self.inner.streams.clone(),
+            leadership,
+            topology: self.inner.topology.watch(),
+            stop: self.inner.stop.clone(),
+        };
+        self.inner.tasks.spawn(uplink.run());
+    }
+}
+
+async fn open(raft: &RaftNode, spec: GroupSpec) -> Result<Group, BrokerError> {
+    let group = spec.group;
+    raft.open_group(spec).await.map_err(|source| BrokerError::Open { group, source })
+}
+
+async fn initialise(raft: &RaftNode, group: GroupId, members: &[Member]) -> Result<(), BrokerError> {
+    raft.initialize(group, members)
+        .await
+        .map_err(|error| BrokerError::Initialise { group, cause: error.to_string() })
+}

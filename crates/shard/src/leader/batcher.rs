@@ -1,0 +1,309 @@
+//! Gathers what arrives while earlier entries are on their way into the next one. No timer: an entry is made as soon as one may be.
+//! Not here: when that is (`task`), who is told what came of it.
+
+use std::collections::HashMap;
+
+use bytes::{Bytes, BytesMut};
+use warren_queue::entry::{
+    Command, Enqueue, OriginBatch, OriginPart, ProposalId, Settle, SettleReason, ShardEntry,
+};
+use warren_types::{
+    Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run, ShardTime, TopologyIndex,
+};
+
+use crate::link::frame::{Batch, Part};
+
+/// An entry is closed when it holds so many payload bytes; one larger batch travels alone.
+pub(crate) const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// Commands and messages of the next entry.
+#[derive(Default)]
+pub(crate) struct Batcher {
+    /// Creations and deletions: before everything that names their queues.
+    structure: Vec<Command>,
+    blocks: Vec<PendingBlock>,
+    block_of: HashMap<(QueueId, Priority), usize>,
+    settles: Vec<Settle>,
+    settle_of: HashMap<(QueueId, SettleReason), usize>,
+    others: Vec<Command>,
+    origins: Vec<OriginBatch>,
+    bytes: usize,
+}
+
+struct PendingBlock {
+    queue: QueueId,
+    priority: Priority,
+    facts: Facts,
+    payload: Vec<Bytes>,
+    producers: Vec<ProducerSpan>,
+}
+
+impl Batcher {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.structure.is_empty()
+            && self.blocks.is_empty()
+            && self.settles.is_empty()
+            && self.others.is_empty()
+            && self.origins.is_empty()
+    }
+
+    /// No more publishes belong into this entry.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= ENTRY_BYTES_MAX
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::CreateQueue(_) | Command::DeleteQueue(_) => self.structure.push(command),
+            Command::Settle(settle) => self.settle(settle),
+            Command::Enqueue(_)
+            | Command::Return(_)
+            | Command::HandOut(_)
+            | Command::Release(_)
+            | Command::Purge(_) => self.others.push(command),
+        }
+    }
+
+    fn settle(&mut self, settle: Settle) {
+        let key = (settle.queue, settle.reason);
+        let next = self.settles.len();
+        let at = *self.settle_of.entry(key).or_insert(next);
+        match self.settles.get_mut(at) {
+            Some(pending) => pending.ranges.extend(settle.ranges),
+            None => self.settles.push(settle),
+        }
+    }
+
+    /// Adds a node's batch; its messages join the blocks of their queues and priorities, in order.
+    /// Expiry and due times come as durations and become shard time here.
+    pub(crate) fn batch(&mut self, incarnation: Incarnation, run: Run, batch: Batch, now: ShardTime) {
+        let parts = batch.parts.into_iter().map(|part| self.part(part, now)).collect();
+        self.origins.push(OriginBatch { incarnation, run, sequence: batch.sequence, parts });
+    }
+
+    fn part(&mut self, mut part: Part, now: ShardTime) -> OriginPart {
+        for time in part.facts.expiry.iter_mut().chain(&mut part.facts.due).flatten() {
+            time.0 = time.0.saturating_add(now.0);
+        }
+        self.bytes += part.payload.len();
+        let next = self.blocks.len();
+        let at = *self.block_of.entry((part.queue, part.priority)).or_insert(next);
+        if at == next {
+            self.blocks.push(PendingBlock {
+                queue: part.queue,
+                priority: part.priority,
+                facts: Facts::default(),
+                payload: Vec::new(),
+                producers: Vec::new(),
+            });
+        }
+        let block = self.blocks.get_mut(at).expect("the block was found or pushed above");
+        let first = narrow(block.facts.count());
+        let count = narrow(part.facts.count());
+        for mut span in part.producers {
+            for (index, _) in &mut span.sequences {
+                *index += first;
+            }
+            join_span(&mut block.producers, span);
+        }
+        join_facts(&mut block.facts, part.facts);
+        block.payload.push(part.payload);
+        OriginPart { command: narrow(at as u64), first, count }
+    }
+
+    /// The entry, if there is anything to say. `raise` tells how far a block's enqueue may raise its hand-out mark.
+    pub(crate) fn build(
+        &mut self,
+        proposal: ProposalId,
+        now: ShardTime,
+        topology: TopologyIndex,
+        raise: impl Fn(QueueId, Priority) -> Option<u32>,
+    ) -> Option<ShardEntry> {
+        if self.is_empty() {
+            return None;
+        }
+        let Self { structure, blocks, settles, others, mut origins, .. } = std::mem::take(self);
+        let offset = narrow(structure.len() as u64);
+        for part in origins.iter_mut().flat_map(|origin| &mut origin.parts) {
+            part.command += offset;
+        }
+        let mut commands = structure;
+        commands.extend(blocks.into_iter().map(|block| {
+            let raise = raise(block.queue, block.priority);
+            Command::Enqueue(Enqueue {
+                queue: block.queue,
+                priority: block.priority,
+                facts: block.facts,
+                payload: join_payload(block.payload),
+                producers: block.producers,
+                raise,
+            })
+        }));
+        commands.extend(settles.into_iter().map(|mut settle| {
+            settle.ranges = join_ranges(settle.ranges);
+            Command::Settle(settle)
+        }));
+        commands.extend(others);
+        Some(ShardEntry { proposal, now, topology, origins, commands })
+    }
+}
+
+/// Counts inside one entry are far below 2^32: an entry is at most a few tens of MiB.
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).expect("an entry holds fewer than 2^32 messages")
+}
+
+fn join_payload(mut segments: Vec<Bytes>) -> Bytes {
+    if segments.len() == 1
+        && let Some(only) = segments.pop()
+    {
+        return only;
+    }
+    let mut joined = BytesMut::with_capacity(segments.iter().map(Bytes::len).sum());
+    for segment in &segments {
+        joined.extend_from_slice(segment);
+    }
+    joined.freeze()
+}
+
+/// Ascending, joined, without overlap.
+fn join_ranges(mut ranges: Vec<PositionRange>) -> Vec<PositionRange> {
+    if ranges.is_sorted_by(|a, b| a.end() < b.first) {
+        return ranges;
+    }
+    ranges.sort_unstable();
+    let mut joined: Vec<PositionRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.first <= last.end() => {
+                let end = last.end().max(range.end());
+                last.count = end.0 - last.first.0;
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+fn join_span(spans: &mut Vec<ProducerSpan>, span: ProducerSpan) {
+    match spans.iter_mut().find(|known| known.producer == span.producer && known.epoch == span.epoch) {
+        Some(known) => known.sequences.extend(span.sequences),
+        None => spans.push(span),
+    }
+}
+
+/// Appends `more`'s columns; an optional column appears as soon as one part has it.
+fn join_facts(facts: &mut Facts, more: Facts) {
+    let before = facts.size.len();
+    let after = before + more.size.len();
+    if before == 0 {
+        *facts = more;
+        return;
+    }
+    join_column(&mut facts.expiry, more.expiry, before, after);
+    join_column(&mut facts.due, more.due, before, after);
+    join_column(&mut facts.group_hash, more.group_hash, before, after);
+    join_column(&mut facts.fairness_hash, more.fairness_hash, before, after);
+    join_column(&mut facts.dedup_hash, more.dedup_hash, before, after);
+    facts.size.extend(more.size);
+    facts.body_size.extend(more.body_size);
+}
+
+fn join_column<T: Clone + Default>(column: &mut Vec<T>, more: Vec<T>, before: usize, after: usize) {
+    if column.is_empty() && more.is_empty() {
+        return;
+    }
+    column.resize(before, T::default());
+    column.extend(more);
+    column.resize(after, T::default());
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::{BatchSequence, Position, ProducerId};
+
+    use super::*;
+
+    fn part(queue: u64, sizes: &[u32]) -> Part {
+        let bytes: usize = sizes.iter().map(|&size| size as usize).sum();
+        Part {
+            queue: QueueId(queue),
+            priority: Priority::DEFAULT,
+            facts: Facts { size: sizes.to_vec(), body_size: sizes.to_vec(), ..Facts::default() },
+            payload: Bytes::from(vec![queue as u8; bytes]),
+            producers: Vec::new(),
+        }
+    }
+
+    fn batch(sequence: u64, parts: Vec<Part>) -> Batch {
+        Batch { sequence: BatchSequence(sequence), topology: TopologyIndex(1), parts }
+    }
+
+    fn build(batcher: &mut Batcher) -> ShardEntry {
+        batcher.build(ProposalId::default(), ShardTime(1), TopologyIndex(1), |_, _| Some(7)).unwrap()
+    }
+
+    #[test]
+    fn batches_of_one_queue_share_a_block() {
+        let mut batcher = Batcher::default();
+        batcher.batch(Incarnation(1), Run(1), batch(1, vec![part(5, &[2, 3])]), ShardTime(1_000));
+        batcher.batch(Incarnation(2), Run(1), batch(9, vec![part(6, &[1]), part(5, &[4])]), ShardTime(1_000));
+        let entry = build(&mut batcher);
+        assert_eq!(entry.commands.len(), 2);
+        let Command::Enqueue(block) = &entry.commands[0] else { panic!("an enqueue comes first") };
+        assert_eq!((block.queue, block.facts.count(), block.payload.len()), (QueueId(5), 3, 9));
+        assert_eq!(block.raise, Some(7));
+        assert_eq!(
+            entry.origins[1].parts,
+            vec![OriginPart { command: 1, first: 0, count: 1 }, OriginPart { command: 0, first: 2, count: 1 }]
+        );
+        assert!(batcher.is_empty());
+    }
+
+    #[test]
+    fn creations_come_first_and_shift_the_origins() {
+        let mut batcher = Batcher::default();
+        batcher.batch(Incarnation(1), Run(1), batch(1, vec![part(5, &[2])]), ShardTime(1_000));
+        batcher.command(Command::DeleteQueue(warren_queue::entry::DeleteQueue {
+            queue: QueueId(4),
+            topology: TopologyIndex(3),
+        }));
+        let entry = build(&mut batcher);
+        assert!(matches!(entry.commands[0], Command::DeleteQueue(_)));
+        assert_eq!(entry.origins[0].parts[0].command, 1);
+    }
+
+    #[test]
+    fn settles_of_one_queue_and_reason_are_joined() {
+        let mut batcher = Batcher::default();
+        for first in [3, 1, 2, 9] {
+            batcher.command(Command::Settle(Settle {
+                queue: QueueId(5),
+                ranges: vec![PositionRange::one(Position(first))],
+                reason: SettleReason::Acked,
+            }));
+        }
+        let entry = build(&mut batcher);
+        let Command::Settle(settle) = &entry.commands[0] else { panic!("one settle") };
+        assert_eq!(
+            settle.ranges,
+            vec![PositionRange { first: Position(1), count: 3 }, PositionRange::one(Position(9))]
+        );
+    }
+
+    #[test]
+    fn optional_columns_are_padded_when_parts_differ() {
+        let mut batcher = Batcher::default();
+        let mut dated = part(5, &[1]);
+        dated.facts.expiry = vec![Some(ShardTime(77))];
+        dated.producers =
+            vec![ProducerSpan { producer: ProducerId(Bytes::from_static(b"p")), epoch: 0, sequences: vec![(0, 4)] }];
+        batcher.batch(Incarnation(1), Run(1), batch(1, vec![part(5, &[1, 1])]), ShardTime(1_000));
+        batcher.batch(Incarnation(1), Run(1), batch(2, vec![dated]), ShardTime(1_000));
+        batcher.batch(Incarnation(1), Run(1), batch(3, vec![part(5, &[1])]), ShardTime(1_000));
+        let entry = build(&mut batcher);
+        let Command::Enqueue(block) = &entry.commands[0] else { panic!("one block") };
+        assert_eq!(block.facts.expiry, vec![None, None, Some(ShardTime(1_077)), None]);
+        assert_eq!(block.producers[0].sequences, vec![(2, 4)]);
+    }
+}

@@ -1,0 +1,210 @@
+//! The nodes linked to a shard that is led from here: their numbered batches, frames that must wait, frames on their way down.
+//! Not here: what frames do (`task`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use warren_queue::outcome::{BatchOutcome, BatchVerdict};
+use warren_queue::rows::OriginRow;
+use warren_types::{BatchSequence, Incarnation, NodeId, Run, Term};
+
+use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
+use crate::link::post::DownOut;
+
+/// Exceptions of batches kept per node for a link that is made anew; a node has at most 1,024 batches unconfirmed.
+const EXCEPTIONS_MAX: usize = 4_096;
+
+/// One node's link.
+pub(crate) struct Link {
+    pub(crate) hello: Hello,
+    pub(crate) out: DownOut,
+    /// Frames that wait for the topology or for a queue to be created; later ones of the link queue up behind them.
+    pub(crate) parked: VecDeque<Up>,
+    pub(crate) reported: bool,
+    pending: Vec<Down>,
+}
+
+/// What was taken of one incarnation of a node.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Origin {
+    run: Run,
+    /// Proposed, perhaps not applied yet.
+    accepted: BatchSequence,
+    applied: BatchSequence,
+    exceptions: VecDeque<BatchException>,
+}
+
+/// Whether a batch may be proposed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Acceptance {
+    Take,
+    /// It is on its way already.
+    Known,
+    /// The node resumes after this one.
+    Resume(BatchSequence),
+}
+
+#[derive(Default)]
+pub(crate) struct Links {
+    links: BTreeMap<NodeId, Link>,
+    origins: BTreeMap<Incarnation, Origin>,
+}
+
+impl Links {
+    pub(crate) fn open(&mut self, rows: Vec<(Incarnation, OriginRow)>) {
+        self.origins = rows.into_iter().map(|(incarnation, row)| (incarnation, Origin::stored(row))).collect();
+    }
+
+    pub(crate) fn hello(&mut self, hello: Hello, out: DownOut, term: Term) {
+        let origin = self.origins.entry(hello.incarnation).or_default();
+        origin.hello(&hello);
+        let welcome = Welcome {
+            link: hello.link,
+            term,
+            last: Some((origin.run, origin.applied)),
+            exceptions: origin.exceptions.iter().copied().collect(),
+        };
+        let link =
+            Link { hello, out, parked: VecDeque::new(), reported: false, pending: vec![Down::Welcome(welcome)] };
+        self.links.insert(hello.node, link);
+    }
+
+    pub(crate) fn get_mut(&mut self, node: NodeId) -> Option<&mut Link> {
+        self.links.get_mut(&node)
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.links.keys().copied().collect()
+    }
+
+    pub(crate) fn reported(&self, node: NodeId) -> bool {
+        self.links.get(&node).is_some_and(|link| link.reported)
+    }
+
+    /// Forgets the link if it came by this stream; a newer one stays.
+    pub(crate) fn gone(&mut self, node: NodeId, stream: u64) -> bool {
+        let same = self.links.get(&node).is_some_and(|link| link.out.stream() == stream);
+        if same {
+            self.links.remove(&node);
+        }
+        same
+    }
+
+    pub(crate) fn accept(&mut self, hello: &Hello, sequence: BatchSequence) -> Acceptance {
+        self.origins.entry(hello.incarnation).or_default().accept(sequence)
+    }
+
+    /// Notes applied batches and tells their nodes.
+    pub(crate) fn applied(&mut self, outcomes: Vec<BatchOutcome>) {
+        for outcome in outcomes {
+            let origin = self.origins.entry(outcome.incarnation).or_default();
+            let told = origin.applied(&outcome);
+            let link = self
+                .links
+                .values_mut()
+                .find(|link| link.hello.incarnation == outcome.incarnation && link.hello.run == outcome.run);
+            if let (Some(link), Some(told)) = (link, told) {
+                link.tell(told);
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, node: NodeId, frame: Down) {
+        if let Some(link) = self.links.get_mut(&node) {
+            link.pending.push(frame);
+        }
+    }
+
+    /// Sends what was gathered.
+    pub(crate) fn flush(&mut self) {
+        for link in self.links.values_mut() {
+            if !link.pending.is_empty() {
+                link.out.push(link.pending.drain(..));
+            }
+        }
+    }
+
+    /// Leadership ended: every node learns it and looks for the next leader.
+    pub(crate) fn close(&mut self, leader: Option<NodeId>) {
+        for link in self.links.values_mut() {
+            link.pending.push(Down::NotLeader { link: link.hello.link, leader });
+        }
+        self.flush();
+        self.links.clear();
+        self.origins.clear();
+    }
+}
+
+impl Link {
+    /// Results of successive batches travel as one frame.
+    fn tell(&mut self, frame: Down) {
+        if let (Down::Results { upto, exceptions }, Some(Down::Results { upto: last, exceptions: known })) =
+            (&frame, self.pending.last_mut())
+        {
+            *last = *upto;
+            known.extend(exceptions.iter().copied());
+            return;
+        }
+        self.pending.push(frame);
+    }
+}
+
+impl Origin {
+    fn stored(row: OriginRow) -> Self {
+        let exceptions = row
+            .exceptions
+            .iter()
+            .flat_map(|(sequence, list)| {
+                list.iter().map(|&(index, why)| BatchException { sequence: *sequence, index, why })
+            })
+            .collect();
+        Self { run: row.run, accepted: row.last, applied: row.last, exceptions }
+    }
+
+    fn hello(&mut self, hello: &Hello) {
+        if hello.run > self.run {
+            *self = Self { run: hello.run, ..Self::default() };
+        }
+        // What this leader took and has not applied is on its way: the node sends it again, and it is known.
+        while self.exceptions.front().is_some_and(|exception| exception.sequence <= hello.confirmed) {
+            self.exceptions.pop_front();
+        }
+    }
+
+    fn accept(&mut self, sequence: BatchSequence) -> Acceptance {
+        if sequence <= self.accepted {
+            return Acceptance::Known;
+        }
+        if sequence.0 == self.accepted.0 + 1 {
+            self.accepted = sequence;
+            return Acceptance::Take;
+        }
+        Acceptance::Resume(self.accepted)
+    }
+
+    fn applied(&mut self, outcome: &BatchOutcome) -> Option<Down> {
+        if outcome.run != self.run {
+            return None;
+        }
+        match &outcome.verdict {
+            BatchVerdict::Taken { exceptions } => {
+                self.applied = outcome.sequence;
+                let exceptions: Vec<BatchException> = exceptions
+                    .iter()
+                    .map(|&(index, why)| BatchException { sequence: outcome.sequence, index, why })
+                    .collect();
+                self.exceptions.extend(exceptions.iter().copied());
+                while self.exceptions.len() > EXCEPTIONS_MAX {
+                    self.exceptions.pop_front();
+                }
+                Some(Down::Results { upto: outcome.sequence, exceptions })
+            }
+            // Its result was told when it was first applied, or comes with the welcome.
+            BatchVerdict::Duplicate { .. } | BatchVerdict::DuplicateForgotten => None,
+            BatchVerdict::Gap { last } => {
+                self.accepted = *last;
+                Some(Down::Resume { last: *last })
+            }
+            BatchVerdict::OldRun { .. } => None,
+        }
+    }
+}

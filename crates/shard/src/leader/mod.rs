@@ -1,0 +1,8 @@
+//! A shard's leader: takes frames of all nodes, proposes facts, drives dispatch, tells the nodes what came of it.
+//! Not here: applying (`replica`), the nodes' side (`uplink`).
+
+mod batcher;
+mod links;
+mod perform;
+pub(crate) mod task;
+mod work;

@@ -1,0 +1,348 @@
+//! What a leader does with each frame and event, and how a turn ends: actions performed, an entry proposed, frames sent.
+//! Not here: waiting for any of it (`task`).
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::{debug, error};
+use warren_codec::entry::encode_entry;
+use warren_queue::dispatch::Dispatch;
+use warren_queue::dispatch::io::{
+    Actions, Attach, ConsumerKey, Input, QueueOpening, ReturnRequest, SettleRequest,
+};
+use warren_queue::entry::{Command, CreateQueue, DeleteQueue, ProposalId};
+use warren_queue::outcome::Effect;
+use warren_queue::rows::OriginRow;
+use warren_raft::{Group, ProposeError};
+use warren_topology::Topology;
+use warren_types::{Incarnation, NodeId, QueueId, ShardId, ShardTime, Term, TopologyIndex};
+
+use super::batcher::Batcher;
+use super::links::{Acceptance, Links};
+use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
+use crate::link::frame::{Down, Hello, Up};
+use crate::link::post::{DownOut, FromNode};
+use crate::replica::tap::{Mailbox, Request, TapEvent};
+use crate::time::ShardClock;
+
+/// Entries proposed and not applied yet, at most. More would make entries smaller, not faster: what queues meanwhile is the next batch.
+const IN_FLIGHT_MAX: usize = 4;
+
+/// A shard while it is led from here.
+pub(crate) struct Leading {
+    pub(super) shard: ShardId,
+    me: NodeIdentity,
+    group: Group,
+    pub(super) mailbox: Mailbox,
+    pub(super) dispatch: Dispatch,
+    pub(super) actions: Actions,
+    pub(super) links: Links,
+    pub(super) batcher: Batcher,
+    in_flight: VecDeque<u64>,
+    proposals: u64,
+    clock: ShardClock,
+    pub(super) term: Term,
+    topology: Arc<Topology>,
+    stored_topology: StoredTopology,
+    /// Nodes whose stream broke: their consumers' deliveries are held for them.
+    lost: BTreeSet<NodeId>,
+    /// Queues the store has.
+    known: HashSet<QueueId>,
+    /// Queues whose creation is on its way.
+    creating: HashSet<QueueId>,
+}
+
+impl Leading {
+    pub(super) fn new(task: &LeaderTask, term: Term, clock: ShardClock, stored: StoredTopology) -> Self {
+        Self {
+            shard: task.shard,
+            me: task.me,
+            group: task.group.clone(),
+            mailbox: task.mailbox.clone(),
+            dispatch: new_dispatch(),
+            actions: Actions::default(),
+            links: Links::default(),
+            batcher: Batcher::default(),
+            in_flight: VecDeque::new(),
+            proposals: 0,
+            clock,
+            term,
+            topology: task.topology.borrow().clone(),
+            stored_topology: stored,
+            lost: BTreeSet::new(),
+            known: HashSet::new(),
+            creating: HashSet::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self, queues: Vec<QueueOpening>, origins: Vec<(Incarnation, OriginRow)>) {
+        self.known = queues.iter().map(|opening| opening.queue).collect();
+        self.links.open(origins);
+        let now = self.now();
+        self.step(Input::Open { term: self.term, now, queues });
+    }
+
+    pub(super) fn step(&mut self, input: Input) {
+        self.dispatch.step(input, &mut self.actions);
+    }
+
+    pub(super) fn now(&self) -> ShardTime {
+        self.clock.now(Instant::now())
+    }
+
+    pub(super) fn draw(&mut self, median_wall_ms: u64) {
+        self.clock.draw(median_wall_ms, Instant::now());
+    }
+
+    pub(super) fn reported(&self, node: NodeId) -> bool {
+        self.links.reported(node)
+    }
+
+    /// No more publishes fit into the next entry: they stay where they are until it is proposed.
+    pub(super) fn is_full(&self) -> bool {
+        self.batcher.is_full()
+    }
+
+    /// What lost nodes held returns at once if their process is known to be gone: nobody will claim it.
+    pub(super) fn bury(&mut self, is_gone: impl Fn(NodeId) -> bool) {
+        let gone: Vec<NodeId> = self.lost.iter().copied().filter(|node| is_gone(*node)).collect();
+        for node in gone {
+            self.lost.remove(&node);
+            self.step(Input::NodeBack { node });
+            self.step(Input::NodeReported { node });
+        }
+    }
+
+    /// Proposes the creation of queues that the topology has placed here and the store lacks, and the deletion of the others.
+    pub(super) fn sync_queues(&mut self, topology: &Arc<Topology>) {
+        self.topology = Arc::clone(topology);
+        let index = topology.index();
+        if index < self.stored_topology {
+            return;
+        }
+        let mut placed = HashSet::new();
+        for queue in topology.queues_of(self.shard) {
+            placed.insert(queue.id);
+            if !self.known.contains(&queue.id) && self.creating.insert(queue.id) {
+                self.batcher.command(Command::CreateQueue(CreateQueue {
+                    queue: queue.id,
+                    vhost: queue.vhost,
+                    name: queue.name.clone(),
+                    topology: index,
+                }));
+            }
+        }
+        let gone: Vec<QueueId> = self.known.iter().filter(|queue| !placed.contains(queue)).copied().collect();
+        for queue in gone {
+            self.known.remove(&queue);
+            self.batcher.command(Command::DeleteQueue(DeleteQueue { queue, topology: index }));
+        }
+        self.unpark();
+    }
+
+    pub(super) fn take(&mut self, from: FromNode) {
+        match from {
+            FromNode::Frames { node, out, frames } => {
+                for frame in frames {
+                    self.frame(node, &out, frame);
+                }
+            }
+            FromNode::Gone { node, stream } => {
+                if self.links.gone(node, stream) {
+                    debug!(shard_id = %self.shard, node_id = %node, "link lost");
+                    self.lost.insert(node);
+                    self.step(Input::NodeLost { node });
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, node: NodeId, out: &DownOut, frame: Up) {
+        if let Up::Hello(hello) = frame {
+            self.hello(hello, out);
+            return;
+        }
+        let ready = self.may_take(&frame);
+        let Some(link) = self.links.get_mut(node) else { return };
+        if link.out.stream() != out.stream() {
+            return; // of a stream that was replaced
+        }
+        if !ready || !link.parked.is_empty() {
+            link.parked.push_back(frame);
+            return;
+        }
+        let hello = link.hello;
+        self.act(&hello, frame);
+    }
+
+    fn hello(&mut self, hello: Hello, out: &DownOut) {
+        if hello.term > self.term {
+            out.push([Down::NotLeader { link: hello.link, leader: None }]);
+            return;
+        }
+        self.lost.remove(&hello.node);
+        self.links.hello(hello, out.clone(), self.term);
+        self.step(Input::NodeBack { node: hello.node });
+    }
+
+    /// Publishes and attaches wait until this copy of the topology is as new as the one they were routed by, and their queue exists.
+    fn may_take(&self, frame: &Up) -> bool {
+        match frame {
+            Up::Publish(batch) => batch.topology <= self.topology.index(),
+            Up::Attach(attach) => {
+                attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
+            }
+            Up::Purge { queue, .. } | Up::Stats { queue, .. } => !self.creating.contains(queue),
+            Up::Hello(_)
+            | Up::Reported
+            | Up::Credit { .. }
+            | Up::Recall { .. }
+            | Up::Settle(_)
+            | Up::Return(_)
+            | Up::Detach { .. } => true,
+        }
+    }
+
+    fn unpark(&mut self) {
+        for node in self.links.nodes() {
+            while let Some(link) = self.links.get_mut(node) {
+                let hello = link.hello;
+                let Some(frame) = link.parked.pop_front() else { break };
+                if !self.may_take(&frame) {
+                    if let Some(link) = self.links.get_mut(node) {
+                        link.parked.push_front(frame);
+                    }
+                    break;
+                }
+                self.act(&hello, frame);
+            }
+        }
+    }
+
+    fn act(&mut self, hello: &Hello, frame: Up) {
+        let node = hello.node;
+        let key = |consumer| ConsumerKey { node, consumer };
+        match frame {
+            Up::Hello(_) => {}
+            Up::Publish(batch) => match self.links.accept(hello, batch.sequence) {
+                Acceptance::Take => {
+                    let now = self.now();
+                    self.batcher.batch(hello.incarnation, hello.run, batch, now);
+                }
+                Acceptance::Known => {}
+                Acceptance::Resume(last) => self.links.tell(node, Down::Resume { last }),
+            },
+            Up::Reported => {
+                if let Some(link) = self.links.get_mut(node) {
+                    link.reported = true;
+                }
+                self.step(Input::NodeReported { node });
+            }
+            Up::Attach(attach) => self.step(Input::Attach(Attach {
+                consumer: key(attach.consumer),
+                queue: attach.queue,
+                options: attach.options,
+                credit: attach.credit,
+                held: attach.held,
+            })),
+            Up::Credit { consumer, add } => self.step(Input::Credit { consumer: key(consumer), add }),
+            Up::Recall { consumer, up_to } => self.step(Input::Recall { consumer: key(consumer), up_to }),
+            Up::Settle(settle) => self.step(Input::Settle(SettleRequest {
+                node,
+                token: settle.token,
+                queue: settle.queue,
+                items: settle.items,
+                reason: settle.reason,
+            })),
+            Up::Return(give_back) => {
+                let not_before =
+                    give_back.delay_ms.map(|delay| ShardTime(self.now().0.saturating_add(delay)));
+                self.step(Input::Return(ReturnRequest {
+                    node,
+                    token: give_back.token,
+                    queue: give_back.queue,
+                    items: give_back.items,
+                    kind: give_back.kind,
+                    not_before,
+                }));
+            }
+            Up::Detach { consumer, returns } => self.step(Input::Detach { consumer: key(consumer), returns }),
+            Up::Purge { queue, token } => self.step(Input::Purge { queue, token, node }),
+            Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
+        }
+    }
+
+    pub(super) fn tap(&mut self, event: TapEvent) {
+        match event {
+            TapEvent::Applied { entries, effects, upto: _ } => {
+                for entry in entries {
+                    if entry.proposal.node == self.me.node && entry.proposal.run == self.me.run {
+                        while self.in_flight.front().is_some_and(|number| *number <= entry.proposal.number) {
+                            self.in_flight.pop_front();
+                        }
+                    }
+                    self.links.applied(entry.batches);
+                }
+                let mut created = false;
+                for effect in effects {
+                    if let Effect::QueueCreated { queue } = &effect {
+                        self.creating.remove(queue);
+                        self.known.insert(*queue);
+                        created = true;
+                    }
+                    self.step(Input::Applied(effect));
+                }
+                if created {
+                    self.unpark();
+                }
+            }
+            TapEvent::Loaded(loaded) => self.step(Input::Loaded(loaded)),
+            TapEvent::Stats { node, token, stored } => self.answer_stats(node, token, stored),
+            TapEvent::Restored => debug!(shard_id = %self.shard, "a snapshot replaced the leader's state"),
+        }
+    }
+
+    /// Tells time, performs what dispatch decided, proposes, sends. False: this replica cannot propose any more.
+    pub(super) fn finish_turn(&mut self) -> bool {
+        let at = Instant::now();
+        let lease = self.group.lease_until().is_some_and(|until| at < until);
+        let now = self.clock.now(at);
+        self.step(Input::Clock { now, lease });
+        self.perform();
+        let leads = self.propose();
+        self.links.flush();
+        leads
+    }
+
+    fn propose(&mut self) -> bool {
+        while self.in_flight.len() < IN_FLIGHT_MAX {
+            let number = self.proposals + 1;
+            let proposal = ProposalId { node: self.me.node, run: self.me.run, number };
+            let topology: TopologyIndex = self.topology.index();
+            let now = self.now();
+            let dispatch = &self.dispatch;
+            let Some(entry) =
+                self.batcher.build(proposal, now, topology, |queue, level| dispatch.raise_hint(queue, level))
+            else {
+                return true;
+            };
+            match self.group.propose(self.term, &encode_entry(&entry)) {
+                Ok(()) => {
+                    self.proposals = number;
+                    self.in_flight.push_back(number);
+                }
+                // The entry is lost, and with it this leader's view: the nodes send again to whoever leads next.
+                Err(refused @ (ProposeError::NotLeader(_) | ProposeError::Full | ProposeError::Stopped)) => {
+                    error!(shard_id = %self.shard, term = %self.term, error = %refused, "proposal refused, leading no more");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn close(&mut self, leader: Option<NodeId>) {
+        self.links.close(leader);
+    }
+}

@@ -1,0 +1,136 @@
+//! The frames between a node that has sessions (up) and the node that leads a shard (down): one ordered stream per node pair
+//! carries those of all shards. Not here: their bytes (`convert`), the streams (`remote`), what they cause (`uplink`, `leader`).
+
+use bytes::Bytes;
+use warren_queue::dispatch::io::{
+    AttachResult, ConsumerOptions, Credit, HandedOut, Held, SettleResult, Token,
+};
+use warren_queue::entry::{ReturnKind, SettleReason};
+use warren_types::{
+    BatchSequence, ConsumerId, Facts, Incarnation, NodeId, NotStored, Position, Priority, ProducerSpan,
+    QueueId, Run, Term, TopologyIndex,
+};
+
+use crate::api::QueueStats;
+
+/// From a node's uplink to a shard's leader.
+#[derive(Clone, Debug)]
+pub enum Up {
+    /// Opens the link of one node to one shard, again after each change of leader or loss of the stream. `link` rises each time.
+    Hello(Hello),
+    /// All consumers were attached again and all unconfirmed settles sent: what is not named is not held.
+    Reported,
+    Publish(Batch),
+    Attach(AttachUp),
+    Credit { consumer: ConsumerId, add: Credit },
+    Recall { consumer: ConsumerId, up_to: Credit },
+    Settle(SettleUp),
+    Return(ReturnUp),
+    Detach { consumer: ConsumerId, returns: Option<ReturnKind> },
+    Purge { queue: QueueId, token: Token },
+    Stats { queue: QueueId, token: Token },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub run: Run,
+    /// Counts the links this run of the node opened to the shard.
+    pub link: u64,
+    /// The highest term of the shard this node has seen; a leader of a lower one must not serve it.
+    pub term: Term,
+    pub topology: TopologyIndex,
+    /// The last batch whose result this node knows.
+    pub confirmed: BatchSequence,
+}
+
+/// One numbered batch of publishes.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub sequence: BatchSequence,
+    /// Routed by this topology: the leader waits until its own copy has applied it.
+    pub topology: TopologyIndex,
+    pub parts: Vec<Part>,
+}
+
+/// Messages of a batch for one queue and priority, encoded.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub queue: QueueId,
+    pub priority: Priority,
+    pub facts: Facts,
+    pub payload: Bytes,
+    pub producers: Vec<ProducerSpan>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AttachUp {
+    pub consumer: ConsumerId,
+    pub queue: QueueId,
+    pub options: ConsumerOptions,
+    pub credit: Credit,
+    pub held: Vec<Held>,
+    pub topology: TopologyIndex,
+}
+
+#[derive(Clone, Debug)]
+pub struct SettleUp {
+    pub token: Token,
+    pub queue: QueueId,
+    pub items: Vec<Held>,
+    pub reason: SettleReason,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReturnUp {
+    pub token: Token,
+    pub queue: QueueId,
+    pub items: Vec<Held>,
+    pub kind: ReturnKind,
+    pub delay_ms: Option<u64>,
+}
+
+/// From a shard's leader to a node.
+#[derive(Clone, Debug)]
+pub enum Down {
+    /// The link is open.
+    Welcome(Welcome),
+    /// This node does not lead the shard (any more); who does, if it knows.
+    NotLeader { link: u64, leader: Option<NodeId> },
+    /// Batches up to and including `upto` are applied; all their messages are stored but for `exceptions`
+    /// `(batch, index in the batch, why)`.
+    Results { upto: BatchSequence, exceptions: Vec<BatchException> },
+    /// A batch did not follow the one before: nothing is taken until the node resumes after `last`.
+    Resume { last: BatchSequence },
+    Attached { consumer: ConsumerId, result: AttachResult },
+    Deliver { consumer: ConsumerId, queue: QueueId, deliveries: Vec<HandedOut> },
+    SettleResults { token: Token, results: Vec<SettleResult> },
+    Recalled { consumer: ConsumerId, credit: Credit },
+    Waiting { consumer: ConsumerId },
+    Cancelled { consumer: ConsumerId },
+    Forget { consumer: ConsumerId, queue: QueueId, position: Position },
+    Purged { token: Token, count: u64 },
+    Stats { token: Token, stats: Option<QueueStats> },
+}
+
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// As in the hello it answers.
+    pub link: u64,
+    pub term: Term,
+    /// The last batch of this incarnation that is applied: what follows is to be sent again.
+    pub last: Option<(Run, BatchSequence)>,
+    /// What was not simply stored of the batches after the hello's `confirmed`.
+    pub exceptions: Vec<BatchException>,
+}
+
+/// One message of a batch was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchException {
+    pub sequence: BatchSequence,
+    /// Index in the batch: its parts' messages counted through.
+    pub index: u32,
+    pub why: NotStored,
+}

@@ -1,0 +1,147 @@
+//! A shard's state machine as the replication layer runs it: decodes entries, applies them to the store, hands outcomes to the
+//! leader's task if there is one. Not here: the rules (`warren-queue`), the disk (`warren-storage`).
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error};
+use warren_codec::entry::decode_entry;
+use warren_queue::dispatch::io::Loaded;
+use warren_queue::entry::ApplyContext;
+use warren_queue::outcome::{Effect, EntryOutcome, Output};
+use warren_queue::store::{Store, StoreOptions};
+use warren_raft::{Committed, Machine, MachineError, MachineFactory, MachineWaker};
+use warren_storage::{ReplicaState, RowBatch};
+use warren_types::{LogId, ShardId};
+
+use super::rows_view::RowsView;
+use super::tap::{Mailbox, Opening, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
+
+/// Makes the machine of one shard's replica.
+pub(crate) struct ShardMachineFactory {
+    pub(crate) shard: ShardId,
+    pub(crate) mailbox: Mailbox,
+}
+
+impl MachineFactory for ShardMachineFactory {
+    fn open(
+        &self,
+        state: ReplicaState,
+        waker: MachineWaker,
+        applied: Option<LogId>,
+    ) -> Result<Box<dyn Machine>, MachineError> {
+        let rows = RowsView::new(state);
+        let store = Store::open(&rows, StoreOptions::default());
+        debug!(shard_id = %self.shard, ?applied, "replica opened");
+        self.mailbox.attend(waker);
+        Ok(Box::new(ShardMachine {
+            shard: self.shard,
+            mailbox: self.mailbox.clone(),
+            rows,
+            store,
+            out: Output::default(),
+            entries: Vec::new(),
+            effects: Vec::new(),
+            tap: None,
+        }))
+    }
+}
+
+struct ShardMachine {
+    shard: ShardId,
+    mailbox: Mailbox,
+    rows: RowsView,
+    store: Store,
+    out: Output,
+    /// Outcomes of the chunk, until it is written.
+    entries: Vec<EntryOutcome>,
+    effects: Vec<Effect>,
+    tap: Option<mpsc::Sender<TapEvent>>,
+}
+
+impl Machine for ShardMachine {
+    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) {
+        for committed in entries {
+            let entry = match decode_entry(&committed.payload) {
+                Ok(entry) => entry,
+                // Every replica meets it: going on would make them differ. The replica stops and says what it needs.
+                Err(error) => panic!("shard {} cannot apply entry {}: {error}", self.shard, committed.id.index),
+            };
+            let at = ApplyContext { index: committed.id.index, term: committed.id.term };
+            self.store.apply(&self.rows, at, entry, &mut self.out);
+            self.rows.take(&mut self.out.changes, rows);
+            if self.tap.is_some() {
+                self.entries.append(&mut self.out.entries);
+                self.effects.append(&mut self.out.effects);
+            } else {
+                self.out.entries.clear();
+                self.out.effects.clear();
+            }
+        }
+    }
+
+    fn written(&mut self, applied: LogId) {
+        self.rows.written();
+        if self.tap.is_some() {
+            let entries = std::mem::take(&mut self.entries);
+            let effects = std::mem::take(&mut self.effects);
+            self.tell(TapEvent::Applied { entries, effects, upto: applied });
+        }
+    }
+
+    fn restored(&mut self, state: ReplicaState, applied: LogId) {
+        debug!(shard_id = %self.shard, applied = %applied.index, "replica restored from a snapshot");
+        self.tell(TapEvent::Restored);
+        self.tap = None;
+        self.rows = RowsView::new(state);
+        self.store = Store::open(&self.rows, StoreOptions::default());
+    }
+
+    fn poll(&mut self) {
+        for request in self.mailbox.take() {
+            match request {
+                Request::Open(reply) => self.open(reply),
+                Request::Close => self.tap = None,
+                Request::Load { queue, priority, from } => {
+                    let loaded: Loaded = self.store.load(&self.rows, queue, priority, from);
+                    self.tell(TapEvent::Loaded(loaded));
+                }
+                Request::Stats { queue, node, token } => {
+                    let stored = self.store.queue_stats(queue).map(|row| {
+                        let stats = StoredStats {
+                            live: row.live,
+                            enqueued: row.counters.enqueued,
+                            body_bytes: row.counters.live_body_bytes,
+                        };
+                        (queue, stats)
+                    });
+                    self.tell(TapEvent::Stats { node, token, stored });
+                }
+            }
+        }
+    }
+}
+
+impl ShardMachine {
+    fn open(&mut self, reply: oneshot::Sender<Opening>) {
+        let (sender, events) = mpsc::channel(TAP_EVENTS_MAX);
+        let queues: Vec<_> = self.store.queues().filter_map(|queue| self.store.opening(queue)).collect();
+        let origins = self.store.origins().map(|(incarnation, row)| (incarnation, row.clone())).collect();
+        let opening = Opening { now: self.store.now(), topology: self.store.topology(), queues, origins, events };
+        self.tap = reply.send(opening).is_ok().then_some(sender);
+    }
+
+    /// The apply thread may wait here: the leader's task always drains its events and never waits for an apply.
+    fn tell(&mut self, event: TapEvent) {
+        let Some(tap) = &self.tap else { return };
+        if tap.blocking_send(event).is_err() {
+            self.tap = None;
+        }
+    }
+}
+
+impl Drop for ShardMachine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(shard_id = %self.shard, "replica stopped by a panic");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A replica's rows as its store sees them: what is on disk under an overlay of the chunk being applied.
+//! Not here: what the rows mean (`warren-queue`), their bytes (`warren-codec`).
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+use warren_codec::rows as codec;
+use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
+use warren_storage::{ReplicaState, RowBatch, Table};
+use warren_types::{Incarnation, Position, Priority, QueueId};
+
+/// Rows of one replica, read on its apply thread.
+pub(crate) struct RowsView {
+    state: ReplicaState,
+    overlay: RefCell<Overlay>,
+}
+
+/// Changes that are handed over but not written yet.
+#[derive(Default)]
+struct Overlay {
+    rows: BTreeMap<RowKey, Option<Row>>,
+    /// Queues whose rows on disk are void.
+    dropped: BTreeSet<QueueId>,
+}
+
+impl RowsView {
+    pub(crate) fn new(state: ReplicaState) -> Self {
+        Self { state, overlay: RefCell::default() }
+    }
+
+    /// Takes the changes of one entry: later reads see them, `rows` writes them.
+    pub(crate) fn take(&self, changes: &mut Vec<Change>, rows: &mut RowBatch) {
+        let mut overlay = self.overlay.borrow_mut();
+        for change in changes.drain(..) {
+            match change {
+                Change::Put(key, row) => {
+                    let (table, bytes) = named(&key);
+                    rows.put(table, bytes, codec::encode_row(&row));
+                    overlay.rows.insert(key, Some(row));
+                }
+                Change::Delete(key) => {
+                    let (table, bytes) = named(&key);
+                    rows.delete(table, bytes);
+                    overlay.rows.insert(key, None);
+                }
+                Change::DeleteQueueRows(queue) => {
+                    for (table, from, to) in codec::queue_ranges(queue) {
+                        rows.delete_range(table_of(table), from, to);
+                    }
+                    overlay.rows.retain(|key, _| queue_of(key) != Some(queue) || matches!(key, RowKey::Queue(_)));
+                    overlay.dropped.insert(queue);
+                }
+            }
+        }
+    }
+
+    /// The chunk is written: the disk shows it now.
+    pub(crate) fn written(&self) {
+        *self.overlay.borrow_mut() = Overlay::default();
+    }
+
+    fn disk_get(&self, key: &RowKey) -> Option<Row> {
+        let (table, bytes) = named(key);
+        let value = self.state.get(table, &bytes).expect("a replica whose rows cannot be read stops");
+        value.map(|value| open(key, value))
+    }
+
+    /// The nearest block on disk at or after (`forward`) or at or before `from`.
+    fn disk_block(&self, queue: QueueId, priority: Priority, from: Position, forward: bool) -> Option<BlockRow> {
+        let overlay = self.overlay.borrow();
+        if overlay.dropped.contains(&queue) {
+            return None;
+        }
+        let (first, end) = codec::block_range(queue, priority);
+        let (_, at) = named(&RowKey::Block { queue, priority, first: from });
+        let mut found = None;
+        let mut visit = |key: &[u8], value: &[u8]| {
+            let key = codec::decode_key(codec::RowTable::Blocks, key).expect("block keys are ours");
+            if overlay.rows.get(&key).is_some_and(Option::is_none) {
+                return ControlFlow::Continue(());
+            }
+            found = Some(open(&key, Bytes::copy_from_slice(value)));
+            ControlFlow::Break(())
+        };
+        let scanned = if forward {
+            self.state.scan(Table::Blocks, &at, &end, &mut visit)
+        } else {
+            self.state.scan_back(Table::Blocks, &first, &after(&at), &mut visit)
+        };
+        scanned.expect("a replica whose rows cannot be read stops");
+        block(found)
+    }
+}
+
+impl Rows for RowsView {
+    fn get(&self, key: &RowKey) -> Option<Row> {
+        let overlay = self.overlay.borrow();
+        if let Some(row) = overlay.rows.get(key) {
+            return row.clone();
+        }
+        if queue_of(key).is_some_and(|queue| overlay.dropped.contains(&queue)) {
+            return None;
+        }
+        drop(overlay);
+        self.disk_get(key)
+    }
+
+    fn block_at_or_after(&self, queue: QueueId, priority: Priority, from: Position) -> Option<BlockRow> {
+        let low = RowKey::Block { queue, priority, first: from };
+        let high = RowKey::Block { queue, priority, first: Position(u64::MAX) };
+        let fresh = {
+            let overlay = self.overlay.borrow();
+            let row = overlay.rows.range((Bound::Included(low), Bound::Included(high))).find_map(|(_, row)| row.clone());
+            block(row)
+        };
+        let stored = self.disk_block(queue, priority, from, true);
+        match (fresh, stored) {
+            (Some(fresh), Some(stored)) => Some(if fresh.first < stored.first { fresh } else { stored }),
+            (fresh, stored) => fresh.or(stored),
+        }
+    }
+
+    fn block_holding(&self, queue: QueueId, priority: Priority, position: Position) -> Option<BlockRow> {
+        let low = RowKey::Block { queue, priority, first: Position(0) };
+        let high = RowKey::Block { queue, priority, first: position };
+        let fresh = {
+            let overlay = self.overlay.borrow();
+            let row =
+                overlay.rows.range((Bound::Included(low), Bound::Included(high))).rev().find_map(|(_, row)| row.clone());
+            block(row)
+        };
+        let nearest = match (fresh, self.disk_block(queue, priority, position, false)) {
+            (Some(fresh), Some(stored)) => Some(if fresh.first > stored.first { fresh } else { stored }),
+            (fresh, stored) => fresh.or(stored),
+        };
+        nearest.filter(|row| position < row.first.plus(row.facts.count()))
+    }
+
+    fn queues(&self) -> Vec<QueueRow> {
+        let mut rows = Vec::new();
+        self.each(codec::queue_row_range(), |_, row| {
+            if let Row::Queue(row) = row {
+                rows.push(row);
+            }
+        });
+        rows
+    }
+
+    fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
+        let mut rows = Vec::new();
+        self.each(codec::origin_range(), |key, row| {
+            if let (RowKey::Origin(incarnation), Row::Origin(row)) = (key, row) {
+                rows.push((incarnation, row));
+            }
+        });
+        rows
+    }
+}
+
+impl RowsView {
+    /// Every row on disk in a range of the table of small rows. Only for opening, when there is no overlay.
+    fn each(&self, (from, to): (Bytes, Bytes), mut take: impl FnMut(RowKey, Row)) {
+        self.state
+            .scan(Table::Rows, &from, &to, |key, value| {
+                let key = codec::decode_key(codec::RowTable::Rows, key).expect("row keys are ours");
+                let row = open(&key, Bytes::copy_from_slice(value));
+                take(key, row);
+                ControlFlow::Continue(())
+            })
+            .expect("a replica whose rows cannot be read stops");
+    }
+}
+
+/// A row that does not match its checksum stops the replica: damaged bytes are never applied or delivered.
+fn open(key: &RowKey, value: Bytes) -> Row {
+    match codec::decode_row(key, value) {
+        Ok(row) => row,
+        Err(error) => panic!("row {key:?} is damaged: {error}"),
+    }
+}
+
+fn block(row: Option<Row>) -> Option<BlockRow> {
+    match row {
+        Some(Row::Block(row)) => Some(row),
+        Some(
+            Row::Shard(_) | Row::Origin(_) | Row::Queue(_) | Row::Settled(_) | Row::Counts(_) | Row::Producer(_),
+        )
+        | None => None,
+    }
+}
+
+fn named(key: &RowKey) -> (Table, Bytes) {
+    let (table, bytes) = codec::encode_key(key);
+    (table_of(table), bytes)
+}
+
+fn table_of(table: codec::RowTable) -> Table {
+    match table {
+        codec::RowTable::Blocks => Table::Blocks,
+        codec::RowTable::Rows => Table::Rows,
+    }
+}
+
+fn queue_of(key: &RowKey) -> Option<QueueId> {
+    match key {
+        RowKey::Queue(queue)
+        | RowKey::Block { queue, .. }
+        | RowKey::Settled { queue, .. }
+        | RowKey::Counts { queue, .. }
+        | RowKey::Producer { queue, .. } => Some(*queue),
+        RowKey::Shard | RowKey::Origin(_) => None,
+    }
+}
+
+/// The least key after `key`.
+fn after(key: &Bytes) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}

@@ -1,0 +1,90 @@
+//! Between a replica's apply thread and the leader's task: requests that must be answered in order with applies, and what
+//! applies brought about. Not here: applying (`machine`), deciding (`leader`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use warren_queue::dispatch::io::{Loaded, QueueOpening, Token};
+use warren_queue::outcome::{Effect, EntryOutcome};
+use warren_queue::rows::OriginRow;
+use warren_raft::MachineWaker;
+use warren_types::{Incarnation, LogId, NodeId, Position, Priority, QueueId, ShardTime, TopologyIndex};
+
+/// Chunks of outcomes that the leader has not taken yet, at most; beyond it the apply thread waits.
+pub(crate) const TAP_EVENTS_MAX: usize = 256;
+
+/// What the leader's task hears from the apply thread, in the order of applies.
+#[derive(Debug)]
+pub(crate) enum TapEvent {
+    Applied { entries: Vec<EntryOutcome>, effects: Vec<Effect>, upto: LogId },
+    Loaded(Loaded),
+    Stats { node: NodeId, token: Token, stored: Option<(QueueId, StoredStats)> },
+    /// A snapshot replaced the state: what the leader knows is void (it cannot lead any more, but may not know yet).
+    Restored,
+}
+
+/// What a leader knows of its shard when it opens: later changes come as events, none is missing or doubled.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) now: ShardTime,
+    /// The highest topology index of the shard's entries.
+    pub(crate) topology: TopologyIndex,
+    pub(crate) queues: Vec<QueueOpening>,
+    pub(crate) origins: Vec<(Incarnation, OriginRow)>,
+    pub(crate) events: mpsc::Receiver<TapEvent>,
+}
+
+/// Counters of a queue, for answers to people.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StoredStats {
+    pub(crate) live: u64,
+    pub(crate) enqueued: u64,
+    pub(crate) body_bytes: u64,
+}
+
+pub(crate) enum Request {
+    Open(oneshot::Sender<Opening>),
+    /// No one listens any more.
+    Close,
+    Load { queue: QueueId, priority: Priority, from: Position },
+    /// Answered by [`TapEvent::Stats`].
+    Stats { queue: QueueId, node: NodeId, token: Token },
+}
+
+/// Where requests wait for the apply thread. Bounded by dispatch: one load per queue and level; one question per caller.
+#[derive(Clone, Default)]
+pub(crate) struct Mailbox {
+    shared: Arc<Mutex<Mail>>,
+}
+
+#[derive(Default)]
+struct Mail {
+    requests: VecDeque<Request>,
+    waker: Option<MachineWaker>,
+}
+
+impl Mailbox {
+    /// Dropping an unanswered request answers its caller: the sender in it goes.
+    pub(crate) fn ask(&self, request: Request) {
+        let waker = {
+            let mut mail = self.shared.lock();
+            mail.requests.push_back(request);
+            mail.waker.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// A machine was opened (again): it takes what waits.
+    pub(crate) fn attend(&self, waker: MachineWaker) {
+        waker.wake();
+        self.shared.lock().waker = Some(waker);
+    }
+
+    pub(crate) fn take(&self) -> VecDeque<Request> {
+        std::mem::take(&mut self.shared.lock().requests)
+    }
+}

@@ -1,0 +1,148 @@
+//! A client session's handle on the broker: what it publishes, consumes and settles, on whatever shard. Not here: protocols (`gateway`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use warren_queue::dispatch::io::Credit;
+use warren_queue::entry::ReturnKind;
+use warren_types::{ConsumerId, SessionId, ShardId};
+
+use crate::api::{
+    ConsumerSpec, PublishItem, QueueStats, RequestToken, SessionEvent, SettleSpec, Target, Unavailable,
+};
+use crate::broker::Broker;
+use crate::link::outbox::Outbox;
+use crate::uplink::encode::Publish;
+use crate::uplink::task::Request;
+
+/// One client connection's channel or stream. Dropping it returns everything its consumers hold, counted as failed attempts.
+pub struct Session {
+    id: SessionId,
+    broker: Broker,
+    inbox: Outbox<SessionEvent>,
+    consumers: Mutex<BTreeMap<ConsumerId, ShardId>>,
+}
+
+impl Session {
+    pub(crate) fn new(id: SessionId, broker: Broker) -> Self {
+        Self { id, broker, inbox: Outbox::default(), consumers: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Waits for what there is to hear; `None` once the session is closed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if the future is dropped before it completes.
+    pub async fn events(&self) -> Option<VecDeque<SessionEvent>> {
+        self.inbox.take().await
+    }
+
+    /// What there is to hear now.
+    #[must_use]
+    pub fn events_now(&self) -> VecDeque<SessionEvent> {
+        self.inbox.take_now()
+    }
+
+    /// Hands messages over, in order; waits while the shard has too much unconfirmed. Each token is answered once by
+    /// [`SessionEvent::Published`].
+    ///
+    /// # Errors
+    /// Nothing was taken.
+    pub async fn publish(&self, shard: ShardId, items: Vec<PublishItem>) -> Result<(), Unavailable> {
+        let publishes = items.into_iter().map(|item| Publish { item, inbox: self.inbox.clone() }).collect();
+        self.broker.ask(shard, Request::Publish(publishes)).await
+    }
+
+    /// Opens a consumer; answered by [`SessionEvent::Attached`], its deliveries follow.
+    ///
+    /// # Errors
+    /// Nothing was opened.
+    pub async fn attach(&self, spec: ConsumerSpec) -> Result<ConsumerId, Unavailable> {
+        let consumer = self.broker.next_consumer();
+        let shard = spec.target.shard;
+        self.consumers.lock().insert(consumer, shard);
+        let asked = self.broker.ask(shard, Request::Attach { consumer, spec, inbox: self.inbox.clone() }).await;
+        if asked.is_err() {
+            self.consumers.lock().remove(&consumer);
+        }
+        asked.map(|()| consumer)
+    }
+
+    /// Adds credit.
+    ///
+    /// # Errors
+    /// The shard's uplink has stopped.
+    pub async fn credit(&self, consumer: ConsumerId, add: Credit) -> Result<(), Unavailable> {
+        self.ask_consumer(consumer, Request::Credit { consumer, add }).await
+    }
+
+    /// Calls unspent credit back; answered by [`SessionEvent::Recalled`], in order with deliveries.
+    ///
+    /// # Errors
+    /// The shard's uplink has stopped.
+    pub async fn recall(&self, consumer: ConsumerId, up_to: Credit) -> Result<(), Unavailable> {
+        self.ask_consumer(consumer, Request::Recall { consumer, up_to }).await
+    }
+
+    /// Settles or returns deliveries, whoever holds them; answered by [`SessionEvent::Settled`] after commit.
+    ///
+    /// # Errors
+    /// Nothing was asked.
+    pub async fn settle(&self, spec: SettleSpec, token: RequestToken) -> Result<(), Unavailable> {
+        let shard = spec.target.shard;
+        self.broker.ask(shard, Request::Settle { spec, token, inbox: self.inbox.clone() }).await
+    }
+
+    /// Ends a consumer. `None`: it is cancelled, and what it holds can still be settled; otherwise all of it returns.
+    ///
+    /// # Errors
+    /// The shard's uplink has stopped.
+    pub async fn detach(&self, consumer: ConsumerId, returns: Option<ReturnKind>) -> Result<(), Unavailable> {
+        let asked = self.ask_consumer(consumer, Request::Detach { consumer, returns }).await;
+        if returns.is_some() {
+            self.consumers.lock().remove(&consumer);
+        }
+        asked
+    }
+
+    /// Removes a queue's ready messages; answered by [`SessionEvent::Purged`].
+    ///
+    /// # Errors
+    /// Nothing was asked.
+    pub async fn purge(&self, target: Target, token: RequestToken) -> Result<(), Unavailable> {
+        self.broker.ask(target.shard, Request::Purge { queue: target.queue, token, inbox: self.inbox.clone() }).await
+    }
+
+    async fn ask_consumer(&self, consumer: ConsumerId, request: Request) -> Result<(), Unavailable> {
+        let shard = self.consumers.lock().get(&consumer).copied();
+        match shard {
+            Some(shard) => self.broker.ask(shard, request).await,
+            None => Ok(()), // it has ended
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.inbox.close();
+        let consumers = std::mem::take(&mut *self.consumers.lock());
+        if !consumers.is_empty() {
+            self.broker.detach_all(consumers);
+        }
+    }
+}
+
+/// Counts of a queue from its leader; `None`: it has no such queue (yet).
+///
+/// # Errors
+/// The leader could not be asked: the depth is not known.
+pub(crate) async fn stats(broker: &Broker, target: Target) -> Result<Option<QueueStats>, Unavailable> {
+    let (reply, answer) = oneshot::channel();
+    broker.ask(target.shard, Request::Stats { queue: target.queue, reply }).await?;
+    answer.await.map_err(|_| Unavailable::NoQuorum)
+}

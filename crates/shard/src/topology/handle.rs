@@ -1,0 +1,361 @@
+//! Reading and changing the topology from any node: reads come from the local copy, changes go through the topology's leader and are
+//! answered when every live node has applied them. Not here: who calls (`gateway`, `server`), the rules (`warren-topology`).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+use warren_codec::topology::{TopologyEntry, decode_reply, encode_entry, encode_reply};
+use warren_proto::internal_v1::node_service_client::NodeServiceClient;
+use warren_proto::internal_v1::{
+    AppliedTopologyRequest, AppliedTopologyResponse, ProposeTopologyRequest, ProposeTopologyResponse,
+    ReadTopologyIndexRequest, ReadTopologyIndexResponse, TopologyRefusal,
+};
+use warren_raft::{Group, Lane, Peers, ProposeError, ReadError};
+use warren_topology::{Topology, TopologyCommand, TopologyReply};
+use warren_types::{ClusterId, GroupId, NodeId, TopologyIndex};
+
+use super::machine::Waiting;
+use crate::leader::task::NodeIdentity;
+
+/// A change or read that has not succeeded by then is given up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+/// How long a change waits for the live nodes to apply it.
+const FELT_WITHIN: Duration = Duration::from_millis(500);
+/// A node heard from within this time is waited for.
+const LIVE_WITHIN: Duration = Duration::from_millis(500);
+/// A copy that heard the leader within this time may give negative answers.
+const RECENT_WITHIN: Duration = Duration::from_millis(400);
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
+
+/// Why the topology could not be read or changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TopologyError {
+    /// Nothing was changed.
+    #[error("no leader of the topology is reachable")]
+    NoQuorum,
+    #[error("the node has not joined its cluster yet")]
+    NotReady,
+    /// It was proposed; whether it was committed is not known. Commands can be repeated safely.
+    #[error("the outcome of the change is not known")]
+    OutcomeUnknown,
+    #[error("a node of another cluster or version answered: {0}")]
+    BadAnswer(String),
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct TopologyHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: NodeIdentity,
+    cluster: ClusterId,
+    group: Group,
+    peers: Peers,
+    view: watch::Receiver<Arc<Topology>>,
+    waiting: Waiting,
+    requests: AtomicU64,
+}
+
+/// How one attempt at the leader ended.
+enum Attempt<T> {
+    Done(T),
+    /// Nothing happened: ask this node, or whoever leads by then.
+    Elsewhere(Option<NodeId>),
+    Unknown,
+}
+
+type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<Attempt<T>, TopologyError>> + Send + 'a>>;
+
+impl TopologyHandle {
+    pub(crate) fn new(
+        me: NodeIdentity,
+        cluster: ClusterId,
+        group: Group,
+        peers: Peers,
+        view: watch::Receiver<Arc<Topology>>,
+        waiting: Waiting,
+    ) -> Self {
+        let inner = Inner { me, cluster, group, peers, view, waiting, requests: AtomicU64::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// This node's applied copy.
+    #[must_use]
+    pub fn current(&self) -> Arc<Topology> {
+        self.inner.view.borrow().clone()
+    }
+
+    /// Follows this node's applied copy.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Topology>> {
+        self.inner.view.clone()
+    }
+
+    /// The topology group's replica on this node.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.inner.group
+    }
+
+    /// Whether a negative answer (unroutable, not found) may be given from the local copy.
+    #[must_use]
+    pub fn is_recent(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        if leader == self.inner.me.node {
+            return self.inner.group.lease_until().is_some_and(|until| Instant::now() < until);
+        }
+        self.inner.peers.heard(leader).last_heard.is_some_and(|at| at.elapsed() <= RECENT_WITHIN)
+    }
+
+    /// Changes the topology: answered when it is committed, applied here, and applied on every other live node or half a second has passed.
+    ///
+    /// # Errors
+    /// [`TopologyError::NoQuorum`]: nothing was changed. [`TopologyError::OutcomeUnknown`]: repeat the command to find out.
+    pub async fn propose(&self, command: TopologyCommand, user: &str) -> Result<TopologyReply, TopologyError> {
+        let number = self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        let me = self.inner.me;
+        let entry = TopologyEntry {
+            cluster: self.inner.cluster,
+            proposer: me.node,
+            leader_time_ms: crate::time::wall_clock_ms(),
+            request_id: format!("{}-{}-{number}", me.node, me.run).into(),
+            user: user.into(),
+            command,
+        };
+        let request_id = entry.request_id.clone();
+        let bytes = encode_entry(&entry);
+        let (index, reply) = self
+            .at_leader(|leader| -> Asked<'_, (TopologyIndex, TopologyReply)> {
+                let (bytes, request_id) = (bytes.clone(), request_id.clone());
+                match leader {
+                    None => Box::pin(async move { Ok(self.propose_here(bytes, request_id).await) }),
+                    Some(node) => Box::pin(self.propose_at(node, bytes)),
+                }
+            })
+            .await?;
+        self.wait_applied(index, GIVE_UP_AFTER).await?;
+        Ok(reply)
+    }
+
+    /// The local copy, at least as new as everything committed before the call (ReadIndex on the topology group).
+    ///
+    /// # Errors
+    /// [`TopologyError::NoQuorum`] if no leader could confirm it.
+    pub async fn fresh(&self) -> Result<Arc<Topology>, TopologyError> {
+        let index = self
+            .at_leader(|leader| -> Asked<'_, TopologyIndex> {
+                match leader {
+                    None => Box::pin(async move { Ok(self.read_here().await) }),
+                    Some(node) => Box::pin(self.read_at(node)),
+                }
+            })
+            .await?;
+        self.wait_applied(index, GIVE_UP_AFTER).await?;
+        Ok(self.current())
+    }
+
+    /// # Errors
+    /// [`TopologyError::NotReady`] if the copy did not get that far in time.
+    pub async fn wait_applied(&self, index: TopologyIndex, within: Duration) -> Result<(), TopologyError> {
+        let mut view = self.watch();
+        let reached = timeout(within, view.wait_for(|topology| topology.index() >= index)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(TopologyError::NotReady),
+        }
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.inner.group.leadership().borrow().leader.map(|leader| leader.node)
+    }
+
+    /// Tries at the leader (`None` = here) until it is done or given up.
+    async fn at_leader<'a, T>(&'a self, ask: impl Fn(Option<NodeId>) -> Asked<'a, T>) -> Result<T, TopologyError> {
+        let give_up = Instant::now() + GIVE_UP_AFTER;
+        let mut hint = None;
+        let mut unknown = false;
+        while Instant::now() < give_up {
+            let target = hint.take().or_else(|| self.leader());
+            if let Some(node) = target {
+                match ask((node != self.inner.me.node).then_some(node)).await? {
+                    Attempt::Done(value) => return Ok(value),
+                    Attempt::Elsewhere(known) => hint = known.filter(|known| *known != node),
+                    // Commands are idempotent by content, so trying again is safe.
+                    Attempt::Unknown => unknown = true,
+                }
+                if hint.is_some() {
+                    continue;
+                }
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        Err(if unknown { TopologyError::OutcomeUnknown } else { TopologyError::NoQuorum })
+    }
+
+    async fn propose_here(&self, bytes: Bytes, request_id: Box<str>) -> Attempt<(TopologyIndex, TopologyReply)> {
+        let group = &self.inner.group;
+        let mut leadership = group.leadership();
+        let known = *leadership.borrow_and_update();
+        let answer = self.inner.waiting.wait_for(request_id.clone());
+        let taken = group.propose(known.term, &bytes);
+        if let Err(refused @ (ProposeError::NotLeader(_) | ProposeError::Full | ProposeError::Stopped)) = taken {
+            debug!(error = %refused, "topology command not proposed here");
+            self.inner.waiting.forget(&request_id);
+            return Attempt::Elsewhere(None);
+        }
+        let lost = async {
+            // A change of term: the command may be committed still, or never.
+            while leadership.borrow_and_update().term == known.term {
+                if leadership.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let answered = tokio::select! {
+            biased; // an answer counts, whatever else happened
+            answer = answer => answer.ok(),
+            () = lost => None,
+            () = tokio::time::sleep(GIVE_UP_AFTER) => None,
+        };
+        self.inner.waiting.forget(&request_id);
+        let Some((index, reply)) = answered else { return Attempt::Unknown };
+        self.felt_everywhere(index).await;
+        Attempt::Done((index, reply))
+    }
+
+    /// Waits until every live node has applied `index`, for half a second at most.
+    async fn felt_everywhere(&self, index: TopologyIndex) {
+        let others = self.inner.peers.live(LIVE_WITHIN);
+        let asked = others.into_iter().map(|node| self.ask_applied(node, index));
+        if timeout(FELT_WITHIN, join_all(asked)).await.is_err() {
+            debug!(%index, "not every node applied the topology in time");
+        }
+    }
+
+    async fn ask_applied(&self, node: NodeId, index: TopologyIndex) {
+        let Some(mut client) = self.client(node) else { return };
+        let request = AppliedTopologyRequest {
+            topology_index: index.0,
+            wait_ms: u64::try_from(FELT_WITHIN.as_millis()).unwrap_or(u64::MAX),
+            cluster_id: self.cluster_bytes(),
+        };
+        if let Err(error) = client.applied_topology(request).await {
+            debug!(node_id = %node, %error, "node did not say whether it applied the topology");
+        }
+    }
+
+    async fn propose_at(&self, node: NodeId, entry: Bytes) -> Result<Attempt<(TopologyIndex, TopologyReply)>, TopologyError> {
+        let Some(mut client) = self.client(node) else { return Ok(Attempt::Elsewhere(None)) };
+        let request = ProposeTopologyRequest { entry, identity: None, cluster_id: self.cluster_bytes() };
+        let answered = timeout(GIVE_UP_AFTER, client.propose_topology(request)).await;
+        let Ok(Ok(response)) = answered else { return Ok(Attempt::Unknown) };
+        let response = response.into_inner();
+        if let Some(attempt) = refusal(response.refusal, response.leader_node)? {
+            return Ok(attempt);
+        }
+        let reply = decode_reply(&response.reply).map_err(|error| TopologyError::BadAnswer(error.to_string()))?;
+        Ok(Attempt::Done((TopologyIndex(response.topology_index), reply)))
+    }
+
+    async fn read_here(&self) -> Attempt<TopologyIndex> {
+        match self.inner.group.read_index().await {
+            Ok(index) => Attempt::Done(TopologyIndex(index.0)),
+            Err(ReadError::NotLeader | ReadError::NoMajority | ReadError::Stopped) => Attempt::Elsewhere(None),
+        }
+    }
+
+    async fn read_at(&self, node: NodeId) -> Result<Attempt<TopologyIndex>, TopologyError> {
+        let Some(mut client) = self.client(node) else { return Ok(Attempt::Elsewhere(None)) };
+        let request = ReadTopologyIndexRequest { cluster_id: self.cluster_bytes() };
+        let answered = timeout(GIVE_UP_AFTER, client.read_topology_index(request)).await;
+        let Ok(Ok(response)) = answered else { return Ok(Attempt::Elsewhere(None)) };
+        let response = response.into_inner();
+        if let Some(attempt) = refusal(response.refusal, response.leader_node)? {
+            return Ok(attempt);
+        }
+        Ok(Attempt::Done(TopologyIndex(response.topology_index)))
+    }
+
+    fn client(&self, node: NodeId) -> Option<NodeServiceClient<tonic::transport::Channel>> {
+        self.inner.peers.channel(node, Lane::Control).map(NodeServiceClient::new)
+    }
+
+    fn cluster_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.inner.cluster.0.to_be_bytes())
+    }
+}
+
+/// What other nodes ask of this one; `server` puts them on the node-to-node listener.
+impl TopologyHandle {
+    pub async fn serve_propose(&self, request: ProposeTopologyRequest) -> ProposeTopologyResponse {
+        let request_id = match warren_codec::topology::decode_entry(&request.entry) {
+            Ok(entry) => entry.request_id,
+            Err(_) => return propose_refusal(TopologyRefusal::BadRequest, None),
+        };
+        match self.propose_here(request.entry, request_id).await {
+            Attempt::Done((index, reply)) => ProposeTopologyResponse {
+                leader_node: self.inner.me.node.0,
+                refusal: 0,
+                topology_index: index.0,
+                reply: encode_reply(&reply),
+            },
+            Attempt::Elsewhere(_) => propose_refusal(TopologyRefusal::NotLeader, self.leader()),
+            Attempt::Unknown => propose_refusal(TopologyRefusal::OutcomeUnknown, None),
+        }
+    }
+
+    pub async fn serve_read_index(&self) -> ReadTopologyIndexResponse {
+        match self.read_here().await {
+            Attempt::Done(index) => ReadTopologyIndexResponse { topology_index: index.0, ..Default::default() },
+            Attempt::Elsewhere(_) | Attempt::Unknown => ReadTopologyIndexResponse {
+                leader_node: self.leader().map_or(0, |node| node.0),
+                refusal: TopologyRefusal::NotLeader.into(),
+                topology_index: 0,
+            },
+        }
+    }
+
+    pub async fn serve_applied(&self, request: AppliedTopologyRequest) -> AppliedTopologyResponse {
+        let within = Duration::from_millis(request.wait_ms).min(GIVE_UP_AFTER);
+        // The answer says how far the copy is either way.
+        let _reached = self.wait_applied(TopologyIndex(request.topology_index), within).await;
+        AppliedTopologyResponse { topology_index: self.current().index().0 }
+    }
+
+    /// The group whose leader is asked.
+    pub const GROUP: GroupId = GroupId::TOPOLOGY;
+}
+
+fn propose_refusal(refusal: TopologyRefusal, leader: Option<NodeId>) -> ProposeTopologyResponse {
+    ProposeTopologyResponse {
+        leader_node: leader.map_or(0, |node| node.0),
+        refusal: refusal.into(),
+        ..Default::default()
+    }
+}
+
+/// What a refusal means for the attempt; `Ok(None)`: there was none.
+fn refusal<T>(refusal: i32, leader: u64) -> Result<Option<Attempt<T>>, TopologyError> {
+    let leader = (leader != 0).then_some(NodeId(leader));
+    match TopologyRefusal::try_from(refusal) {
+        Ok(TopologyRefusal::Unspecified) => Ok(None),
+        Ok(TopologyRefusal::NotLeader | TopologyRefusal::NoQuorum | TopologyRefusal::NotReady) => {
+            Ok(Some(Attempt::Elsewhere(leader)))
+        }
+        Ok(TopologyRefusal::OutcomeUnknown) => Ok(Some(Attempt::Unknown)),
+        Ok(TopologyRefusal::WrongCluster) => Err(TopologyError::BadAnswer("it is of another cluster".to_owned())),
+        Ok(TopologyRefusal::BadRequest) => Err(TopologyError::BadAnswer("it cannot read the command".to_owned())),
+        Err(_) => Err(TopologyError::BadAnswer(format!("unknown refusal {refusal}"))),
+    }
+}

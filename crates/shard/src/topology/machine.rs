@@ -1,0 +1,182 @@
+//! The topology's state machine as the replication layer runs it. Its rows are the last snapshot and the entries since, which are
+//! applied again when the replica is opened: the machine is pure, so that gives the same state. Not here: the rules (`warren-topology`).
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, info};
+use warren_codec::topology::{decode_entry, decode_snapshot, encode_snapshot};
+use warren_raft::{Committed, Machine, MachineError, MachineFactory, MachineWaker};
+use warren_storage::{ReplicaState, RowBatch, Table};
+use warren_topology::{Topology, TopologyReply};
+use warren_types::{LogId, TopologyIndex};
+
+const SNAPSHOT_KEY: &[u8] = b"s";
+const ENTRY_PREFIX: u8 = b'e';
+/// Entries are folded into the snapshot when they hold more bytes than it, and at least so many.
+const FOLD_BYTES_MIN: usize = 64 << 10;
+
+/// Who waits for an answer on this node, by the request id in the entry.
+#[derive(Clone, Default)]
+pub(crate) struct Waiting {
+    replies: Arc<Mutex<HashMap<Box<str>, oneshot::Sender<Answer>>>>,
+}
+
+pub(crate) type Answer = (TopologyIndex, TopologyReply);
+
+impl Waiting {
+    pub(crate) fn wait_for(&self, request: Box<str>) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.replies.lock().insert(request, reply);
+        answer
+    }
+
+    pub(crate) fn forget(&self, request: &str) {
+        self.replies.lock().remove(request);
+    }
+
+    fn answer(&self, request: &str, answer: Answer) {
+        if let Some(reply) = self.replies.lock().remove(request) {
+            // Whoever asked may have stopped waiting.
+            let _gone = reply.send(answer);
+        }
+    }
+}
+
+pub(crate) struct TopologyMachineFactory {
+    pub(crate) view: watch::Sender<Arc<Topology>>,
+    pub(crate) waiting: Waiting,
+}
+
+impl MachineFactory for TopologyMachineFactory {
+    fn open(
+        &self,
+        state: ReplicaState,
+        _waker: MachineWaker,
+        applied: Option<LogId>,
+    ) -> Result<Box<dyn Machine>, MachineError> {
+        let mut machine = TopologyMachine {
+            view: self.view.clone(),
+            waiting: self.waiting.clone(),
+            topology: Topology::new(),
+            snapshot_bytes: 0,
+            entry_bytes: 0,
+            answers: Vec::new(),
+        };
+        machine.load(&state).map_err(MachineError)?;
+        if let Some(applied) = applied {
+            machine.topology.advance(TopologyIndex(applied.index.0));
+        }
+        debug!(?applied, index = %machine.topology.index(), "topology opened");
+        machine.publish();
+        Ok(Box::new(machine))
+    }
+}
+
+struct TopologyMachine {
+    view: watch::Sender<Arc<Topology>>,
+    waiting: Waiting,
+    topology: Topology,
+    snapshot_bytes: usize,
+    /// Of the entries since the snapshot.
+    entry_bytes: usize,
+    /// Of the chunk, until it is written.
+    answers: Vec<(Box<str>, Answer)>,
+}
+
+impl Machine for TopologyMachine {
+    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) {
+        for committed in entries {
+            let at = TopologyIndex(committed.id.index.0);
+            if let Err(error) = self.apply_one(at, &committed.payload, true) {
+                // Every replica meets it: going on would make them differ. The replica stops and says what it needs.
+                panic!("topology cannot apply entry {at}: {error}");
+            }
+            rows.put(Table::Rows, entry_key(at), committed.payload.clone());
+            self.entry_bytes += committed.payload.len();
+        }
+        if self.entry_bytes > self.snapshot_bytes.max(FOLD_BYTES_MIN) {
+            self.fold(rows);
+        }
+    }
+
+    fn written(&mut self, applied: LogId) {
+        // Blank entries and membership changes move the index as well: readers wait for it.
+        self.topology.advance(TopologyIndex(applied.index.0));
+        self.publish();
+        for (request, answer) in self.answers.drain(..) {
+            self.waiting.answer(&request, answer);
+        }
+    }
+
+    fn restored(&mut self, state: ReplicaState, applied: LogId) {
+        info!(index = %applied.index, "topology restored from a snapshot");
+        self.topology = Topology::new();
+        self.snapshot_bytes = 0;
+        self.entry_bytes = 0;
+        self.answers.clear();
+        if let Err(error) = self.load(&state) {
+            panic!("topology snapshot makes no sense: {error}");
+        }
+        self.topology.advance(TopologyIndex(applied.index.0));
+        self.publish();
+    }
+
+    fn poll(&mut self) {}
+}
+
+impl TopologyMachine {
+    fn load(&mut self, state: &ReplicaState) -> Result<(), String> {
+        if let Some(bytes) = state.get(Table::Rows, SNAPSHOT_KEY).map_err(|error| error.to_string())? {
+            self.snapshot_bytes = bytes.len();
+            self.topology = decode_snapshot(&bytes).map_err(|error| error.to_string())?;
+        }
+        let mut entries: Vec<(TopologyIndex, Bytes)> = Vec::new();
+        let end = [ENTRY_PREFIX + 1];
+        state
+            .scan(Table::Rows, &[ENTRY_PREFIX], &end, |key, value| {
+                if let Some(index) = key.get(1..).and_then(|key| key.try_into().ok()) {
+                    entries.push((TopologyIndex(u64::from_be_bytes(index)), Bytes::copy_from_slice(value)));
+                }
+                ControlFlow::Continue(())
+            })
+            .map_err(|error| error.to_string())?;
+        for (index, payload) in entries {
+            self.entry_bytes += payload.len();
+            self.apply_one(index, &payload, false)?;
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, at: TopologyIndex, payload: &Bytes, answer: bool) -> Result<(), String> {
+        let entry = decode_entry(payload).map_err(|error| error.to_string())?;
+        let reply = self.topology.apply(at, entry.command);
+        if answer && !entry.request_id.is_empty() {
+            self.answers.push((entry.request_id, (at, reply)));
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, rows: &mut RowBatch) {
+        let snapshot = encode_snapshot(&self.topology);
+        self.snapshot_bytes = snapshot.len();
+        self.entry_bytes = 0;
+        rows.delete_range(Table::Rows, vec![ENTRY_PREFIX], vec![ENTRY_PREFIX + 1]);
+        rows.put(Table::Rows, SNAPSHOT_KEY, snapshot);
+    }
+
+    fn publish(&self) {
+        self.view.send_replace(Arc::new(self.topology.clone()));
+    }
+}
+
+fn entry_key(index: TopologyIndex) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9);
+    key.push(ENTRY_PREFIX);
+    key.extend_from_slice(&index.0.to_be_bytes());
+    key
+}

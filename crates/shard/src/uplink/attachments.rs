@@ -1,0 +1,282 @@
+//! The consumers of this node's sessions on one shard: what they hold and which settles are unanswered, so that all of it can be
+//! attached again. Not here: who gets a message (`warren-queue`'s dispatch), the link (`task`).
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use warren_queue::dispatch::io::{
+    AttachResult, ConsumerOptions, Credit, HandedOut, Held, HeldState, SettleResult, Token,
+};
+use warren_queue::entry::ReturnKind;
+use warren_types::{Attempt, ConsumerId, Delivered, NodeId, Position, QueueId, TopologyIndex};
+
+use crate::api::{ConsumerSpec, RequestToken, SessionEvent, SettleAction, SettleSpec};
+use crate::link::frame::{AttachUp, ReturnUp, SettleUp, Up};
+use crate::link::outbox::Outbox;
+
+struct Consumer {
+    inbox: Outbox<SessionEvent>,
+    queue: QueueId,
+    options: ConsumerOptions,
+    /// Lent to the leader and not used by a delivery yet.
+    unspent: Credit,
+    held: BTreeMap<Position, HeldHere>,
+    /// Its session has cancelled it; it stays until what it holds is settled.
+    cancelled: bool,
+    /// The session has been told that it is attached.
+    told: bool,
+}
+
+#[derive(Clone, Copy)]
+struct HeldHere {
+    attempt: Attempt,
+    bytes: u64,
+}
+
+/// A settle or return whose result is not known yet.
+struct Unanswered {
+    inbox: Outbox<SessionEvent>,
+    token: RequestToken,
+    queue: QueueId,
+    items: Vec<Held>,
+    action: SettleAction,
+}
+
+/// All consumers and unanswered settles of this node on one shard.
+#[derive(Default)]
+pub(crate) struct Attachments {
+    consumers: BTreeMap<ConsumerId, Consumer>,
+    /// Who holds a position, for settles that come by receipt.
+    holder: HashMap<(QueueId, Position), ConsumerId>,
+    unanswered: BTreeMap<Token, Unanswered>,
+}
+
+impl Attachments {
+    pub(crate) fn attach(
+        &mut self,
+        consumer: ConsumerId,
+        spec: &ConsumerSpec,
+        inbox: Outbox<SessionEvent>,
+        topology: TopologyIndex,
+    ) -> Up {
+        self.consumers.insert(
+            consumer,
+            Consumer {
+                inbox,
+                queue: spec.target.queue,
+                options: spec.options,
+                unspent: spec.credit,
+                held: BTreeMap::new(),
+                cancelled: false,
+                told: false,
+            },
+        );
+        Up::Attach(AttachUp {
+            consumer,
+            queue: spec.target.queue,
+            options: spec.options,
+            credit: spec.credit,
+            held: Vec::new(),
+            topology,
+        })
+    }
+
+    pub(crate) fn credit(&mut self, consumer: ConsumerId, add: Credit) -> Option<Up> {
+        let known = self.consumers.get_mut(&consumer)?;
+        known.unspent.messages = known.unspent.messages.saturating_add(add.messages);
+        known.unspent.bytes = known.unspent.bytes.saturating_add(add.bytes);
+        Some(Up::Credit { consumer, add })
+    }
+
+    /// A cancelled consumer (`None`) stays for what it holds; otherwise all of it returns.
+    pub(crate) fn detach(&mut self, consumer: ConsumerId, returns: Option<ReturnKind>) -> Option<Up> {
+        let known = self.consumers.get_mut(&consumer)?;
+        known.cancelled = true;
+        if returns.is_some() || known.held.is_empty() {
+            self.forget_consumer(consumer);
+        }
+        Some(Up::Detach { consumer, returns })
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        token: Token,
+        spec: SettleSpec,
+        answer_to: RequestToken,
+        inbox: Outbox<SessionEvent>,
+    ) -> Up {
+        let queue = spec.target.queue;
+        for item in &spec.items {
+            self.release(queue, item.position, Some(item.attempt), true);
+        }
+        let frame = settle_frame(token, queue, spec.items.clone(), spec.action);
+        self.unanswered.insert(
+            token,
+            Unanswered { inbox, token: answer_to, queue, items: spec.items, action: spec.action },
+        );
+        frame
+    }
+
+    /// A position is held no more; its credit is back with the leader if the consumer's settles refill it.
+    fn release(&mut self, queue: QueueId, position: Position, attempt: Option<Attempt>, refill: bool) {
+        let Some(&id) = self.holder.get(&(queue, position)) else { return };
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(held) = consumer.held.get(&position).copied() else { return };
+        if attempt.is_some_and(|attempt| attempt != held.attempt) {
+            return;
+        }
+        consumer.held.remove(&position);
+        if refill && consumer.options.refill {
+            consumer.unspent.messages = consumer.unspent.messages.saturating_add(1);
+            consumer.unspent.bytes = consumer.unspent.bytes.saturating_add(held.bytes);
+        }
+        let over = consumer.cancelled && consumer.held.is_empty();
+        self.holder.remove(&(queue, position));
+        if over {
+            self.consumers.remove(&id);
+        }
+    }
+
+    fn forget_consumer(&mut self, consumer: ConsumerId) {
+        if let Some(known) = self.consumers.remove(&consumer) {
+            for position in known.held.into_keys() {
+                self.holder.remove(&(known.queue, position));
+            }
+        }
+    }
+
+    /// Everything a new link must know: consumers with what they hold, then unanswered settles.
+    pub(crate) fn report(&self, topology: TopologyIndex) -> Vec<Up> {
+        let mut frames = Vec::with_capacity(self.consumers.len() + self.unanswered.len() + 1);
+        for (&consumer, known) in &self.consumers {
+            frames.push(Up::Attach(AttachUp {
+                consumer,
+                queue: known.queue,
+                options: known.options,
+                credit: known.unspent,
+                held: known
+                    .held
+                    .iter()
+                    .map(|(&position, held)| Held { position, attempt: held.attempt })
+                    .collect(),
+                topology,
+            }));
+            if known.cancelled {
+                frames.push(Up::Detach { consumer, returns: None });
+            }
+        }
+        for (&token, settle) in &self.unanswered {
+            frames.push(settle_frame(token, settle.queue, settle.items.clone(), settle.action));
+        }
+        frames.push(Up::Reported);
+        frames
+    }
+
+    pub(crate) fn attached(&mut self, consumer: ConsumerId, result: AttachResult) {
+        let Some(known) = self.consumers.get_mut(&consumer) else { return };
+        match &result {
+            AttachResult::Ok { held } => {
+                let positions: Vec<Position> = known.held.keys().copied().collect();
+                let lost: Vec<Position> = positions
+                    .into_iter()
+                    .zip(held)
+                    .filter(|(_, state)| !matches!(state, HeldState::StillYours))
+                    .map(|(position, _)| position)
+                    .collect();
+                let queue = known.queue;
+                if !known.told {
+                    known.told = true;
+                    known.inbox.push(SessionEvent::Attached { consumer, result });
+                }
+                for position in lost {
+                    self.forget(consumer, queue, position);
+                }
+            }
+            AttachResult::QueueGone | AttachResult::Exclusive => {
+                if known.told {
+                    known.inbox.push(SessionEvent::Cancelled { consumer });
+                } else {
+                    known.inbox.push(SessionEvent::Attached { consumer, result });
+                }
+                self.forget_consumer(consumer);
+            }
+        }
+    }
+
+    /// Takes deliveries for a consumer and passes them to its session. False: nobody here wants them.
+    pub(crate) fn deliver(&mut self, consumer: ConsumerId, queue: QueueId, deliveries: Vec<HandedOut>) -> bool {
+        let Some(known) = self.consumers.get_mut(&consumer) else { return false };
+        let mut out = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let bytes = warren_codec::message::body_bytes(&delivery.message);
+            known.unspent.messages = known.unspent.messages.saturating_sub(1);
+            known.unspent.bytes = known.unspent.bytes.saturating_sub(bytes);
+            known.held.insert(delivery.position, HeldHere { attempt: delivery.attempt, bytes });
+            self.holder.insert((queue, delivery.position), consumer);
+            out.push(delivered(queue, delivery));
+        }
+        known.inbox.push(SessionEvent::Deliveries { consumer, deliveries: out });
+        true
+    }
+
+    pub(crate) fn settled(&mut self, token: Token, results: Vec<SettleResult>) {
+        if let Some(settle) = self.unanswered.remove(&token) {
+            settle.inbox.push(SessionEvent::Settled { token: settle.token, results });
+        }
+    }
+
+    pub(crate) fn recalled(&mut self, consumer: ConsumerId, credit: Credit) {
+        if let Some(known) = self.consumers.get_mut(&consumer) {
+            known.unspent.messages = known.unspent.messages.saturating_sub(credit.messages);
+            known.unspent.bytes = known.unspent.bytes.saturating_sub(credit.bytes);
+            known.inbox.push(SessionEvent::Recalled { consumer, credit });
+        }
+    }
+
+    pub(crate) fn waiting(&self, consumer: ConsumerId) {
+        if let Some(known) = self.consumers.get(&consumer) {
+            known.inbox.push(SessionEvent::Waiting { consumer });
+        }
+    }
+
+    pub(crate) fn cancelled(&mut self, consumer: ConsumerId) {
+        if let Some(known) = self.consumers.get(&consumer) {
+            known.inbox.push(SessionEvent::Cancelled { consumer });
+            self.forget_consumer(consumer);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, consumer: ConsumerId, queue: QueueId, position: Position) {
+        if let Some(known) = self.consumers.get(&consumer) {
+            known.inbox.push(SessionEvent::Forget { consumer, queue, position });
+        }
+        self.release(queue, position, None, false);
+    }
+
+    /// Tells every consumer's session who leads now.
+    pub(crate) fn leader_moved(&self, node: NodeId) {
+        for (&consumer, known) in &self.consumers {
+            known.inbox.push(SessionEvent::LeaderMoved { consumer, node });
+        }
+    }
+}
+
+fn settle_frame(token: Token, queue: QueueId, items: Vec<Held>, action: SettleAction) -> Up {
+    match action {
+        SettleAction::Settle(reason) => Up::Settle(SettleUp { token, queue, items, reason }),
+        SettleAction::Return { kind, delay_ms } => Up::Return(ReturnUp { token, queue, items, kind, delay_ms }),
+    }
+}
+
+fn delivered(queue: QueueId, handed: HandedOut) -> Delivered {
+    let message: Bytes = handed.message;
+    Delivered {
+        queue,
+        position: handed.position,
+        attempt: handed.attempt,
+        redelivered: handed.redelivered,
+        delivery_count: handed.delivery_count,
+        acquired_count: handed.acquired_count,
+        message,
+    }
+}

@@ -1,0 +1,118 @@
+//! Turns publishes that queued up into one numbered batch: messages of the same queue and priority become one part, in order.
+//! Not here: numbering and resending (`pending`).
+
+use std::collections::HashMap;
+
+use bytes::BytesMut;
+use warren_codec::message::encode_message;
+use warren_queue::dispatch::io::Token;
+use warren_types::{Facts, Message, Priority, ProducerSpan, QueueId, ShardTime};
+
+use super::pending::Waiter;
+use crate::api::{ProducerTag, PublishItem};
+use crate::link::frame::Part;
+use crate::link::outbox::Outbox;
+
+/// A publish as a session handed it over.
+pub(crate) struct Publish {
+    pub(crate) item: PublishItem,
+    pub(crate) inbox: Outbox<crate::api::SessionEvent>,
+}
+
+/// A batch before it has its number: its parts, and who waits for each message, in the order of the parts.
+pub(crate) struct Encoded {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) bytes: usize,
+}
+
+struct Open {
+    queue: QueueId,
+    priority: Priority,
+    facts: Facts,
+    payload: BytesMut,
+    producers: Vec<ProducerSpan>,
+    waiters: Vec<Waiter>,
+}
+
+/// Encodes publishes; `now_ms` is this node's wall clock, kept in each message as when it came. Expiry and due time leave here as
+/// durations: the shard's leader adds its own time.
+pub(crate) fn encode(publishes: impl IntoIterator<Item = Publish>, now_ms: u64) -> Encoded {
+    let mut open: Vec<Open> = Vec::new();
+    let mut place: HashMap<(QueueId, Priority), usize> = HashMap::new();
+    for Publish { item, inbox } in publishes {
+        let next = open.len();
+        let at = *place.entry((item.queue, item.message.priority)).or_insert(next);
+        if at == next {
+            open.push(Open {
+                queue: item.queue,
+                priority: item.message.priority,
+                facts: Facts::default(),
+                payload: BytesMut::new(),
+                producers: Vec::new(),
+                waiters: Vec::new(),
+            });
+        }
+        let part = open.get_mut(at).expect("the part was found or pushed above");
+        part.push(&item.message, item.producer, now_ms);
+        part.waiters.push(Waiter { inbox, token: item.token });
+    }
+    let mut encoded = Encoded { parts: Vec::with_capacity(open.len()), waiters: Vec::new(), bytes: 0 };
+    for part in open {
+        encoded.bytes += part.payload.len();
+        encoded.waiters.extend(part.waiters);
+        encoded.parts.push(Part {
+            queue: part.queue,
+            priority: part.priority,
+            facts: part.facts,
+            payload: part.payload.freeze(),
+            producers: part.producers,
+        });
+    }
+    encoded
+}
+
+impl Open {
+    fn push(&mut self, message: &Message, producer: Option<ProducerTag>, now_ms: u64) {
+        let index = self.facts.size.len();
+        let sizes = encode_message(&mut self.payload, message, now_ms);
+        self.facts.size.push(sizes.encoded);
+        self.facts.body_size.push(sizes.body);
+        let expiry = message.ttl_ms.map(ShardTime);
+        push_fact(&mut self.facts.expiry, index, expiry);
+        push_fact(&mut self.facts.due, index, message.delay_ms.map(ShardTime));
+        push_fact(&mut self.facts.group_hash, index, message.group_hash);
+        push_fact(&mut self.facts.fairness_hash, index, message.fairness_hash);
+        push_fact(&mut self.facts.dedup_hash, index, message.dedup_hash);
+        let Some(tag) = producer else { return };
+        let index = u32::try_from(index).expect("a batch holds fewer than 2^32 messages");
+        match self.producers.iter_mut().find(|span| span.producer == tag.producer && span.epoch == tag.epoch) {
+            Some(span) => span.sequences.push((index, tag.sequence)),
+            None => self.producers.push(ProducerSpan {
+                producer: tag.producer,
+                epoch: tag.epoch,
+                sequences: vec![(index, tag.sequence)],
+            }),
+        }
+    }
+}
+
+/// An optional column exists from the first message that has the fact.
+fn push_fact<T: Clone + Default + PartialEq>(column: &mut Vec<T>, index: usize, fact: T) {
+    if column.is_empty() && fact == T::default() {
+        return;
+    }
+    column.resize(index, T::default());
+    column.push(fact);
+}
+
+/// Tokens of requests that one node sent to one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(u64);
+
+impl Tokens {
+    pub(crate) fn next(&mut self) -> Token {
+        self.0 += 1;
+        Token(self.0)
+    }
+}

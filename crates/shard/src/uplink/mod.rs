@@ -1,0 +1,7 @@
+//! A node's side of one shard: numbers its publishes, holds its consumers, finds the leader, and attaches everything again
+//! after a change of leader. Not here: the leader (`leader`), client protocols (`gateway`).
+
+mod attachments;
+pub(crate) mod encode;
+mod pending;
+pub(crate) mod task;

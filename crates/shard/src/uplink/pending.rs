@@ -1,0 +1,109 @@
+//! Batches on their way: numbered without gaps, kept until their result is known, sent again as they were.
+//! Not here: encoding them (`encode`), the link they travel by (`task`).
+
+use std::collections::{HashMap, VecDeque};
+
+use warren_types::{BatchSequence, NotStored};
+
+use super::encode::Encoded;
+use crate::api::{PublishOutcome, RequestToken, SessionEvent};
+use crate::link::frame::{Batch, BatchException};
+use crate::link::outbox::Outbox;
+use warren_types::TopologyIndex;
+
+/// Unconfirmed batches of a node and shard, at most; then publishes wait.
+pub(crate) const UNCONFIRMED_MAX: usize = 1_024;
+
+/// Who is told what became of one message.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiter {
+    pub(crate) inbox: Outbox<SessionEvent>,
+    pub(crate) token: RequestToken,
+}
+
+struct Sent {
+    batch: Batch,
+    waiters: Vec<Waiter>,
+    bytes: usize,
+}
+
+/// The unconfirmed batches of this run, oldest first.
+#[derive(Default)]
+pub(crate) struct Pending {
+    sent: VecDeque<Sent>,
+    last: BatchSequence,
+    confirmed: BatchSequence,
+    bytes: usize,
+}
+
+impl Pending {
+    pub(crate) fn is_full(&self, bytes_max: usize) -> bool {
+        self.sent.len() >= UNCONFIRMED_MAX || self.bytes >= bytes_max
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// The last batch whose result is known.
+    pub(crate) fn confirmed(&self) -> BatchSequence {
+        self.confirmed
+    }
+
+    /// Numbers a batch and keeps it; what is returned is to be sent.
+    pub(crate) fn number(&mut self, encoded: Encoded, topology: TopologyIndex) -> Batch {
+        self.last = BatchSequence(self.last.0 + 1);
+        let batch = Batch { sequence: self.last, topology, parts: encoded.parts };
+        self.bytes += encoded.bytes;
+        self.sent.push_back(Sent { batch: batch.clone(), waiters: encoded.waiters, bytes: encoded.bytes });
+        batch
+    }
+
+    /// Batches up to `upto` are applied: tells their waiters.
+    pub(crate) fn results(&mut self, upto: BatchSequence, exceptions: &[BatchException]) {
+        let mut told = Told::default();
+        while self.sent.front().is_some_and(|sent| sent.batch.sequence <= upto) {
+            let Some(sent) = self.sent.pop_front() else { break };
+            self.bytes -= sent.bytes;
+            let sequence = sent.batch.sequence;
+            let mut why: HashMap<u32, NotStored> = exceptions
+                .iter()
+                .filter(|exception| exception.sequence == sequence)
+                .map(|exception| (exception.index, exception.why))
+                .collect();
+            for (index, waiter) in (0u32..).zip(sent.waiters) {
+                let outcome = why.remove(&index).map_or(PublishOutcome::Stored, PublishOutcome::NotStored);
+                told.add(waiter, outcome);
+            }
+        }
+        self.confirmed = self.confirmed.max(upto);
+        told.deliver();
+    }
+
+    /// What a new link must be sent again: everything after `last`.
+    pub(crate) fn after(&self, last: BatchSequence) -> Vec<Batch> {
+        self.sent.iter().filter(|sent| sent.batch.sequence > last).map(|sent| sent.batch.clone()).collect()
+    }
+}
+
+/// Outcomes gathered per session, so that each is woken once.
+#[derive(Default)]
+pub(crate) struct Told {
+    runs: Vec<(Outbox<SessionEvent>, Vec<(RequestToken, PublishOutcome)>)>,
+}
+
+impl Told {
+    pub(crate) fn add(&mut self, waiter: Waiter, outcome: PublishOutcome) {
+        let known = self.runs.iter_mut().rev().take(8).find(|(inbox, _)| inbox.same(&waiter.inbox));
+        match known {
+            Some((_, run)) => run.push((waiter.token, outcome)),
+            None => self.runs.push((waiter.inbox, vec![(waiter.token, outcome)])),
+        }
+    }
+
+    pub(crate) fn deliver(self) {
+        for (inbox, run) in self.runs {
+            inbox.push(SessionEvent::Published(run));
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! The task of one uplink: takes what sessions ask, sends it to whoever leads the shard, passes on what comes back.
+//! Not here: the books (`pending`, `attachments`), the streams (`link`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+use warren_queue::dispatch::io::{Credit, Token};
+use warren_queue::entry::ReturnKind;
+use warren_topology::Topology;
+use warren_types::{ConsumerId, GroupId, Leadership, NodeId, QueueId, ShardId, Term};
+
+use super::attachments::Attachments;
+use super::encode::{Publish, Tokens, encode};
+use super::pending::{Pending, Told, Waiter};
+use crate::api::{
+    ConsumerSpec, PublishOutcome, QueueStats, RequestToken, SessionEvent, SettleSpec, Unavailable,
+};
+use crate::leader::task::NodeIdentity;
+use crate::link::frame::{Down, Hello, Up, Welcome};
+use crate::link::outbox::Outbox;
+use crate::link::post::{DownOut, FromNode, LeaderDoors, ToUplink};
+use crate::link::remote::NodeStreams;
+use crate::time::wall_clock_ms;
+
+/// Requests of sessions that the uplink has not taken yet, at most; then sessions wait.
+pub(crate) const REQUESTS_MAX: usize = 1_024;
+/// A batch is closed when it holds so many encoded bytes; one larger message travels alone.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Unconfirmed bytes of a node and shard; then publishes wait.
+const UNCONFIRMED_BYTES_MAX: usize = 64 << 20;
+/// A leader that does not answer a hello within this time is asked again, or another one is.
+const HELLO_WAIT: Duration = Duration::from_millis(500);
+/// Publishes that could not be sent for so long are answered "not started".
+const NO_LEADER_MAX: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(50);
+const REQUESTS_PER_TURN: usize = 512;
+
+/// What sessions ask of an uplink.
+pub(crate) enum Request {
+    Publish(Vec<Publish>),
+    Attach { consumer: ConsumerId, spec: ConsumerSpec, inbox: Outbox<SessionEvent> },
+    Credit { consumer: ConsumerId, add: Credit },
+    Recall { consumer: ConsumerId, up_to: Credit },
+    Settle { spec: SettleSpec, token: RequestToken, inbox: Outbox<SessionEvent> },
+    Detach { consumer: ConsumerId, returns: Option<ReturnKind> },
+    Purge { queue: QueueId, token: RequestToken, inbox: Outbox<SessionEvent> },
+    Stats { queue: QueueId, reply: tokio::sync::oneshot::Sender<Option<QueueStats>> },
+}
+
+enum Link {
+    /// Looking for the leader.
+    Down { since: Instant, retry_at: Instant },
+    /// A hello is on its way.
+    Asked { node: NodeId, since: Instant, at: Instant },
+    Open { node: NodeId },
+}
+
+enum Question {
+    Purge { inbox: Outbox<SessionEvent>, token: RequestToken, asked: Instant },
+    Stats(tokio::sync::oneshot::Sender<Option<QueueStats>>, Instant),
+}
+
+pub(crate) struct Uplink {
+    pub(crate) shard: ShardId,
+    pub(crate) me: NodeIdentity,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) inbox: Outbox<ToUplink>,
+    pub(crate) leaders: LeaderDoors,
+    pub(crate) streams: NodeStreams,
+    /// What the local replica knows of the leadership; `None` without one.
+    pub(crate) leadership: Option<watch::Receiver<Leadership>>,
+    pub(crate) topology: watch::Receiver<Arc<Topology>>,
+    pub(crate) stop: CancellationToken,
+}
+
+struct State {
+    link: Link,
+    links: u64,
+    term: Term,
+    hint: Option<NodeId>,
+    turn: usize,
+    pending: Pending,
+    attachments: Attachments,
+    tokens: Tokens,
+    questions: Vec<(Token, Question)>,
+    /// Publishes not numbered yet.
+    waiting: VecDeque<Publish>,
+    out: Vec<Up>,
+}
+
+impl Uplink {
+    pub(crate) async fn run(mut self) {
+        let now = Instant::now();
+        let mut state = State {
+            link: Link::Down { since: now, retry_at: now },
+            links: 0,
+            term: Term(0),
+            hint: None,
+            turn: 0,
+            pending: Pending::default(),
+            attachments: Attachments::default(),
+            tokens: Tokens::default(),
+            questions: Vec::new(),
+            waiting: VecDeque::new(),
+            out: Vec::new(),
+        };
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut leadership = self.leadership.clone();
+        loop {
+            let may_take = state.waiting.is_empty();
+            tokio::select! {
+                biased; // stopping, then what leaders say (it frees room), then new requests
+                () = self.stop.cancelled() => break,
+                down = self.inbox.take() => match down {
+                    Some(down) => for event in down { self.down(&mut state, event); },
+                    None => break,
+                },
+                () = moved(&mut leadership) => self.leadership_moved(&mut state),
+                request = self.requests.recv(), if may_take => match request {
+                    Some(request) => self.requests_turn(&mut state, request),
+                    None => break,
+                },
+                _ = tick.tick() => self.tick(&mut state),
+            }
+            self.seek(&mut state).await;
+            self.publish(&mut state);
+            self.send(&mut state).await;
+        }
+        state.refuse_waiting(PublishOutcome::NotStarted(Unavailable::Draining));
+    }
+
+    fn requests_turn(&mut self, state: &mut State, first: Request) {
+        self.request(state, first);
+        for _ in 0..REQUESTS_PER_TURN {
+            let Ok(request) = self.requests.try_recv() else { return };
+            self.request(state, request);
+        }
+    }
+
+    fn request(&mut self, state: &mut State, request: Request) {
+        let open = matches!(state.link, Link::Open { .. });
+        let frame = match request {
+            Request::Publish(publishes) => {
+                state.waiting.extend(publishes);
+                None
+            }
+            Request::Attach { consumer, spec, inbox } => {
+                Some(state.attachments.attach(consumer, &spec, inbox, self.topology.borrow().index()))
+            }
+            Request::Credit { consumer, add } => state.attachments.credit(consumer, add),
+            // Without a link nothing is lent to call back: the next leader is lent what the books say.
+            Request::Recall { consumer, up_to } if open => Some(Up::Recall { consumer, up_to }),
+            Request::Recall { consumer, up_to } => {
+                state.attachments.recalled(consumer, up_to);
+                None
+            }
+            Request::Settle { spec, token, inbox } => {
+                Some(state.attachments.settle(state.tokens.next(), spec, token, inbox))
+            }
+            Request::Detach { consumer, returns } => state.attachments.detach(consumer, returns),
+            Request::Purge { queue, token, inbox } => {
+                let asked = Question::Purge { inbox, token, asked: Instant::now() };
+                state.question(open, asked, |token| Up::Purge { queue, token })
+            }
+            Request::Stats { queue, reply } => {
+                state.question(open, Question::Stats(reply, Instant::now()), |token| Up::Stats { queue, token })
+            }
+        };
+        // While there is no link the books are enough: the report to the next leader holds everything.
+        if open {
+            state.out.extend(frame);
+        }
+    }
+
+    fn down(&mut self, state: &mut State, event: ToUplink) {
+        match event {
+            ToUplink::StreamLost { node } => {
+                if state.link.node() == Some(node) {
+                    debug!(shard_id = %self.shard, node_id = %node, "link to the leader lost");
+                    state.lose_link();
+                }
+            }
+            ToUplink::Down { node, frames } => {
+                for frame in frames {
+                    self.frame(state, node, frame);
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, state: &mut State, node: NodeId, frame: Down) {
+        let open = matches!(state.link, Link::Open { node: from } if from == node);
+        match frame {
+            Down::Welcome(welcome) => self.welcome(state, node, &welcome),
+            Down::NotLeader { link, leader } => {
+                if link == state.links && state.link.node() == Some(node) {
+                    state.hint = leader.filter(|leader| *leader != node);
+                    state.lose_link();
+                }
+            }
+            // Of a link that is no more: the next one tells it anew.
+            _ if !open => {}
+            Down::Results { upto, exceptions } => state.pending.results(upto, &exceptions),
+            Down::Resume { last } => {
+                let again = state.pending.after(last);
+                state.out.extend(again.into_iter().map(Up::Publish));
+            }
+            Down::Attached { consumer, result } => state.attachments.attached(consumer, result),
+            Down::Deliver { consumer, queue, deliveries } => {
+                // A consumer that has gone meanwhile: its detach has returned them already.
+                let _taken = state.attachments.deliver(consumer, queue, deliveries);
+            }
+            Down::SettleResults { token, results } => state.attachments.settled(token, results),
+            Down::Recalled { consumer, credit } => state.attachments.recalled(consumer, credit),
+            Down::Waiting { consumer } => state.attachments.waiting(consumer),
+            Down::Cancelled { consumer } => state.attachments.cancelled(consumer),
+            Down::Forget { consumer, queue, position } => state.attachments.forget(consumer, queue, position),
+            Down::Purged { token, count } => state.answer(token, Some(count), None),
+            Down::Stats { token, stats } => state.answer(token, None, stats),
+        }
+    }
+
+    fn welcome(&mut self, state: &mut State, node: NodeId, welcome: &Welcome) {
+        let asked = matches!(state.link, Link::Asked { node: from, .. } if from == node);
+        if !asked || welcome.link != state.links {
+            return;
+        }
+        info!(shard_id = %self.shard, node_id = %node, term = %welcome.term, "linked to the leader");
+        state.term = state.term.max(welcome.term);
+        state.hint = None;
+        state.link = Link::Open { node };
+        let last = match welcome.last {
+            Some((run, last)) if run == self.me.run => last,
+            _ => warren_types::BatchSequence(0),
+        };
+        state.pending.results(last, &welcome.exceptions);
+        state.out.extend(state.attachments.report(self.topology.borrow().index()));
+        state.out.extend(state.pending.after(last).into_iter().map(Up::Publish));
+        state.attachments.leader_moved(node);
+    }
+
+    fn leadership_moved(&self, state: &mut State) {
+        let Some(known) = &self.leadership else { return };
+        let known = *known.borrow();
+        state.term = state.term.max(known.term);
+        let leader = known.leader.map(|leader| leader.node);
+        if leader.is_some() && state.link.node() != leader {
+            state.lose_link();
+        }
+    }
+
+    /// Asks whoever should lead, if there is no link.
+    async fn seek(&self, state: &mut State) {
+        let now = Instant::now();
+        let since = match state.link {
+            Link::Open { .. } => return,
+            Link::Asked { since, at, .. } => {
+                if now.duration_since(at) < HELLO_WAIT {
+                    return;
+                }
+                since
+            }
+            Link::Down { since, retry_at } => {
+                if now < retry_at {
+                    return;
+                }
+                since
+            }
+        };
+        let Some(node) = self.candidate(state) else {
+            state.link = Link::Down { since, retry_at: now + TICK };
+            return;
+        };
+        state.links += 1;
+        let hello = Hello {
+            node: self.me.node,
+            incarnation: self.me.incarnation,
+            run: self.me.run,
+            link: state.links,
+            term: state.term,
+            topology: self.topology.borrow().index(),
+            confirmed: state.pending.confirmed(),
+        };
+        state.link = Link::Asked { node, since, at: now };
+        state.out.clear();
+        if !self.post(node, vec![Up::Hello(hello)]).await {
+            state.link = Link::Down { since, retry_at: now + TICK };
+        }
+    }
+
+    /// The local replica's word first, then the last hint, then the members in turn.
+    fn candidate(&self, state: &mut State) -> Option<NodeId> {
+        let known = self.leadership.as_ref().and_then(|known| known.borrow().leader).map(|leader| leader.node);
+        if let Some(node) = known.or_else(|| state.hint.take()) {
+            return Some(node);
+        }
+        if self.leadership.is_some() {
+            return None; // a local replica hears of the next leader first
+        }
+        let topology = self.topology.borrow().clone();
+        let members = topology.placement(GroupId::from(self.shard))?.members.clone();
+        state.turn += 1;
+        members.get(state.turn % members.len().max(1)).map(|member| member.node)
+    }
+
+    /// Numbers what waits, as far as the bounds allow.
+    fn publish(&self, state: &mut State) {
+        while !state.waiting.is_empty() && !state.pending.is_full(UNCONFIRMED_BYTES_MAX) {
+            // Nothing is numbered that could not be sent: it can still be refused as "not started".
+            if !matches!(state.link, Link::Open { .. }) {
+                return;
+            }
+            let mut bytes = 0;
+            let mut next = Vec::new();
+            while bytes < BATCH_BYTES_MAX
+                && let Some(publish) = state.waiting.pop_front()
+            {
+                bytes += publish.item.message.body.len();
+                next.push(publish);
+            }
+            let encoded = encode(next, wall_clock_ms());
+            let batch = state.pending.number(encoded, self.topology.borrow().index());
+            state.out.push(Up::Publish(batch));
+        }
+    }
+
+    async fn send(&self, state: &mut State) {
+        if state.out.is_empty() {
+            return;
+        }
+        let frames = std::mem::take(&mut state.out);
+        let Link::Open { node } = state.link else { return };
+        if !self.post(node, frames).await {
+            state.lose_link();
+        }
+    }
+
+    /// False: the way to the node is closed.
+    async fn post(&self, node: NodeId, frames: Vec<Up>) -> bool {
+        if node == self.me.node {
+            let Some(door) = self.leaders.door(self.shard) else { return false };
+            let out = DownOut::Local { node, out: self.inbox.clone() };
+            return door.send(FromNode::Frames { node, out, frames }).await.is_ok();
+        }
+        self.streams.send(node, self.shard, frames).await
+    }
+
+    fn tick(&mut self, state: &mut State) {
+        let now = Instant::now();
+        let since = match state.link {
+            Link::Open { .. } => return state.expire_questions(now, HELLO_WAIT * 4),
+            Link::Asked { since, .. } | Link::Down { since, .. } => since,
+        };
+        if now.duration_since(since) >= NO_LEADER_MAX {
+            state.refuse_waiting(PublishOutcome::NotStarted(Unavailable::NoQuorum));
+        }
+        state.expire_questions(now, NO_LEADER_MAX);
+    }
+}
+
+async fn moved(leadership: &mut Option<watch::Receiver<Leadership>>) {
+    match leadership {
+        Some(known) => {
+            if known.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Link {
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Open { node } | Self::Asked { node, .. } => Some(*node),
+            Self::Down { .. } => None,
+        }
+    }
+}
+
+impl State {
+    fn lose_link(&mut self) {
+        let now = Instant::now();
+        let since = match self.link {
+            Link::Open { .. } => now,
+            Link::Asked { since, .. } | Link::Down { since, .. } => since,
+        };
+        self.link = Link::Down { since, retry_at: now };
+        self.out.clear();
+        for (_, question) in self.questions.drain(..) {
+            question.give_up();
+        }
+    }
+
+    fn refuse_waiting(&mut self, outcome: PublishOutcome) {
+        let mut told = Told::default();
+        for Publish { item, inbox } in self.waiting.drain(..) {
+            told.add(Waiter { inbox, token: item.token }, outcome);
+        }
+        told.deliver();
+    }
+
+    /// Notes a question and gives its frame; without a link it is answered at once.
+    fn question(&mut self, open: bool, question: Question, frame: impl FnOnce(Token) -> Up) -> Option<Up> {
+        if !open {
+            question.give_up();
+            return None;
+        }
+        let token = self.tokens.next();
+        self.questions.push((token, question));
+        Some(frame(token))
+    }
+
+    fn answer(&mut self, token: Token, count: Option<u64>, stats: Option<QueueStats>) {
+        let Some(at) = self.questions.iter().position(|(known, _)| *known == token) else { return };
+        match self.questions.swap_remove(at).1 {
+            Question::Purge { inbox, token, .. } => {
+                let result = count.ok_or(Unavailable::NotReady);
+                inbox.push(SessionEvent::Purged { token, result });
+            }
+            // The asker may have stopped waiting.
+            Question::Stats(reply, _) => drop(reply.send(stats)),
+        }
+    }
+
+    fn expire_questions(&mut self, now: Instant, after: Duration) {
+        let (late, fresh): (Vec<_>, Vec<_>) = self.questions.drain(..).partition(|(_, question)| now - question.asked() >= after);
+        self.questions = fresh;
+        for (_, question) in late {
+            question.give_up();
+        }
+    }
+}
+
+impl Question {
+    fn asked(&self) -> Instant {
+        match self {
+            Self::Purge { asked, .. } | Self::Stats(_, asked) => *asked,
+        }
+    }
+
+    fn give_up(self) {
+        match self {
+            Self::Purge { inbox, token, .. } => {
+                inbox.push(SessionEvent::Purged { token, result: Err(Unavailable::NoQuorum) });
+            }
+            // Dropping the sender tells the asker that depth is unknown.
+            Self::Stats(reply, _) => drop(reply),
+        }
+    }
+}
