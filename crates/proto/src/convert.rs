@@ -4,5 +4,6 @@
 pub mod error;
 pub mod hints;
 pub mod message;
+pub mod publish;
 pub mod reason;
 pub mod value;
