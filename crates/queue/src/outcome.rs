@@ -114,6 +114,12 @@ pub enum Effect {
         priority: Priority,
         mark: Position,
     },
+    /// Taken out of "released, not handed out" (`HandOut::positions`): these may be handed out now. One per command that names some.
+    Taken {
+        queue: QueueId,
+        priority: Priority,
+        ranges: Vec<PositionRange>,
+    },
     Released {
         queue: QueueId,
         ranges: Vec<PositionRange>,

@@ -1,3 +1,319 @@
-//! Decides who gets which message. Leader only, in memory, rebuilt after failover. Not here: IO, clocks, durable facts.
+//! Decides who gets which message. Leader only, in memory, rebuilt after failover. Not here: IO, clocks, durable facts;
+//! nor, so far, expiry, schedules, message groups and single active consumers.
+//!
+//! One `step` per input, one file per input; at the end of each step `hand_out::fill` hands out what can be handed out.
 
+mod applied;
+mod attach;
+mod claim;
+mod clock;
+mod consumer;
+mod credit;
+mod detach;
+mod dispose;
+mod give_back;
+mod hand_out;
+mod hot;
+mod in_flight;
 pub mod io;
+mod level;
+mod loaded;
+mod mark;
+mod node;
+mod options;
+mod proposals;
+mod purge;
+mod queue;
+mod request;
+mod ring;
+mod settle;
+mod shared;
+
+use std::collections::BTreeMap;
+
+use warren_types::{NodeId, Position, Priority, QueueId, ShardTime, Term};
+
+pub use self::options::Options;
+
+use self::hand_out::MayRaise;
+use self::io::{
+    Action, Actions, Attach, AttachResult, ConsumerKey, Input, QueueOpening, SettleResult, Token,
+};
+use self::queue::Queue;
+use self::shared::Shared;
+use crate::outcome::Effect;
+
+/// The dispatcher of one shard.
+#[derive(Debug)]
+pub struct Dispatch {
+    queues: BTreeMap<QueueId, Queue>,
+    shared: Shared,
+    /// Queues to be looked at before the step ends.
+    dirty: Vec<QueueId>,
+    /// Queues whose raise was put off until the effects of the entry are heard.
+    put_off: Vec<QueueId>,
+}
+
+/// A queue's messages as dispatch sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueStats {
+    pub ready: u64,
+    pub unacked: u64,
+    pub consumers: u64,
+}
+
+impl Dispatch {
+    /// Knows nothing and does nothing before `Input::Open`, hands nothing out before `Start` and a `Clock` with the lease.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            queues: BTreeMap::new(),
+            shared: Shared::new(options),
+            dirty: Vec::new(),
+            put_off: Vec::new(),
+        }
+    }
+
+    /// Takes one input; what follows from it is appended to `out`.
+    pub fn step(&mut self, input: Input, out: &mut Actions) {
+        let may_raise = match &input {
+            Input::Applied(Effect::Added(_)) => MayRaise::Later,
+            Input::Applied(_)
+            | Input::Open { .. }
+            | Input::Start
+            | Input::Attach(_)
+            | Input::Credit { .. }
+            | Input::Recall { .. }
+            | Input::Settle(_)
+            | Input::Return(_)
+            | Input::Detach { .. }
+            | Input::NodeLost { .. }
+            | Input::NodeBack { .. }
+            | Input::NodeReported { .. }
+            | Input::Purge { .. }
+            | Input::Loaded(_)
+            | Input::Clock { .. } => MayRaise::Now,
+        };
+        self.take(input, out);
+        self.fill(may_raise, out);
+    }
+
+    /// The raise that an enqueue to this queue and priority should carry (`Enqueue::raise`).
+    #[must_use]
+    pub fn raise_hint(&self, queue: QueueId, priority: Priority) -> Option<u32> {
+        let queue = self.queues.get(&queue)?;
+        mark::riding(queue, priority, self.shared.options.chunk)
+    }
+
+    #[must_use]
+    pub fn queue_stats(&self, queue: QueueId) -> Option<QueueStats> {
+        let queue = self.queues.get(&queue)?;
+        Some(QueueStats {
+            ready: queue.ready(),
+            unacked: (queue.in_flight.len() as u64).saturating_sub(queue.settling),
+            consumers: queue.attached.len() as u64,
+        })
+    }
+
+    /// Bytes of blocks kept ready, all queues together.
+    #[must_use]
+    pub fn hot_bytes(&self) -> usize {
+        self.shared.hot_bytes
+    }
+
+    fn take(&mut self, input: Input, out: &mut Actions) {
+        match input {
+            Input::Open { term, now, queues } => self.open(term, now, queues),
+            Input::Start => {
+                self.shared.started = true;
+                self.touch_all();
+            }
+            Input::Attach(it) => self.attach(it, out),
+            Input::Credit { consumer, add } => self.of_consumer(consumer, |queue, shared| {
+                credit::add(queue, shared, consumer, add);
+            }),
+            Input::Recall { consumer, up_to } => {
+                credit::recall(&mut self.shared, consumer, up_to, out);
+            }
+            Input::Settle(it) => match self.touch(it.queue) {
+                Some((queue, shared)) => settle::step(queue, shared, it, out),
+                None => queue_gone(it.node, it.token, it.items.len(), out),
+            },
+            Input::Return(it) => match self.touch(it.queue) {
+                Some((queue, shared)) => give_back::step(queue, shared, it, out),
+                None => queue_gone(it.node, it.token, it.items.len(), out),
+            },
+            Input::Detach { consumer, returns } => self.of_consumer(consumer, |queue, shared| {
+                if let Some(holder) = shared.consumers.find(consumer) {
+                    detach::step(queue, shared, holder, returns, out);
+                }
+            }),
+            Input::NodeLost { node } => node::lost(&mut self.queues, &mut self.shared, node),
+            Input::NodeBack { node } => node::back(&mut self.queues, &mut self.shared, node),
+            Input::NodeReported { node } => {
+                node::reported(&mut self.queues, &mut self.shared, node, out);
+            }
+            Input::Purge { queue, token, node } => match self.touch(queue) {
+                Some((queue, _)) => purge::step(queue, node, token, out),
+                None => out.list.push(Action::Purged {
+                    node,
+                    token,
+                    count: 0,
+                }),
+            },
+            Input::Applied(effect) => self.applied(effect, out),
+            Input::Loaded(it) => {
+                if let Some((queue, shared)) = self.touch(it.queue) {
+                    loaded::step(queue, shared, &it, out);
+                }
+            }
+            Input::Clock { now, lease } => self.clock(now, lease, out),
+        }
+    }
+
+    fn open(&mut self, term: Term, now: ShardTime, queues: Vec<QueueOpening>) {
+        *self = Self::new(self.shared.options);
+        self.shared.opened = true;
+        self.shared.term = term;
+        self.shared.now = now;
+        self.queues = queues
+            .into_iter()
+            .map(|it| (it.queue, Queue::opened(it)))
+            .collect();
+    }
+
+    fn attach(&mut self, it: Attach, out: &mut Actions) {
+        match self.touch(it.queue) {
+            Some((queue, shared)) => attach::step(queue, shared, it, out),
+            None => out.list.push(Action::Attached {
+                consumer: it.consumer,
+                result: AttachResult::QueueGone,
+            }),
+        }
+    }
+
+    fn applied(&mut self, effect: Effect, out: &mut Actions) {
+        match effect {
+            Effect::QueueCreated { queue } => {
+                let made = Queue::new(queue, Position(1));
+                self.queues.entry(queue).or_insert(made);
+            }
+            Effect::QueueDeleted { queue } => {
+                applied::deleted(&mut self.queues, &mut self.shared, queue, out);
+            }
+            Effect::Added(it) => self.of_queue(it.queue, |queue, _| applied::added(queue, it)),
+            Effect::Settled { queue, ranges, .. } => self.of_queue(queue, |queue, shared| {
+                applied::settled(queue, shared, &ranges, out);
+            }),
+            Effect::Returned {
+                queue,
+                ranges,
+                counts,
+                not_before,
+                ..
+            } => self.of_queue(queue, |queue, shared| {
+                applied::returned(queue, shared, &ranges, &counts, not_before, out);
+            }),
+            Effect::Raised {
+                queue,
+                priority,
+                mark,
+            } => self.of_queue(queue, |queue, _| {
+                mark::raised(queue.level_mut(priority), mark);
+            }),
+            Effect::Taken {
+                queue,
+                priority,
+                ranges,
+            } => self.of_queue(queue, |queue, _| {
+                mark::taken(queue.level_mut(priority), &ranges);
+            }),
+            // Nothing is scheduled yet, so nothing comes due.
+            Effect::Released { .. } => {}
+            Effect::Purged { queue, ranges } => self.of_queue(queue, |queue, shared| {
+                applied::purged(queue, shared, &ranges, out);
+            }),
+            Effect::Time { now } => self.shared.now = self.shared.now.max(now),
+        }
+    }
+
+    fn clock(&mut self, now: ShardTime, lease: bool, out: &mut Actions) {
+        for id in clock::step(&mut self.queues, &mut self.shared, now, out) {
+            self.touch(id);
+        }
+        let regained = lease && !self.shared.lease;
+        self.shared.lease = lease;
+        if regained {
+            self.touch_all();
+        }
+    }
+
+    fn of_queue(&mut self, id: QueueId, act: impl FnOnce(&mut Queue, &mut Shared)) {
+        if let Some((queue, shared)) = self.touch(id) {
+            act(queue, shared);
+        }
+    }
+
+    fn of_consumer(&mut self, key: ConsumerKey, act: impl FnOnce(&mut Queue, &mut Shared)) {
+        let holder = self.shared.consumers.find(key);
+        let queue = holder
+            .and_then(|it| self.shared.consumers.get(it))
+            .map(|it| it.queue);
+        if let Some(id) = queue {
+            self.of_queue(id, act);
+        }
+    }
+
+    /// The queue, which is looked at again before the step ends.
+    fn touch(&mut self, id: QueueId) -> Option<(&mut Queue, &mut Shared)> {
+        let queue = self.queues.get_mut(&id)?;
+        if !queue.dirty {
+            queue.dirty = true;
+            self.dirty.push(id);
+        }
+        Some((queue, &mut self.shared))
+    }
+
+    fn touch_all(&mut self) {
+        for (&id, queue) in &mut self.queues {
+            if !queue.attached.is_empty() && !queue.dirty {
+                queue.dirty = true;
+                self.dirty.push(id);
+            }
+        }
+    }
+
+    /// Ends a step: every queue it touched hands out what it can.
+    fn fill(&mut self, may_raise: MayRaise, out: &mut Actions) {
+        for holder in std::mem::take(&mut self.shared.woken) {
+            let queue = self.shared.consumers.get(holder).map(|it| it.queue);
+            if let Some((queue, shared)) = queue.and_then(|id| self.touch(id)) {
+                shared.wake(queue, holder);
+            }
+        }
+        if may_raise == MayRaise::Now {
+            for id in std::mem::take(&mut self.put_off) {
+                self.touch(id);
+            }
+        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            let Some(queue) = self.queues.get_mut(&id) else {
+                continue;
+            };
+            queue.dirty = false;
+            if hand_out::fill(queue, &mut self.shared, may_raise, out) {
+                self.put_off.push(id);
+            }
+        }
+        self.dirty = dirty;
+    }
+}
+
+fn queue_gone(node: NodeId, token: Token, items: usize, out: &mut Actions) {
+    out.list.push(Action::SettleResults {
+        node,
+        token,
+        results: vec![SettleResult::QueueGone; items],
+    });
+}

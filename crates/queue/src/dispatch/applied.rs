@@ -1,0 +1,224 @@
+//! `Applied`: the effects of committed entries. Requests are answered here. Not here: proposing (`dispose`, `mark`).
+
+use std::collections::BTreeMap;
+
+use warren_types::{PositionRange, QueueId, ShardTime};
+
+use super::dispose;
+use super::hot::HotBlock;
+use super::in_flight::{Flight, State};
+use super::io::{Action, Actions, HeldState, SettleResult};
+use super::level::Back;
+use super::queue::{Asked, Delayed, Queue};
+use super::shared::Shared;
+use super::{claim, detach};
+use crate::outcome::Added;
+
+pub(super) fn added(queue: &mut Queue, added: Added) {
+    let absent: u64 = added.absent.iter().map(|it| it.count).sum();
+    let priority = added.block.priority;
+    let keep = !queue.attached.is_empty();
+    queue.live += u64::from(added.block.count).saturating_sub(absent);
+    let block = HotBlock::added(added);
+    let end = block.end();
+    queue.level_mut(priority).add(block, keep);
+    queue.next = queue.next.max(end);
+}
+
+pub(super) fn settled(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    ranges: &[PositionRange],
+    out: &mut Actions,
+) {
+    for &range in ranges {
+        queue.live = queue.live.saturating_sub(range.count);
+        strike(queue, range);
+        for position in range.positions() {
+            match queue.in_flight.remove(position) {
+                Some(flight) => left(queue, shared, position, &flight, out),
+                None => forget(queue, position),
+            }
+        }
+    }
+}
+
+/// As `settled`, but ranges may be long: only what is in flight or back is looked at one by one.
+pub(super) fn purged(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    ranges: &[PositionRange],
+    out: &mut Actions,
+) {
+    let count = ranges.iter().map(|it| it.count).sum();
+    queue.live = queue.live.saturating_sub(count);
+    for &range in ranges {
+        strike(queue, range);
+        for level in &mut queue.levels {
+            level.back.retain(|&position, _| !range.contains(position));
+        }
+        queue
+            .delayed
+            .retain(|&position, _| !range.contains(position));
+    }
+    let mut hit: Vec<_> = queue
+        .in_flight
+        .iter()
+        .map(|(at, _)| at)
+        .filter(|&at| ranges.iter().any(|it| it.contains(at)))
+        .collect();
+    hit.sort_unstable();
+    for position in hit {
+        if let Some(flight) = queue.in_flight.remove(position) {
+            left(queue, shared, position, &flight, out);
+        }
+    }
+    if let Some((node, token)) = queue.purges.pop_front() {
+        out.list.push(Action::Purged { node, token, count });
+    }
+}
+
+fn strike(queue: &mut Queue, range: PositionRange) {
+    for level in &mut queue.levels {
+        level.strike(range);
+    }
+}
+
+fn forget(queue: &mut Queue, position: warren_types::Position) {
+    if queue.delayed.remove(&position).is_none() {
+        for level in &mut queue.levels {
+            level.back.remove(&position);
+        }
+    }
+}
+
+/// A message in flight has left the queue: as its holder asked, or by another door.
+fn left(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    position: warren_types::Position,
+    flight: &Flight,
+    out: &mut Actions,
+) {
+    dispose::tell_holder(queue, shared, position, flight, out);
+    match flight.state {
+        State::Settling => {
+            queue.settling = queue.settling.saturating_sub(1);
+            if let Some(request) = flight.request {
+                shared.requests.committed(request, out);
+            }
+        }
+        State::Returning => {
+            // It was settled before the return came: the return finds nothing.
+            if let Some(request) = flight.request {
+                shared.requests.committed(request, out);
+            }
+        }
+        State::Held | State::Unverified => {
+            shared.refill(queue, flight.holder, flight.body_bytes);
+        }
+    }
+    if let Some(claim) = queue.claims.remove(&position) {
+        if let Some((holder, index)) = claim.attach {
+            claim::answer(queue, shared, holder, index, HeldState::Settled, out);
+        }
+        if let Some((Some(item), _)) = claim.wish {
+            shared
+                .requests
+                .decide(item, SettleResult::AlreadySettled, out);
+        }
+    }
+    shared.landed(queue, flight);
+    dispose::tell_also(queue, shared, position, Asked::Settle, out);
+}
+
+pub(super) fn returned(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    ranges: &[PositionRange],
+    counts: &[(u32, u32)],
+    not_before: Option<ShardTime>,
+    out: &mut Actions,
+) {
+    let positions = ranges.iter().flat_map(|it| it.positions());
+    for (position, &(delivery_count, acquired_count)) in positions.zip(counts) {
+        let Some(flight) = queue.in_flight.remove(position) else {
+            continue; // Only what is in flight is ever returned, and only by this dispatcher.
+        };
+        if let Some(request) = flight.request {
+            shared.requests.committed(request, out);
+        }
+        let back = Back {
+            body_bytes: flight.body_bytes,
+            delivery_count,
+            acquired_count,
+            attempt: flight.attempt,
+        };
+        // The cursor must not hand out once more what stands among those that came back.
+        queue.claimed_end = queue.claimed_end.max(position.plus(1));
+        match not_before.filter(|&it| it > shared.now) {
+            Some(until) => {
+                shared.due.insert((until, queue.id, position));
+                let delayed = Delayed {
+                    until,
+                    priority: flight.priority,
+                    back,
+                };
+                queue.delayed.insert(position, delayed);
+            }
+            None => {
+                queue.level_mut(flight.priority).back.insert(position, back);
+            }
+        }
+        dispose::tell_holder(queue, shared, position, &flight, out);
+        shared.landed(queue, &flight);
+        dispose::tell_also(queue, shared, position, Asked::Return, out);
+    }
+}
+
+/// The queue is deleted: consumers are told, requests that wait are answered.
+pub(super) fn deleted(
+    queues: &mut BTreeMap<QueueId, Queue>,
+    shared: &mut Shared,
+    id: QueueId,
+    out: &mut Actions,
+) {
+    let Some(mut queue) = queues.remove(&id) else {
+        return;
+    };
+    for (&position, delayed) in &queue.delayed {
+        shared.due.remove(&(delayed.until, id, position));
+    }
+    let attached: Vec<_> = queue.attached.iter().copied().collect();
+    for holder in attached {
+        if let Some(consumer) = shared.consumers.get(holder) {
+            out.list.push(Action::Cancelled {
+                consumer: consumer.key,
+            });
+        }
+        detach::leave(&mut queue, shared, holder);
+        detach::stand(shared, holder, super::consumer::Standing::Gone);
+    }
+    let items = std::mem::take(&mut queue.also).into_values().flatten();
+    let wishes = std::mem::take(&mut queue.claims).into_values();
+    let waiting = items
+        .map(|(item, _)| item.request)
+        .chain(wishes.filter_map(|it| Some(it.wish?.0?.request)));
+    for request in waiting {
+        shared.requests.queue_gone(request, out);
+    }
+    let mut flights: Vec<_> = queue.in_flight.iter().map(|(at, it)| (at, *it)).collect();
+    flights.sort_unstable_by_key(|(at, _)| *at);
+    for (_, flight) in flights {
+        if let Some(request) = flight.request {
+            shared.requests.queue_gone(request, out);
+        }
+        shared.landed(&mut queue, &flight);
+    }
+    for (node, token) in std::mem::take(&mut queue.purges) {
+        let count = 0;
+        out.list.push(Action::Purged { node, token, count });
+    }
+    queue.levels.clear();
+    shared.count_hot(&mut queue);
+}

@@ -1,0 +1,229 @@
+//! Decides one item of a settle or a return: whose attempt counts, what is proposed, which credit comes back when.
+//! Not here: what happens at the commit (`applied`).
+
+use warren_types::Position;
+
+use super::claim::{self, Claim};
+use super::consumer::Holder;
+use super::in_flight::{Flight, State};
+use super::io::{Action, Actions, Held, SettleResult};
+use super::proposals::Proposals;
+use super::queue::{Asked, Queue};
+use super::request::{Item, RequestId};
+use super::shared::Shared;
+use crate::entry::{ReturnKind, SettleReason};
+use warren_types::ShardTime;
+
+/// What is to become of a message in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wish {
+    Settle(SettleReason),
+    Return(ReturnKind, Option<ShardTime>),
+}
+
+impl Wish {
+    fn asked(self) -> Asked {
+        match self {
+            Self::Settle(_) => Asked::Settle,
+            Self::Return(..) => Asked::Return,
+        }
+    }
+}
+
+/// One item that a client asked for.
+pub(super) fn item(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    item: Item,
+    held: Held,
+    wish: Wish,
+    proposals: &mut Proposals,
+    out: &mut Actions,
+) {
+    let Some(flight) = queue.in_flight.get(held.position).copied() else {
+        return not_in_flight(queue, shared, item, held, wish, proposals);
+    };
+    if held.attempt < flight.attempt {
+        return shared.requests.refuse(item, SettleResult::NotOwner);
+    }
+    if held.attempt > flight.attempt && !claim::take_over(queue, shared, held, Holder::NOBODY, out)
+    {
+        return shared.requests.refuse(item, SettleResult::NotOwner);
+    }
+    match flight.state {
+        State::Held => begin(
+            queue,
+            shared,
+            held.position,
+            wish,
+            Some(item.request),
+            proposals,
+        ),
+        State::Unverified => match queue.claims.get_mut(&held.position) {
+            Some(claim) if claim.wish.is_none() => claim.wish = Some((Some(item), wish)),
+            Some(_) | None => wait_too(queue, item, held.position, wish),
+        },
+        State::Settling => wait_too(queue, item, held.position, wish),
+        State::Returning => match wish {
+            Wish::Settle(_) => shared.requests.refuse(item, SettleResult::Expired),
+            Wish::Return(..) => wait_too(queue, item, held.position, wish),
+        },
+    }
+}
+
+/// The same delivery is being settled or returned already: both are answered when that is committed.
+fn wait_too(queue: &mut Queue, item: Item, position: Position, wish: Wish) {
+    let waiting = queue.also.entry(position).or_default();
+    waiting.push((item, wish.asked()));
+}
+
+fn not_in_flight(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    item: Item,
+    held: Held,
+    wish: Wish,
+    proposals: &mut Proposals,
+) {
+    let position = held.position;
+    if queue.is_back(position) {
+        return shared.requests.refuse(item, SettleResult::Expired);
+    }
+    if position >= queue.next {
+        return shared.requests.refuse(item, SettleResult::NotOwner);
+    }
+    let fresh = Flight::claimed(held.attempt, Holder::NOBODY);
+    match claim::look(queue, position, 0) {
+        claim::Found::Settled => shared.requests.refuse(item, SettleResult::AlreadySettled),
+        claim::Found::Ready { priority, stored } => {
+            let seen = queue.level_mut(priority).may_have_been_seen(position);
+            if held.attempt.term >= shared.term || !seen {
+                return shared.requests.refuse(item, SettleResult::NotOwner);
+            }
+            queue.claimed_end = queue.claimed_end.max(position.plus(1));
+            queue
+                .in_flight
+                .insert(position, fresh.verified(priority, &stored));
+            begin(queue, shared, position, wish, Some(item.request), proposals);
+        }
+        claim::Found::Unknown if held.attempt.term >= shared.term => {
+            shared.requests.refuse(item, SettleResult::NotOwner);
+        }
+        claim::Found::Unknown => {
+            queue.claimed_end = queue.claimed_end.max(position.plus(1));
+            queue.in_flight.insert(position, fresh);
+            queue.claims.insert(position, Claim::by_item(item, wish));
+        }
+    }
+}
+
+/// Proposes the fact for a held message; its credit comes back at once, unless too much of this consumer is uncommitted.
+pub(super) fn begin(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    position: Position,
+    wish: Wish,
+    request: Option<RequestId>,
+    proposals: &mut Proposals,
+) {
+    let Some(flight) = queue.in_flight.get_mut(position) else {
+        return;
+    };
+    debug_assert_eq!(flight.state, State::Held);
+    flight.request = request;
+    let (holder, body_bytes) = (flight.holder, flight.body_bytes);
+    let mut refill = false;
+    if let Some(consumer) = shared.consumers.get_mut(holder) {
+        consumer.uncommitted += 1;
+        refill = consumer.uncommitted <= consumer.options.uncommitted_max;
+        flight.refill_due = !refill;
+    }
+    match wish {
+        Wish::Settle(reason) => {
+            flight.state = State::Settling;
+            queue.settling += 1;
+            proposals.settle(reason, position);
+        }
+        Wish::Return(kind, not_before) => {
+            flight.state = State::Returning;
+            proposals.give_back(kind, not_before, position);
+        }
+    }
+    if refill {
+        shared.refill(queue, holder, body_bytes);
+    }
+}
+
+/// Returns everything that a consumer holds, or that `is_meant` of it.
+pub(super) fn return_held(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    holder: Holder,
+    kind: ReturnKind,
+    is_meant: impl Fn(&Flight) -> bool,
+    out: &mut Actions,
+) {
+    let meant: Vec<(Position, State)> = queue
+        .in_flight
+        .iter()
+        .filter(|(_, it)| it.holder == holder && is_meant(it))
+        .map(|(at, it)| (at, it.state))
+        .collect();
+    let mut proposals = Proposals::default();
+    let wish = Wish::Return(kind, None);
+    for (position, state) in meant {
+        match state {
+            State::Held => begin(queue, shared, position, wish, None, &mut proposals),
+            State::Unverified => {
+                if let Some(claim) = queue.claims.get_mut(&position) {
+                    claim.wish.get_or_insert((None, wish));
+                }
+            }
+            State::Settling | State::Returning => {}
+        }
+    }
+    proposals.propose(queue.id, out);
+}
+
+/// A message is no longer in flight otherwise than asked: whoever else waited for it is told.
+pub(super) fn tell_also(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    position: Position,
+    happened: Asked,
+    out: &mut Actions,
+) {
+    if queue.also.is_empty() {
+        return;
+    }
+    for (item, asked) in queue.also.remove(&position).unwrap_or_default() {
+        let result = match (asked, happened) {
+            (Asked::Settle, Asked::Settle) | (Asked::Return, Asked::Return) => SettleResult::Done,
+            (Asked::Return, Asked::Settle) => SettleResult::AlreadySettled,
+            (Asked::Settle, Asked::Return) => SettleResult::Expired,
+        };
+        shared.requests.decide(item, result, out);
+    }
+}
+
+/// The holder did not ask for it: it may forget the message.
+pub(super) fn tell_holder(
+    queue: &Queue,
+    shared: &Shared,
+    position: Position,
+    flight: &Flight,
+    out: &mut Actions,
+) {
+    let Some(consumer) = shared.consumers.get(flight.holder) else {
+        return;
+    };
+    let asked_by = flight.request.and_then(|it| shared.requests.node(it));
+    let own_return = flight.request.is_none() && flight.state == State::Returning;
+    if asked_by != Some(consumer.key.node) && !own_return {
+        out.list.push(Action::Forget {
+            consumer: consumer.key,
+            queue: queue.id,
+            position,
+        });
+    }
+}

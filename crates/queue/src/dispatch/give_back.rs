@@ -1,0 +1,20 @@
+//! `Return`: deliveries go back to ready, at their place, when that is committed. Not here: one item's fate (`dispose`).
+
+use super::dispose::{self, Wish};
+use super::io::{Actions, ReturnRequest};
+use super::proposals::Proposals;
+use super::queue::Queue;
+use super::request::Item;
+use super::shared::Shared;
+
+pub(super) fn step(queue: &mut Queue, shared: &mut Shared, it: ReturnRequest, out: &mut Actions) {
+    let request = shared.requests.open(it.node, it.token, it.items.len());
+    let mut proposals = Proposals::default();
+    for (index, &held) in it.items.iter().enumerate() {
+        let item = Item { request, index };
+        let wish = Wish::Return(it.kind, it.not_before);
+        dispose::item(queue, shared, item, held, wish, &mut proposals, out);
+    }
+    proposals.propose(queue.id, out);
+    shared.requests.answer_if_decided(request, out);
+}

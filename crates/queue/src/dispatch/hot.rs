@@ -1,0 +1,166 @@
+//! One block kept ready: its bytes and what is known to be gone of it. Not here: which blocks are kept (`level`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_types::{Facts, Position, PositionRange};
+
+use super::io::LoadedBlock;
+use crate::outcome::{Added, BlockRef};
+
+/// What the dispatcher must know of a message to hand it out.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) message: Bytes,
+    pub(super) body_bytes: u32,
+    pub(super) delivery_count: u32,
+    pub(super) acquired_count: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct HotBlock {
+    block: BlockRef,
+    facts: Arc<Facts>,
+    payload: Bytes,
+    gone: Vec<PositionRange>,
+    /// `(position, delivery count, acquired count)`, ascending.
+    counts: Vec<(Position, u32, u32)>,
+    /// The next message to be looked at, and where its bytes begin.
+    index: usize,
+    offset: usize,
+}
+
+/// Memory of the facts of one message, roughly.
+const FACTS_BYTES: usize = 48;
+
+impl HotBlock {
+    pub(super) fn added(added: Added) -> Self {
+        Self::new(
+            added.block,
+            added.facts,
+            added.payload,
+            added.absent,
+            Vec::new(),
+        )
+    }
+
+    pub(super) fn loaded(loaded: &LoadedBlock) -> Self {
+        Self::new(
+            loaded.block,
+            Arc::clone(&loaded.facts),
+            loaded.payload.clone(),
+            loaded.settled.clone(),
+            loaded.counts.clone(),
+        )
+    }
+
+    fn new(
+        block: BlockRef,
+        facts: Arc<Facts>,
+        payload: Bytes,
+        gone: Vec<PositionRange>,
+        counts: Vec<(Position, u32, u32)>,
+    ) -> Self {
+        debug_assert_eq!(facts.count(), u64::from(block.count));
+        Self {
+            block,
+            facts,
+            payload,
+            gone,
+            counts,
+            index: 0,
+            offset: 0,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.payload.len() + self.facts.size.len() * FACTS_BYTES
+    }
+
+    /// Bytes not yet walked over.
+    pub(super) fn bytes_ahead(&self) -> usize {
+        self.payload.len().saturating_sub(self.offset)
+    }
+
+    pub(super) fn first(&self) -> Position {
+        self.block.first
+    }
+
+    pub(super) fn end(&self) -> Position {
+        self.block.first.plus(u64::from(self.block.count))
+    }
+
+    pub(super) fn holds(&self, position: Position) -> bool {
+        self.first() <= position && position < self.end()
+    }
+
+    /// The next message to be looked at; `None` when all were.
+    pub(super) fn next(&self) -> Option<Position> {
+        (self.index < self.facts.size.len()).then(|| self.first().plus(self.index as u64))
+    }
+
+    pub(super) fn skip(&mut self) {
+        self.offset += self.size(self.index);
+        self.index += 1;
+    }
+
+    pub(super) fn skip_to(&mut self, position: Position) {
+        while self.next().is_some_and(|it| it < position) {
+            self.skip();
+        }
+    }
+
+    /// The next message, which is then behind.
+    pub(super) fn take(&mut self) -> Option<Stored> {
+        let position = self.next()?;
+        let stored = self.stored(position, self.index, self.offset);
+        self.skip();
+        Some(stored)
+    }
+
+    /// Any message of the block.
+    pub(super) fn look(&self, position: Position) -> Option<Stored> {
+        if !self.holds(position) || self.is_gone(position) {
+            return None;
+        }
+        let index = usize::try_from(position.0 - self.first().0).ok()?;
+        let offset = (0..index).map(|it| self.size(it)).sum();
+        Some(self.stored(position, index, offset))
+    }
+
+    pub(super) fn is_gone(&self, position: Position) -> bool {
+        !self.gone.is_empty() && self.gone.iter().any(|it| it.contains(position))
+    }
+
+    /// Left the queue since the block was read.
+    pub(super) fn strike(&mut self, range: PositionRange) {
+        if range.first < self.end() && self.first() < range.end() {
+            self.gone.push(range);
+        }
+    }
+
+    fn size(&self, index: usize) -> usize {
+        self.facts.size.get(index).map_or(0, |&it| it as usize)
+    }
+
+    fn stored(&self, position: Position, index: usize, offset: usize) -> Stored {
+        let end = offset + self.size(index);
+        assert!(
+            end <= self.payload.len(),
+            "a block's sizes add up to its payload: checked when it was decoded"
+        );
+        let (delivery_count, acquired_count) = match self
+            .counts
+            .binary_search_by_key(&position, |&(at, _, _)| at)
+        {
+            Ok(at) => self.counts.get(at).map_or((0, 0), |&(_, d, a)| (d, a)),
+            Err(_) => (0, 0),
+        };
+        Stored {
+            message: self.payload.slice(offset..end),
+            body_bytes: self.facts.body_size.get(index).copied().unwrap_or(0),
+            delivery_count,
+            acquired_count,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What a queue has handed out and not yet seen settled or returned. Not here: who may hold more (`consumer`), what is ready (`level`).
+//!
+//! Hand-outs come almost always in ascending order and end almost always near the front, so they stand in one line: found by
+//! guess or binary search, struck out in place, dropped from the front. What comes out of order goes beside it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use warren_types::{Attempt, Position, PositionRange, Priority};
+
+use super::consumer::Holder;
+use super::hot::Stored;
+use super::level::Back;
+use super::request::RequestId;
+
+/// What is happening to a message in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Claimed after a change of leader; its block is not read yet, so it may be settled already.
+    Unverified,
+    Held,
+    /// A settle is proposed.
+    Settling,
+    /// A return is proposed.
+    Returning,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    pub(super) attempt: Attempt,
+    pub(super) holder: Holder,
+    /// Who waits for the proposed settle or return.
+    pub(super) request: Option<RequestId>,
+    pub(super) body_bytes: u32,
+    pub(super) priority: Priority,
+    pub(super) state: State,
+    /// Its node reports anew and has not named it yet.
+    pub(super) unclaimed: bool,
+    /// The credit it used comes back at the commit, not before.
+    pub(super) refill_due: bool,
+}
+
+impl Flight {
+    /// In flight by somebody's word; what the message is like is not known yet.
+    pub(super) fn claimed(attempt: Attempt, holder: Holder) -> Self {
+        Self {
+            attempt,
+            holder,
+            request: None,
+            body_bytes: 0,
+            priority: Priority::DEFAULT,
+            state: State::Unverified,
+            unclaimed: false,
+            refill_due: false,
+        }
+    }
+
+    /// The message is there.
+    pub(super) fn verified(self, priority: Priority, stored: &Stored) -> Self {
+        Self {
+            priority,
+            body_bytes: stored.body_bytes,
+            state: State::Held,
+            ..self
+        }
+    }
+
+    /// It was ready again, and is taken back by who held it.
+    pub(super) fn taken_back(self, priority: Priority, back: &Back) -> Self {
+        Self {
+            priority,
+            body_bytes: back.body_bytes,
+            state: State::Held,
+            ..self
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    position: Position,
+    flight: Option<Flight>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    /// Ascending; settled places stay as holes until the front moves past them or holes prevail.
+    line: VecDeque<Place>,
+    holes: usize,
+    strays: BTreeMap<Position, Flight>,
+}
+
+/// Below this many holes the line is not worth closing up.
+const HOLES_TOLERATED: usize = 1_024;
+
+impl InFlight {
+    pub(super) fn len(&self) -> usize {
+        self.line.len() - self.holes + self.strays.len()
+    }
+
+    pub(super) fn get(&self, position: Position) -> Option<&Flight> {
+        self.index(position)
+            .and_then(|at| self.line.get(at)?.flight.as_ref())
+            .or_else(|| self.strays.get(&position))
+    }
+
+    pub(super) fn get_mut(&mut self, position: Position) -> Option<&mut Flight> {
+        match self.index(position) {
+            Some(at) if self.line.get(at).is_some_and(|it| it.flight.is_some()) => {
+                self.line.get_mut(at)?.flight.as_mut()
+            }
+            Some(_) | None => self.strays.get_mut(&position),
+        }
+    }
+
+    /// The position must not be in flight.
+    pub(super) fn insert(&mut self, position: Position, flight: Flight) {
+        debug_assert!(self.get(position).is_none(), "handed out twice: {position}");
+        if self.line.back().is_none_or(|last| last.position < position) {
+            self.line.push_back(Place {
+                position,
+                flight: Some(flight),
+            });
+            return;
+        }
+        match self.index(position).and_then(|at| self.line.get_mut(at)) {
+            Some(hole) => {
+                hole.flight = Some(flight);
+                self.holes -= 1;
+            }
+            None => {
+                self.strays.insert(position, flight);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, position: Position) -> Option<Flight> {
+        let found = self
+            .index(position)
+            .and_then(|at| self.line.get_mut(at))
+            .and_then(|place| place.flight.take());
+        if found.is_none() {
+            return self.strays.remove(&position);
+        }
+        self.holes += 1;
+        while self.line.front().is_some_and(|it| it.flight.is_none()) {
+            self.line.pop_front();
+            self.holes -= 1;
+        }
+        if self.holes > HOLES_TOLERATED && self.holes > self.line.len() / 2 {
+            self.line.retain(|it| it.flight.is_some());
+            self.holes = 0;
+        }
+        found
+    }
+
+    /// In no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Position, &Flight)> {
+        self.line
+            .iter()
+            .filter_map(|it| Some((it.position, it.flight.as_ref()?)))
+            .chain(self.strays.iter().map(|(&at, flight)| (at, flight)))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Position, &mut Flight)> {
+        self.line
+            .iter_mut()
+            .filter_map(|it| Some((it.position, it.flight.as_mut()?)))
+            .chain(self.strays.iter_mut().map(|(&at, flight)| (at, flight)))
+    }
+
+    pub(super) fn ranges(&self) -> Vec<PositionRange> {
+        let mut positions: Vec<Position> = self.iter().map(|(at, _)| at).collect();
+        positions.sort_unstable();
+        PositionRange::collect(positions)
+    }
+
+    fn index(&self, position: Position) -> Option<usize> {
+        let first = self.line.front()?.position;
+        let guess = usize::try_from(position.0.checked_sub(first.0)?).ok()?;
+        if self
+            .line
+            .get(guess)
+            .is_some_and(|it| it.position == position)
+        {
+            return Some(guess);
+        }
+        self.line
+            .binary_search_by_key(&position, |it| it.position)
+            .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(number: u64) -> Flight {
+        Flight {
+            attempt: Attempt {
+                term: warren_types::Term(1),
+                number,
+            },
+            holder: Holder::NOBODY,
+            request: None,
+            body_bytes: 0,
+            priority: Priority::DEFAULT,
+            state: State::Held,
+            unclaimed: false,
+            refill_due: false,
+        }
+    }
+
+    #[test]
+    fn in_flight_with_one_stuck_message_stays_small() {
+        let mut all = InFlight::default();
+        all.insert(Position(1), flight(1));
+        for at in 2..100_000 {
+            all.insert(Position(at), flight(at));
+            assert!(all.remove(Position(at)).is_some());
+        }
+        assert_eq!(all.len(), 1);
+        assert!(all.line.len() <= 2 * HOLES_TOLERATED + 4);
+        assert_eq!(all.ranges(), vec![PositionRange::one(Position(1))]);
+    }
+
+    #[test]
+    fn in_flight_out_of_order_finds_all() {
+        let mut all = InFlight::default();
+        for at in [10, 20, 30, 15, 5, 40] {
+            all.insert(Position(at), flight(at));
+        }
+        assert_eq!(all.remove(Position(20)).unwrap().attempt.number, 20);
+        all.insert(Position(20), flight(21));
+        assert_eq!(all.get(Position(20)).unwrap().attempt.number, 21);
+        assert_eq!(all.get_mut(Position(15)).unwrap().attempt.number, 15);
+        for at in [5, 10, 15, 20, 30, 40] {
+            assert!(all.remove(Position(at)).is_some(), "{at}");
+        }
+        assert_eq!(all.len(), 0);
+        assert!(all.get(Position(10)).is_none());
+    }
+}

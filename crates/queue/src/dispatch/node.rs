@@ -1,0 +1,119 @@
+//! `NodeLost`, `NodeBack`, `NodeReported`: what happens to all consumers of a node at once (features A8, A6).
+//! Not here: one consumer's attach (`attach`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use warren_types::{NodeId, QueueId};
+
+use super::consumer::{Holder, Standing};
+use super::detach;
+use super::dispose;
+use super::io::Actions;
+use super::queue::Queue;
+use super::shared::Shared;
+use crate::entry::ReturnKind;
+
+type Queues = BTreeMap<QueueId, Queue>;
+
+/// Its consumers get nothing more; what they hold stays theirs for the timeout.
+pub(super) fn lost(queues: &mut Queues, shared: &mut Shared, node: NodeId) {
+    let now = shared.now;
+    shared.consumers.node_mut(node).lost_at.get_or_insert(now);
+    set_absent(queues, shared, node);
+}
+
+/// It will say anew what it has; until it names a consumer, that one gets nothing.
+pub(super) fn back(queues: &mut Queues, shared: &mut Shared, node: NodeId) {
+    shared.consumers.node_mut(node).lost_at = None;
+    set_absent(queues, shared, node);
+    let holders: BTreeSet<Holder> = shared.consumers.of_node(node).into_iter().collect();
+    for queue in of_queues(queues, shared, &holders) {
+        for (_, flight) in queue.in_flight.iter_mut() {
+            if holders.contains(&flight.holder) {
+                flight.unclaimed = true;
+            }
+        }
+    }
+}
+
+/// It has named everything: consumers it did not name are over, deliveries it did not claim return.
+pub(super) fn reported(queues: &mut Queues, shared: &mut Shared, node: NodeId, out: &mut Actions) {
+    let kind = ReturnKind::Untouched;
+    for holder in shared.consumers.of_node(node) {
+        let Some((id, standing)) = shared
+            .consumers
+            .get(holder)
+            .map(|it| (it.queue, it.standing))
+        else {
+            continue;
+        };
+        let Some(queue) = queues.get_mut(&id) else {
+            continue;
+        };
+        match standing {
+            Standing::Absent => detach::step(queue, shared, holder, Some(kind), out),
+            Standing::Attaching | Standing::Active | Standing::Cancelled | Standing::Gone => {
+                dispose::return_held(queue, shared, holder, kind, |it| it.unclaimed, out);
+            }
+        }
+    }
+}
+
+/// Time has passed: what consumers of nodes lost for too long hold, returns.
+pub(super) fn expire(queues: &mut Queues, shared: &mut Shared, out: &mut Actions) {
+    let (now, timeout) = (
+        shared.now.0,
+        shared.options.consumer_disconnected_timeout_ms,
+    );
+    let over: Vec<NodeId> = shared
+        .consumers
+        .nodes()
+        .iter()
+        .filter(|it| {
+            it.lost_at
+                .is_some_and(|at| now >= at.0.saturating_add(timeout))
+        })
+        .map(|it| it.id)
+        .collect();
+    for node in over {
+        shared.consumers.node_mut(node).lost_at = None;
+        for holder in shared.consumers.of_node(node) {
+            let queue = shared.consumers.get(holder).map(|it| it.queue);
+            if let Some(queue) = queue.and_then(|it| queues.get_mut(&it)) {
+                detach::step(queue, shared, holder, Some(ReturnKind::Untouched), out);
+            }
+        }
+    }
+}
+
+fn set_absent(queues: &mut Queues, shared: &mut Shared, node: NodeId) {
+    for holder in shared.consumers.of_node(node) {
+        let Some(consumer) = shared.consumers.get_mut(holder) else {
+            continue;
+        };
+        if !consumer.is_attached() {
+            continue;
+        }
+        consumer.standing = Standing::Absent;
+        consumer.ringed = false;
+        if let Some(queue) = queues.get_mut(&consumer.queue) {
+            queue.ring.leave(holder);
+        }
+    }
+}
+
+fn of_queues<'a>(
+    queues: &'a mut Queues,
+    shared: &Shared,
+    holders: &BTreeSet<Holder>,
+) -> impl Iterator<Item = &'a mut Queue> {
+    let meant: BTreeSet<QueueId> = holders
+        .iter()
+        .filter_map(|&it| shared.consumers.get(it))
+        .map(|it| it.queue)
+        .collect();
+    queues
+        .iter_mut()
+        .filter(move |(id, _)| meant.contains(id))
+        .map(|(_, queue)| queue)
+}

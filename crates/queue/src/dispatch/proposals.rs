@@ -1,0 +1,60 @@
+//! Gathers the settles and returns of one step into as few commands as can be. Not here: whether they are right (`dispose`).
+
+use warren_types::{Position, PositionRange, QueueId, ShardTime};
+
+use super::io::{Action, Actions};
+use crate::entry::{Command, Return, ReturnKind, Settle, SettleReason};
+
+/// Positions that share a reason, in no order.
+type Group<K> = (K, Vec<Position>);
+
+#[derive(Debug, Default)]
+pub(super) struct Proposals {
+    settles: Vec<Group<SettleReason>>,
+    returns: Vec<Group<(ReturnKind, Option<ShardTime>)>>,
+}
+
+impl Proposals {
+    pub(super) fn settle(&mut self, reason: SettleReason, position: Position) {
+        gather(&mut self.settles, reason, position);
+    }
+
+    pub(super) fn give_back(
+        &mut self,
+        kind: ReturnKind,
+        not_before: Option<ShardTime>,
+        position: Position,
+    ) {
+        gather(&mut self.returns, (kind, not_before), position);
+    }
+
+    pub(super) fn propose(self, queue: QueueId, out: &mut Actions) {
+        for (reason, positions) in self.settles {
+            out.list.push(Action::Propose(Command::Settle(Settle {
+                queue,
+                ranges: ranges(positions),
+                reason,
+            })));
+        }
+        for ((kind, not_before), positions) in self.returns {
+            out.list.push(Action::Propose(Command::Return(Return {
+                queue,
+                ranges: ranges(positions),
+                kind,
+                not_before,
+            })));
+        }
+    }
+}
+
+fn gather<K: PartialEq>(groups: &mut Vec<Group<K>>, key: K, position: Position) {
+    match groups.iter_mut().find(|(it, _)| *it == key) {
+        Some((_, positions)) => positions.push(position),
+        None => groups.push((key, vec![position])),
+    }
+}
+
+fn ranges(mut positions: Vec<Position>) -> Vec<PositionRange> {
+    positions.sort_unstable();
+    PositionRange::collect(positions)
+}

@@ -1,0 +1,142 @@
+//! What the dispatcher knows of one queue. Not here: what happens to it (one file per input).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use warren_types::{Attempt, NodeId, Position, Priority, QueueId, ShardTime};
+
+use super::claim::Claim;
+use super::consumer::Holder;
+use super::in_flight::InFlight;
+use super::io::{QueueOpening, Token};
+use super::level::{Back, Level};
+use super::request::Item;
+use super::ring::Ring;
+
+/// What an item asked for that waits for another item's fact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asked {
+    Settle,
+    Return,
+}
+
+/// A returned message that is not ready before its time.
+#[derive(Debug)]
+pub(super) struct Delayed {
+    pub(super) until: ShardTime,
+    pub(super) priority: Priority,
+    pub(super) back: Back,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) id: QueueId,
+    /// The next position to be given.
+    pub(super) next: Position,
+    /// Messages in the queue, in whatever state.
+    pub(super) live: u64,
+    /// Highest priority first.
+    pub(super) levels: Vec<Level>,
+    pub(super) in_flight: InFlight,
+    /// Of those in flight: how many are settling.
+    pub(super) settling: u64,
+    /// Above it nothing was claimed in this term; so what the cursor meets there is not in flight.
+    pub(super) claimed_end: Position,
+    pub(super) claims: BTreeMap<Position, Claim>,
+    pub(super) delayed: BTreeMap<Position, Delayed>,
+    /// Items that wait for the fact that another item caused.
+    pub(super) also: BTreeMap<Position, Vec<(Item, Asked)>>,
+    pub(super) attached: BTreeSet<Holder>,
+    pub(super) ring: Ring,
+    /// To be told that messages wait for their credit.
+    pub(super) dry: Vec<Holder>,
+    /// Proposed and not applied; nothing is handed out meanwhile.
+    pub(super) purges: VecDeque<(NodeId, Token)>,
+    /// As counted in the shard's total.
+    pub(super) hot_bytes: usize,
+    /// Stands in the list of queues to be looked at.
+    pub(super) dirty: bool,
+}
+
+impl Queue {
+    pub(super) fn new(id: QueueId, next: Position) -> Self {
+        Self {
+            id,
+            next,
+            live: 0,
+            levels: Vec::new(),
+            in_flight: InFlight::default(),
+            settling: 0,
+            claimed_end: Position(0),
+            claims: BTreeMap::new(),
+            delayed: BTreeMap::new(),
+            also: BTreeMap::new(),
+            attached: BTreeSet::new(),
+            ring: Ring::default(),
+            dry: Vec::new(),
+            purges: VecDeque::new(),
+            hot_bytes: 0,
+            dirty: false,
+        }
+    }
+
+    pub(super) fn opened(opening: QueueOpening) -> Self {
+        let mut queue = Self::new(opening.queue, opening.next);
+        queue.live = opening.levels.iter().map(|it| it.live).sum();
+        queue.levels = opening
+            .levels
+            .into_iter()
+            .map(|it| Level::opened(it, opening.next))
+            .collect();
+        queue
+            .levels
+            .sort_by_key(|it| std::cmp::Reverse(it.priority));
+        queue
+    }
+
+    pub(super) fn level(&self, priority: Priority) -> Option<&Level> {
+        self.levels.iter().find(|it| it.priority == priority)
+    }
+
+    pub(super) fn level_mut(&mut self, priority: Priority) -> &mut Level {
+        let at = match self
+            .levels
+            .binary_search_by(|it| priority.cmp(&it.priority))
+        {
+            Ok(at) => at,
+            Err(at) => {
+                self.levels.insert(at, Level::new(priority, self.next));
+                at
+            }
+        };
+        self.levels.get_mut(at).expect("found or just made")
+    }
+
+    /// It was returned in this term: ready again, or waiting for its time.
+    pub(super) fn is_back(&self, position: Position) -> bool {
+        self.delayed.contains_key(&position)
+            || self.levels.iter().any(|it| it.back.contains_key(&position))
+    }
+
+    /// Takes a returned message from the ready ones for who held it under `attempt`; `None` if it was handed out again since.
+    pub(super) fn take_ready_again(
+        &mut self,
+        position: Position,
+        attempt: Attempt,
+    ) -> Option<(Priority, Back)> {
+        let level = self
+            .levels
+            .iter_mut()
+            .find(|it| it.back.contains_key(&position))?;
+        let fenced = level.back.get(&position)?.attempt > attempt;
+        if fenced {
+            return None;
+        }
+        Some((level.priority, level.back.remove(&position)?))
+    }
+
+    /// Messages that are not in flight and not delayed.
+    pub(super) fn ready(&self) -> u64 {
+        let elsewhere = (self.in_flight.len() + self.delayed.len()) as u64;
+        self.live.saturating_sub(elsewhere)
+    }
+}

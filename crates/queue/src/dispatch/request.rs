@@ -1,0 +1,118 @@
+//! Settle and return requests that wait for their commits: one answer per request, when its last item is decided.
+//! Not here: the decisions (`settle`, `give_back`, `applied`).
+
+use warren_types::NodeId;
+
+use super::io::{Action, Actions, SettleResult, Token};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct RequestId(u32);
+
+/// One item of a request, for what is decided out of the ordinary way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Item {
+    pub(super) request: RequestId,
+    pub(super) index: usize,
+}
+
+#[derive(Debug)]
+struct Request {
+    node: NodeId,
+    token: Token,
+    /// `None` becomes `Done` when its fact is committed.
+    results: Vec<Option<SettleResult>>,
+    undecided: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    slots: Vec<Option<Request>>,
+    free: Vec<u32>,
+}
+
+impl Requests {
+    /// Every item starts undecided; `finish` must follow once all are looked at.
+    pub(super) fn open(&mut self, node: NodeId, token: Token, items: usize) -> RequestId {
+        let request = Request {
+            node,
+            token,
+            results: vec![None; items],
+            undecided: items,
+        };
+        if let Some(free) = self.free.pop() {
+            let slot = self.slot(RequestId(free)).expect("a free slot exists");
+            *slot = Some(request);
+            return RequestId(free);
+        }
+        let id = u32::try_from(self.slots.len()).expect("bounded by what is in flight");
+        self.slots.push(Some(request));
+        RequestId(id)
+    }
+
+    pub(super) fn node(&self, id: RequestId) -> Option<NodeId> {
+        Some(self.slots.get(id.0 as usize)?.as_ref()?.node)
+    }
+
+    /// Decided otherwise than by its own commit. Does not answer yet.
+    pub(super) fn refuse(&mut self, item: Item, result: SettleResult) {
+        let Some(Some(request)) = self.slot(item.request) else {
+            return;
+        };
+        if let Some(open @ None) = request.results.get_mut(item.index) {
+            *open = Some(result);
+            request.undecided -= 1;
+        }
+    }
+
+    /// As `refuse`, and answers when it was the last.
+    pub(super) fn decide(&mut self, item: Item, result: SettleResult, out: &mut Actions) {
+        self.refuse(item, result);
+        self.answer_if_decided(item.request, out);
+    }
+
+    /// The fact of one undecided item is committed.
+    pub(super) fn committed(&mut self, id: RequestId, out: &mut Actions) {
+        if let Some(Some(request)) = self.slot(id) {
+            debug_assert!(request.undecided > 0);
+            request.undecided = request.undecided.saturating_sub(1);
+        }
+        self.answer_if_decided(id, out);
+    }
+
+    pub(super) fn answer_if_decided(&mut self, id: RequestId, out: &mut Actions) {
+        let Some(slot) = self.slot(id) else {
+            return;
+        };
+        if slot.as_ref().is_none_or(|it| it.undecided > 0) {
+            return;
+        }
+        if let Some(request) = slot.take() {
+            self.free.push(id.0);
+            answer(request, SettleResult::Done, out);
+        }
+    }
+
+    /// The queue is deleted: what is undecided will never be.
+    pub(super) fn queue_gone(&mut self, id: RequestId, out: &mut Actions) {
+        if let Some(request) = self.slot(id).and_then(Option::take) {
+            self.free.push(id.0);
+            answer(request, SettleResult::QueueGone, out);
+        }
+    }
+
+    fn slot(&mut self, id: RequestId) -> Option<&mut Option<Request>> {
+        self.slots.get_mut(id.0 as usize)
+    }
+}
+
+fn answer(request: Request, undecided: SettleResult, out: &mut Actions) {
+    out.list.push(Action::SettleResults {
+        node: request.node,
+        token: request.token,
+        results: request
+            .results
+            .into_iter()
+            .map(|it| it.unwrap_or(undecided))
+            .collect(),
+    });
+}

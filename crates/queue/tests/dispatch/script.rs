@@ -1,0 +1,431 @@
+//! Runs `tests/scripts/dispatch_*.txt`: commands, a line of dashes, then what came out. `WARREN_SCRIPTS=write` rewrites the answers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use warren_queue::dispatch::io::{
+    Action, Actions, Attach, ConsumerKey, ConsumerOptions, Credit, HandedOut, Held, Input,
+    ReturnRequest, SettleRequest, Token,
+};
+use warren_queue::dispatch::{Dispatch, Options};
+use warren_queue::entry::{Command, ReturnKind, SettleReason};
+use warren_queue::outcome::Effect;
+use warren_types::{
+    Attempt, ConsumerId, NodeId, Position, PositionRange, Priority, QueueId, ShardTime, Term,
+};
+
+use crate::fake::{FakeStore, enqueue};
+
+struct World {
+    dispatch: Dispatch,
+    store: FakeStore,
+    proposed: VecDeque<Command>,
+    loads: VecDeque<(QueueId, Priority, Position)>,
+    said: String,
+    messages: u64,
+}
+
+/// `name key=value key=value`
+struct Line<'a> {
+    verb: &'a str,
+    words: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut words = text.split_whitespace();
+        let verb = words.next().unwrap();
+        Line {
+            verb,
+            words: words
+                .map(|it| it.split_once('=').unwrap_or((it, "yes")))
+                .collect(),
+        }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.words.contains_key(key)
+    }
+
+    fn number(&self, key: &str, default: u64) -> u64 {
+        match self.words.get(key) {
+            Some(it) => it.parse().unwrap_or_else(|_| panic!("{key}={it}")),
+            None => default,
+        }
+    }
+
+    fn queue(&self) -> QueueId {
+        QueueId(self.number("queue", 1))
+    }
+
+    fn node(&self) -> NodeId {
+        NodeId(self.number("node", 1))
+    }
+
+    /// `consumer=node.number`
+    fn consumer(&self) -> ConsumerKey {
+        let (node, consumer) = self.words["consumer"].split_once('.').unwrap();
+        ConsumerKey {
+            node: NodeId(node.parse().unwrap()),
+            consumer: ConsumerId(consumer.parse().unwrap()),
+        }
+    }
+
+    fn credit(&self) -> Credit {
+        Credit {
+            messages: self.number("messages", 0),
+            bytes: self.number("bytes", 1_000_000),
+        }
+    }
+
+    /// `items=position@term.number,...`
+    fn held(&self, key: &str) -> Vec<Held> {
+        let Some(items) = self.words.get(key) else {
+            return Vec::new();
+        };
+        let one = |item: &str| {
+            let (position, attempt) = item.split_once('@').unwrap();
+            let (term, number) = attempt.split_once('.').unwrap();
+            Held {
+                position: Position(position.parse().unwrap()),
+                attempt: Attempt {
+                    term: Term(term.parse().unwrap()),
+                    number: number.parse().unwrap(),
+                },
+            }
+        };
+        items.split(',').map(one).collect()
+    }
+
+    fn kind(&self) -> Option<ReturnKind> {
+        if self.has("failed") {
+            Some(ReturnKind::Failed)
+        } else {
+            self.has("untouched").then_some(ReturnKind::Untouched)
+        }
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        World {
+            dispatch: Dispatch::new(Options::default()),
+            store: FakeStore::default(),
+            proposed: VecDeque::new(),
+            loads: VecDeque::new(),
+            said: String::new(),
+            messages: 0,
+        }
+    }
+
+    fn run(&mut self, text: &str) {
+        let line = Line::parse(text);
+        match line.verb {
+            "options" => {
+                self.dispatch = Dispatch::new(Options {
+                    chunk: line.number("chunk", 1_024) as u32,
+                    queue_hot_bytes: line.number("hot_bytes", 8 << 20) as usize,
+                    node_in_flight_max: line.number("node_in_flight_max", 200_000) as usize,
+                    ..Options::default()
+                });
+            }
+            "open" => {
+                self.proposed.clear();
+                self.loads.clear();
+                let queues = self.store.openings();
+                self.step(Input::Open {
+                    term: Term(line.number("term", 1)),
+                    now: ShardTime(line.number("now", 0)),
+                    queues,
+                });
+            }
+            "start" => self.step(Input::Start),
+            "clock" => self.step(Input::Clock {
+                now: ShardTime(line.number("now", 0)),
+                lease: !line.has("no_lease"),
+            }),
+            "create" => {
+                let effect = self.store.create(line.queue());
+                self.step(Input::Applied(effect));
+            }
+            "delete" => {
+                let queue = line.queue();
+                self.store.queues.remove(&queue);
+                self.step(Input::Applied(Effect::QueueDeleted { queue }));
+            }
+            "publish" => self.publish(&line),
+            "release" => {
+                let queue = self.store.queues.get_mut(&line.queue()).unwrap();
+                let released = queue.released.entry(Priority::DEFAULT).or_default();
+                released.insert(line.number("position", 0));
+            }
+            "commit" => {
+                for command in std::mem::take(&mut self.proposed) {
+                    self.apply(command);
+                }
+            }
+            "load" => {
+                for (queue, priority, from) in std::mem::take(&mut self.loads) {
+                    let loaded = self.store.load(queue, priority, from);
+                    self.step(Input::Loaded(loaded));
+                }
+            }
+            "stats" => {
+                let stats = self.dispatch.queue_stats(line.queue());
+                let hot = self.dispatch.hot_bytes();
+                writeln!(self.said, "{stats:?} hot_bytes={hot}").unwrap();
+            }
+            _ => self.run_session(&line),
+        }
+    }
+
+    fn run_session(&mut self, line: &Line<'_>) {
+        let (node, token) = (line.node(), Token(line.number("token", 1)));
+        let input = match line.verb {
+            "attach" => Input::Attach(Attach {
+                consumer: line.consumer(),
+                queue: line.queue(),
+                options: ConsumerOptions {
+                    no_ack: line.has("no_ack"),
+                    refill: !line.has("no_refill"),
+                    priority: line.number("priority", 0) as i32,
+                    exclusive: line.has("exclusive"),
+                    uncommitted_max: line.number("uncommitted_max", 1_000) as u32,
+                },
+                credit: line.credit(),
+                held: line.held("held"),
+            }),
+            "credit" => Input::Credit {
+                consumer: line.consumer(),
+                add: line.credit(),
+            },
+            "recall" => Input::Recall {
+                consumer: line.consumer(),
+                up_to: line.credit(),
+            },
+            "settle" => Input::Settle(SettleRequest {
+                node,
+                token,
+                queue: line.queue(),
+                items: line.held("items"),
+                reason: if line.has("rejected") {
+                    SettleReason::Rejected
+                } else {
+                    SettleReason::Acked
+                },
+            }),
+            "return" => Input::Return(ReturnRequest {
+                node,
+                token,
+                queue: line.queue(),
+                items: line.held("items"),
+                kind: line.kind().unwrap_or(ReturnKind::Failed),
+                not_before: line
+                    .has("not_before")
+                    .then(|| ShardTime(line.number("not_before", 0))),
+            }),
+            "detach" => Input::Detach {
+                consumer: line.consumer(),
+                returns: line.kind(),
+            },
+            "purge" => Input::Purge {
+                queue: line.queue(),
+                token,
+                node,
+            },
+            "node_lost" => Input::NodeLost { node },
+            "node_back" => Input::NodeBack { node },
+            "node_reported" => Input::NodeReported { node },
+            other => panic!("unknown command {other}"),
+        };
+        self.step(input);
+    }
+
+    /// Commits an enqueue at once, with the raise that the dispatcher asks for unless `no_raise`.
+    fn publish(&mut self, line: &Line<'_>) {
+        let priority = Priority::clamped(line.number("priority", 4) as u8);
+        let ids: Vec<u64> = (0..line.number("count", 1))
+            .map(|it| self.messages + 1 + it)
+            .collect();
+        self.messages += ids.len() as u64;
+        let mut it = enqueue(line.queue(), priority, &ids, line.number("body", 10) as u32);
+        if !line.has("no_raise") {
+            it.raise = self.dispatch.raise_hint(line.queue(), priority);
+        }
+        if let Some(raise) = it.raise {
+            writeln!(self.said, "rides: raise={raise}").unwrap();
+        }
+        self.apply(Command::Enqueue(it));
+    }
+
+    /// One entry: the effects of its command, then its time.
+    fn apply(&mut self, command: Command) {
+        for effect in self.store.apply(command) {
+            self.step(Input::Applied(effect));
+        }
+        let now = ShardTime(0);
+        self.step(Input::Applied(Effect::Time { now }));
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut out = Actions::default();
+        self.dispatch.step(input, &mut out);
+        for action in out.list {
+            self.say(&action);
+            match action {
+                Action::Propose(command) => self.proposed.push_back(command),
+                Action::Load {
+                    queue,
+                    priority,
+                    from,
+                } => self.loads.push_back((queue, priority, from)),
+                Action::Deliver { .. }
+                | Action::Attached { .. }
+                | Action::SettleResults { .. }
+                | Action::Recalled { .. }
+                | Action::Waiting { .. }
+                | Action::Cancelled { .. }
+                | Action::Forget { .. }
+                | Action::Purged { .. } => {}
+            }
+        }
+    }
+
+    fn say(&mut self, action: &Action) {
+        let text = match action {
+            Action::Deliver {
+                consumer,
+                deliveries,
+                ..
+            } => {
+                let all: Vec<String> = deliveries.iter().map(delivery).collect();
+                format!("deliver: {} {}", key(*consumer), all.join(" "))
+            }
+            Action::Propose(command) => format!("propose: {}", proposal(command)),
+            Action::Load { priority, from, .. } => {
+                format!("load: priority={} from={from}", priority.level())
+            }
+            Action::Attached { consumer, result } => {
+                format!("attached: {} {result:?}", key(*consumer))
+            }
+            Action::SettleResults {
+                node,
+                token,
+                results,
+            } => format!("results: node={node} token={} {results:?}", token.0),
+            Action::Recalled { consumer, credit } => format!(
+                "recalled: {} messages={} bytes={}",
+                key(*consumer),
+                credit.messages,
+                credit.bytes
+            ),
+            Action::Waiting { consumer } => format!("waiting: {}", key(*consumer)),
+            Action::Cancelled { consumer } => format!("cancelled: {}", key(*consumer)),
+            Action::Forget {
+                consumer, position, ..
+            } => format!("forget: {} position={position}", key(*consumer)),
+            Action::Purged { node, token, count } => {
+                format!("purged: node={node} token={} count={count}", token.0)
+            }
+        };
+        writeln!(self.said, "{text}").unwrap();
+    }
+}
+
+fn key(key: ConsumerKey) -> String {
+    format!("{}.{}", key.node, key.consumer)
+}
+
+fn delivery(it: &HandedOut) -> String {
+    let mut text = format!("{}@{}.{}", it.position, it.attempt.term, it.attempt.number);
+    if it.redelivered {
+        text.push_str(",redelivered");
+    }
+    if (it.delivery_count, it.acquired_count) != (0, 0) {
+        write!(text, ",counts={}/{}", it.delivery_count, it.acquired_count).unwrap();
+    }
+    text
+}
+
+fn proposal(command: &Command) -> String {
+    match command {
+        Command::Settle(it) => format!("Settle({:?}, {})", it.reason, spans(&it.ranges)),
+        Command::Return(it) => match it.not_before {
+            Some(until) => format!(
+                "Return({:?}, {}, not before {until})",
+                it.kind,
+                spans(&it.ranges)
+            ),
+            None => format!("Return({:?}, {})", it.kind, spans(&it.ranges)),
+        },
+        Command::HandOut(it) => match it.up_to {
+            Some(up_to) => format!("HandOut(priority={}, up_to={up_to})", it.priority.level()),
+            None => format!("HandOut(positions={})", spans(&it.positions)),
+        },
+        Command::Purge(it) => format!("Purge(below={}, except={})", it.below, spans(&it.except)),
+        Command::Enqueue(_)
+        | Command::Release(_)
+        | Command::CreateQueue(_)
+        | Command::DeleteQueue(_) => panic!("dispatch does not propose {command:?}"),
+    }
+}
+
+fn spans(ranges: &[PositionRange]) -> String {
+    let one = |it: &PositionRange| match it.count {
+        1 => it.first.to_string(),
+        _ => format!("{}-{}", it.first, it.end().0 - 1),
+    };
+    format!("[{}]", ranges.iter().map(one).collect::<Vec<_>>().join(" "))
+}
+
+/// Runs a script and gives it back with the answers it really had.
+fn replay(text: &str) -> String {
+    let mut world = World::new();
+    let mut replayed = String::new();
+    for part in text.trim_end().split("\n\n") {
+        let mut answered = false;
+        for line in part.lines() {
+            if line == "----" {
+                answered = true;
+                break;
+            }
+            writeln!(replayed, "{line}").unwrap();
+            let command = line.split('#').next().unwrap().trim();
+            if !command.is_empty() {
+                world.run(command);
+            }
+        }
+        if answered || !world.said.is_empty() {
+            replayed.push_str("----\n");
+            replayed.push_str(&std::mem::take(&mut world.said));
+        }
+        replayed.push('\n');
+    }
+    replayed.truncate(replayed.trim_end().len());
+    replayed.push('\n');
+    replayed
+}
+
+#[test]
+fn scripts_replayed_give_their_golden_answers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let write = std::env::var_os("WARREN_SCRIPTS").is_some_and(|it| it == "write");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.starts_with("dispatch_") {
+            continue;
+        }
+        seen += 1;
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let got = replay(&expected);
+        if write {
+            std::fs::write(&path, &got).unwrap();
+        } else {
+            assert_eq!(got, expected, "{name}");
+        }
+    }
+    assert!(seen > 0);
+}
