@@ -1,3 +1,5 @@
+//! Laws and cases of `table`. Not here: other modules'.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use proptest::{collection::vec, prelude::*};
