@@ -1,52 +1,348 @@
-//! The data directory. API first; the bodies follow in the next change.
+//! The data directory: its lock, its manifest (whose it is), where log and state lie. Not here: what is in them.
+//!
+//! A directory that holds anything but has no manifest is never taken for a fresh one.
 
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock, statvfs};
+use thiserror::Error;
+use uuid::Uuid;
 use warren_types::{ClusterId, Incarnation, NodeId, Run};
 
-pub const FORMAT_VERSION: u32 = 1;
-#[derive(Debug, thiserror::Error)]
+use crate::files::{create_directory, replace};
+use crate::manifest::Manifest;
+
+pub use crate::manifest::{DiskId, FORMAT_VERSION};
+
+const LOCK: &str = "LOCK";
+const MANIFEST: &str = "MANIFEST";
+const LOG: &str = "log";
+const STATE: &str = "state";
+/// What may lie in a directory that counts as blank: the lock, what a first start left that was cut off, what file systems put there.
+const BLANK_NAMES: [&str; 3] = [LOCK, "MANIFEST.tmp", "lost+found"];
+
+#[derive(Debug, Error)]
 pub enum DataDirError {
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
+    #[error("data directory {path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("data directory {path} is in use by process {pid}", path = path.display())]
+    InUse { path: PathBuf, pid: String },
+    #[error(
+        "data directory {path} holds {found} but no manifest: it is not taken for a fresh one; restore it or name an empty directory",
+        path = path.display()
+    )]
+    NotBlank { path: PathBuf, found: String },
+    #[error("{path} is damaged: {detail}", path = path.display())]
+    Damaged { path: PathBuf, detail: String },
+    #[error("{path} has format {found}; this program knows formats up to {FORMAT_VERSION}", path = path.display())]
+    NewerFormat { path: PathBuf, found: u32 },
+    #[error("{path} belongs to node {found}, not to node {expected}", path = path.display())]
+    OtherNode {
+        path: PathBuf,
+        found: NodeId,
+        expected: NodeId,
+    },
+    #[error("{path} belongs to cluster {found}, not to cluster {expected}", path = path.display())]
+    OtherCluster {
+        path: PathBuf,
+        found: ClusterId,
+        expected: ClusterId,
+    },
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskId(pub u128);
-pub struct DataDir {}
+
+/// An opened data directory; locked until dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    manifest: Mutex<Manifest>,
+    /// Holds the lock by being open.
+    _lock: File,
+}
+
 impl DataDir {
-    /// Locks the directory, reads or (blank directory) makes its manifest, raises and syncs `run`.
+    /// Locks the directory, reads its manifest (makes one in a blank directory), raises its run and syncs that.
+    ///
+    /// # Errors
+    /// One variant per reason to refuse, naming file and cause.
     pub fn open(path: &Path, node: NodeId) -> Result<Self, DataDirError> {
-        unimplemented!("follows")
+        let at = |source| DataDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        create_directory(path).map_err(at)?;
+        let lock = lock(path)?;
+        let file = path.join(MANIFEST);
+        let mut manifest = match fs::read(&file) {
+            Ok(bytes) => Manifest::decode(&file, &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                refuse_unless_blank(path)?;
+                Manifest::new(
+                    node,
+                    Incarnation(Uuid::new_v4().as_u128()),
+                    DiskId(Uuid::new_v4().as_u128()),
+                )
+            }
+            Err(source) => return Err(DataDirError::Io { path: file, source }),
+        };
+        if manifest.node != node {
+            return Err(DataDirError::OtherNode {
+                path: file,
+                found: manifest.node,
+                expected: node,
+            });
+        }
+        manifest.run = Run(manifest.run.0 + 1);
+        let dir = Self {
+            path: path.to_owned(),
+            manifest: Mutex::new(manifest),
+            _lock: lock,
+        };
+        dir.keep(&manifest)?;
+        Ok(dir)
     }
+
+    #[must_use]
     pub fn node(&self) -> NodeId {
-        unimplemented!("follows")
+        self.manifest.lock().node
     }
+
+    /// The identity made when the directory was blank.
+    #[must_use]
     pub fn incarnation(&self) -> Incarnation {
-        unimplemented!("follows")
+        self.manifest.lock().incarnation
     }
+
+    /// The cluster this node is part of; `None` until it was formed or joined.
+    #[must_use]
     pub fn cluster(&self) -> Option<ClusterId> {
-        unimplemented!("follows")
+        self.manifest.lock().cluster
     }
+
+    /// Remembers the cluster this node has become part of; synced when it returns. Repeatable.
+    ///
+    /// # Errors
+    /// [`DataDirError::OtherCluster`] if the node is part of another one.
     pub fn set_cluster(&self, cluster: ClusterId) -> Result<(), DataDirError> {
-        unimplemented!("follows")
-    } // refuses another cluster's id
+        let mut manifest = self.manifest.lock();
+        match manifest.cluster {
+            Some(found) if found == cluster => Ok(()),
+            Some(found) => Err(DataDirError::OtherCluster {
+                path: self.path.join(MANIFEST),
+                found,
+                expected: cluster,
+            }),
+            None => {
+                let changed = Manifest {
+                    cluster: Some(cluster),
+                    ..*manifest
+                };
+                self.keep(&changed)?;
+                *manifest = changed;
+                Ok(())
+            }
+        }
+    }
+
+    #[must_use]
     pub fn disk(&self) -> DiskId {
-        unimplemented!("follows")
+        self.manifest.lock().disk
     }
+
+    /// Which start of the node's process this is; higher at each.
+    #[must_use]
     pub fn run(&self) -> Run {
-        unimplemented!("follows")
+        self.manifest.lock().run
     }
+
+    #[must_use]
     pub fn path(&self) -> &Path {
-        unimplemented!("follows")
+        &self.path
     }
+
+    /// Where the log engine keeps its files.
+    #[must_use]
     pub fn log_dir(&self) -> PathBuf {
-        unimplemented!("follows")
+        self.path.join(LOG)
     }
+
+    /// Where the state store keeps its files.
+    #[must_use]
     pub fn state_dir(&self) -> PathBuf {
-        unimplemented!("follows")
+        self.path.join(STATE)
+    }
+
+    fn keep(&self, manifest: &Manifest) -> Result<(), DataDirError> {
+        let path = self.path.join(MANIFEST);
+        replace(&path, manifest.encode().as_bytes())
+            .map_err(|source| DataDirError::Io { path, source })
     }
 }
-/// Bytes an unprivileged process may still write on the file system of `path`.
-pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
-    unimplemented!("follows")
+
+/// Bytes that this process may still write on the file system of `path`.
+///
+/// # Errors
+/// The system's, if `path` cannot be asked about.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn lock(dir: &Path) -> Result<File, DataDirError> {
+    let path = dir.join(LOCK);
+    let at = |source| DataDirError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(at)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(at)?;
+            return Err(DataDirError::InUse {
+                path: dir.to_owned(),
+                pid: pid.trim().to_owned(),
+            });
+        }
+        Err(error) => return Err(at(error.into())),
+    }
+    file.set_len(0).map_err(at)?;
+    file.seek(SeekFrom::Start(0)).map_err(at)?;
+    writeln!(file, "{}", std::process::id()).map_err(at)?;
+    Ok(file)
+}
+
+fn refuse_unless_blank(dir: &Path) -> Result<(), DataDirError> {
+    let at = |source| DataDirError::Io {
+        path: dir.to_owned(),
+        source,
+    };
+    for item in fs::read_dir(dir).map_err(at)? {
+        let name = item.map_err(at)?.file_name();
+        if !BLANK_NAMES.iter().any(|blank| name == *blank) {
+            let found = name.to_string_lossy().into_owned();
+            return Err(DataDirError::NotBlank {
+                path: dir.to_owned(),
+                found,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(1);
+
+    #[test]
+    fn blank_directory_gets_an_identity_that_stays_and_a_run_that_rises() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("new/data");
+        let dir = DataDir::open(&path, NODE).unwrap();
+        let (incarnation, disk) = (dir.incarnation(), dir.disk());
+        assert_eq!((dir.run(), dir.cluster(), dir.node()), (Run(1), None, NODE));
+        dir.set_cluster(ClusterId(77)).unwrap();
+        dir.set_cluster(ClusterId(77)).unwrap();
+        assert!(matches!(
+            dir.set_cluster(ClusterId(78)),
+            Err(DataDirError::OtherCluster { .. })
+        ));
+        drop(dir);
+        for run in 2..5 {
+            let dir = DataDir::open(&path, NODE).unwrap();
+            assert_eq!(
+                (dir.incarnation(), dir.disk(), dir.run()),
+                (incarnation, disk, Run(run))
+            );
+            assert_eq!(dir.cluster(), Some(ClusterId(77)));
+        }
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(
+            DataDir::open(other.path(), NODE).unwrap().incarnation(),
+            incarnation
+        );
+    }
+
+    #[test]
+    fn second_holder_is_refused_with_the_first_ones_pid() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), NODE).unwrap();
+        let refused = DataDir::open(root.path(), NODE).unwrap_err();
+        assert!(
+            matches!(&refused, DataDirError::InUse { pid, .. } if *pid == std::process::id().to_string())
+        );
+        drop(dir);
+        DataDir::open(root.path(), NODE).unwrap();
+    }
+
+    #[test]
+    fn directory_with_anything_but_no_manifest_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        drop(DataDir::open(root.path(), NODE).unwrap());
+        fs::create_dir(root.path().join("log")).unwrap();
+        fs::remove_file(root.path().join(MANIFEST)).unwrap();
+        let refused = DataDir::open(root.path(), NODE).unwrap_err();
+        assert!(
+            matches!(&refused, DataDirError::NotBlank { found, .. } if found == "log"),
+            "{refused}"
+        );
+        // A first start that was cut off left nothing to lose.
+        fs::remove_dir(root.path().join("log")).unwrap();
+        fs::write(root.path().join("MANIFEST.tmp"), "half").unwrap();
+        DataDir::open(root.path(), NODE).unwrap();
+    }
+
+    #[test]
+    fn foreign_damaged_and_newer_manifests_are_refused_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        drop(DataDir::open(root.path(), NODE).unwrap());
+        let refused = DataDir::open(root.path(), NodeId(2)).unwrap_err();
+        assert!(matches!(
+            refused,
+            DataDirError::OtherNode {
+                found: NODE,
+                expected: NodeId(2),
+                ..
+            }
+        ));
+        let file = root.path().join(MANIFEST);
+        let good = fs::read(&file).unwrap();
+        for byte in 0..good.len() {
+            let mut bad = good.clone();
+            bad[byte] ^= 1;
+            fs::write(&file, bad).unwrap();
+            let refused = DataDir::open(root.path(), NODE).unwrap_err();
+            assert!(
+                refused.to_string().contains("MANIFEST"),
+                "byte {byte}: {refused}"
+            );
+        }
+        for length in 0..good.len() {
+            fs::write(&file, &good[..length]).unwrap();
+            assert!(
+                matches!(
+                    DataDir::open(root.path(), NODE),
+                    Err(DataDirError::Damaged { .. })
+                ),
+                "length {length}"
+            );
+        }
+    }
+
+    #[test]
+    fn free_bytes_of_a_real_directory_is_known() {
+        assert!(free_bytes(Path::new("/")).unwrap() > 0);
+        assert!(free_bytes(Path::new("/no/such/place")).is_err());
+    }
 }

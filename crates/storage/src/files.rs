@@ -47,6 +47,30 @@ pub(crate) fn checksum(parts: &[&[u8]]) -> u32 {
         .fold(0, |sum, part| crc32c::crc32c_append(sum, part))
 }
 
+const CHECKSUM_BYTES: usize = 4;
+
+/// A value with its checksum in front, which covers the key too: neither a flipped bit nor a value under another's key passes.
+pub(crate) fn sealed(key: &[u8], content: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![0; CHECKSUM_BYTES];
+    content(&mut out);
+    seal(key, &mut out);
+    out
+}
+
+/// Writes the checksum into the first four bytes of `value`, which are kept free for it.
+pub(crate) fn seal(key: &[u8], value: &mut [u8]) {
+    if let Some((sum, content)) = value.split_first_chunk_mut::<CHECKSUM_BYTES>() {
+        *sum = checksum(&[key, content]).to_be_bytes();
+    }
+}
+
+/// The content of a sealed value; `None` if it does not match its checksum.
+pub(crate) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
+    let mut content = value;
+    let sum = take_u32(&mut content)?;
+    (sum == checksum(&[key, content])).then_some(content)
+}
+
 /// Takes `N` bytes off the front, if there are as many.
 pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, rest) = bytes.split_first_chunk::<N>()?;

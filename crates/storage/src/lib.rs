@@ -5,6 +5,7 @@
 mod data_dir;
 mod files;
 mod log;
+mod manifest;
 mod state;
 #[cfg(test)]
 mod test_files;

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use warren_types::{GroupId, LogId, LogIndex, ReplicaId, Term, Vote};
 
-use crate::files::{checksum, take_u8, take_u32, take_u64};
+use crate::files::{seal, sealed, take_u8, take_u32, take_u64, unseal};
 use crate::log::contract::LogRecord;
 
 pub(super) const ENTRIES: &str = "entries";
@@ -74,7 +74,7 @@ pub(super) fn decode_record(key: &[u8], index: LogIndex, value: Vec<u8>) -> Opti
 
 /// Same, without the bytes.
 pub(super) fn decode_record_id(key: &[u8], index: LogIndex, value: &[u8]) -> Option<LogId> {
-    let mut content = open(key, value)?;
+    let mut content = unseal(key, value)?;
     let term = Term(take_u64(&mut content)?);
     let leader = ReplicaId(take_u64(&mut content)?);
     Some(LogId {
@@ -89,7 +89,7 @@ pub(super) fn encode_replica(key: &[u8], replica: ReplicaId) -> Vec<u8> {
 }
 
 pub(super) fn decode_replica(key: &[u8], value: &[u8]) -> Option<ReplicaId> {
-    let mut content = open(key, value)?;
+    let mut content = unseal(key, value)?;
     let replica = ReplicaId(take_u64(&mut content)?);
     content.is_empty().then_some(replica)
 }
@@ -103,7 +103,7 @@ pub(super) fn encode_vote(key: &[u8], vote: Vote) -> Vec<u8> {
 }
 
 pub(super) fn decode_vote(key: &[u8], value: &[u8]) -> Option<Vote> {
-    let mut content = open(key, value)?;
+    let mut content = unseal(key, value)?;
     let term = Term(take_u64(&mut content)?);
     let replica = ReplicaId(take_u64(&mut content)?);
     let committed = take_u8(&mut content)? == 1;
@@ -123,7 +123,7 @@ pub(super) fn encode_log_id(key: &[u8], id: LogId) -> Vec<u8> {
 }
 
 pub(super) fn decode_log_id(key: &[u8], value: &[u8]) -> Option<LogId> {
-    let mut content = open(key, value)?;
+    let mut content = unseal(key, value)?;
     let term = Term(take_u64(&mut content)?);
     let leader = ReplicaId(take_u64(&mut content)?);
     let index = LogIndex(take_u64(&mut content)?);
@@ -132,24 +132,6 @@ pub(super) fn decode_log_id(key: &[u8], value: &[u8]) -> Option<LogId> {
         leader,
         index,
     })
-}
-
-fn sealed(key: &[u8], content: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = vec![0; CHECKSUM_BYTES];
-    content(&mut out);
-    seal(key, &mut out);
-    out
-}
-
-fn seal(key: &[u8], value: &mut [u8]) {
-    let (sum, content) = value.split_at_mut(CHECKSUM_BYTES);
-    sum.copy_from_slice(&checksum(&[key, content]).to_be_bytes());
-}
-
-fn open<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
-    let mut content = value;
-    let sum = take_u32(&mut content)?;
-    (sum == checksum(&[key, content])).then_some(content)
 }
 
 #[cfg(test)]

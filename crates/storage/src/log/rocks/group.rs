@@ -140,15 +140,13 @@ impl Group {
         if known.removed {
             return Err(LogError::Closed);
         }
-        let mut next = known.last_index().0 + 1;
-        for record in records {
+        for (next, record) in (known.last_index().0 + 1..).zip(records) {
             if record.id.index.0 != next {
                 return Err(self.damaged(format_args!(
                     "append of {} where {next} follows",
                     record.id.index
                 )));
             }
-            next += 1;
         }
         for record in records {
             let cost = known.tail.push(record.clone(), self.core.next_stamp());

@@ -118,7 +118,7 @@ pub(super) fn recover_group(
         read.ok_or_else(|| damaged(format!("field {field:?} does not match its checksum")))?;
     }
     let purged = state.purged.map_or(LogIndex(0), |id| id.index);
-    let ends = Ends::read(database, group, purged).map_err(|detail| damaged(detail))?;
+    let ends = Ends::read(database, group, purged).map_err(damaged)?;
     state.last = ends.last.or(state.purged);
     if ends.last.is_some() && ends.first != Some(LogIndex(purged.0 + 1)) {
         return Err(damaged(format!("the entry after {purged} is missing")));

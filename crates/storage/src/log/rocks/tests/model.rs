@@ -263,7 +263,7 @@ impl World {
         let new = Vote {
             term: Term(model.term),
             replica: REPLICA,
-            committed: model.term % 2 == 0,
+            committed: model.term.is_multiple_of(2),
         };
         let (done, answered) = answer();
         self.logs[&group].save_vote(new, done);
