@@ -1,0 +1,162 @@
+//! What the handle, the tasks and the network side of one replica have in common. Not here: any of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{RaftMetrics, ServerState};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use warren_types::{GroupId, Leader, Leadership, LogId, NodeId, ReplicaId, Term};
+
+use super::handle::ReplicaHealth;
+use super::proposer::Proposal;
+use crate::config::{TypeConfig, VoteOf};
+use crate::convert;
+use crate::machine::StateMachine;
+use crate::options::RaftOptions;
+
+pub(crate) type RaftOf = openraft::Raft<TypeConfig, StateMachine>;
+
+/// No term has this number: "in no term".
+const NO_TERM: u64 = u64::MAX;
+
+pub(crate) struct Shared {
+    pub(crate) group: GroupId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) options: Arc<RaftOptions>,
+    /// The running instance; none while the replica is being built again, or has failed.
+    raft: RwLock<Option<RaftOf>>,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) applied: watch::Sender<Option<LogId>>,
+    pub(super) proposals: mpsc::Sender<Proposal>,
+    pub(super) waiting: AtomicUsize,
+    pub(super) waiting_bytes: AtomicUsize,
+    /// The term in which this replica led and has stopped for good: it asked for a transfer.
+    given_up: AtomicU64,
+    /// The term of a leader that is gone, whom this replica tries to replace.
+    early_from: AtomicU64,
+    pub(super) health: Mutex<ReplicaHealth>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        group: GroupId,
+        replica: ReplicaId,
+        options: Arc<RaftOptions>,
+        proposals: mpsc::Sender<Proposal>,
+    ) -> Self {
+        Self {
+            group,
+            replica,
+            options,
+            raft: RwLock::default(),
+            leadership: watch::Sender::new(Leadership::default()),
+            applied: watch::Sender::new(None),
+            proposals,
+            waiting: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+            given_up: AtomicU64::new(NO_TERM),
+            early_from: AtomicU64::new(NO_TERM),
+            health: Mutex::new(ReplicaHealth::Running),
+        }
+    }
+
+    pub(crate) fn raft(&self) -> Option<RaftOf> {
+        self.raft.read().clone()
+    }
+
+    pub(super) fn set_raft(&self, raft: Option<RaftOf>) {
+        let old = std::mem::replace(&mut *self.raft.write(), raft);
+        drop(old);
+    }
+
+    /// The newest metrics; nothing is awaited while they are borrowed (openraft issue 1238).
+    pub(crate) fn metrics<T>(&self, read: impl FnOnce(&RaftMetrics<TypeConfig>) -> T) -> Option<T> {
+        let receiver = self.raft()?.metrics();
+        let metrics = receiver.borrow_watched();
+        Some(read(&metrics))
+    }
+
+    /// The term in which this replica leads and has not given up, if there is one.
+    pub(crate) fn leads(&self) -> Option<Term> {
+        let leadership = *self.leadership.borrow();
+        let leader = leadership.leader?;
+        (leader.replica == self.replica).then_some(leadership.term)
+    }
+
+    pub(super) fn give_up(&self, term: Term) {
+        self.given_up.store(term.0, Ordering::Release);
+        self.leadership.send_if_modified(|now| {
+            let ours = now.term == term && now.leader.is_some_and(|it| it.replica == self.replica);
+            if ours {
+                now.leader = None;
+            }
+            ours
+        });
+    }
+
+    pub(super) fn has_given_up(&self, term: Term) -> bool {
+        self.given_up.load(Ordering::Acquire) == term.0
+    }
+
+    pub(super) fn set_early_from(&self, term: u64) {
+        self.early_from.store(term, Ordering::Release);
+    }
+
+    /// Whether an election for this vote replaces a leader whose process is gone.
+    pub(crate) fn replaces_gone_leader(&self, vote: &VoteOf) -> bool {
+        let from = self.early_from.load(Ordering::Acquire);
+        from != NO_TERM && vote.leader_id.term == from.wrapping_add(1)
+    }
+
+    /// Until when this replica may act as leader, on what its followers have acknowledged so far.
+    pub(crate) fn lease_until(&self) -> Option<Instant> {
+        let lease = self.options.lease() * 9 / 10;
+        let (term, until) = self.metrics(|metrics| {
+            let leads = metrics.state == ServerState::Leader
+                && metrics.vote.committed
+                && metrics.vote.leader_id.node_id == self.replica.0
+                && metrics.current_leader == Some(self.replica.0);
+            if !leads {
+                return None;
+            }
+            let term = Term(metrics.vote.leader_id.term);
+            let mut voters = metrics.membership_config.voter_ids();
+            let alone = voters.next() == Some(self.replica.0) && voters.next().is_none();
+            let acked = if alone {
+                Instant::now()
+            } else {
+                convert::instant(metrics.last_quorum_acked?.into_inner())
+            };
+            Some((term, acked + lease))
+        })??;
+        (until > Instant::now() && !self.has_given_up(term)).then_some(until)
+    }
+
+    /// What the newest metrics say of the leadership, less what this replica has given up.
+    pub(super) fn observe(&self) -> Leadership {
+        let seen = self.metrics(|metrics| {
+            let term = Term(metrics.vote.leader_id.term);
+            let leader = metrics.current_leader.filter(|_| metrics.vote.committed);
+            let leader = leader.map(|replica| Leader {
+                replica: ReplicaId(replica),
+                node: metrics
+                    .membership_config
+                    .get_node(&replica)
+                    .map_or(NodeId(0), |home| NodeId(home.node)),
+            });
+            Leadership { term, leader }
+        });
+        let mut seen = seen.unwrap_or(Leadership {
+            term: self.leadership.borrow().term,
+            leader: None,
+        });
+        let given_up = self.has_given_up(seen.term);
+        seen.leader = seen
+            .leader
+            .filter(|it| !(given_up && it.replica == self.replica));
+        seen
+    }
+}

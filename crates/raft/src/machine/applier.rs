@@ -1,0 +1,363 @@
+//! The threads on which machines live: chunks of committed entries go in, one batch of rows per chunk comes out.
+//!
+//! RocksDB may stall; it is met on these threads only, never on the runtime. Not here: when a chunk may be applied (`adapter`).
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::error;
+use warren_storage::{Installer, ReplicaState, RowBatch, StateError};
+use warren_types::{GroupId, LogId};
+
+use super::contract::{Committed, Machine, MachineError, MachineFactory};
+use super::waker::{MachineWaker, WakeQueue};
+
+/// Jobs that wait for one thread; senders wait when it is full.
+const JOBS_MAX: usize = 256;
+
+/// Why a job was not done. Final for the replica until it is opened again.
+#[derive(Debug, Error)]
+pub(crate) enum ApplyError {
+    #[error("state store refused")]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error("state machine of group {0} panicked")]
+    Panicked(GroupId),
+    #[error("state machine of group {0} is not open")]
+    NotOpen(GroupId),
+    #[error("apply thread has ended")]
+    Ended,
+}
+
+type Reply = oneshot::Sender<Result<(), ApplyError>>;
+
+/// What a replica brings to its apply thread.
+pub(crate) struct OpenSlot {
+    pub group: GroupId,
+    pub factory: Arc<dyn MachineFactory>,
+    pub state: ReplicaState,
+    pub applied: Option<LogId>,
+    /// Told after each chunk, when the machine has published its effects.
+    pub progress: watch::Sender<Option<LogId>>,
+}
+
+pub(super) enum Job {
+    Open {
+        slot: Box<OpenSlot>,
+        reply: Reply,
+    },
+    Apply {
+        group: GroupId,
+        entries: Vec<Committed>,
+        applied: LogId,
+        meta: Bytes,
+        reply: Reply,
+    },
+    Install {
+        group: GroupId,
+        installer: Box<Installer>,
+        applied: LogId,
+        meta: Bytes,
+        reply: Reply,
+    },
+    Close {
+        group: GroupId,
+        reply: Reply,
+    },
+    Wake,
+}
+
+/// A handle on one apply thread.
+#[derive(Clone)]
+pub(crate) struct Applier {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Applier {
+    async fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), ApplyError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs
+            .send(job(reply))
+            .await
+            .map_err(|_| ApplyError::Ended)?;
+        answer.await.map_err(|_| ApplyError::Ended)?
+    }
+
+    pub(crate) async fn open(&self, slot: OpenSlot) -> Result<(), ApplyError> {
+        self.ask(|reply| Job::Open {
+            slot: Box::new(slot),
+            reply,
+        })
+        .await
+    }
+
+    pub(super) async fn apply(
+        &self,
+        group: GroupId,
+        entries: Vec<Committed>,
+        applied: LogId,
+        meta: Bytes,
+    ) -> Result<(), ApplyError> {
+        self.ask(|reply| Job::Apply {
+            group,
+            entries,
+            applied,
+            meta,
+            reply,
+        })
+        .await
+    }
+
+    pub(super) async fn install(
+        &self,
+        group: GroupId,
+        installer: Box<Installer>,
+        applied: LogId,
+        meta: Bytes,
+    ) -> Result<(), ApplyError> {
+        self.ask(|reply| Job::Install {
+            group,
+            installer,
+            applied,
+            meta,
+            reply,
+        })
+        .await
+    }
+
+    /// Drops the machine; nothing happens if it is not there.
+    pub(crate) async fn close(&self, group: GroupId) {
+        // It has ended already: nothing is left to drop.
+        let _ = self.ask(|reply| Job::Close { group, reply }).await;
+    }
+}
+
+/// All apply threads of the node. A group stays on one.
+pub(crate) struct Appliers {
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    handles: Mutex<Vec<Applier>>,
+    /// Bytes of commands applied by all of them, ever; the compactor compares.
+    bytes_applied: Arc<AtomicU64>,
+}
+
+impl Appliers {
+    pub(crate) fn start(count: usize) -> Self {
+        let bytes_applied = Arc::new(AtomicU64::new(0));
+        let mut threads = Vec::new();
+        let mut handles = Vec::new();
+        for number in 0..count.max(1) {
+            let (jobs, queue) = mpsc::channel(JOBS_MAX);
+            let wakes = WakeQueue::new(jobs.clone());
+            let worker = Worker {
+                slots: BTreeMap::new(),
+                wakes,
+                bytes_applied: bytes_applied.clone(),
+            };
+            let thread = thread::Builder::new()
+                .name(format!("warren-apply-{number}"))
+                .spawn(move || worker.run(queue))
+                .expect("a thread can be started while the node starts");
+            threads.push(thread);
+            handles.push(Applier { jobs });
+        }
+        Self {
+            threads: Mutex::new(threads),
+            handles: Mutex::new(handles),
+            bytes_applied,
+        }
+    }
+
+    /// The thread of a group; `None` after `stop`.
+    pub(crate) fn of(&self, group: GroupId) -> Option<Applier> {
+        let handles = self.handles.lock();
+        let at = (group.0 as usize).checked_rem(handles.len())?;
+        handles.get(at).cloned()
+    }
+
+    pub(crate) fn bytes_applied(&self) -> u64 {
+        self.bytes_applied.load(Ordering::Relaxed)
+    }
+
+    /// Lets the threads end after what is queued. Blocks until they have.
+    pub(crate) fn stop(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let handles = std::mem::take(&mut *self.handles.lock());
+        for handle in &handles {
+            // Wakers hold senders too, so the channel does not close by itself.
+            let _ = handle.jobs.blocking_send(Job::Close {
+                group: STOP,
+                reply: oneshot::channel().0,
+            });
+        }
+        drop(handles);
+        for thread in threads {
+            if thread.join().is_err() {
+                error!("apply thread panicked outside a machine");
+            }
+        }
+    }
+}
+
+/// Closing this group ends the thread; no group has this number.
+const STOP: GroupId = GroupId(u32::MAX);
+
+struct Slot {
+    machine: Box<dyn Machine>,
+    state: ReplicaState,
+    waker: MachineWaker,
+    progress: watch::Sender<Option<LogId>>,
+}
+
+struct Worker {
+    slots: BTreeMap<GroupId, Slot>,
+    wakes: WakeQueue,
+    bytes_applied: Arc<AtomicU64>,
+}
+
+impl Worker {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        while let Some(job) = queue.blocking_recv() {
+            if matches!(job, Job::Close { group: STOP, .. }) {
+                return;
+            }
+            self.perform(job);
+            while let Some(group) = self.wakes.pop() {
+                self.poll(group);
+            }
+        }
+    }
+
+    fn perform(&mut self, job: Job) {
+        match job {
+            Job::Open { slot, reply } => answer(reply, self.open(*slot)),
+            Job::Apply {
+                group,
+                entries,
+                applied,
+                meta,
+                reply,
+            } => {
+                let result = self.guarded(group, |slot| slot.apply(&entries, applied, meta));
+                let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+                self.bytes_applied
+                    .fetch_add(bytes as u64, Ordering::Relaxed);
+                answer(reply, result);
+            }
+            Job::Install {
+                group,
+                installer,
+                applied,
+                meta,
+                reply,
+            } => {
+                let result = self.guarded(group, |slot| slot.install(*installer, applied, meta));
+                answer(reply, result);
+            }
+            Job::Close { group, reply } => {
+                self.slots.remove(&group);
+                answer(reply, Ok(()));
+            }
+            Job::Wake => {}
+        }
+    }
+
+    fn open(&mut self, open: OpenSlot) -> Result<(), ApplyError> {
+        let OpenSlot {
+            group,
+            factory,
+            state,
+            applied,
+            progress,
+        } = open;
+        self.slots.remove(&group);
+        let waker = self.wakes.waker(group);
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            factory.open(state.clone(), waker.clone(), applied)
+        }));
+        let machine = made.map_err(|_| ApplyError::Panicked(group))??;
+        progress.send_replace(applied);
+        self.slots.insert(
+            group,
+            Slot {
+                machine,
+                state,
+                waker,
+                progress,
+            },
+        );
+        Ok(())
+    }
+
+    /// Runs a job on a machine. One that panicked is dropped: what it holds in memory cannot be trusted any more.
+    fn guarded(
+        &mut self,
+        group: GroupId,
+        job: impl FnOnce(&mut Slot) -> Result<(), ApplyError>,
+    ) -> Result<(), ApplyError> {
+        let slot = self
+            .slots
+            .get_mut(&group)
+            .ok_or(ApplyError::NotOpen(group))?;
+        let result = catch_unwind(AssertUnwindSafe(|| job(slot)));
+        result.unwrap_or_else(|_| {
+            self.slots.remove(&group);
+            Err(ApplyError::Panicked(group))
+        })
+    }
+
+    fn poll(&mut self, group: GroupId) {
+        if !self.slots.contains_key(&group) {
+            return;
+        }
+        let polled = self.guarded(group, |slot| {
+            slot.waker.begin();
+            slot.machine.poll();
+            Ok(())
+        });
+        if let Err(error) = polled {
+            // The next chunk of the group finds no machine and so reports to its replica.
+            error!(%group, %error, "state machine failed while polled");
+        }
+    }
+}
+
+impl Slot {
+    fn apply(
+        &mut self,
+        entries: &[Committed],
+        applied: LogId,
+        meta: Bytes,
+    ) -> Result<(), ApplyError> {
+        let mut rows = RowBatch::default();
+        self.machine.apply(entries, &mut rows);
+        self.state.write(rows, meta)?;
+        self.machine.written(applied);
+        self.progress.send_replace(Some(applied));
+        Ok(())
+    }
+
+    fn install(
+        &mut self,
+        installer: Installer,
+        applied: LogId,
+        meta: Bytes,
+    ) -> Result<(), ApplyError> {
+        installer.finish(meta)?;
+        self.machine.restored(self.state.clone(), applied);
+        self.progress.send_replace(Some(applied));
+        Ok(())
+    }
+}
+
+fn answer(reply: Reply, result: Result<(), ApplyError>) {
+    // Nobody waits any more if the replica was stopped meanwhile.
+    let _ = reply.send(result);
+}

@@ -1,0 +1,54 @@
+//! What a group's state machine is to this crate. Not here: any machine, or the thread it lives on (`applier`).
+
+use bytes::Bytes;
+use thiserror::Error;
+use warren_storage::{ReplicaState, RowBatch};
+use warren_types::LogId;
+
+use super::waker::MachineWaker;
+
+/// One committed command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub id: LogId,
+    pub payload: Bytes,
+}
+
+/// The state machine of one group. Lives on an apply thread, never on the runtime: it may block on reads of rows.
+///
+/// Calls come in this order: any number of `apply` then `written` pairs, with `poll` and `restored` between pairs.
+/// A panic stops the replica; the supervisor opens it again from what is stored.
+pub trait Machine: Send {
+    /// Applies a chunk of committed commands in order and adds its row changes to `rows`. The caller writes `rows`, the
+    /// applied log id and the membership as one batch. A chunk may be empty: only the applied id moves (a leader's blank
+    /// entry, a membership change).
+    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch);
+
+    /// The batch of the last `apply` is written: its effects may be published now.
+    fn written(&mut self, applied: LogId);
+
+    /// A snapshot was installed: everything held in memory is void and is to be read again through `state`.
+    fn restored(&mut self, state: ReplicaState, applied: LogId);
+
+    /// Runs between chunks when the machine's waker was used: requests that need to read state in order with applies.
+    fn poll(&mut self);
+}
+
+/// Why a machine could not be made from its rows. Final for the replica.
+#[derive(Debug, Error)]
+#[error("state machine refuses its rows: {0}")]
+pub struct MachineError(pub String);
+
+/// Makes the machine when a replica is opened, and again after a rebuild. Called on the apply thread.
+pub trait MachineFactory: Send + Sync {
+    /// `state` reads this replica's rows as of `applied`.
+    ///
+    /// # Errors
+    /// [`MachineError`] if the rows make no sense.
+    fn open(
+        &self,
+        state: ReplicaState,
+        waker: MachineWaker,
+        applied: Option<LogId>,
+    ) -> Result<Box<dyn Machine>, MachineError>;
+}

@@ -1,0 +1,11 @@
+//! State machines: what one is (`contract`), the thread they live on (`applier`, `waker`), and how openraft drives them (`adapter`).
+
+mod adapter;
+mod applier;
+mod contract;
+mod waker;
+
+pub(crate) use adapter::{SnapshotData, SnapshotOf, StateMachine};
+pub(crate) use applier::{Appliers, OpenSlot};
+pub use contract::{Committed, Machine, MachineError, MachineFactory};
+pub use waker::MachineWaker;

@@ -1,0 +1,229 @@
+//! One group's pipelined appends to one follower: requests in order, answers in order, a bound on what is in flight, and a
+//! deadline, since a stream that neither fails nor progresses would wedge replication and purging. Not here: the wire
+//! (`append_link`).
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::errors::{RPCError, Unreachable};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::PollSender;
+use warren_proto::internal_v1::append_reply::Result as Answer;
+use warren_proto::internal_v1::{AppendItem, AppendReply, AppendStep, WireEntry};
+use warren_types::{GroupId, ReplicaId};
+
+use super::append_link::LinkStream;
+use crate::config::TypeConfig;
+use crate::convert;
+use crate::options::StreamOptions;
+
+type Request = AppendEntriesRequest<TypeConfig>;
+type Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+
+/// The stream of answers that openraft polls; polling it sends requests.
+pub(super) struct AppendStream<S> {
+    requests: S,
+    /// What a request must carry to be accepted.
+    group: GroupId,
+    to: ReplicaId,
+    link: LinkStream,
+    sender: PollSender<AppendItem>,
+    /// A request that waits for room on the link.
+    unsent: Option<AppendItem>,
+    opened: bool,
+    /// Bytes of each request in flight, oldest first.
+    in_flight: VecDeque<usize>,
+    bytes_in_flight: usize,
+    options: StreamOptions,
+    progress_at: Instant,
+    deadline: Pin<Box<Sleep>>,
+    state: State,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Sending,
+    /// There are no more requests; answers are awaited.
+    Draining,
+    Ended,
+}
+
+impl<S> AppendStream<S>
+where
+    S: Stream<Item = Request> + Unpin,
+{
+    pub(super) fn new(
+        requests: S,
+        group: GroupId,
+        to: ReplicaId,
+        link: LinkStream,
+        options: StreamOptions,
+    ) -> Self {
+        let sender = PollSender::new(link.items.clone());
+        let now = Instant::now();
+        Self {
+            requests,
+            group,
+            to,
+            link,
+            sender,
+            unsent: None,
+            opened: false,
+            in_flight: VecDeque::new(),
+            bytes_in_flight: 0,
+            progress_at: now,
+            deadline: Box::pin(tokio::time::sleep_until(now + options.answer_within)),
+            options,
+            state: State::Sending,
+        }
+    }
+
+    fn fail(&mut self, reason: &str) -> Poll<Option<Item>> {
+        self.state = State::Ended;
+        Poll::Ready(Some(Err(RPCError::Unreachable(Unreachable::from_string(
+            reason,
+        )))))
+    }
+
+    fn item(&mut self, request: &Request) -> AppendItem {
+        let step = if self.opened {
+            AppendStep::Next
+        } else {
+            AppendStep::Open
+        };
+        self.opened = true;
+        let entries = request.entries.iter().map(|entry| WireEntry {
+            id: Some(convert::log_id_to_proto(&entry.log_id())),
+            entry: convert::encode_entry(entry),
+        });
+        AppendItem {
+            group: self.group.0,
+            to_replica: self.to.0,
+            stream: self.link.id,
+            step: step.into(),
+            vote: Some(convert::vote_to_proto(&request.vote)),
+            previous: request.prev_log_id.as_ref().map(convert::log_id_to_proto),
+            leader_commit: request.leader_commit.as_ref().map(convert::log_id_to_proto),
+            entries: entries.collect(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < self.options.requests_in_flight
+            && self.bytes_in_flight < self.options.bytes_in_flight
+    }
+
+    /// Sends what may be sent now. `Err` if the link has ended.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<(), ()> {
+        loop {
+            if self.unsent.is_some() {
+                match self.sender.poll_reserve(cx) {
+                    Poll::Ready(Ok(())) => {
+                        let item = self.unsent.take().expect("checked above");
+                        self.sender.send_item(item).map_err(|_| ())?;
+                    }
+                    Poll::Ready(Err(_)) => return Err(()),
+                    Poll::Pending => return Ok(()),
+                }
+            }
+            if self.state != State::Sending || !self.has_room() {
+                return Ok(());
+            }
+            match self.requests.poll_next_unpin(cx) {
+                Poll::Ready(Some(request)) => {
+                    if self.in_flight.is_empty() {
+                        self.progress_at = Instant::now();
+                    }
+                    let item = self.item(&request);
+                    let bytes = item.entries.iter().map(|entry| entry.entry.len()).sum();
+                    self.in_flight.push_back(bytes);
+                    self.bytes_in_flight += bytes;
+                    self.unsent = Some(item);
+                }
+                Poll::Ready(None) => self.state = State::Draining,
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    fn answered(&mut self, reply: AppendReply) -> Poll<Option<Item>> {
+        if let Some(bytes) = self.in_flight.pop_front() {
+            self.bytes_in_flight -= bytes;
+        }
+        self.progress_at = Instant::now();
+        match result_of(reply) {
+            Ok(result) => {
+                if result.is_err() {
+                    self.state = State::Ended;
+                }
+                Poll::Ready(Some(Ok(result)))
+            }
+            Err(reason) => self.fail(&reason),
+        }
+    }
+
+    /// Whether the oldest request has waited too long.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        while !self.in_flight.is_empty() && self.deadline.as_mut().poll(cx).is_ready() {
+            let due = self.progress_at + self.options.answer_within;
+            if Instant::now() >= due {
+                return true;
+            }
+            // There was progress meanwhile; setting the timer only here keeps it off the fast path.
+            self.deadline.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+/// What the follower says, or why it says nothing.
+fn result_of(reply: AppendReply) -> Result<StreamAppendResult<TypeConfig>, String> {
+    match reply.result {
+        Some(Answer::Matched(matched)) => {
+            Ok(Ok(matched.upto.as_ref().map(convert::log_id_from_proto)))
+        }
+        Some(Answer::Conflict(id)) => Ok(Err(StreamAppendError::Conflict(
+            convert::log_id_from_proto(&id),
+        ))),
+        Some(Answer::HigherVote(vote)) => {
+            let vote = convert::vote_from_proto(Some(&vote)).map_err(|e| e.to_string())?;
+            Ok(Err(StreamAppendError::HigherVote(vote)))
+        }
+        Some(Answer::Refused(reason)) => Err(reason),
+        None => Err("answer without a result".into()),
+    }
+}
+
+impl<S> Stream for AppendStream<S>
+where
+    S: Stream<Item = Request> + Unpin,
+{
+    type Item = Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let this = &mut *self;
+        if this.state == State::Ended {
+            return Poll::Ready(None);
+        }
+        match this.link.answers.poll_recv(cx) {
+            Poll::Ready(Some(reply)) => return this.answered(reply),
+            Poll::Ready(None) => return this.fail("append stream to the node has ended"),
+            Poll::Pending => {}
+        }
+        if this.poll_requests(cx).is_err() {
+            return this.fail("append stream to the node has ended");
+        }
+        if this.state == State::Draining && this.in_flight.is_empty() {
+            this.state = State::Ended;
+            return Poll::Ready(None);
+        }
+        if this.is_late(cx) {
+            return this.fail("no answer in time");
+        }
+        Poll::Pending
+    }
+}

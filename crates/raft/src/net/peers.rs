@@ -1,0 +1,346 @@
+//! The other nodes: their addresses, channels and whether they are alive. Not here: what is sent to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+use tracing::info;
+use warren_types::{Incarnation, NodeId};
+
+use super::connector::Connector;
+use super::handshake::{ClusterSecret, Introduction, PeerIdentity};
+
+/// Straight failures after which a channel is thrown away: a lazily connected one can stay wedged.
+const FAILURES_MAX: u32 = 8;
+/// HTTP/2 flow control and frames, the same at both ends.
+pub(super) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+pub(super) const FRAME_BYTES_MAX: u32 = 1 << 20;
+pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+pub(super) const KEEPALIVE_WITHIN: Duration = Duration::from_secs(4);
+
+/// What a node is told about itself and the others at its start.
+#[derive(Clone, Debug)]
+pub struct PeerOptions {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub cluster_name: String,
+    pub secret: ClusterSecret,
+    /// `host:port` of the node-to-node listeners; an entry for this node is ignored.
+    pub addresses: Vec<(NodeId, String)>,
+    pub connect_within: Duration,
+}
+
+/// Connections are kept apart by what they carry, so that a large frame never delays liveness.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// Log entries and snapshots.
+    Bulk,
+    /// Votes, heartbeats, liveness.
+    Control,
+    /// Requests and deliveries of clients (`shard`).
+    Forward,
+}
+
+/// What is known of another node's life.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct PeerHealth {
+    /// When anything was last heard from it.
+    pub last_heard: Option<Instant>,
+    /// Its process is gone: its port refuses connections and every connection it had made to this node is closed.
+    pub refused: bool,
+    /// Its wall clock less ours, to about half a round trip.
+    pub wall_clock_offset_ms: Option<i64>,
+}
+
+/// The other nodes of the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    us: Arc<Introduction>,
+    connect_within: Duration,
+    table: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
+    /// Counts changes of the table and of `refused`.
+    changes: watch::Sender<u64>,
+}
+
+pub(super) struct Peer {
+    pub(super) node: NodeId,
+    address: RwLock<String>,
+    /// The incarnation that may speak for the node, once the topology knows it.
+    expected: RwLock<Option<Incarnation>>,
+    lanes: [Mutex<LaneState>; 3],
+    health: Mutex<Health>,
+    /// Connections that the node has made to this one.
+    inbound: AtomicUsize,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct LaneState {
+    channel: Option<Channel>,
+    failures: u32,
+    generation: u64,
+}
+
+#[derive(Default)]
+struct Health {
+    last_heard: Option<Instant>,
+    port_refuses: bool,
+    wall_clock_offset_ms: Option<i64>,
+}
+
+impl Peers {
+    #[must_use]
+    pub fn new(options: PeerOptions) -> Self {
+        let PeerOptions {
+            node,
+            incarnation,
+            cluster_name,
+            secret,
+            addresses,
+            connect_within,
+        } = options;
+        let us = Introduction {
+            node,
+            incarnation,
+            cluster_name,
+            secret,
+        };
+        let inner = Inner {
+            us: Arc::new(us),
+            connect_within,
+            table: RwLock::default(),
+            changes: watch::Sender::new(0),
+        };
+        let peers = Self {
+            inner: Arc::new(inner),
+        };
+        for (node, address) in addresses {
+            peers.set_address(node, address);
+        }
+        peers
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.us.node
+    }
+
+    /// The other nodes, in order.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.inner.table.read().keys().copied().collect()
+    }
+
+    /// Adds a node, or tells where it is now. Connections to an old address end by themselves.
+    pub fn set_address(&self, node: NodeId, address: String) {
+        if node == self.inner.us.node {
+            return;
+        }
+        let mut table = self.inner.table.write();
+        if let Some(peer) = table.get(&node) {
+            *peer.address.write() = address;
+            return;
+        }
+        let peer = Peer {
+            node,
+            address: RwLock::new(address),
+            expected: RwLock::default(),
+            lanes: Default::default(),
+            health: Mutex::default(),
+            inbound: AtomicUsize::new(0),
+            changes: self.inner.changes.clone(),
+        };
+        table.insert(node, Arc::new(peer));
+        drop(table);
+        self.inner.changes.send_modify(|count| *count += 1);
+    }
+
+    /// From now on only this incarnation may speak for the node: a wiped disk does not come back as the old node.
+    pub fn set_incarnation(&self, node: NodeId, incarnation: Incarnation) {
+        if let Some(peer) = self.peer(node) {
+            *peer.expected.write() = Some(incarnation);
+        }
+    }
+
+    /// Forgets a node that left the cluster.
+    pub fn remove(&self, node: NodeId) {
+        self.inner.table.write().remove(&node);
+        self.inner.changes.send_modify(|count| *count += 1);
+    }
+
+    /// A channel to the node, connected when first used and again after it broke. `None` for an unknown node.
+    ///
+    /// Ask again for every call or stream, and `report` how it went: a wedged channel is replaced.
+    #[must_use]
+    pub fn channel(&self, node: NodeId, lane: Lane) -> Option<Channel> {
+        let peer = self.peer(node)?;
+        let mut state = peer.lane(lane).lock();
+        if let Some(channel) = &state.channel {
+            return Some(channel.clone());
+        }
+        let connector = Connector::new(self.inner.us.clone(), peer.clone());
+        let channel =
+            endpoint(node, self.inner.connect_within).connect_with_connector_lazy(connector);
+        state.channel = Some(channel.clone());
+        Some(channel)
+    }
+
+    /// How a call or stream over the lane ended.
+    pub fn report(&self, node: NodeId, lane: Lane, ok: bool) {
+        let Some(peer) = self.peer(node) else { return };
+        let mut state = peer.lane(lane).lock();
+        if ok {
+            state.failures = 0;
+            return;
+        }
+        state.failures += 1;
+        if state.failures >= FAILURES_MAX {
+            state.failures = 0;
+            state.channel = None;
+            state.generation += 1;
+            // A node that is down gets here every few seconds: worth a line for a wedged channel only.
+            if !peer.is_gone() {
+                info!(%node, ?lane, generation = state.generation, "channel replaced");
+            }
+        }
+    }
+
+    /// What is known of a node; nothing for an unknown one.
+    #[must_use]
+    pub fn heard(&self, node: NodeId) -> PeerHealth {
+        let Some(peer) = self.peer(node) else {
+            return PeerHealth::default();
+        };
+        let refused = peer.is_gone();
+        let health = peer.health.lock();
+        PeerHealth {
+            last_heard: health.last_heard,
+            refused,
+            wall_clock_offset_ms: health.wall_clock_offset_ms,
+        }
+    }
+
+    /// The other nodes heard within this time.
+    #[must_use]
+    pub fn live(&self, within: Duration) -> Vec<NodeId> {
+        let now = Instant::now();
+        let heard = |peer: &Peer| {
+            peer.health
+                .lock()
+                .last_heard
+                .is_some_and(|at| now.duration_since(at) <= within)
+        };
+        let table = self.inner.table.read();
+        table
+            .values()
+            .filter(|peer| heard(peer))
+            .map(|peer| peer.node)
+            .collect()
+    }
+
+    /// Changes whenever a node is added or removed, or its process goes or comes back.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    pub(super) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.inner.table.read().get(&node).cloned()
+    }
+
+    pub(super) fn us(&self) -> &Arc<Introduction> {
+        &self.inner.us
+    }
+
+    /// Notes that the node said something.
+    pub(crate) fn hear(&self, node: NodeId) {
+        if let Some(peer) = self.peer(node) {
+            peer.hear(None);
+        }
+    }
+}
+
+impl Peer {
+    fn lane(&self, lane: Lane) -> &Mutex<LaneState> {
+        let [bulk, control, forward] = &self.lanes;
+        match lane {
+            Lane::Bulk => bulk,
+            Lane::Control => control,
+            Lane::Forward => forward,
+        }
+    }
+
+    pub(super) fn address(&self) -> String {
+        self.address.read().clone()
+    }
+
+    /// Whether this identity may speak for the node.
+    pub(super) fn accepts(&self, identity: &PeerIdentity) -> bool {
+        self.expected
+            .read()
+            .is_none_or(|expected| expected == identity.incarnation)
+    }
+
+    pub(super) fn hear(&self, wall_clock_offset_ms: Option<i64>) {
+        let mut health = self.health.lock();
+        health.last_heard = Some(Instant::now());
+        if wall_clock_offset_ms.is_some() {
+            health.wall_clock_offset_ms = wall_clock_offset_ms;
+        }
+    }
+
+    /// A connected node could still refuse new connections (a rule in between), so a live connection from it counts more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.inbound.load(Ordering::Acquire) == 0 && self.health.lock().port_refuses
+    }
+
+    /// The outcome of a connection attempt: whether the port refused.
+    pub(super) fn dialled(&self, refused: bool) {
+        let was_gone = self.is_gone();
+        self.health.lock().port_refuses = refused;
+        self.tell_if(was_gone);
+    }
+
+    pub(super) fn inbound_opened(&self) {
+        let was_gone = self.is_gone();
+        self.inbound.fetch_add(1, Ordering::AcqRel);
+        self.tell_if(was_gone);
+    }
+
+    pub(super) fn inbound_closed(&self) {
+        let was_gone = self.is_gone();
+        self.inbound.fetch_sub(1, Ordering::AcqRel);
+        self.tell_if(was_gone);
+    }
+
+    fn tell_if(&self, was_gone: bool) {
+        if self.is_gone() != was_gone {
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+fn endpoint(node: NodeId, connect_within: Duration) -> Endpoint {
+    // The connector knows the address; the name here is for HTTP/2 alone.
+    Endpoint::from_shared(format!("http://node-{node}.warren"))
+        .expect("a number makes a valid host name")
+        .connect_timeout(connect_within)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .http2_keep_alive_interval(KEEPALIVE_EVERY)
+        .keep_alive_timeout(KEEPALIVE_WITHIN)
+        .keep_alive_while_idle(true)
+}
