@@ -323,6 +323,12 @@ impl Connection {
         &self.client
     }
 
+    /// Bytes of bodies whose last frame has not come yet, over all channels. Walks over the channels.
+    #[must_use]
+    pub fn incoming_bytes(&self) -> u64 {
+        self.channels.incoming_bytes()
+    }
+
     /// The last event has been made: nothing more is read or said.
     #[must_use]
     pub fn is_ended(&self) -> bool {

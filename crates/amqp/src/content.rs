@@ -93,6 +93,7 @@ pub(crate) enum Progress {
 pub(crate) struct Incoming {
     method: basic::Publish,
     properties: Properties,
+    received_bytes: u64,
     missing_bytes: u64,
     body: BodyBuilder,
 }
@@ -110,10 +111,16 @@ impl Incoming {
             missing_bytes => Progress::More(Box::new(Self {
                 method,
                 properties: header.properties,
+                received_bytes: 0,
                 missing_bytes,
                 body: BodyBuilder::default(),
             })),
         })
+    }
+
+    /// Body bytes held.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// A body frame has come.
@@ -134,6 +141,7 @@ impl Incoming {
             return Err(AmqpError::frame_error(text).for_method(basic::Publish::ID));
         };
         self.missing_bytes = missing_bytes;
+        self.received_bytes += got;
         if missing_bytes > 0 {
             self.body.push(payload);
             return Ok(Progress::More(self));

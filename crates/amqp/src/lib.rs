@@ -43,6 +43,9 @@
 //! - After [`Event::ChannelFailed`] and [`Event::Failed`] the channel or all channels are gone: return what was not
 //!   settled. [`Event::Ended`] is the last event: write out the output, close the socket.
 //! - Payloads and names are slices of the read buffer: copy out what outlives the batch.
+//! - The session bounds the input: what `next_event` leaves is less than one frame, unless the session owes an answer;
+//!   it stops reading then, and when it has no permits for more. It says so with [`Connection::set_reading`].
+//! - Messages under way are held here, at most one per channel: [`Connection::incoming_bytes`] counts them.
 //! - The session bounds the output: it flushes before it asks for more events when [`Connection::output`] is long.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]

@@ -8,7 +8,7 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use warren_amqp::{
-    Code, Config, Event,
+    AmqpError, Code, Config, Event,
     method::{basic, channel},
 };
 use warren_types::{Properties, PropertiesBuilder, Table};
@@ -167,4 +167,31 @@ fn frames_out_of_turn_are_505() {
         cost(&[publish_method(), header.clone(), header].concat()),
         (0, 505)
     );
+}
+
+#[test]
+fn bodies_under_way_are_counted_until_they_are_whole_or_their_channel_is_gone() {
+    let mut peer = Peer::running();
+    peer.feed(
+        &[
+            publish_method(),
+            content_header(30, &[0, 0]),
+            frame(3, 1, &[7; 20]),
+        ]
+        .concat(),
+    );
+    assert_eq!(peer.connection.incoming_bytes(), 20);
+    peer.feed(&frame(3, 1, &[7; 10]));
+    assert_eq!(peer.connection.incoming_bytes(), 0);
+    peer.feed(
+        &[
+            publish_method(),
+            content_header(30, &[0, 0]),
+            frame(3, 1, &[7; 20]),
+        ]
+        .concat(),
+    );
+    peer.connection
+        .fail(CHANNEL, AmqpError::not_found("no exchange"), peer.now);
+    assert_eq!(peer.connection.incoming_bytes(), 0);
 }

@@ -48,6 +48,18 @@ impl Channels {
         self.by_id.get_mut(&channel)
     }
 
+    pub(super) fn incoming_bytes(&self) -> u64 {
+        let bytes = |phase: &Phase| match phase {
+            Phase::Body(incoming) => incoming.received_bytes(),
+            Phase::Open
+            | Phase::Header(_)
+            | Phase::ClientClosing
+            | Phase::Closing
+            | Phase::ClosingBoth => 0,
+        };
+        self.by_id.values().map(bytes).sum()
+    }
+
     pub(super) fn is_open(&self, channel: ChannelId) -> bool {
         self.by_id.get(&channel).is_some_and(Phase::is_open)
     }
