@@ -18,6 +18,8 @@ use super::format::{
 use crate::log::contract::{GroupLogState, LogError};
 
 const MEMTABLE_BYTES: usize = 32 << 20;
+/// Table files as flushed that are left before they are compacted; their size bounds what purged entries hold on disk.
+const LEVEL_ZERO_FILES: i32 = 12;
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 
 pub(super) fn open_database(path: &Path, options: &LogOptions) -> Result<DB, LogError> {
@@ -75,7 +77,13 @@ fn entries_options() -> Options {
     options.set_compression_type(DBCompressionType::None);
     options.set_write_buffer_size(MEMTABLE_BYTES);
     options.set_max_write_buffer_number(4);
-    options.set_max_bytes_for_level_base(2 * MEMTABLE_BYTES as u64);
+    // Late compaction finds most of what it reads purged, and writes little again.
+    options.set_level_zero_file_num_compaction_trigger(LEVEL_ZERO_FILES);
+    options.set_level_zero_slowdown_writes_trigger(4 * LEVEL_ZERO_FILES);
+    options.set_level_zero_stop_writes_trigger(6 * LEVEL_ZERO_FILES);
+    options.set_max_bytes_for_level_base(
+        MEMTABLE_BYTES as u64 * u64::from(LEVEL_ZERO_FILES.unsigned_abs()),
+    );
     options
 }
 
