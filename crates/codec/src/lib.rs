@@ -1,1 +1,23 @@
-//! The bytes we replicate or keep: commands, entries, rows, with version and checksum.
+//! The bytes of what is replicated or kept: messages, log entries, rows, the topology's commands and snapshot; versions and checksums.
+//! Not here: files and tables (`storage`), what any of it means (`queue`, `topology`), the client's protocols (`proto`, `amqp`).
+//!
+//! Decoding is total: any bytes give a value or a [`CodecError`], and nothing is allocated from a declared length.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod columns;
+mod entry;
+mod error;
+mod facts;
+mod message;
+mod ranges;
+mod rows;
+mod wire;
+
+pub use entry::{decode_entry, encode_entry};
+pub use error::CodecError;
+pub use message::{MessageSizes, StoredMessageView, encode_message};
+pub use rows::{
+    KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, decode_key, decode_row,
+    encode_key, encode_row, origin_rows, queue_rows, rows_of_queue, table_of,
+};

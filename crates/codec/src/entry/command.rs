@@ -1,0 +1,231 @@
+//! The commands of a shard's log. Not here: what they do (`queue::store`).
+
+use warren_proto::stored_v1 as pb;
+use warren_proto::stored_v1::shard_command::Kind;
+use warren_queue::entry::{
+    Command, CreateQueue, DeleteQueue, Enqueue, HandOut, Purge, Release, Return, ReturnKind,
+    Settle, SettleReason,
+};
+use warren_types::{
+    Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, TopologyIndex,
+    VhostId,
+};
+
+use crate::{
+    error::{CodecError, malformed},
+    facts, ranges,
+};
+
+pub(super) fn encode(command: &Command) -> pb::ShardCommand {
+    let kind = match command {
+        Command::Enqueue(it) => Kind::Enqueue(enqueue(it)),
+        Command::Settle(it) => Kind::Settle(pb::Settle {
+            queue: it.queue.0,
+            positions: ranges::encode(&it.ranges),
+            reason: reason(it.reason).into(),
+            ..pb::Settle::default()
+        }),
+        Command::Return(it) => Kind::Return(pb::Return {
+            queue: it.queue.0,
+            positions: ranges::encode(&it.ranges),
+            failed: match it.kind {
+                ReturnKind::Failed => true,
+                ReturnKind::Untouched => false,
+            },
+            not_before_ms: it.not_before.map_or(0, |it| it.0),
+            ..pb::Return::default()
+        }),
+        Command::HandOut(it) => Kind::HandOut(pb::HandOut {
+            queue: it.queue.0,
+            priority: u32::from(it.priority.level()),
+            up_to: it.up_to.map_or(0, |it| it.0),
+            except: ranges::encode(&it.except),
+            positions: ranges::encode(&it.positions),
+        }),
+        Command::Release(it) => Kind::Release(pb::Release {
+            queue: it.queue.0,
+            positions: ranges::encode(&it.ranges),
+        }),
+        Command::CreateQueue(it) => Kind::CreateQueue(pb::CreateQueue {
+            queue: it.queue.0,
+            vhost: it.vhost.0,
+            name: it.name.as_str().into(),
+            topology_index: it.topology.0,
+            ..pb::CreateQueue::default()
+        }),
+        Command::DeleteQueue(it) => Kind::DeleteQueue(pb::DeleteQueue {
+            queue: it.queue.0,
+            topology_index: it.topology.0,
+        }),
+        Command::Purge(it) => Kind::Purge(pb::Purge {
+            queue: it.queue.0,
+            states: Vec::new(),
+            below: it.below.0,
+            except: ranges::encode(&it.except),
+        }),
+    };
+    pb::ShardCommand { kind: Some(kind) }
+}
+
+pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
+    Ok(match kind {
+        Kind::Enqueue(it) => Command::Enqueue(decode_enqueue(it)?),
+        Kind::Settle(it) => Command::Settle(Settle {
+            queue: QueueId(it.queue),
+            reason: decode_reason(it.reason)?,
+            ranges: ranges::decode(it.positions)?,
+        }),
+        Kind::Return(it) => Command::Return(Return {
+            queue: QueueId(it.queue),
+            ranges: ranges::decode(it.positions)?,
+            kind: if it.failed {
+                ReturnKind::Failed
+            } else {
+                ReturnKind::Untouched
+            },
+            not_before: (it.not_before_ms != 0).then_some(ShardTime(it.not_before_ms)),
+        }),
+        Kind::HandOut(it) => Command::HandOut(HandOut {
+            queue: QueueId(it.queue),
+            priority: priority(it.priority)?,
+            up_to: (it.up_to != 0).then_some(Position(it.up_to)),
+            except: ranges::decode(it.except)?,
+            positions: ranges::decode(it.positions)?,
+        }),
+        Kind::Release(it) => Command::Release(Release {
+            queue: QueueId(it.queue),
+            ranges: ranges::decode(it.positions)?,
+        }),
+        Kind::CreateQueue(it) => Command::CreateQueue(CreateQueue {
+            queue: QueueId(it.queue),
+            vhost: VhostId(it.vhost),
+            name: QueueName::try_from(it.name.as_str())?,
+            topology: TopologyIndex(it.topology_index),
+        }),
+        Kind::DeleteQueue(it) => Command::DeleteQueue(DeleteQueue {
+            queue: QueueId(it.queue),
+            topology: TopologyIndex(it.topology_index),
+        }),
+        Kind::Purge(it) => Command::Purge(Purge {
+            queue: QueueId(it.queue),
+            below: Position(it.below),
+            except: ranges::decode(it.except)?,
+        }),
+        Kind::Move(_)
+        | Kind::AutoDeleteHadConsumer(_)
+        | Kind::SingleActiveActivated(_)
+        | Kind::MoveOut(_)
+        | Kind::MoveIn(_) => return Err(malformed("command", "its number is set aside")),
+    })
+}
+
+/// The number of a command that has one, but that this version neither writes nor understands.
+pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
+    match kind {
+        Kind::Enqueue(_)
+        | Kind::Settle(_)
+        | Kind::Return(_)
+        | Kind::HandOut(_)
+        | Kind::Release(_)
+        | Kind::CreateQueue(_)
+        | Kind::DeleteQueue(_)
+        | Kind::Purge(_) => None,
+        Kind::Move(_) => Some(6),
+        Kind::AutoDeleteHadConsumer(_) => Some(10),
+        Kind::SingleActiveActivated(_) => Some(11),
+        Kind::MoveOut(_) => Some(12),
+        Kind::MoveIn(_) => Some(13),
+    }
+}
+
+fn enqueue(it: &Enqueue) -> pb::Enqueue {
+    pb::Enqueue {
+        queue: it.queue.0,
+        priority: u32::from(it.priority.level()),
+        facts: Some(facts::encode(&it.facts)),
+        payload: it.payload.clone(),
+        producers: it.producers.iter().map(producer).collect(),
+        hand_out_raise: it.raise,
+        ..pb::Enqueue::default()
+    }
+}
+
+fn decode_enqueue(it: pb::Enqueue) -> Result<Enqueue, CodecError> {
+    if it.compression != 0 || it.key_id != 0 {
+        return Err(CodecError::UnknownValue {
+            what: "compression or key of a block",
+            number: i64::from(it.compression),
+        });
+    }
+    Ok(Enqueue {
+        queue: QueueId(it.queue),
+        priority: priority(it.priority)?,
+        facts: facts::decode(it.facts, it.payload.len())?,
+        payload: it.payload,
+        producers: it
+            .producers
+            .into_iter()
+            .map(decode_producer)
+            .collect::<Result<_, _>>()?,
+        raise: it.hand_out_raise,
+    })
+}
+
+pub(crate) fn producer(it: &ProducerSpan) -> pb::ProducerSpan {
+    pb::ProducerSpan {
+        producer_id: it.producer.0.clone(),
+        epoch: it.epoch,
+        index: it.sequences.iter().map(|(index, _)| *index).collect(),
+        sequence: it.sequences.iter().map(|(_, sequence)| *sequence).collect(),
+    }
+}
+
+pub(crate) fn decode_producer(it: pb::ProducerSpan) -> Result<ProducerSpan, CodecError> {
+    if it.index.len() != it.sequence.len() {
+        return Err(malformed("producer span", "the columns differ in length"));
+    }
+    Ok(ProducerSpan {
+        producer: ProducerId(it.producer_id),
+        epoch: it.epoch,
+        sequences: it.index.into_iter().zip(it.sequence).collect(),
+    })
+}
+
+pub(crate) fn priority(level: u32) -> Result<Priority, CodecError> {
+    match u8::try_from(level) {
+        Ok(level) if level <= Priority::MAX.level() => Ok(Priority::clamped(level)),
+        _ => Err(malformed("priority", "it is above 31")),
+    }
+}
+
+pub(crate) fn reason(reason: SettleReason) -> pb::SettleReason {
+    match reason {
+        SettleReason::Acked => pb::SettleReason::Acked,
+        SettleReason::Rejected => pb::SettleReason::Rejected,
+        SettleReason::Expired => pb::SettleReason::Expired,
+        SettleReason::Dropped => pb::SettleReason::Dropped,
+        SettleReason::DeadLettered => pb::SettleReason::DeadLettered,
+        SettleReason::NoAck => pb::SettleReason::NoAck,
+    }
+}
+
+pub(crate) fn decode_reason(number: i32) -> Result<SettleReason, CodecError> {
+    let unknown = || CodecError::UnknownValue {
+        what: "settle reason",
+        number: i64::from(number),
+    };
+    match pb::SettleReason::try_from(number).map_err(|_| unknown())? {
+        pb::SettleReason::Acked => Ok(SettleReason::Acked),
+        pb::SettleReason::Rejected => Ok(SettleReason::Rejected),
+        pb::SettleReason::Expired => Ok(SettleReason::Expired),
+        pb::SettleReason::Dropped => Ok(SettleReason::Dropped),
+        pb::SettleReason::DeadLettered => Ok(SettleReason::DeadLettered),
+        pb::SettleReason::NoAck => Ok(SettleReason::NoAck),
+        pb::SettleReason::Unspecified
+        | pb::SettleReason::Purged
+        | pb::SettleReason::Moved
+        | pb::SettleReason::DeliveryLimit
+        | pb::SettleReason::Cancelled
+        | pb::SettleReason::Deleted => Err(unknown()),
+    }
+}

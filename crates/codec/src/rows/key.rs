@@ -1,0 +1,243 @@
+//! Keys of rows: a kind, then big-endian numbers, so that the order of the bytes is the order of [`RowKey`]. Not here: values.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use warren_queue::rows::RowKey;
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId};
+
+use crate::error::{CodecError, malformed};
+
+/// First byte of a key. Stored: never renumber or reuse.
+mod kind {
+    pub(super) const SHARD: u8 = 1;
+    pub(super) const ORIGIN: u8 = 2;
+    pub(super) const QUEUE: u8 = 3;
+    pub(super) const BLOCK: u8 = 4;
+    pub(super) const SETTLED: u8 = 5;
+    pub(super) const COUNTS: u8 = 6;
+    pub(super) const PRODUCER: u8 = 7;
+}
+
+/// Which of the state's tables a row is in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RowTable {
+    /// Blocks: each key is written once and deleted once.
+    Blocks,
+    /// Everything else.
+    Rows,
+}
+
+/// Keys from `from` (inclusive) to `to` (exclusive) of one table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyRange {
+    pub table: RowTable,
+    pub from: Bytes,
+    pub to: Bytes,
+}
+
+#[must_use]
+pub fn table_of(key: &RowKey) -> RowTable {
+    match key {
+        RowKey::Block { .. } => RowTable::Blocks,
+        RowKey::Shard
+        | RowKey::Origin(_)
+        | RowKey::Queue(_)
+        | RowKey::Settled { .. }
+        | RowKey::Counts { .. }
+        | RowKey::Producer { .. } => RowTable::Rows,
+    }
+}
+
+#[must_use]
+pub fn encode_key(key: &RowKey) -> Bytes {
+    match key {
+        RowKey::Shard => Bytes::from_static(&[kind::SHARD]),
+        RowKey::Origin(Incarnation(it)) => {
+            let mut out = start(kind::ORIGIN, size_of::<u128>());
+            out.put_u128(*it);
+            out.freeze()
+        }
+        RowKey::Queue(queue) => of_queue(kind::QUEUE, *queue, 0).freeze(),
+        RowKey::Block {
+            queue,
+            priority,
+            first,
+        } => of_block(kind::BLOCK, *queue, *priority, *first),
+        RowKey::Settled {
+            queue,
+            priority,
+            first,
+        } => of_block(kind::SETTLED, *queue, *priority, *first),
+        RowKey::Counts {
+            queue,
+            priority,
+            first,
+        } => of_block(kind::COUNTS, *queue, *priority, *first),
+        RowKey::Producer { queue, producer } => {
+            let mut out = of_queue(kind::PRODUCER, *queue, producer.0.len());
+            out.put_slice(&producer.0);
+            out.freeze()
+        }
+    }
+}
+
+fn start(kind: u8, more: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(1 + more);
+    out.put_u8(kind);
+    out
+}
+
+fn of_queue(kind: u8, queue: QueueId, more: usize) -> BytesMut {
+    let mut out = start(kind, size_of::<u64>() + more);
+    out.put_u64(queue.0);
+    out
+}
+
+fn of_level(kind: u8, queue: QueueId, priority: Priority) -> BytesMut {
+    let mut out = of_queue(kind, queue, 1 + size_of::<u64>());
+    out.put_u8(priority.level());
+    out
+}
+
+fn of_block(kind: u8, queue: QueueId, priority: Priority, first: Position) -> Bytes {
+    let mut out = of_level(kind, queue, priority);
+    out.put_u64(first.0);
+    out.freeze()
+}
+
+/// # Errors
+/// [`CodecError`] if the bytes are no key of a row.
+pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
+    let what = || malformed("row key", "its length is not its kind's");
+    let (kind, rest) = key.split_first().ok_or_else(what)?;
+    match *kind {
+        kind::SHARD if rest.is_empty() => Ok(RowKey::Shard),
+        kind::SHARD => Err(what()),
+        kind::ORIGIN => {
+            let bytes = rest.try_into().map_err(|_| what())?;
+            Ok(RowKey::Origin(Incarnation(u128::from_be_bytes(bytes))))
+        }
+        kind::QUEUE => {
+            let bytes = rest.try_into().map_err(|_| what())?;
+            Ok(RowKey::Queue(QueueId(u64::from_be_bytes(bytes))))
+        }
+        kind::BLOCK => {
+            let (queue, priority, first) = block(rest)?;
+            Ok(RowKey::Block {
+                queue,
+                priority,
+                first,
+            })
+        }
+        kind::SETTLED => {
+            let (queue, priority, first) = block(rest)?;
+            Ok(RowKey::Settled {
+                queue,
+                priority,
+                first,
+            })
+        }
+        kind::COUNTS => {
+            let (queue, priority, first) = block(rest)?;
+            Ok(RowKey::Counts {
+                queue,
+                priority,
+                first,
+            })
+        }
+        kind::PRODUCER => {
+            let (queue, producer) = rest.split_first_chunk().ok_or_else(what)?;
+            Ok(RowKey::Producer {
+                queue: QueueId(u64::from_be_bytes(*queue)),
+                producer: ProducerId(Bytes::copy_from_slice(producer)),
+            })
+        }
+        _ => Err(malformed("row key", "its kind is unknown")),
+    }
+}
+
+fn block(rest: &[u8]) -> Result<(QueueId, Priority, Position), CodecError> {
+    let wrong = || malformed("row key", "its length is not its kind's");
+    let (queue, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let (level, first) = rest.split_first().ok_or_else(wrong)?;
+    let first = first.try_into().map_err(|_| wrong())?;
+    if *level > Priority::MAX.level() {
+        return Err(malformed("row key", "its priority is above 31"));
+    }
+    Ok((
+        QueueId(u64::from_be_bytes(*queue)),
+        Priority::clamped(*level),
+        Position(u64::from_be_bytes(first)),
+    ))
+}
+
+/// All blocks of a queue's priority, in the order of their positions.
+#[must_use]
+pub fn blocks_of(queue: QueueId, priority: Priority) -> KeyRange {
+    let prefix = of_level(kind::BLOCK, queue, priority).freeze();
+    with_prefix(RowTable::Blocks, prefix)
+}
+
+/// The blocks of a queue's priority that begin at or after `from`.
+#[must_use]
+pub fn blocks_from(queue: QueueId, priority: Priority, from: Position) -> KeyRange {
+    KeyRange {
+        from: of_block(kind::BLOCK, queue, priority, from),
+        ..blocks_of(queue, priority)
+    }
+}
+
+/// The blocks of a queue's priority that begin at or before `position`: the last of them holds it, if any does.
+#[must_use]
+pub fn block_holding_range(queue: QueueId, priority: Priority, position: Position) -> KeyRange {
+    let mut to = BytesMut::from(&of_block(kind::BLOCK, queue, priority, position)[..]);
+    // The next key there can be.
+    to.put_u8(0);
+    KeyRange {
+        to: to.freeze(),
+        ..blocks_of(queue, priority)
+    }
+}
+
+/// All rows that go with a queue, its blocks first; its own row (`RowKey::Queue`) is not among them.
+#[must_use]
+pub fn rows_of_queue(queue: QueueId) -> [KeyRange; 4] {
+    [
+        (RowTable::Blocks, kind::BLOCK),
+        (RowTable::Rows, kind::SETTLED),
+        (RowTable::Rows, kind::COUNTS),
+        (RowTable::Rows, kind::PRODUCER),
+    ]
+    .map(|(table, kind)| with_prefix(table, of_queue(kind, queue, 0).freeze()))
+}
+
+/// All queues' own rows.
+#[must_use]
+pub fn queue_rows() -> KeyRange {
+    with_prefix(RowTable::Rows, Bytes::from_static(&[kind::QUEUE]))
+}
+
+/// All origins' rows.
+#[must_use]
+pub fn origin_rows() -> KeyRange {
+    with_prefix(RowTable::Rows, Bytes::from_static(&[kind::ORIGIN]))
+}
+
+/// Every key that begins with `prefix`.
+fn with_prefix(table: RowTable, prefix: Bytes) -> KeyRange {
+    let mut to = BytesMut::from(&prefix[..]);
+    // The first key after them: the prefix with its last byte raised, full bytes dropped.
+    while let Some(last) = to.last_mut() {
+        if let Some(raised) = last.checked_add(1) {
+            *last = raised;
+            break;
+        }
+        let shorter = to.len() - 1;
+        to.truncate(shorter);
+    }
+    assert!(!to.is_empty(), "no kind of row is 255");
+    KeyRange {
+        table,
+        from: prefix,
+        to: to.freeze(),
+    }
+}
