@@ -171,39 +171,9 @@ impl World {
                 count,
                 bytes,
                 waits,
-            } => {
-                let model = self.model.get_mut(&group).unwrap();
-                let first = model.last() + 1;
-                let new: Vec<_> = (first..first + count)
-                    .map(|index| record(model.term, index, bytes))
-                    .collect();
-                model
-                    .entries
-                    .extend(new.iter().map(|record| (record.id.index.0, record.clone())));
-                model.settle_last();
-                let (done, answered) = answer();
-                self.logs[&group].append(new, done);
-                self.answers.push(answered);
-                if waits {
-                    self.settle();
-                    assert_eq!(
-                        self.logs[&group].durable().borrow().last,
-                        self.model[&group].state.last
-                    );
-                }
-            }
+            } => self.append(group, count, bytes, waits),
             Step::Vote { group } => self.vote(group),
-            Step::Truncate { group, back } => {
-                let model = self.model.get_mut(&group).unwrap();
-                let kept = model.last().saturating_sub(back).max(model.purged());
-                let kept_id = model.id(kept);
-                model.entries.retain(|index, _| *index <= kept);
-                model.settle_last();
-                model.term += 1;
-                self.logs[&group].truncate_after(kept_id);
-                let durable = self.logs[&group].durable().borrow().last;
-                assert!(durable.map_or(0, |id| id.index.0) <= kept);
-            }
+            Step::Truncate { group, back } => self.truncate(group, back),
             Step::Commit { group, back } => {
                 let model = self.model.get_mut(&group).unwrap();
                 model.state.committed = model.id(model.last().saturating_sub(back));
@@ -231,21 +201,7 @@ impl World {
                 let read = self.logs[&group].read(range, bytes_max).unwrap();
                 assert_eq!(read, self.model[&group].read(from, count, bytes_max));
             }
-            Step::Remove { group } => {
-                let (done, answered) = answer();
-                self.settle();
-                self.engine.remove_group(GroupId(group), done);
-                self.answers.push(answered);
-                let replica = self.model[&group].replica + 1;
-                self.model.insert(
-                    group,
-                    ModelGroup {
-                        replica,
-                        ..ModelGroup::default()
-                    },
-                );
-                self.open_groups();
-            }
+            Step::Remove { group } => self.remove(group),
             Step::Reopen => {
                 self.settle();
                 self.engine.close();
@@ -255,6 +211,56 @@ impl World {
             Step::Crash => self.crash(),
         }
         self.check();
+    }
+
+    fn append(&mut self, group: u32, count: u64, bytes: usize, waits: bool) {
+        let model = self.model.get_mut(&group).unwrap();
+        let first = model.last() + 1;
+        let new: Vec<_> = (first..first + count)
+            .map(|index| record(model.term, index, bytes))
+            .collect();
+        model
+            .entries
+            .extend(new.iter().map(|record| (record.id.index.0, record.clone())));
+        model.settle_last();
+        let (done, answered) = answer();
+        self.logs[&group].append(new, done);
+        self.answers.push(answered);
+        if waits {
+            self.settle();
+            assert_eq!(
+                self.logs[&group].durable().borrow().last,
+                self.model[&group].state.last
+            );
+        }
+    }
+
+    fn truncate(&mut self, group: u32, back: u64) {
+        let model = self.model.get_mut(&group).unwrap();
+        let kept = model.last().saturating_sub(back).max(model.purged());
+        let kept_id = model.id(kept);
+        model.entries.retain(|index, _| *index <= kept);
+        model.settle_last();
+        model.term += 1;
+        self.logs[&group].truncate_after(kept_id);
+        let durable = self.logs[&group].durable().borrow().last;
+        assert!(durable.map_or(0, |id| id.index.0) <= kept);
+    }
+
+    fn remove(&mut self, group: u32) {
+        let (done, answered) = answer();
+        self.settle();
+        self.engine.remove_group(GroupId(group), done);
+        self.answers.push(answered);
+        let replica = self.model[&group].replica + 1;
+        self.model.insert(
+            group,
+            ModelGroup {
+                replica,
+                ..ModelGroup::default()
+            },
+        );
+        self.open_groups();
     }
 
     fn vote(&mut self, group: u32) {
