@@ -145,6 +145,7 @@ pub(super) fn returned(
         let Some(flight) = queue.in_flight.remove(position) else {
             continue; // Only what is in flight is ever returned, and only by this dispatcher.
         };
+        dispose::tell_holder(queue, shared, position, &flight, out);
         if let Some(request) = flight.request {
             shared.requests.committed(request, out);
         }
@@ -170,7 +171,6 @@ pub(super) fn returned(
                 queue.level_mut(flight.priority).back.insert(position, back);
             }
         }
-        dispose::tell_holder(queue, shared, position, &flight, out);
         shared.landed(queue, &flight);
         dispose::tell_also(queue, shared, position, Asked::Return, out);
     }

@@ -76,6 +76,8 @@ pub(super) fn claim(
         }
         if let Some(claim) = queue.claims.get_mut(&position) {
             claim.attach = Some((holder, index));
+            // What nobody asked for was to return because its consumer had gone; it is here again.
+            claim.wish = claim.wish.filter(|(item, _)| item.is_some());
             return None;
         }
         return Some(HeldState::StillYours);

@@ -132,11 +132,15 @@ pub(super) fn begin(
     debug_assert_eq!(flight.state, State::Held);
     flight.request = request;
     let (holder, body_bytes) = (flight.holder, flight.body_bytes);
+    let asked_by = request.and_then(|it| shared.requests.node(it));
     let mut refill = false;
     if let Some(consumer) = shared.consumers.get_mut(holder) {
         consumer.uncommitted += 1;
-        refill = consumer.uncommitted <= consumer.options.uncommitted_max;
-        flight.refill_due = !refill;
+        // By another door: the holder still counts it as held until it is told to forget it.
+        let own = asked_by == Some(consumer.key.node);
+        refill = own && consumer.uncommitted <= consumer.options.uncommitted_max;
+        // What nobody asked for was not held any more: its session counts no credit for it.
+        flight.refill_due = !refill && request.is_some();
     }
     match wish {
         Wish::Settle(reason) => {

@@ -82,8 +82,8 @@ pub(super) struct Level {
     pub(super) priority: Priority,
     /// At or above it nothing may be handed out.
     pub(super) mark: Position,
-    /// A raise up to here is proposed.
-    pub(super) mark_asked: Option<Position>,
+    /// A raise is proposed.
+    pub(super) mark_asked: bool,
     /// Below it, and not `released`, a message may have been seen in an older term.
     pub(super) suspect_below: Position,
     /// Below the mark, yet never handed out; must be taken out by a committed fact before they are.
@@ -127,7 +127,7 @@ impl Level {
         Self {
             priority,
             mark: Position(0),
-            mark_asked: None,
+            mark_asked: false,
             suspect_below: Position(0),
             released: Vec::new(),
             taking: false,

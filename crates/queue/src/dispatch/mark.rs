@@ -31,11 +31,11 @@ pub(super) fn raise(queue: QueueId, level: &mut Level, chunk: u32, out: &mut Act
     let chunk = u64::from(chunk).max(1);
     let waits_above = level.mark < level.tail;
     let nearly_used = level.cursor.plus(chunk / 2) >= level.mark;
-    if !waits_above || !nearly_used || level.mark_asked.is_some() {
+    if !waits_above || !nearly_used || level.mark_asked {
         return;
     }
     let up_to = level.cursor.plus(chunk);
-    level.mark_asked = Some(up_to);
+    level.mark_asked = true;
     out.list.push(Action::Propose(Command::HandOut(HandOut {
         queue,
         priority: level.priority,
@@ -45,11 +45,10 @@ pub(super) fn raise(queue: QueueId, level: &mut Level, chunk: u32, out: &mut Act
     })));
 }
 
+/// The store may have raised it by less than was asked; if that is too little, it is asked again.
 pub(super) fn raised(level: &mut Level, mark: Position) {
     level.mark = level.mark.max(mark);
-    if level.mark_asked.is_some_and(|it| it <= level.mark) {
-        level.mark_asked = None;
-    }
+    level.mark_asked = false;
 }
 
 /// Messages that were released, not handed out: one committed fact takes the next of them out before they are handed out,

@@ -76,24 +76,7 @@ impl Dispatch {
 
     /// Takes one input; what follows from it is appended to `out`.
     pub fn step(&mut self, input: Input, out: &mut Actions) {
-        let may_raise = match &input {
-            Input::Applied(Effect::Added(_)) => MayRaise::Later,
-            Input::Applied(_)
-            | Input::Open { .. }
-            | Input::Start
-            | Input::Attach(_)
-            | Input::Credit { .. }
-            | Input::Recall { .. }
-            | Input::Settle(_)
-            | Input::Return(_)
-            | Input::Detach { .. }
-            | Input::NodeLost { .. }
-            | Input::NodeBack { .. }
-            | Input::NodeReported { .. }
-            | Input::Purge { .. }
-            | Input::Loaded(_)
-            | Input::Clock { .. } => MayRaise::Now,
-        };
+        let may_raise = self.may_raise(&input);
         self.take(input, out);
         self.fill(may_raise, out);
     }
@@ -119,6 +102,16 @@ impl Dispatch {
     #[must_use]
     pub fn hot_bytes(&self) -> usize {
         self.shared.hot_bytes
+    }
+
+    /// The raise that may have ridden on an added block is heard right after it: not a moment to propose another.
+    fn may_raise(&self, input: &Input) -> MayRaise {
+        if let Input::Applied(Effect::Added(it)) = input
+            && self.raise_hint(it.queue, it.block.priority).is_some()
+        {
+            return MayRaise::Later;
+        }
+        MayRaise::Now
     }
 
     fn take(&mut self, input: Input, out: &mut Actions) {

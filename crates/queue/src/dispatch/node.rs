@@ -78,8 +78,14 @@ pub(super) fn expire(queues: &mut Queues, shared: &mut Shared, out: &mut Actions
     for node in over {
         shared.consumers.node_mut(node).lost_at = None;
         for holder in shared.consumers.of_node(node) {
-            let queue = shared.consumers.get(holder).map(|it| it.queue);
-            if let Some(queue) = queue.and_then(|it| queues.get_mut(&it)) {
+            let Some(consumer) = shared.consumers.get(holder) else {
+                continue;
+            };
+            match consumer.standing {
+                Standing::Absent | Standing::Cancelled | Standing::Gone => {}
+                Standing::Attaching | Standing::Active => continue, // It came since.
+            }
+            if let Some(queue) = queues.get_mut(&consumer.queue) {
                 detach::step(queue, shared, holder, Some(ReturnKind::Untouched), out);
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_queue::dispatch::io::{LevelOpening, Loaded, LoadedBlock, QueueOpening};
-use warren_queue::entry::{Command, Enqueue, ReturnKind};
+use warren_queue::entry::{Command, Enqueue, HandOut, ReturnKind};
 use warren_queue::outcome::{Added, BlockRef, Effect};
 use warren_types::{Facts, Position, PositionRange, Priority, QueueId};
 
@@ -82,32 +82,10 @@ impl FakeStore {
                     not_before: it.not_before,
                 }]
             }
-            Command::HandOut(it) => {
-                let Some(queue) = self.queues.get_mut(&it.queue) else {
-                    return Vec::new();
-                };
-                let mark = queue.marks.entry(it.priority).or_insert(1);
-                *mark = (*mark).max(it.up_to.map_or(0, |up_to| up_to.0));
-                let mut effects = vec![Effect::Raised {
-                    queue: it.queue,
-                    priority: it.priority,
-                    mark: Position(*mark),
-                }];
-                if !it.positions.is_empty() {
-                    let released = queue.released.entry(it.priority).or_default();
-                    for range in &it.positions {
-                        for position in range.positions() {
-                            released.remove(&position.0);
-                        }
-                    }
-                    effects.push(Effect::Taken {
-                        queue: it.queue,
-                        priority: it.priority,
-                        ranges: it.positions,
-                    });
-                }
-                effects
-            }
+            Command::HandOut(it) => match self.queues.get_mut(&it.queue) {
+                Some(queue) => queue.hand_out(it),
+                None => Vec::new(),
+            },
             Command::Purge(it) => {
                 let Some(queue) = self.queues.get_mut(&it.queue) else {
                     return Vec::new();
@@ -187,6 +165,28 @@ impl FakeQueue {
                 queue,
                 priority,
                 mark: Position(*mark),
+            });
+        }
+        effects
+    }
+
+    fn hand_out(&mut self, it: HandOut) -> Vec<Effect> {
+        let mark = self.marks.entry(it.priority).or_insert(1);
+        *mark = (*mark).max(it.up_to.map_or(0, |up_to| up_to.0));
+        let mut effects = vec![Effect::Raised {
+            queue: it.queue,
+            priority: it.priority,
+            mark: Position(*mark),
+        }];
+        if !it.positions.is_empty() {
+            let released = self.released.entry(it.priority).or_default();
+            for position in it.positions.iter().flat_map(|range| range.positions()) {
+                released.remove(&position.0);
+            }
+            effects.push(Effect::Taken {
+                queue: it.queue,
+                priority: it.priority,
+                ranges: it.positions,
             });
         }
         effects

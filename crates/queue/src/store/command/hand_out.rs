@@ -40,5 +40,12 @@ pub(in super::super) fn apply(
         priority: it.priority,
         mark,
     });
+    if !it.positions.is_empty() {
+        out.effects.push(Effect::Taken {
+            queue: it.queue,
+            priority: it.priority,
+            ranges: it.positions.clone(),
+        });
+    }
     Reply::Marked
 }

@@ -21,12 +21,11 @@ pub(in super::super) fn apply(
     let named = ranges::complement(&kept, Position(0), it.below.min(queue.next));
     let (left, ranges) = settle::leave(queue, &mut reach, &named);
     queue.counters.purged += left.messages;
-    if left.messages > 0 {
-        out.effects.push(Effect::Purged {
-            queue: it.queue,
-            ranges,
-        });
-    }
+    // Also when nothing left: the dispatcher hands nothing out of the queue until it hears of the purge.
+    out.effects.push(Effect::Purged {
+        queue: it.queue,
+        ranges,
+    });
     Reply::Purged {
         count: left.messages,
     }

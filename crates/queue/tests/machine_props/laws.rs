@@ -1,0 +1,125 @@
+//! What the dispatcher says, checked as it says it: the laws. Not here: what happens to it (`world`).
+
+use warren_queue::dispatch::io::{
+    Action, AttachResult, ConsumerKey, HandedOut, HeldState, SettleResult,
+};
+use warren_types::QueueId;
+
+use crate::sessions::Link;
+use crate::world::{BODY_MAX, World, body_size};
+
+impl World {
+    pub(crate) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Deliver {
+                consumer,
+                queue,
+                deliveries,
+            } => {
+                assert!(self.started && self.lease, "delivered without the right to");
+                for delivery in deliveries {
+                    self.receive(consumer, queue, &delivery);
+                }
+            }
+            Action::Propose(command) => self.pipeline.push_back(command),
+            Action::Load {
+                queue,
+                priority,
+                from,
+            } => {
+                let busy = self
+                    .loads
+                    .iter()
+                    .any(|it| (it.0, it.1) == (queue, priority));
+                assert!(!busy, "two loads at a time");
+                let now = self.random.one_in(2);
+                let read = now.then(|| self.store.load(&self.rows, queue, priority, from));
+                self.loads.push_back((queue, priority, from, read));
+            }
+            Action::Attached { consumer, result } => self.attached(consumer, result),
+            Action::SettleResults { token, results, .. } => {
+                let Some(asked) = self.asked.remove(&token.0) else {
+                    return; // Asked anew since.
+                };
+                assert_eq!(results.len(), asked.items.len());
+                for (held, result) in asked.items.iter().zip(results) {
+                    let gone = matches!(result, SettleResult::Done | SettleResult::AlreadySettled);
+                    if asked.back.is_none() && gone {
+                        self.done.insert((asked.queue, held.position));
+                    }
+                    assert_ne!(result, SettleResult::QueueGone);
+                }
+            }
+            Action::Forget {
+                consumer, position, ..
+            } => {
+                if let Some(session) = self.sessions.get_mut(&consumer) {
+                    session.held.remove(&position);
+                }
+            }
+            Action::Purged { .. } => {}
+            Action::Recalled { .. } | Action::Waiting { .. } | Action::Cancelled { .. } => {
+                panic!("not asked for: {action:?}")
+            }
+        }
+    }
+
+    fn attached(&mut self, consumer: ConsumerKey, result: AttachResult) {
+        let Some(session) = self.sessions.get_mut(&consumer) else {
+            return;
+        };
+        let AttachResult::Ok { held } = result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(session.link, Link::Attaching);
+        assert_eq!(held.len(), session.claimed.len());
+        session.link = Link::Attached;
+        for (position, state) in session.claimed.iter().zip(held) {
+            if state != HeldState::StillYours {
+                session.held.remove(position);
+            }
+        }
+    }
+
+    fn receive(&mut self, consumer: ConsumerKey, queue: QueueId, it: &HandedOut) {
+        let spot = (queue, it.position);
+        self.delivered += 1;
+        let (priority, message) = &self.stored[&spot];
+        assert_eq!(*message, it.message, "another message's bytes");
+        assert!(!self.done.contains(&spot), "{spot:?} was settled");
+        let first = self.seen.insert(spot);
+        assert!(
+            first || it.redelivered,
+            "{spot:?} was seen, and is not flagged"
+        );
+        for other in self.sessions.values() {
+            let holds = other.link == Link::Attached
+                && other.queue == queue
+                && other.held.contains_key(&it.position);
+            assert!(!holds, "{spot:?} to {consumer:?} is with {:?}", other.key);
+        }
+        // A session that has ended may be unknown here, its consumer never.
+        let session = self
+            .sessions
+            .get_mut(&consumer)
+            .expect("a consumer that ended gets nothing");
+        assert_eq!(session.link, Link::Attached, "{consumer:?} is not attached");
+        // An overdraft is forgotten when a session attaches anew: its credit is never below nothing.
+        let overdraft = BODY_MAX;
+        assert!(
+            session.held_bytes() < session.bytes + overdraft,
+            "byte credit"
+        );
+        session
+            .held
+            .insert(it.position, (it.attempt, body_size(message)));
+        assert!(
+            session.held.len() as u64 <= session.prefetch,
+            "message credit"
+        );
+        if !it.redelivered {
+            let last = session.last_first_delivery.insert(*priority, it.position);
+            assert!(last < Some(it.position), "first deliveries out of order");
+        }
+    }
+}
