@@ -133,6 +133,9 @@ impl Block {
 
     /// The first run of live messages at or after `at`, before `end`.
     fn live_run(&self, at: u32, end: u32) -> Option<Range<u32>> {
+        if self.live() == 0 {
+            return None; // its bits were not kept up
+        }
         let start = self.settled.next_clear(at, end);
         (start < end).then(|| start..self.settled.next_set(start, end))
     }

@@ -37,7 +37,7 @@ pub(super) fn insert(ranges: &mut Vec<PositionRange>, range: PositionRange) {
 pub(super) fn remove(ranges: &mut Vec<PositionRange>, range: PositionRange) {
     let from = ranges.partition_point(|it| it.end() <= range.first);
     let to = ranges.partition_point(|it| it.first < range.end());
-    if from >= to {
+    if from >= to || range.count == 0 {
         return;
     }
     let before = ranges

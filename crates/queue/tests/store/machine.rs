@@ -1,0 +1,183 @@
+//! A store with rows in a `BTreeMap`, which refuses changes that storage could not take. Not here: what the tests expect.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use warren_queue::entry::{ApplyContext, ShardEntry};
+use warren_queue::outcome::Output;
+use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
+use warren_queue::store::{Store, StoreOptions};
+use warren_types::{
+    Incarnation, LogIndex, Position, Priority, ProducerId, QueueId, ShardTime, Term,
+};
+
+/// Rows in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct MapRows(pub(crate) BTreeMap<RowKey, Row>);
+
+impl MapRows {
+    /// Takes one entry's changes. A block is put once and deleted once, nothing absent is deleted, no row changes twice.
+    pub(crate) fn take(&mut self, changes: &[Change]) {
+        let mut named = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::Put(key, row) => {
+                    assert!(named.insert(key.clone()), "{key:?} changes twice");
+                    let before = self.0.insert(key.clone(), row.clone());
+                    assert!(
+                        before.is_none() || !matches!(key, RowKey::Block { .. }),
+                        "{key:?} is rewritten"
+                    );
+                }
+                Change::Delete(key) => {
+                    assert!(named.insert(key.clone()), "{key:?} changes twice");
+                    let before = self.0.remove(key);
+                    let may_be_absent = matches!(key, RowKey::Queue(_) | RowKey::Producer { .. });
+                    assert!(
+                        before.is_some() || may_be_absent,
+                        "{key:?} is deleted, yet absent"
+                    );
+                }
+                Change::DeleteQueueRows(queue) => {
+                    self.0.retain(|key, _| {
+                        owner(key) != Some(*queue) || matches!(key, RowKey::Queue(_))
+                    });
+                }
+            }
+        }
+    }
+
+    fn blocks(&self, queue: QueueId, priority: Priority) -> impl Iterator<Item = &BlockRow> {
+        self.0
+            .iter()
+            .filter_map(move |(key, row)| match (key, row) {
+                (
+                    RowKey::Block {
+                        queue: q,
+                        priority: p,
+                        ..
+                    },
+                    Row::Block(row),
+                ) if (*q, *p) == (queue, priority) => Some(row),
+                _ => None,
+            })
+    }
+}
+
+fn owner(key: &RowKey) -> Option<QueueId> {
+    match key {
+        RowKey::Shard | RowKey::Origin(_) => None,
+        RowKey::Queue(queue)
+        | RowKey::Block { queue, .. }
+        | RowKey::Settled { queue, .. }
+        | RowKey::Counts { queue, .. }
+        | RowKey::Producer { queue, .. } => Some(*queue),
+    }
+}
+
+impl Rows for MapRows {
+    fn get(&self, key: &RowKey) -> Option<Row> {
+        self.0.get(key).cloned()
+    }
+
+    fn block_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<BlockRow> {
+        self.blocks(queue, priority)
+            .find(|row| row.first >= from)
+            .cloned()
+    }
+
+    /// Answers with the last block that begins at or before, whether or not it holds the position: implementations may do either.
+    fn block_holding(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        position: Position,
+    ) -> Option<BlockRow> {
+        self.blocks(queue, priority)
+            .take_while(|row| row.first <= position)
+            .last()
+            .cloned()
+    }
+
+    fn queues(&self) -> Vec<QueueRow> {
+        self.0
+            .values()
+            .filter_map(|row| {
+                if let Row::Queue(row) = row {
+                    Some(row.clone())
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+
+    fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Origin(incarnation), Row::Origin(row)) => Some((*incarnation, row.clone())),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)> {
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Producer { queue: q, producer }, Row::Producer(row)) if *q == queue => {
+                Some((producer.clone(), row.seen))
+            }
+            _ => None,
+        });
+        rows.collect()
+    }
+}
+
+/// Two blocks in memory: nearly everything is read through `Rows`.
+pub(crate) const SMALL: StoreOptions = StoreOptions {
+    cached_blocks_max: 2,
+    cached_messages_max: u64::MAX,
+    listed_producers_max: 1,
+};
+
+/// Everything in memory.
+pub(crate) const LARGE: StoreOptions = StoreOptions {
+    cached_blocks_max: usize::MAX,
+    cached_messages_max: u64::MAX,
+    listed_producers_max: usize::MAX,
+};
+
+pub(crate) struct Machine {
+    pub(crate) store: Store,
+    pub(crate) rows: MapRows,
+    index: u64,
+}
+
+impl Machine {
+    pub(crate) fn new(options: StoreOptions) -> Self {
+        Self::on(MapRows::default(), options)
+    }
+
+    /// A store opened on rows, as after a start or a snapshot.
+    pub(crate) fn on(rows: MapRows, options: StoreOptions) -> Self {
+        Self {
+            store: Store::open(&rows, options),
+            rows,
+            index: 0,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, entry: ShardEntry) -> Output {
+        self.index += 1;
+        let at = ApplyContext {
+            index: LogIndex(self.index),
+            term: Term(1),
+        };
+        let mut out = Output::default();
+        self.store.apply(&self.rows, at, entry, &mut out);
+        self.rows.take(&out.changes);
+        out
+    }
+}

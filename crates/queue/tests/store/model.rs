@@ -1,0 +1,393 @@
+//! A naive queue: every message in a `Vec`, every rule in its plainest form. What the store does cleverly must come out the same.
+//! Not here: entries that no leader proposes (`nonsense`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use warren_queue::entry::{
+    Command, Enqueue, HandOut, OriginBatch, ReturnKind, SettleReason, ShardEntry,
+};
+use warren_queue::outcome::{BatchOutcome, BatchVerdict, EntryOutcome, Reply};
+use warren_queue::rows::Counters;
+use warren_queue::store::{PRODUCER_IDLE_MS_MAX, PRODUCER_WINDOW};
+use warren_types::{
+    BatchSequence, NotStored, Position, PositionRange, ProducerId, ProducerSpan, Run,
+};
+
+#[derive(Default)]
+pub(crate) struct Model {
+    pub(crate) now: u64,
+    pub(crate) queues: BTreeMap<u64, ModelQueue>,
+    origins: BTreeMap<u128, ModelOrigin>,
+}
+
+#[derive(Default)]
+struct ModelOrigin {
+    run: u64,
+    last: u64,
+    exceptions: BTreeMap<u64, Vec<(u32, NotStored)>>,
+}
+
+#[derive(Default)]
+pub(crate) struct ModelQueue {
+    /// Message `n` has position `n + 1`.
+    pub(crate) messages: Vec<ModelMessage>,
+    pub(crate) counters: Counters,
+    pub(crate) marks: BTreeMap<u8, u64>,
+    producers: BTreeMap<ProducerId, ModelProducer>,
+}
+
+#[derive(Clone)]
+pub(crate) struct ModelMessage {
+    pub(crate) priority: u8,
+    pub(crate) block: u64,
+    pub(crate) live: bool,
+    pub(crate) released: bool,
+    pub(crate) counts: (u32, u32),
+    scheduled: bool,
+    body: u64,
+}
+
+#[derive(Default)]
+struct ModelProducer {
+    epoch: u64,
+    last: u64,
+    stored: BTreeSet<u64>,
+    seen: u64,
+}
+
+type Absent = BTreeMap<u32, NotStored>;
+
+impl Model {
+    pub(crate) fn last(&self, node: u128, run: u64) -> u64 {
+        self.origins
+            .get(&node)
+            .map_or(0, |origin| if origin.run == run { origin.last } else { 0 })
+    }
+
+    pub(crate) fn apply(&mut self, entry: &ShardEntry) -> EntryOutcome {
+        self.now = self.now.max(entry.now.0);
+        let verdicts: Vec<Option<BatchVerdict>> =
+            entry.origins.iter().map(|it| self.judge(it)).collect();
+        let refused = |command: usize| {
+            let mut absent = Absent::new();
+            for (batch, verdict) in entry.origins.iter().zip(&verdicts) {
+                let parts = batch
+                    .parts
+                    .iter()
+                    .filter(|part| verdict.is_some() && part.command as usize == command);
+                absent.extend(
+                    parts
+                        .flat_map(|it| it.first..it.first + it.count)
+                        .map(|at| (at, NotStored::BatchRefused)),
+                );
+            }
+            absent
+        };
+        let mut replies = Vec::new();
+        let mut absents = Vec::new();
+        for (number, command) in entry.commands.iter().enumerate() {
+            let mut absent = refused(number);
+            replies.push(self.command(command, &mut absent));
+            absents.push(absent);
+        }
+        let mut batches = Vec::new();
+        for (batch, verdict) in entry.origins.iter().zip(verdicts) {
+            let verdict = verdict.unwrap_or_else(|| self.taken(batch, &absents));
+            let verdict = match verdict {
+                BatchVerdict::Duplicate { .. } => self.recorded(batch),
+                other => other,
+            };
+            let (incarnation, run, sequence) = (batch.incarnation, batch.run, batch.sequence);
+            batches.push(BatchOutcome {
+                incarnation,
+                run,
+                sequence,
+                verdict,
+            });
+        }
+        EntryOutcome {
+            proposal: entry.proposal,
+            replies,
+            batches,
+        }
+    }
+
+    /// `None` = taken.
+    fn judge(&mut self, batch: &OriginBatch) -> Option<BatchVerdict> {
+        let origin = self.origins.entry(batch.incarnation.0).or_default();
+        if batch.run.0 < origin.run {
+            return Some(BatchVerdict::OldRun {
+                current: Run(origin.run),
+            });
+        }
+        let last = if batch.run.0 > origin.run {
+            0
+        } else {
+            origin.last
+        };
+        if batch.sequence.0 <= last {
+            return Some(BatchVerdict::Duplicate {
+                exceptions: Vec::new(),
+            });
+        }
+        if batch.sequence.0 != last + 1 {
+            return Some(BatchVerdict::Gap {
+                last: BatchSequence(last),
+            });
+        }
+        if batch.run.0 > origin.run {
+            *origin = ModelOrigin {
+                run: batch.run.0,
+                ..ModelOrigin::default()
+            };
+        }
+        origin.last = batch.sequence.0;
+        None
+    }
+
+    fn taken(&mut self, batch: &OriginBatch, absents: &[Absent]) -> BatchVerdict {
+        let mut exceptions = Vec::new();
+        let mut index = 0;
+        for part in &batch.parts {
+            for at in part.first..part.first + part.count {
+                exceptions.extend(
+                    absents[part.command as usize]
+                        .get(&at)
+                        .map(|why| (index, *why)),
+                );
+                index += 1;
+            }
+        }
+        let origin = self.origins.get_mut(&batch.incarnation.0).unwrap();
+        if origin.run == batch.run.0 {
+            origin
+                .exceptions
+                .insert(batch.sequence.0, exceptions.clone());
+        }
+        BatchVerdict::Taken { exceptions }
+    }
+
+    fn recorded(&self, batch: &OriginBatch) -> BatchVerdict {
+        let origin = &self.origins[&batch.incarnation.0];
+        if origin.run > batch.run.0 {
+            return BatchVerdict::OldRun {
+                current: Run(origin.run),
+            };
+        }
+        BatchVerdict::Duplicate {
+            exceptions: origin
+                .exceptions
+                .get(&batch.sequence.0)
+                .cloned()
+                .unwrap_or_default(),
+        }
+    }
+
+    fn command(&mut self, command: &Command, absent: &mut Absent) -> Reply {
+        let now = self.now;
+        let id = match command {
+            Command::CreateQueue(it) => {
+                self.queues.entry(it.queue.0).or_default();
+                return Reply::Created;
+            }
+            Command::DeleteQueue(it) => {
+                let messages = self
+                    .queues
+                    .remove(&it.queue.0)
+                    .map_or(0, |queue| queue.live());
+                return Reply::Deleted { messages };
+            }
+            Command::Enqueue(it) => it.queue,
+            Command::Settle(it) => it.queue,
+            Command::Return(it) => it.queue,
+            Command::HandOut(it) => it.queue,
+            Command::Release(it) => it.queue,
+            Command::Purge(it) => it.queue,
+        };
+        let Some(queue) = self.queues.get_mut(&id.0) else {
+            if let Command::Enqueue(it) = command {
+                *absent = (0..it.facts.count() as u32)
+                    .map(|at| (at, NotStored::QueueGone))
+                    .collect();
+            }
+            return Reply::QueueGone;
+        };
+        match command {
+            Command::Enqueue(it) => queue.enqueue(now, it, absent),
+            Command::Settle(it) => Reply::Settled {
+                count: queue.settle(&it.ranges, Some(it.reason)),
+            },
+            Command::Return(it) => queue.requeue(&it.ranges, it.kind),
+            Command::HandOut(it) => queue.hand_out(it),
+            Command::Release(it) => queue.release(&it.ranges),
+            Command::Purge(it) => {
+                let below: Vec<u64> = (1..it.below.0)
+                    .filter(|at| !it.except.iter().any(|r| r.contains(Position(*at))))
+                    .collect();
+                let ranges: Vec<_> = below
+                    .into_iter()
+                    .map(|at| PositionRange::one(Position(at)))
+                    .collect();
+                Reply::Purged {
+                    count: queue.settle(&ranges, None),
+                }
+            }
+            Command::CreateQueue(_) | Command::DeleteQueue(_) => unreachable!("answered above"),
+        }
+    }
+}
+
+impl ModelQueue {
+    pub(crate) fn live(&self) -> u64 {
+        self.messages.iter().filter(|it| it.live).count() as u64
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.messages.len() as u64 + 1
+    }
+
+    fn live_in(&mut self, ranges: &[PositionRange]) -> Vec<&mut ModelMessage> {
+        let named = |at: usize| {
+            ranges
+                .iter()
+                .any(|range| range.contains(Position(at as u64 + 1)))
+        };
+        let messages = self.messages.iter_mut().enumerate();
+        messages
+            .filter(|(at, it)| it.live && named(*at))
+            .map(|(_, it)| it)
+            .collect()
+    }
+
+    fn enqueue(&mut self, now: u64, it: &Enqueue, absent: &mut Absent) -> Reply {
+        for span in &it.producers {
+            self.producer(now, span, absent);
+        }
+        let (first, count) = (self.next(), it.facts.count());
+        let stored = count - absent.len() as u64;
+        if stored > 0 {
+            for at in 0..count as usize {
+                let live = !absent.contains_key(&(at as u32));
+                let body = u64::from(it.facts.body_size[at]);
+                self.counters.live_body_bytes += if live { body } else { 0 };
+                self.messages.push(ModelMessage {
+                    priority: it.priority.level(),
+                    block: first,
+                    live,
+                    released: false,
+                    counts: (0, 0),
+                    scheduled: it.facts.due.get(at).is_some_and(Option::is_some),
+                    body,
+                });
+            }
+            self.counters.enqueued += stored;
+            self.marks.entry(it.priority.level()).or_insert(1);
+        }
+        if let Some(ahead) = it.raise {
+            self.raise(it.priority.level(), self.next() + u64::from(ahead));
+        }
+        Reply::Enqueued {
+            first: Position(first),
+            count: stored,
+        }
+    }
+
+    fn raise(&mut self, priority: u8, up_to: u64) {
+        let mark = self.marks.entry(priority).or_insert(1);
+        *mark = up_to.max(*mark);
+    }
+
+    fn producer(&mut self, now: u64, span: &ProducerSpan, absent: &mut Absent) {
+        if span.sequences.iter().all(|(at, _)| absent.contains_key(at)) {
+            return;
+        }
+        let known = self.producers.entry(span.producer.clone()).or_default();
+        if now - known.seen > PRODUCER_IDLE_MS_MAX {
+            *known = ModelProducer::default();
+        }
+        for &(at, sequence) in span.sequences.iter() {
+            if absent.contains_key(&at) {
+                continue;
+            }
+            if span.epoch < known.epoch {
+                absent.insert(at, NotStored::ProducerFenced);
+                continue;
+            }
+            (known.epoch, known.seen) = (span.epoch, now);
+            if sequence + PRODUCER_WINDOW <= known.last {
+                absent.insert(at, NotStored::SequenceTooOld);
+            } else if !known.stored.insert(sequence) {
+                absent.insert(at, NotStored::Duplicate);
+            }
+            known.last = known.last.max(sequence);
+        }
+    }
+
+    /// Without a reason: purged.
+    fn settle(&mut self, ranges: &[PositionRange], reason: Option<SettleReason>) -> u64 {
+        let mut bytes = 0;
+        let mut count = 0;
+        for message in self.live_in(ranges) {
+            message.live = false;
+            bytes += message.body;
+            count += 1;
+        }
+        let counters = &mut self.counters;
+        counters.live_body_bytes -= bytes;
+        let total = match reason {
+            None => &mut counters.purged,
+            Some(SettleReason::Acked) => &mut counters.acked,
+            Some(SettleReason::Rejected) => &mut counters.rejected,
+            Some(SettleReason::Expired) => &mut counters.expired,
+            Some(SettleReason::Dropped) => &mut counters.dropped,
+            Some(SettleReason::DeadLettered) => &mut counters.dead_lettered,
+            Some(SettleReason::NoAck) => &mut counters.no_ack,
+        };
+        *total += count;
+        count
+    }
+
+    fn requeue(&mut self, ranges: &[PositionRange], kind: ReturnKind) -> Reply {
+        let mut count = 0;
+        for message in self.live_in(ranges) {
+            message.counts.0 += u32::from(kind == ReturnKind::Failed);
+            message.counts.1 += 1;
+            count += 1;
+        }
+        Reply::Returned { count }
+    }
+
+    fn hand_out(&mut self, it: &HandOut) -> Reply {
+        let priority = it.priority.level();
+        let before = *self.marks.entry(priority).or_insert(1);
+        self.raise(priority, it.up_to.map_or(0, |up_to| up_to.0));
+        let mark = self.marks[&priority];
+        for (at, message) in (1..)
+            .zip(&mut self.messages)
+            .filter(|(_, it)| it.live && it.priority == priority)
+        {
+            let named =
+                |ranges: &[PositionRange]| ranges.iter().any(|range| range.contains(Position(at)));
+            if named(&it.except) && before <= at && at < mark {
+                message.released = true;
+            }
+            if named(&it.positions) {
+                message.released = false;
+            }
+        }
+        Reply::Marked
+    }
+
+    fn release(&mut self, ranges: &[PositionRange]) -> Reply {
+        let mut count = 0;
+        for message in self
+            .live_in(ranges)
+            .into_iter()
+            .filter(|it| it.scheduled && !it.released)
+        {
+            message.released = true;
+            count += 1;
+        }
+        Reply::Released { count }
+    }
+}

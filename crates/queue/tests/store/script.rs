@@ -1,0 +1,324 @@
+//! Reads script lines into entries and questions, and answers them. Not here: files (`scripts`), values as text (`show`).
+
+use bytes::Bytes;
+use warren_queue::entry::{
+    Command, CreateQueue, DeleteQueue, Enqueue, HandOut, OriginBatch, OriginPart, ProposalId,
+    Purge, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+};
+use warren_queue::outcome::Output;
+use warren_types::{
+    BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId, ProducerSpan,
+    QueueId, QueueName, Run, ShardTime, TopologyIndex, VhostId,
+};
+
+use crate::machine::{Machine, SMALL};
+use crate::show;
+
+/// One line: a verb, plain words and `name=value` pairs.
+struct Line<'a> {
+    words: Vec<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn new(line: &'a str) -> Self {
+        Self {
+            words: line.split_whitespace().collect(),
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<&'a str> {
+        self.words
+            .iter()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.value(name).map(|value| value.parse().unwrap())
+    }
+
+    fn queue(&self) -> QueueId {
+        QueueId(self.words[1].parse().unwrap())
+    }
+
+    fn priority(&self) -> Priority {
+        self.number("priority")
+            .map_or(Priority::DEFAULT, |level| Priority::clamped(level as u8))
+    }
+
+    fn ranges(&self, name: &str) -> Vec<PositionRange> {
+        self.value(name).map_or(Vec::new(), parse_ranges)
+    }
+}
+
+fn parse_ranges(text: &str) -> Vec<PositionRange> {
+    let parse = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
+        PositionRange {
+            first: Position(first),
+            count: last - first + 1,
+        }
+    };
+    text.split(',').map(parse).collect()
+}
+
+/// Runs the lines of one step: all commands are one entry; a question stands alone.
+pub(crate) fn step(machine: &mut Machine, lines: &[&str]) -> String {
+    if let [line] = lines
+        && let Some(answer) = question(machine, &Line::new(line))
+    {
+        return answer;
+    }
+    let mut entry = ShardEntry {
+        proposal: ProposalId::default(),
+        now: machine.store.now(),
+        topology: TopologyIndex(1),
+        origins: Vec::new(),
+        commands: Vec::new(),
+    };
+    for line in lines {
+        let line = Line::new(line);
+        match line.words[0] {
+            "now" => entry.now = ShardTime(line.words[1].parse().unwrap()),
+            "batch" => entry.origins.push(batch(&line)),
+            _ => entry.commands.push(command(&line)),
+        }
+    }
+    entry
+        .validate()
+        .expect("scripts propose what a leader may propose");
+    outcome(&machine.apply(entry))
+}
+
+fn outcome(out: &Output) -> String {
+    let mut text = String::new();
+    for entry in &out.entries {
+        for reply in &entry.replies {
+            text += &format!("reply: {}\n", show::reply(reply));
+        }
+        for batch in &entry.batches {
+            text += &format!("batch: {}\n", show::batch(batch));
+        }
+    }
+    for effect in out.effects.iter().filter_map(show::effect) {
+        text += &format!("effect: {effect}\n");
+    }
+    text
+}
+
+fn command(line: &Line<'_>) -> Command {
+    let queue = line.queue();
+    let priority = line.priority();
+    let ranges = || parse_ranges(line.words[2]);
+    match line.words[0] {
+        "create" => Command::CreateQueue(CreateQueue {
+            queue,
+            vhost: VhostId(1),
+            name: QueueName::try_from(line.words[2]).unwrap(),
+            topology: TopologyIndex(1),
+        }),
+        "delete" => Command::DeleteQueue(DeleteQueue {
+            queue,
+            topology: TopologyIndex(1),
+        }),
+        "enqueue" => Command::Enqueue(enqueue(line)),
+        "settle" => Command::Settle(Settle {
+            queue,
+            ranges: ranges(),
+            reason: reason(line.words[3]),
+        }),
+        "return" => {
+            let kind = if line.words.contains(&"failed") {
+                ReturnKind::Failed
+            } else {
+                ReturnKind::Untouched
+            };
+            let not_before = line.number("not_before").map(ShardTime);
+            Command::Return(Return {
+                queue,
+                ranges: ranges(),
+                kind,
+                not_before,
+            })
+        }
+        "hand-out" => {
+            let up_to = line.number("up_to").map(Position);
+            let (except, positions) = (line.ranges("except"), line.ranges("positions"));
+            Command::HandOut(HandOut {
+                queue,
+                priority,
+                up_to,
+                except,
+                positions,
+            })
+        }
+        "release" => Command::Release(Release {
+            queue,
+            ranges: ranges(),
+        }),
+        "purge" => {
+            let below = Position(line.number("below").unwrap());
+            Command::Purge(Purge {
+                queue,
+                below,
+                except: line.ranges("except"),
+            })
+        }
+        verb => panic!("no such command: {verb}"),
+    }
+}
+
+fn reason(word: &str) -> SettleReason {
+    match word {
+        "acked" => SettleReason::Acked,
+        "rejected" => SettleReason::Rejected,
+        "expired" => SettleReason::Expired,
+        "dropped" => SettleReason::Dropped,
+        "dead-lettered" => SettleReason::DeadLettered,
+        "no-ack" => SettleReason::NoAck,
+        _ => panic!("no such reason: {word}"),
+    }
+}
+
+fn enqueue(line: &Line<'_>) -> Enqueue {
+    let count = line.number("count").unwrap_or(1) as usize;
+    let bytes = line.number("bytes").unwrap_or(10) as u32;
+    let mut facts = Facts {
+        size: vec![bytes + 2; count],
+        body_size: vec![bytes; count],
+        ..Facts::default()
+    };
+    if let Some(due) = line.number("due") {
+        facts.due = vec![Some(ShardTime(due)); count];
+    }
+    let producers = line.value("producer").map(|producer| {
+        let first = line.number("seq").unwrap();
+        ProducerSpan {
+            producer: ProducerId(Bytes::copy_from_slice(producer.as_bytes())),
+            epoch: line.number("epoch").unwrap_or(0),
+            sequences: (0..count as u64)
+                .map(|at| (at as u32, first + at))
+                .collect(),
+        }
+    });
+    Enqueue {
+        queue: line.queue(),
+        priority: line.priority(),
+        facts,
+        payload: Bytes::from(vec![b'.'; count * (bytes as usize + 2)]),
+        producers: producers.into_iter().collect(),
+        raise: line.number("raise").map(|ahead| ahead as u32),
+    }
+}
+
+/// `batch node=1 run=1 seq=1 parts=COMMAND:FIRST+COUNT,...`
+fn batch(line: &Line<'_>) -> OriginBatch {
+    let part = |text: &str| {
+        let (command, rest) = text.split_once(':').unwrap();
+        let (first, count) = rest.split_once('+').unwrap();
+        OriginPart {
+            command: command.parse().unwrap(),
+            first: first.parse().unwrap(),
+            count: count.parse().unwrap(),
+        }
+    };
+    OriginBatch {
+        incarnation: Incarnation(u128::from(line.number("node").unwrap())),
+        run: Run(line.number("run").unwrap_or(1)),
+        sequence: BatchSequence(line.number("seq").unwrap()),
+        parts: line
+            .value("parts")
+            .map_or(Vec::new(), |parts| parts.split(',').map(part).collect()),
+    }
+}
+
+fn question(machine: &mut Machine, line: &Line<'_>) -> Option<String> {
+    let answer = match line.words[0] {
+        "rows" => machine
+            .rows
+            .0
+            .keys()
+            .map(|key| show::key(key) + "\n")
+            .collect(),
+        "reopen" => {
+            let before = machine.store.digest();
+            *machine = Machine::on(machine.rows.clone(), SMALL);
+            assert_eq!(
+                machine.store.digest(),
+                before,
+                "the store on its rows is the store"
+            );
+            "reopened\n".to_owned()
+        }
+        "last" => {
+            let (run, last) = machine
+                .store
+                .last_batch(Incarnation(u128::from(line.number("node")?)));
+            format!("run={run} last={last}\n")
+        }
+        "recorded" => {
+            let node = Incarnation(u128::from(line.number("node")?));
+            let (run, sequence) = (Run(line.number("run")?), BatchSequence(line.number("seq")?));
+            show::verdict(&machine.store.recorded(node, run, sequence)) + "\n"
+        }
+        "stats" => stats(machine, line.queue()),
+        "opening" => opening(machine, line.queue()),
+        "load" => load(machine, line),
+        _ => return None,
+    };
+    Some(answer)
+}
+
+fn stats(machine: &Machine, queue: QueueId) -> String {
+    let Some(stats) = machine.store.queue_stats(queue) else {
+        return "no such queue\n".to_owned();
+    };
+    let it = stats.counters;
+    let (name, live, next) = (stats.name, stats.live, stats.next);
+    let settled = format!(
+        "acked={} rejected={} expired={} dropped={} dead_lettered={} no_ack={} purged={}",
+        it.acked, it.rejected, it.expired, it.dropped, it.dead_lettered, it.no_ack, it.purged
+    );
+    format!(
+        "{name}: live={live} next={next} enqueued={} body_bytes={}\n{settled}\n",
+        it.enqueued, it.live_body_bytes
+    )
+}
+
+fn opening(machine: &Machine, queue: QueueId) -> String {
+    let Some(opening) = machine.store.opening(queue) else {
+        return "no such queue\n".to_owned();
+    };
+    let levels = opening.levels.iter().map(|it| {
+        format!(
+            "priority={} head={} live={} handed_out={} released={}\n",
+            it.priority.level(),
+            it.head,
+            it.live,
+            it.handed_out,
+            show::ranges(&it.released)
+        )
+    });
+    format!("next={}\n", opening.next) + &levels.collect::<String>()
+}
+
+fn load(machine: &Machine, line: &Line<'_>) -> String {
+    let from = Position(line.number("from").unwrap());
+    let loaded = machine
+        .store
+        .load(&machine.rows, line.queue(), line.priority(), from);
+    match loaded.block {
+        None => "no block\n".to_owned(),
+        Some(it) => {
+            let (first, last) = (
+                it.block.first,
+                it.block.first.0 + u64::from(it.block.count) - 1,
+            );
+            format!(
+                "block {first}-{last} settled={} counts={:?}\n",
+                show::ranges(&it.settled),
+                it.counts
+            )
+        }
+    }
+}

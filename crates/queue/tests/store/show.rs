@@ -1,0 +1,151 @@
+//! Values as scripts show them: short, one line. Not here: reading scripts (`script`).
+
+use warren_queue::outcome::{BatchOutcome, BatchVerdict, Effect, Reply};
+use warren_queue::rows::RowKey;
+use warren_types::{NotStored, PositionRange};
+
+pub(crate) fn ranges(ranges: &[PositionRange]) -> String {
+    let shown: Vec<String> = ranges
+        .iter()
+        .map(|it| match it.count {
+            1 => it.first.to_string(),
+            _ => format!("{}-{}", it.first, it.end().0 - 1),
+        })
+        .collect();
+    if shown.is_empty() {
+        "none".to_owned()
+    } else {
+        shown.join(",")
+    }
+}
+
+pub(crate) fn reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Enqueued { first, count } => format!("Enqueued first={first} count={count}"),
+        Reply::Settled { count } => format!("Settled count={count}"),
+        Reply::Returned { count } => format!("Returned count={count}"),
+        Reply::Marked => "Marked".to_owned(),
+        Reply::Released { count } => format!("Released count={count}"),
+        Reply::Created => "Created".to_owned(),
+        Reply::Deleted { messages } => format!("Deleted messages={messages}"),
+        Reply::Purged { count } => format!("Purged count={count}"),
+        Reply::QueueGone => "QueueGone".to_owned(),
+    }
+}
+
+pub(crate) fn batch(outcome: &BatchOutcome) -> String {
+    let BatchOutcome {
+        incarnation,
+        run,
+        sequence,
+        verdict,
+    } = outcome;
+    format!(
+        "node={:x} run={run} sequence={sequence}: {}",
+        incarnation.0,
+        self::verdict(verdict)
+    )
+}
+
+pub(crate) fn verdict(verdict: &BatchVerdict) -> String {
+    match verdict {
+        BatchVerdict::Taken { exceptions } => format!("Taken{}", self::exceptions(exceptions)),
+        BatchVerdict::Duplicate { exceptions } => {
+            format!("Duplicate{}", self::exceptions(exceptions))
+        }
+        BatchVerdict::DuplicateForgotten => "DuplicateForgotten".to_owned(),
+        BatchVerdict::Gap { last } => format!("Gap last={last}"),
+        BatchVerdict::OldRun { current } => format!("OldRun current={current}"),
+    }
+}
+
+fn exceptions(list: &[(u32, NotStored)]) -> String {
+    list.iter()
+        .map(|(index, why)| format!(" {index}:{why:?}"))
+        .collect()
+}
+
+/// `None` for the shard's time, which every entry tells.
+pub(crate) fn effect(effect: &Effect) -> Option<String> {
+    let shown = match effect {
+        Effect::QueueCreated { queue } => format!("QueueCreated({queue})"),
+        Effect::QueueDeleted { queue } => format!("QueueDeleted({queue})"),
+        Effect::Added(it) => {
+            let absent = if it.absent.is_empty() {
+                String::new()
+            } else {
+                format!(" absent={}", ranges(&it.absent))
+            };
+            let (block, level) = (it.block, it.block.priority.level());
+            let (last, bytes) = (block.first.0 + u64::from(block.count) - 1, it.payload.len());
+            format!(
+                "Added({} priority={level} {}-{last} bytes={bytes}{absent})",
+                it.queue, block.first
+            )
+        }
+        Effect::Settled {
+            queue,
+            ranges,
+            reason,
+        } => format!("Settled({queue} {} {reason:?})", self::ranges(ranges)),
+        Effect::Returned {
+            queue,
+            ranges,
+            counts,
+            kind,
+            not_before,
+        } => {
+            let later = not_before.map_or(String::new(), |time| format!(" not_before={time}"));
+            format!(
+                "Returned({queue} {} {kind:?} counts={counts:?}{later})",
+                self::ranges(ranges)
+            )
+        }
+        Effect::Raised {
+            queue,
+            priority,
+            mark,
+        } => format!("Raised({queue} priority={} mark={mark})", priority.level()),
+        Effect::Taken {
+            queue,
+            priority,
+            ranges,
+        } => {
+            format!(
+                "Taken({queue} priority={} {})",
+                priority.level(),
+                self::ranges(ranges)
+            )
+        }
+        Effect::Released { queue, ranges } => format!("Released({queue} {})", self::ranges(ranges)),
+        Effect::Purged { queue, ranges } => format!("Purged({queue} {})", self::ranges(ranges)),
+        Effect::Time { .. } => return None,
+    };
+    Some(shown)
+}
+
+pub(crate) fn key(key: &RowKey) -> String {
+    match key {
+        RowKey::Shard => "Shard".to_owned(),
+        RowKey::Origin(incarnation) => format!("Origin({:x})", incarnation.0),
+        RowKey::Queue(queue) => format!("Queue({queue})"),
+        RowKey::Block {
+            queue,
+            priority,
+            first,
+        } => format!("Block({queue} {} {first})", priority.level()),
+        RowKey::Settled {
+            queue,
+            priority,
+            first,
+        } => format!("Settled({queue} {} {first})", priority.level()),
+        RowKey::Counts {
+            queue,
+            priority,
+            first,
+        } => format!("Counts({queue} {} {first})", priority.level()),
+        RowKey::Producer { queue, producer } => {
+            format!("Producer({queue} {})", String::from_utf8_lossy(&producer.0))
+        }
+    }
+}
