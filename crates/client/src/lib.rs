@@ -1,1 +1,30 @@
-//! The Rust client: connection, publisher with confirms, consumer stream.
+//! The Rust client of Warren: connection, publisher with confirms, consumer stream, administration. Any node serves every
+//! call. Not here: the server side, command lines, JSON.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod address;
+mod admin;
+mod backoff;
+mod connection;
+mod consumer;
+mod error;
+mod message;
+mod publisher;
+
+pub use address::{AddressError, ServerAddress, parse_addresses};
+pub use admin::{
+    Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard, Exchange,
+    NodeState, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats, ReceiveOptions, Received,
+    Replica, ReplicaRole,
+};
+pub use connection::{Connection, ConnectionOptions};
+pub use consumer::{
+    Consumer, ConsumerOptions, Delivery, Disposition, Requeue, SettleOutcome, Settler, Settling,
+};
+pub use error::{Error, ErrorKind, Refusal, RetryAdvice};
+pub use message::{Message, Target};
+pub use publisher::{
+    Confirm, Outcome, OutcomeSink, Publication, PublishResult, Publisher, PublisherOptions,
+    PublisherStats,
+};

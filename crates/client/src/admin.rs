@@ -1,0 +1,79 @@
+//! Single calls: queues, exchanges, bindings, the cluster, and messages without a stream. Values are plain; the wire stays
+//! inside. Each call is tried on one node after the other until its deadline. Not here: streams.
+
+mod binding;
+mod cluster;
+mod exchange;
+mod messages;
+mod queue;
+
+use std::time::SystemTime;
+
+use prost_types::Timestamp;
+use tonic::transport::Channel;
+use warren_proto::{
+    admin_v1::topology_service_client::TopologyServiceClient,
+    cluster_v1::cluster_service_client::ClusterServiceClient,
+    convert::value::{table_from_client, table_to_client},
+    v1,
+};
+use warren_types::Table;
+
+use crate::{connection::Attempt, error::Error};
+
+pub use binding::{Binding, BindingDestination, BindingFilter};
+pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, ReplicaRole};
+pub use exchange::Exchange;
+pub use messages::{ReceiveOptions, Received};
+pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
+
+/// Entries asked for at once.
+const PAGE_SIZE: u32 = 1000;
+
+impl Attempt {
+    fn topology(&self) -> TopologyServiceClient<Channel> {
+        TopologyServiceClient::new(self.channel.clone())
+    }
+
+    fn cluster(&self) -> ClusterServiceClient<Channel> {
+        ClusterServiceClient::new(self.channel.clone())
+    }
+}
+
+fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+fn wire_table(table: &Table) -> Option<v1::Table> {
+    (!table.is_empty())
+        .then(|| table_to_client(table))
+        .flatten()
+}
+
+fn plain_table(operation: &'static str, table: Option<v1::Table>) -> Result<Table, Error> {
+    let table = table_from_client(table.unwrap_or_default());
+    table.map_err(|error| Error::BadAnswer {
+        operation,
+        detail: error.to_string(),
+    })
+}
+
+fn plain_time(time: Option<Timestamp>) -> Option<SystemTime> {
+    time.and_then(|it| SystemTime::try_from(it).ok())
+}
+
+/// A field the server must set.
+fn present<T>(operation: &'static str, field: Option<T>) -> Result<T, Error> {
+    field.ok_or_else(|| Error::BadAnswer {
+        operation,
+        detail: "a field is missing".to_owned(),
+    })
+}
+
+fn vhost_or_default(name: String) -> String {
+    if name.is_empty() {
+        "/".to_owned()
+    } else {
+        name
+    }
+}

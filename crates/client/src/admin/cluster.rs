@@ -1,0 +1,203 @@
+//! The cluster as one node sees it: nodes, shards, leaders, problems.
+
+use std::time::{Duration, SystemTime};
+
+use warren_proto::cluster_v1;
+
+use super::{Queue, plain_time};
+use crate::{
+    connection::{Attempt, Connection},
+    error::Error,
+};
+
+/// How a node is, as the answering node sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    Unknown,
+    Up,
+    Down,
+    Draining,
+    Removed,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterNode {
+    pub node_id: u64,
+    pub name: String,
+    pub client_endpoint: String,
+    pub amqp_endpoint: String,
+    pub node_endpoint: String,
+    pub zone: String,
+    pub state: NodeState,
+    pub version: String,
+    /// Shards it leads.
+    pub leaders: u32,
+    /// Replicas it has.
+    pub replicas: u32,
+    pub started_at: Option<SystemTime>,
+    /// Publishers are held back for lack of memory.
+    pub memory_alarm: bool,
+    /// Publishers are held back for lack of disk.
+    pub disk_alarm: bool,
+}
+
+/// What a replica does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaRole {
+    Unknown,
+    Leader,
+    Follower,
+    Learner,
+}
+
+/// A replica of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    pub replica_id: u64,
+    pub node_id: u64,
+    pub role: ReplicaRole,
+    /// Index of the last entry it is known to have.
+    pub matched_index: u64,
+}
+
+/// A shard, or the topology group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterShard {
+    /// 0 = the topology group.
+    pub shard: u64,
+    pub replicas: Vec<Replica>,
+    /// None known during a change of leader.
+    pub leader_node_id: Option<u64>,
+    pub term: u64,
+    /// It can commit, as far as the answering node sees.
+    pub has_quorum: bool,
+    pub committed_index: u64,
+    pub applied_index: u64,
+    /// Queues placed in it.
+    pub queues: u64,
+}
+
+/// The cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    pub name: String,
+    /// Empty = not formed yet.
+    pub cluster_id: String,
+    pub answering_node_id: u64,
+    pub nodes: Vec<ClusterNode>,
+    /// The topology group first.
+    pub shards: Vec<ClusterShard>,
+    pub topology_index: u64,
+    pub finalized_version: u32,
+    /// In words, worst first.
+    pub problems: Vec<String>,
+}
+
+impl Cluster {
+    /// It is formed, and every shard has a leader.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.cluster_id.is_empty()
+            && !self.shards.is_empty()
+            && self.shards.iter().all(|it| it.leader_node_id.is_some())
+    }
+
+    /// The node that leads a queue's shard: as the queue says, else as this node sees it.
+    #[must_use]
+    pub fn leader_of(&self, queue: &Queue) -> Option<u64> {
+        let hinted = self.nodes.iter().find(|it| {
+            (!queue.leader_endpoint.is_empty() && it.client_endpoint == queue.leader_endpoint)
+                || (!queue.leader.is_empty() && it.name == queue.leader)
+        });
+        let by_shard = self.shards.iter().find(|it| it.shard == queue.shard);
+        hinted
+            .map(|it| it.node_id)
+            .or_else(|| by_shard.and_then(|it| it.leader_node_id))
+    }
+}
+
+impl Connection {
+    /// Nodes, shards and health, as the answering node sees them.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn cluster(&self) -> Result<Cluster, Error> {
+        self.cluster_within(self.options().request_timeout).await
+    }
+
+    /// As [`Self::cluster`], with a time of its own.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn cluster_within(&self, within: Duration) -> Result<Cluster, Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::GetClusterRequest {});
+            async move { attempt.cluster().get_cluster(request).await }
+        };
+        let wire = self
+            .call_within("reading the cluster", within, call)
+            .await?;
+        Ok(Cluster {
+            name: wire.cluster_name,
+            cluster_id: wire.cluster_id,
+            answering_node_id: wire.answering_node_id,
+            nodes: wire.nodes.into_iter().map(plain_node).collect(),
+            shards: wire.shards.into_iter().map(plain_shard).collect(),
+            topology_index: wire.topology_index,
+            finalized_version: wire.finalized_version,
+            problems: wire.problems,
+        })
+    }
+}
+
+fn plain_node(wire: cluster_v1::Node) -> ClusterNode {
+    ClusterNode {
+        node_id: wire.node_id,
+        state: match cluster_v1::NodeState::try_from(wire.state) {
+            Ok(cluster_v1::NodeState::Up) => NodeState::Up,
+            Ok(cluster_v1::NodeState::Down) => NodeState::Down,
+            Ok(cluster_v1::NodeState::Draining) => NodeState::Draining,
+            Ok(cluster_v1::NodeState::Removed) => NodeState::Removed,
+            Ok(cluster_v1::NodeState::Unspecified) | Err(_) => NodeState::Unknown,
+        },
+        name: wire.name,
+        client_endpoint: wire.client_endpoint,
+        amqp_endpoint: wire.amqp_endpoint,
+        node_endpoint: wire.node_endpoint,
+        zone: wire.zone,
+        version: wire.version,
+        leaders: wire.leaders,
+        replicas: wire.replicas,
+        started_at: plain_time(wire.started_at),
+        memory_alarm: wire.memory_alarm,
+        disk_alarm: wire.disk_alarm,
+    }
+}
+
+fn plain_shard(wire: cluster_v1::Shard) -> ClusterShard {
+    ClusterShard {
+        shard: wire.shard,
+        replicas: wire.replicas.into_iter().map(plain_replica).collect(),
+        leader_node_id: (wire.leader_node_id != 0).then_some(wire.leader_node_id),
+        term: wire.term,
+        has_quorum: wire.has_quorum,
+        committed_index: wire.committed_index,
+        applied_index: wire.applied_index,
+        queues: wire.queues,
+    }
+}
+
+fn plain_replica(wire: cluster_v1::Replica) -> Replica {
+    Replica {
+        replica_id: wire.replica_id,
+        node_id: wire.node_id,
+        role: match cluster_v1::ReplicaRole::try_from(wire.role) {
+            Ok(cluster_v1::ReplicaRole::Leader) => ReplicaRole::Leader,
+            Ok(cluster_v1::ReplicaRole::Follower) => ReplicaRole::Follower,
+            Ok(cluster_v1::ReplicaRole::Learner) => ReplicaRole::Learner,
+            Ok(cluster_v1::ReplicaRole::Unspecified) | Err(_) => ReplicaRole::Unknown,
+        },
+        matched_index: wire.matched_index,
+    }
+}

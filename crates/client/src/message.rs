@@ -1,0 +1,83 @@
+//! A message as programs hold it, and where it is published to. Not here: deliveries (`consumer`), outcomes (`publisher`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_proto::{convert::message, v1};
+use warren_types::Properties;
+
+use crate::error::Error;
+
+/// Body and properties.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// The payload; never interpreted.
+    pub body: Bytes,
+    /// AMQP's properties with headers; build them with `warren_types::PropertiesBuilder`.
+    pub properties: Properties,
+}
+
+impl Message {
+    /// A message without properties.
+    #[must_use]
+    pub fn new(body: impl Into<Bytes>) -> Self {
+        Self {
+            body: body.into(),
+            properties: Properties::default(),
+        }
+    }
+
+    /// With these properties.
+    #[must_use]
+    pub fn with_properties(mut self, properties: Properties) -> Self {
+        self.properties = properties;
+        self
+    }
+
+    /// What counts against credit and windows: body and properties, in bytes.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let properties = if self.properties.is_empty() {
+            0
+        } else {
+            self.properties.as_wire().len()
+        };
+        u64::try_from(self.body.len() + properties).expect("usize is at most 64 bits")
+    }
+
+    pub(crate) fn into_wire(self) -> v1::Message {
+        message::message_to_client(&self.properties, self.body)
+    }
+
+    pub(crate) fn from_wire(wire: v1::Message) -> Result<Self, Error> {
+        let (properties, body) =
+            message::message_from_client(wire).map_err(|error| Error::BadAnswer {
+                operation: "consume",
+                detail: error.to_string(),
+            })?;
+        Ok(Self { body, properties })
+    }
+}
+
+/// Where a message is published to. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub(crate) exchange: Arc<str>,
+    pub(crate) routing_key: Arc<str>,
+}
+
+impl Target {
+    /// To this exchange with this routing key.
+    #[must_use]
+    pub fn exchange(exchange: &str, routing_key: &str) -> Self {
+        Self {
+            exchange: exchange.into(),
+            routing_key: routing_key.into(),
+        }
+    }
+
+    /// Straight to a queue, over the default exchange.
+    #[must_use]
+    pub fn queue(queue: &str) -> Self {
+        Self::exchange("", queue)
+    }
+}
