@@ -1,6 +1,10 @@
 //! Decides who gets which message. Leader only, in memory, rebuilt after failover. Not here: IO, clocks, durable facts;
 //! nor, so far, expiry, schedules, message groups and single active consumers.
 //!
+//! What the caller owes: `Open` comes first; every effect of every entry applied after the opening is passed on, in order;
+//! every proposal is committed while this leader leads (or the dispatcher is dropped and opened anew); every `Load` is answered,
+//! by a read at least as new as the effects passed on when it was asked; `Clock` comes regularly.
+//!
 //! One `step` per input, one file per input; at the end of each step `hand_out::fill` hands out what can be handed out.
 
 mod applied;
@@ -166,7 +170,6 @@ impl Dispatch {
 
     fn open(&mut self, term: Term, now: ShardTime, queues: Vec<QueueOpening>) {
         *self = Self::new(self.shared.options);
-        self.shared.opened = true;
         self.shared.term = term;
         self.shared.now = now;
         self.queues = queues

@@ -18,7 +18,6 @@ pub(super) struct Shared {
     pub(super) now: ShardTime,
     /// The leader may hand out at this moment.
     pub(super) lease: bool,
-    pub(super) opened: bool,
     pub(super) started: bool,
     pub(super) consumers: Consumers,
     pub(super) requests: Requests,
@@ -37,7 +36,6 @@ impl Shared {
             term: Term(0),
             now: ShardTime(0),
             lease: false,
-            opened: false,
             started: false,
             consumers: Consumers::default(),
             requests: Requests::default(),
