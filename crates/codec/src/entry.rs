@@ -2,7 +2,7 @@
 //!
 //! The log keeps its own checksum per record, so an entry has none.
 
-mod command;
+pub(crate) mod command;
 mod origin;
 
 use bytes::{Bytes, BytesMut};

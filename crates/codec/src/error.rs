@@ -1,6 +1,7 @@
 //! Why bytes are not what they should be. Not here: what to do then (a replica that cannot read its own state or log stops).
 
 use thiserror::Error;
+use warren_topology::PartsError;
 use warren_types::{NameError, PropertiesError, TableError};
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -50,6 +51,8 @@ pub enum CodecError {
     Properties(#[from] PropertiesError),
     #[error("a stored argument table is not valid")]
     Table(#[from] TableError),
+    #[error("a stored topology does not fit together")]
+    Topology(#[from] PartsError),
 }
 
 impl CodecError {

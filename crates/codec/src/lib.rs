@@ -12,6 +12,7 @@ mod facts;
 mod message;
 mod ranges;
 mod rows;
+mod topology;
 mod wire;
 
 pub use entry::{decode_entry, encode_entry};
@@ -20,4 +21,8 @@ pub use message::{MessageSizes, StoredMessageView, encode_message};
 pub use rows::{
     KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, decode_key, decode_row,
     encode_key, encode_row, origin_rows, queue_rows, rows_of_queue, table_of,
+};
+pub use topology::{
+    TopologyEntry, decode_reply, decode_topology, decode_topology_entry, encode_reply,
+    encode_topology, encode_topology_entry,
 };

@@ -5,7 +5,7 @@
 
 mod key;
 mod queue;
-mod small;
+pub(crate) mod small;
 
 use std::sync::Arc;
 

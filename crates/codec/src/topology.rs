@@ -1,0 +1,10 @@
+//! The topology group's entries, replies, and the topology as a snapshot. Not here: what they mean (`warren-topology`).
+
+mod command;
+mod objects;
+mod reply;
+mod snapshot;
+
+pub use command::{TopologyEntry, decode_topology_entry, encode_topology_entry};
+pub use reply::{decode_reply, encode_reply};
+pub use snapshot::{decode_topology, encode_topology};

@@ -1,0 +1,98 @@
+//! Replies on their way to the node that asked: `warren.internal.v1.TopologyReply`. Not here: the client's error codes (`gateway`).
+
+use bytes::Bytes;
+use prost::Message as _;
+use warren_proto::internal_v1 as pb;
+use warren_proto::internal_v1::topology_reply as kinds;
+use warren_proto::internal_v1::topology_reply::Kind;
+use warren_topology::{Declared, TopologyReply};
+use warren_types::{ExchangeId, QueueId, QueueName, ShardId};
+
+mod refusal;
+
+use crate::error::{CodecError, malformed};
+
+const WHAT: &str = "topology reply";
+
+#[must_use]
+pub fn encode_reply(reply: &TopologyReply) -> Bytes {
+    let kind = match reply {
+        TopologyReply::ClusterFormed(it) => Kind::ClusterCreated(created(*it)),
+        TopologyReply::NodeUpdated => Kind::NodeUpdated(kinds::NodeUpdated {}),
+        TopologyReply::ExchangeDeclared { exchange, declared } => {
+            Kind::ExchangeDeclared(kinds::ExchangeDeclared {
+                exchange: exchange.0,
+                created: created(*declared),
+            })
+        }
+        TopologyReply::ExchangeDeleted { exchange } => {
+            Kind::ExchangeDeleted(exchange.map_or(0, |it| it.0))
+        }
+        TopologyReply::QueueDeclared {
+            queue,
+            shard,
+            name,
+            declared,
+        } => Kind::QueueDeclared(kinds::QueueDeclared {
+            queue: queue.0,
+            shard: shard.0,
+            name: name.as_str().into(),
+            created: created(*declared),
+        }),
+        TopologyReply::QueueDeleted { queue } => Kind::QueueDeleted(kinds::QueueDeleted {
+            queue: queue.map_or(0, |(queue, _)| queue.0),
+            shard: queue.map_or(0, |(_, shard)| shard.0),
+        }),
+        TopologyReply::Bound(it) => Kind::BindingCreated(created(*it)),
+        TopologyReply::Unbound { existed } => Kind::BindingExisted(*existed),
+        TopologyReply::Refused(it) => Kind::Refused(refusal::encode(it)),
+    };
+    Bytes::from(pb::TopologyReply { kind: Some(kind) }.encode_to_vec())
+}
+
+/// # Errors
+/// [`CodecError`] if the bytes are no reply, or one of a newer version.
+pub fn decode_reply(bytes: &Bytes) -> Result<TopologyReply, CodecError> {
+    let reply = pb::TopologyReply::decode(bytes.clone()).map_err(CodecError::wire(WHAT))?;
+    let kind = reply
+        .kind
+        .ok_or_else(|| malformed(WHAT, "its kind is not known to this node"))?;
+    Ok(match kind {
+        Kind::ClusterCreated(it) => TopologyReply::ClusterFormed(declared(it)),
+        Kind::NodeUpdated(_) => TopologyReply::NodeUpdated,
+        Kind::ExchangeDeclared(it) => TopologyReply::ExchangeDeclared {
+            exchange: ExchangeId(it.exchange),
+            declared: declared(it.created),
+        },
+        Kind::ExchangeDeleted(it) => TopologyReply::ExchangeDeleted {
+            exchange: (it != 0).then_some(ExchangeId(it)),
+        },
+        Kind::QueueDeclared(it) => TopologyReply::QueueDeclared {
+            queue: QueueId(it.queue),
+            shard: ShardId(it.shard),
+            name: QueueName::try_from(it.name.as_str())?,
+            declared: declared(it.created),
+        },
+        Kind::QueueDeleted(it) => TopologyReply::QueueDeleted {
+            queue: (it.queue != 0).then_some((QueueId(it.queue), ShardId(it.shard))),
+        },
+        Kind::BindingCreated(it) => TopologyReply::Bound(declared(it)),
+        Kind::BindingExisted(existed) => TopologyReply::Unbound { existed },
+        Kind::Refused(it) => TopologyReply::Refused(refusal::decode(it)?),
+    })
+}
+
+fn created(it: Declared) -> bool {
+    match it {
+        Declared::Created => true,
+        Declared::Existed => false,
+    }
+}
+
+fn declared(created: bool) -> Declared {
+    if created {
+        Declared::Created
+    } else {
+        Declared::Existed
+    }
+}

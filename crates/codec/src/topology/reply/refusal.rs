@@ -1,0 +1,211 @@
+//! Refusals on their way to the node that asked. Not here: other replies (`reply`).
+
+use warren_proto::internal_v1 as pb;
+use warren_proto::internal_v1::CommandRefusalKind as Kind;
+use warren_topology::{ClusterFault, ObjectKind, Refusal};
+use warren_types::{ExchangeName, NodeId, QueueName, VhostId, VhostName};
+
+use crate::{
+    error::{CodecError, malformed},
+    topology::objects,
+};
+
+pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
+    let of = |kind: Kind| pb::CommandRefusal {
+        kind: kind.into(),
+        ..pb::CommandRefusal::default()
+    };
+    let named = |kind: Kind, vhost: &VhostName, name: &str| pb::CommandRefusal {
+        vhost: vhost.as_str().into(),
+        name: name.into(),
+        ..of(kind)
+    };
+    let numbered = |kind: Kind, number: u64| pb::CommandRefusal { number, ..of(kind) };
+    match refusal {
+        Refusal::ClusterNotFormed => of(Kind::ClusterNotFormed),
+        Refusal::ClusterFormedOtherwise { cluster } => pb::CommandRefusal {
+            cluster_id: objects::cluster_id(*cluster),
+            ..of(Kind::ClusterFormedOtherwise)
+        },
+        Refusal::ClusterInvalid { reason } => numbered(Kind::ClusterInvalid, fault(*reason)),
+        Refusal::NoSuchNode { node } => numbered(Kind::NoSuchNode, node.0),
+        Refusal::OtherIncarnation { node } => numbered(Kind::OtherIncarnation, node.0),
+        Refusal::NoSuchVhost { vhost } => numbered(Kind::NoSuchVhost, u64::from(vhost.0)),
+        Refusal::NoSuchExchange { vhost, exchange } => {
+            named(Kind::NoSuchExchange, vhost, exchange.as_str())
+        }
+        Refusal::NoSuchQueue { vhost, queue } => named(Kind::NoSuchQueue, vhost, queue.as_str()),
+        Refusal::NameReserved { object, name } => pb::CommandRefusal {
+            object: self::object(*object).into(),
+            name: name.to_string(),
+            ..of(Kind::NameReserved)
+        },
+        Refusal::DefaultExchange => of(Kind::DefaultExchange),
+        Refusal::ExchangeTypeUnavailable { kind } => pb::CommandRefusal {
+            name: kind.name().into(),
+            ..of(Kind::ExchangeTypeUnavailable)
+        },
+        Refusal::QueueTypeUnavailable { name } => pb::CommandRefusal {
+            name: name.to_string(),
+            ..of(Kind::QueueTypeUnavailable)
+        },
+        Refusal::InequivalentArgument {
+            object,
+            name,
+            vhost,
+            argument,
+            received,
+            current,
+        } => pb::CommandRefusal {
+            object: self::object(*object).into(),
+            argument: argument.to_string(),
+            received: received.to_string(),
+            current: current.to_string(),
+            ..named(Kind::InequivalentArgument, vhost, name)
+        },
+        Refusal::InvalidArgument {
+            object,
+            name,
+            argument,
+            reason,
+        } => pb::CommandRefusal {
+            object: self::object(*object).into(),
+            name: name.to_string(),
+            argument: argument.to_string(),
+            reason: reason.to_string(),
+            ..of(Kind::InvalidArgument)
+        },
+        Refusal::ResourceLocked { vhost, queue } => {
+            named(Kind::ResourceLocked, vhost, queue.as_str())
+        }
+        Refusal::ExclusiveWithoutOwner => of(Kind::ExclusiveWithoutOwner),
+        Refusal::ExchangeInUse { vhost, exchange } => {
+            named(Kind::ExchangeInUse, vhost, exchange.as_str())
+        }
+        Refusal::LimitReached { object, limit } => pb::CommandRefusal {
+            object: self::object(*object).into(),
+            number: *limit,
+            ..of(Kind::LimitReached)
+        },
+    }
+}
+
+pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
+    let unknown = || CodecError::UnknownValue {
+        what: "refusal",
+        number: i64::from(it.kind),
+    };
+    let vhost = || VhostName::try_from(it.vhost.as_str());
+    let exchange = || ExchangeName::try_from(it.name.as_str());
+    let queue = || QueueName::try_from(it.name.as_str());
+    let node = NodeId(it.number);
+    let object = || decode_object(it.object);
+    Ok(match Kind::try_from(it.kind).map_err(|_| unknown())? {
+        Kind::Unspecified => return Err(unknown()),
+        Kind::ClusterNotFormed => Refusal::ClusterNotFormed,
+        Kind::ClusterFormedOtherwise => Refusal::ClusterFormedOtherwise {
+            cluster: objects::decode_cluster_id(&it.cluster_id)?,
+        },
+        Kind::ClusterInvalid => Refusal::ClusterInvalid {
+            reason: decode_fault(it.number)?,
+        },
+        Kind::NoSuchNode => Refusal::NoSuchNode { node },
+        Kind::OtherIncarnation => Refusal::OtherIncarnation { node },
+        Kind::NoSuchVhost => Refusal::NoSuchVhost {
+            vhost: VhostId(
+                u32::try_from(it.number).map_err(|_| malformed("refusal", "no vhost's number"))?,
+            ),
+        },
+        Kind::NoSuchExchange => Refusal::NoSuchExchange {
+            vhost: vhost()?,
+            exchange: exchange()?,
+        },
+        Kind::NoSuchQueue => Refusal::NoSuchQueue {
+            vhost: vhost()?,
+            queue: queue()?,
+        },
+        Kind::NameReserved => Refusal::NameReserved {
+            object: object()?,
+            name: it.name.into(),
+        },
+        Kind::DefaultExchange => Refusal::DefaultExchange,
+        Kind::ExchangeTypeUnavailable => Refusal::ExchangeTypeUnavailable {
+            kind: objects::decode_kind(&it.name)?,
+        },
+        Kind::QueueTypeUnavailable => Refusal::QueueTypeUnavailable {
+            name: it.name.into(),
+        },
+        Kind::InequivalentArgument => Refusal::InequivalentArgument {
+            object: object()?,
+            vhost: vhost()?,
+            name: it.name.into(),
+            argument: it.argument.into(),
+            received: it.received.into(),
+            current: it.current.into(),
+        },
+        Kind::InvalidArgument => Refusal::InvalidArgument {
+            object: object()?,
+            name: it.name.into(),
+            argument: it.argument.into(),
+            reason: it.reason.into(),
+        },
+        Kind::ResourceLocked => Refusal::ResourceLocked {
+            vhost: vhost()?,
+            queue: queue()?,
+        },
+        Kind::ExclusiveWithoutOwner => Refusal::ExclusiveWithoutOwner,
+        Kind::ExchangeInUse => Refusal::ExchangeInUse {
+            vhost: vhost()?,
+            exchange: exchange()?,
+        },
+        Kind::LimitReached => Refusal::LimitReached {
+            object: object()?,
+            limit: it.number,
+        },
+    })
+}
+
+fn object(it: ObjectKind) -> pb::CommandObject {
+    match it {
+        ObjectKind::Exchange => pb::CommandObject::Exchange,
+        ObjectKind::Queue => pb::CommandObject::Queue,
+        ObjectKind::Binding => pb::CommandObject::Binding,
+    }
+}
+
+fn decode_object(number: i32) -> Result<ObjectKind, CodecError> {
+    let unknown = || CodecError::UnknownValue {
+        what: "kind of object",
+        number: i64::from(number),
+    };
+    match pb::CommandObject::try_from(number).map_err(|_| unknown())? {
+        pb::CommandObject::Exchange => Ok(ObjectKind::Exchange),
+        pb::CommandObject::Queue => Ok(ObjectKind::Queue),
+        pb::CommandObject::Binding => Ok(ObjectKind::Binding),
+        pb::CommandObject::Unspecified => Err(unknown()),
+    }
+}
+
+fn fault(it: ClusterFault) -> u64 {
+    match it {
+        ClusterFault::NoNodes => 1,
+        ClusterFault::NodeNumbers => 2,
+        ClusterFault::Shards => 3,
+        ClusterFault::ReplicationFactor => 4,
+        ClusterFault::TopologyMembers => 5,
+    }
+}
+
+fn decode_fault(number: u64) -> Result<ClusterFault, CodecError> {
+    match number {
+        1 => Ok(ClusterFault::NoNodes),
+        2 => Ok(ClusterFault::NodeNumbers),
+        3 => Ok(ClusterFault::Shards),
+        4 => Ok(ClusterFault::ReplicationFactor),
+        5 => Ok(ClusterFault::TopologyMembers),
+        _ => Err(malformed(
+            "refusal",
+            "what is wrong with the cluster is not known",
+        )),
+    }
+}
