@@ -57,7 +57,12 @@ impl Row {
     pub fn into_shard(self) -> Option<ShardRow> {
         match self {
             Self::Shard(row) => Some(row),
-            Self::Origin(_) | Self::Queue(_) | Self::Block(_) | Self::Settled(_) | Self::Counts(_) | Self::Producer(_) => None,
+            Self::Origin(_)
+            | Self::Queue(_)
+            | Self::Block(_)
+            | Self::Settled(_)
+            | Self::Counts(_)
+            | Self::Producer(_) => None,
         }
     }
 
@@ -66,7 +71,12 @@ impl Row {
     pub fn into_settled(self) -> Option<SettledRow> {
         match self {
             Self::Settled(row) => Some(row),
-            Self::Shard(_) | Self::Origin(_) | Self::Queue(_) | Self::Block(_) | Self::Counts(_) | Self::Producer(_) => None,
+            Self::Shard(_)
+            | Self::Origin(_)
+            | Self::Queue(_)
+            | Self::Block(_)
+            | Self::Counts(_)
+            | Self::Producer(_) => None,
         }
     }
 
@@ -75,7 +85,12 @@ impl Row {
     pub fn into_counts(self) -> Option<CountsRow> {
         match self {
             Self::Counts(row) => Some(row),
-            Self::Shard(_) | Self::Origin(_) | Self::Queue(_) | Self::Block(_) | Self::Settled(_) | Self::Producer(_) => None,
+            Self::Shard(_)
+            | Self::Origin(_)
+            | Self::Queue(_)
+            | Self::Block(_)
+            | Self::Settled(_)
+            | Self::Producer(_) => None,
         }
     }
 
@@ -84,7 +99,12 @@ impl Row {
     pub fn into_producer(self) -> Option<ProducerRow> {
         match self {
             Self::Producer(row) => Some(row),
-            Self::Shard(_) | Self::Origin(_) | Self::Queue(_) | Self::Block(_) | Self::Settled(_) | Self::Counts(_) => None,
+            Self::Shard(_)
+            | Self::Origin(_)
+            | Self::Queue(_)
+            | Self::Block(_)
+            | Self::Settled(_)
+            | Self::Counts(_) => None,
         }
     }
 }
