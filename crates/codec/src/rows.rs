@@ -17,7 +17,7 @@ use warren_types::Position;
 
 pub use key::{
     KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, decode_key, encode_key,
-    origin_rows, queue_rows, rows_of_queue, table_of,
+    origin_rows, producer_rows, queue_rows, rows_of_queue, table_of,
 };
 
 use crate::{

@@ -1,10 +1,12 @@
 //! What a client session asks of the broker on its node and what it hears back. Not here: sockets (`gateway`), who leads (`uplink`).
 
-use bytes::Bytes;
 use thiserror::Error;
+use warren_codec::StoredMessageView;
 use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
 use warren_queue::entry::{ReturnKind, SettleReason};
-use warren_types::{ConsumerId, Delivered, Message, NodeId, NotStored, Position, ProducerId, QueueId, ShardId};
+use warren_types::{
+    Attempt, ConsumerId, Message, NodeId, NotStored, Position, ProducerId, QueueId, ShardId,
+};
 
 /// Chosen by the session; comes back once with the answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -77,7 +79,10 @@ pub struct SettleSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettleAction {
     Settle(SettleReason),
-    Return { kind: ReturnKind, delay_ms: Option<u64> },
+    Return {
+        kind: ReturnKind,
+        delay_ms: Option<u64>,
+    },
 }
 
 /// What a session hears, in order per consumer. The inbox is bounded by what the session asked for: its credit, its unconfirmed
@@ -85,20 +90,46 @@ pub enum SettleAction {
 #[derive(Clone, Debug)]
 pub enum SessionEvent {
     Published(Vec<(RequestToken, PublishOutcome)>),
-    Attached { consumer: ConsumerId, result: AttachResult },
-    Deliveries { consumer: ConsumerId, deliveries: Vec<Delivered> },
+    Attached {
+        consumer: ConsumerId,
+        result: AttachResult,
+    },
+    Deliveries {
+        consumer: ConsumerId,
+        deliveries: Vec<Delivery>,
+    },
     /// One result per item of the request, in order.
-    Settled { token: RequestToken, results: Vec<SettleResult> },
-    Recalled { consumer: ConsumerId, credit: Credit },
+    Settled {
+        token: RequestToken,
+        results: Vec<SettleResult>,
+    },
+    Recalled {
+        consumer: ConsumerId,
+        credit: Credit,
+    },
     /// Messages wait for the consumer's credit.
-    Waiting { consumer: ConsumerId },
+    Waiting {
+        consumer: ConsumerId,
+    },
     /// Its queue is gone.
-    Cancelled { consumer: ConsumerId },
+    Cancelled {
+        consumer: ConsumerId,
+    },
     /// A delivery was settled or returned through another door.
-    Forget { consumer: ConsumerId, queue: QueueId, position: Position },
-    Purged { token: RequestToken, result: Result<u64, Unavailable> },
+    Forget {
+        consumer: ConsumerId,
+        queue: QueueId,
+        position: Position,
+    },
+    Purged {
+        token: RequestToken,
+        result: Result<u64, Unavailable>,
+    },
     /// The consumer's shard is led from here now.
-    LeaderMoved { consumer: ConsumerId, node: NodeId },
+    LeaderMoved {
+        consumer: ConsumerId,
+        node: NodeId,
+    },
 }
 
 /// A queue's counts, from its leader.
@@ -112,5 +143,16 @@ pub struct QueueStats {
     pub body_bytes: u64,
 }
 
-/// The stored encoding of a message; `warren-codec` opens it.
-pub type StoredBytes = Bytes;
+/// A message handed to a consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub queue: QueueId,
+    pub position: Position,
+    pub attempt: Attempt,
+    pub redelivered: bool,
+    /// Counted failed attempts so far.
+    pub delivery_count: u32,
+    /// Hand-outs so far, this one not counted; best effort across a change of leader.
+    pub acquired_count: u32,
+    pub message: StoredMessageView,
+}

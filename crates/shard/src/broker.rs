@@ -55,7 +55,11 @@ pub enum BrokerError {
     #[error("node {node} has no replica of the topology")]
     NotMember { node: NodeId },
     #[error("replica of group {group} cannot be opened")]
-    Open { group: GroupId, #[source] source: OpenError },
+    Open {
+        group: GroupId,
+        #[source]
+        source: OpenError,
+    },
     #[error("group {group} cannot be initialised: {cause}")]
     Initialise { group: GroupId, cause: String },
 }
@@ -88,16 +92,25 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`] if the topology's replica cannot work; a shard's that cannot is reported and left out.
     pub async fn start(parts: BrokerParts) -> Result<Self, BrokerError> {
-        let me = NodeIdentity { node: parts.node, incarnation: parts.incarnation, run: parts.run };
-        let own = parts.topology_members.iter().find(|member| member.node == parts.node);
+        let me = NodeIdentity {
+            node: parts.node,
+            incarnation: parts.incarnation,
+            run: parts.run,
+        };
+        let own = parts
+            .topology_members
+            .iter()
+            .find(|member| member.node == parts.node);
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
         let waiting = Waiting::default();
-        let factory = TopologyMachineFactory { view, waiting: waiting.clone() };
+        let factory = TopologyMachineFactory {
+            view,
+            waiting: waiting.clone(),
+        };
         let spec = GroupSpec {
             group: GroupId::TOPOLOGY,
             replica: own.replica,
-            members: parts.topology_members.clone(),
             machine: Box::new(factory),
         };
         let group = open(&parts.raft, spec).await?;
@@ -109,9 +122,21 @@ impl Broker {
         let uplink_doors = UplinkDoors::default();
         let inner = Inner {
             me,
-            topology: TopologyHandle::new(me, parts.cluster, group.clone(), parts.peers.clone(), watched, waiting),
+            topology: TopologyHandle::new(
+                me,
+                parts.cluster,
+                group.clone(),
+                parts.peers.clone(),
+                watched,
+                waiting,
+            ),
             leaders: LeaderDoors::default(),
-            streams: NodeStreams::new(parts.peers.clone(), uplink_doors.clone(), tasks.clone(), stop.clone()),
+            streams: NodeStreams::new(
+                parts.peers.clone(),
+                uplink_doors.clone(),
+                tasks.clone(),
+                stop.clone(),
+            ),
             uplink_doors,
             uplinks: RwLock::default(),
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
@@ -122,9 +147,14 @@ impl Broker {
             tasks,
             stop,
         };
-        let broker = Self { inner: Arc::new(inner) };
+        let broker = Self {
+            inner: Arc::new(inner),
+        };
         let follower = broker.clone();
-        broker.inner.tasks.spawn(async move { follower.follow_placement().await });
+        broker
+            .inner
+            .tasks
+            .spawn(async move { follower.follow_placement().await });
         Ok(broker)
     }
 
@@ -151,7 +181,11 @@ impl Broker {
     /// For the node-to-node listener.
     #[must_use]
     pub fn link_service(&self) -> LinkService {
-        LinkService::new(self.inner.leaders.clone(), self.inner.tasks.clone(), self.inner.stop.clone())
+        LinkService::new(
+            self.inner.leaders.clone(),
+            self.inner.tasks.clone(),
+            self.inner.stop.clone(),
+        )
     }
 
     /// Opens a session.
@@ -172,7 +206,12 @@ impl Broker {
     /// Every replica of this node.
     #[must_use]
     pub fn status(&self) -> Vec<GroupStatus> {
-        self.inner.groups.read().values().map(Group::status).collect()
+        self.inner
+            .groups
+            .read()
+            .values()
+            .map(Group::status)
+            .collect()
     }
 
     /// Who leads a shard, as this node knows it.
@@ -188,19 +227,29 @@ impl Broker {
     pub fn is_ready(&self) -> bool {
         let topology = self.inner.topology.current();
         let placed = topology.cluster().is_some();
-        placed && self.inner.topology.is_recent() && topology.shards().all(|shard| self.leader_of(shard).is_some())
+        placed
+            && self.inner.topology.is_recent()
+            && topology
+                .shards()
+                .all(|shard| self.leader_of(shard).is_some())
     }
 
     /// Hands every leadership of this node to a caught-up replica elsewhere, as far as there is one.
     pub async fn hand_over(&self) {
         let groups: Vec<Group> = self.inner.groups.read().values().cloned().collect();
         let led = groups.into_iter().filter(|group| {
-            group.leadership().borrow().leader.is_some_and(|leader| leader.replica == group.replica())
+            group
+                .leadership()
+                .borrow()
+                .leader
+                .is_some_and(|leader| leader.replica == group.replica())
         });
         let handed = led.map(|group| async move {
             match tokio::time::timeout(TRANSFER_WITHIN, group.transfer_leader(None)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(group = %group.group(), %error, "leadership not handed over"),
+                Ok(Err(error)) => {
+                    warn!(group = %group.group(), %error, "leadership not handed over")
+                }
                 Err(_) => warn!(group = %group.group(), "leadership not handed over in time"),
             }
         });
@@ -221,8 +270,17 @@ impl Broker {
 
     /// Asks the uplink of a shard, waiting while it has too much to do.
     pub(crate) async fn ask(&self, shard: ShardId, request: Request) -> Result<(), Unavailable> {
-        let uplink = self.inner.uplinks.read().get(&shard).cloned().ok_or(Unavailable::NotReady)?;
-        uplink.send(request).await.map_err(|_| Unavailable::Draining)
+        let uplink = self
+            .inner
+            .uplinks
+            .read()
+            .get(&shard)
+            .cloned()
+            .ok_or(Unavailable::NotReady)?;
+        uplink
+            .send(request)
+            .await
+            .map_err(|_| Unavailable::Draining)
     }
 
     /// A session has ended: everything it holds returns.
@@ -230,7 +288,10 @@ impl Broker {
         let broker = self.clone();
         self.inner.tasks.spawn(async move {
             for (consumer, shard) in consumers {
-                let request = Request::Detach { consumer, returns: Some(ReturnKind::Failed) };
+                let request = Request::Detach {
+                    consumer,
+                    returns: Some(ReturnKind::Failed),
+                };
                 // An uplink that has stopped takes its consumers with it.
                 let _stopped = broker.ask(shard, request).await;
             }
@@ -241,8 +302,13 @@ impl Broker {
         let mut view = self.inner.topology.watch();
         loop {
             let topology = view.borrow_and_update().clone();
-            for node in topology.nodes().filter(|node| node.id != self.inner.me.node) {
-                self.inner.peers.set_address(node.id, node.addresses.node.to_string());
+            for node in topology
+                .nodes()
+                .filter(|node| node.id != self.inner.me.node)
+            {
+                self.inner
+                    .peers
+                    .set_address(node.id, node.addresses.node.to_string());
                 self.inner.peers.set_incarnation(node.id, node.incarnation);
             }
             for placement in topology.placements() {
@@ -257,8 +323,13 @@ impl Broker {
     }
 
     async fn place(&self, placement: &Placement) {
-        let Some(shard) = placement.group.shard() else { return };
-        let own = placement.members.iter().find(|member| member.node == self.inner.me.node);
+        let Some(shard) = placement.group.shard() else {
+            return;
+        };
+        let own = placement
+            .members
+            .iter()
+            .find(|member| member.node == self.inner.me.node);
         let open = self.inner.groups.read().contains_key(&placement.group);
         if let Some(own) = own
             && !open
@@ -269,18 +340,28 @@ impl Broker {
         self.open_uplink(shard);
     }
 
-    async fn open_shard(&self, shard: ShardId, own: &Member, members: &[Member]) -> Result<(), BrokerError> {
+    async fn open_shard(
+        &self,
+        shard: ShardId,
+        own: &Member,
+        members: &[Member],
+    ) -> Result<(), BrokerError> {
         let mailbox = Mailbox::default();
         let group = GroupId::from(shard);
         let spec = GroupSpec {
             group,
             replica: own.replica,
-            members: members.to_vec(),
-            machine: Box::new(ShardMachineFactory { shard, mailbox: mailbox.clone() }),
+            machine: Box::new(ShardMachineFactory {
+                shard,
+                mailbox: mailbox.clone(),
+            }),
         };
         let handle = open(&self.inner.raft, spec).await?;
         // The first member is the preferred leader: it asks the others to begin.
-        if members.first().is_some_and(|first| first.node == self.inner.me.node) {
+        if members
+            .first()
+            .is_some_and(|first| first.node == self.inner.me.node)
+        {
             initialise(&self.inner.raft, group, members).await?;
         }
         info!(shard_id = %shard, replica = %own.replica, "replica opened");
@@ -307,7 +388,12 @@ impl Broker {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         uplinks.insert(shard, sender);
         drop(uplinks);
-        let leadership = self.inner.groups.read().get(&shard.into()).map(Group::leadership);
+        let leadership = self
+            .inner
+            .groups
+            .read()
+            .get(&shard.into())
+            .map(Group::leadership);
         let uplink = Uplink {
             shard,
             me: self.inner.me,
@@ -325,11 +411,20 @@ impl Broker {
 
 async fn open(raft: &RaftNode, spec: GroupSpec) -> Result<Group, BrokerError> {
     let group = spec.group;
-    raft.open_group(spec).await.map_err(|source| BrokerError::Open { group, source })
+    raft.open_group(spec)
+        .await
+        .map_err(|source| BrokerError::Open { group, source })
 }
 
-async fn initialise(raft: &RaftNode, group: GroupId, members: &[Member]) -> Result<(), BrokerError> {
+async fn initialise(
+    raft: &RaftNode,
+    group: GroupId,
+    members: &[Member],
+) -> Result<(), BrokerError> {
     raft.initialize(group, members)
         .await
-        .map_err(|error| BrokerError::Initialise { group, cause: error.to_string() })
+        .map_err(|error| BrokerError::Initialise {
+            group,
+            cause: error.to_string(),
+        })
 }

@@ -9,7 +9,8 @@ use warren_queue::entry::ReturnKind;
 use warren_types::{ConsumerId, SessionId, ShardId};
 
 use crate::api::{
-    ConsumerSpec, PublishItem, QueueStats, RequestToken, SessionEvent, SettleSpec, Target, Unavailable,
+    ConsumerSpec, PublishItem, QueueStats, RequestToken, SessionEvent, SettleSpec, Target,
+    Unavailable,
 };
 use crate::broker::Broker;
 use crate::link::outbox::Outbox;
@@ -26,7 +27,12 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(id: SessionId, broker: Broker) -> Self {
-        Self { id, broker, inbox: Outbox::default(), consumers: Mutex::default() }
+        Self {
+            id,
+            broker,
+            inbox: Outbox::default(),
+            consumers: Mutex::default(),
+        }
     }
 
     #[must_use]
@@ -53,8 +59,18 @@ impl Session {
     ///
     /// # Errors
     /// Nothing was taken.
-    pub async fn publish(&self, shard: ShardId, items: Vec<PublishItem>) -> Result<(), Unavailable> {
-        let publishes = items.into_iter().map(|item| Publish { item, inbox: self.inbox.clone() }).collect();
+    pub async fn publish(
+        &self,
+        shard: ShardId,
+        items: Vec<PublishItem>,
+    ) -> Result<(), Unavailable> {
+        let publishes = items
+            .into_iter()
+            .map(|item| Publish {
+                item,
+                inbox: self.inbox.clone(),
+            })
+            .collect();
         self.broker.ask(shard, Request::Publish(publishes)).await
     }
 
@@ -66,7 +82,17 @@ impl Session {
         let consumer = self.broker.next_consumer();
         let shard = spec.target.shard;
         self.consumers.lock().insert(consumer, shard);
-        let asked = self.broker.ask(shard, Request::Attach { consumer, spec, inbox: self.inbox.clone() }).await;
+        let asked = self
+            .broker
+            .ask(
+                shard,
+                Request::Attach {
+                    consumer,
+                    spec,
+                    inbox: self.inbox.clone(),
+                },
+            )
+            .await;
         if asked.is_err() {
             self.consumers.lock().remove(&consumer);
         }
@@ -78,7 +104,8 @@ impl Session {
     /// # Errors
     /// The shard's uplink has stopped.
     pub async fn credit(&self, consumer: ConsumerId, add: Credit) -> Result<(), Unavailable> {
-        self.ask_consumer(consumer, Request::Credit { consumer, add }).await
+        self.ask_consumer(consumer, Request::Credit { consumer, add })
+            .await
     }
 
     /// Calls unspent credit back; answered by [`SessionEvent::Recalled`], in order with deliveries.
@@ -86,7 +113,8 @@ impl Session {
     /// # Errors
     /// The shard's uplink has stopped.
     pub async fn recall(&self, consumer: ConsumerId, up_to: Credit) -> Result<(), Unavailable> {
-        self.ask_consumer(consumer, Request::Recall { consumer, up_to }).await
+        self.ask_consumer(consumer, Request::Recall { consumer, up_to })
+            .await
     }
 
     /// Settles or returns deliveries, whoever holds them; answered by [`SessionEvent::Settled`] after commit.
@@ -95,15 +123,30 @@ impl Session {
     /// Nothing was asked.
     pub async fn settle(&self, spec: SettleSpec, token: RequestToken) -> Result<(), Unavailable> {
         let shard = spec.target.shard;
-        self.broker.ask(shard, Request::Settle { spec, token, inbox: self.inbox.clone() }).await
+        self.broker
+            .ask(
+                shard,
+                Request::Settle {
+                    spec,
+                    token,
+                    inbox: self.inbox.clone(),
+                },
+            )
+            .await
     }
 
     /// Ends a consumer. `None`: it is cancelled, and what it holds can still be settled; otherwise all of it returns.
     ///
     /// # Errors
     /// The shard's uplink has stopped.
-    pub async fn detach(&self, consumer: ConsumerId, returns: Option<ReturnKind>) -> Result<(), Unavailable> {
-        let asked = self.ask_consumer(consumer, Request::Detach { consumer, returns }).await;
+    pub async fn detach(
+        &self,
+        consumer: ConsumerId,
+        returns: Option<ReturnKind>,
+    ) -> Result<(), Unavailable> {
+        let asked = self
+            .ask_consumer(consumer, Request::Detach { consumer, returns })
+            .await;
         if returns.is_some() {
             self.consumers.lock().remove(&consumer);
         }
@@ -115,10 +158,23 @@ impl Session {
     /// # Errors
     /// Nothing was asked.
     pub async fn purge(&self, target: Target, token: RequestToken) -> Result<(), Unavailable> {
-        self.broker.ask(target.shard, Request::Purge { queue: target.queue, token, inbox: self.inbox.clone() }).await
+        self.broker
+            .ask(
+                target.shard,
+                Request::Purge {
+                    queue: target.queue,
+                    token,
+                    inbox: self.inbox.clone(),
+                },
+            )
+            .await
     }
 
-    async fn ask_consumer(&self, consumer: ConsumerId, request: Request) -> Result<(), Unavailable> {
+    async fn ask_consumer(
+        &self,
+        consumer: ConsumerId,
+        request: Request,
+    ) -> Result<(), Unavailable> {
         let shard = self.consumers.lock().get(&consumer).copied();
         match shard {
             Some(shard) => self.broker.ask(shard, request).await,
@@ -141,8 +197,19 @@ impl Drop for Session {
 ///
 /// # Errors
 /// The leader could not be asked: the depth is not known.
-pub(crate) async fn stats(broker: &Broker, target: Target) -> Result<Option<QueueStats>, Unavailable> {
+pub(crate) async fn stats(
+    broker: &Broker,
+    target: Target,
+) -> Result<Option<QueueStats>, Unavailable> {
     let (reply, answer) = oneshot::channel();
-    broker.ask(target.shard, Request::Stats { queue: target.queue, reply }).await?;
+    broker
+        .ask(
+            target.shard,
+            Request::Stats {
+                queue: target.queue,
+                reply,
+            },
+        )
+        .await?;
     answer.await.map_err(|_| Unavailable::NoQuorum)
 }

@@ -11,8 +11,10 @@ const DRAW_DIVISOR: u64 = 1_000;
 
 /// Milliseconds since the Unix epoch on this node's wall clock; the one place of this crate that reads it.
 #[must_use]
-pub fn wall_clock_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+pub(crate) fn wall_clock_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -25,11 +27,17 @@ pub(crate) struct ShardClock {
 
 impl ShardClock {
     pub(crate) fn open(last_stamp: ShardTime, median_wall_ms: u64, at: Instant) -> Self {
-        Self { at, shard_ms: last_stamp.0.max(median_wall_ms) }
+        Self {
+            at,
+            shard_ms: last_stamp.0.max(median_wall_ms),
+        }
     }
 
     pub(crate) fn now(&self, at: Instant) -> ShardTime {
-        ShardTime(self.shard_ms.saturating_add(millis(at.saturating_duration_since(self.at))))
+        ShardTime(
+            self.shard_ms
+                .saturating_add(millis(at.saturating_duration_since(self.at))),
+        )
     }
 
     /// Draws the clock towards the median; never runs it backwards.
@@ -72,7 +80,10 @@ mod tests {
         let start = Instant::now();
         let clock = ShardClock::open(ShardTime(5_000), 1_000, start);
         assert_eq!(clock.now(start), ShardTime(5_000));
-        assert_eq!(clock.now(start + Duration::from_millis(40)), ShardTime(5_040));
+        assert_eq!(
+            clock.now(start + Duration::from_millis(40)),
+            ShardTime(5_040)
+        );
     }
 
     #[test]

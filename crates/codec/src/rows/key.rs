@@ -216,6 +216,12 @@ pub fn queue_rows() -> KeyRange {
     with_prefix(RowTable::Rows, Bytes::from_static(&[kind::QUEUE]))
 }
 
+/// What a queue remembers of producers.
+#[must_use]
+pub fn producer_rows(queue: QueueId) -> KeyRange {
+    with_prefix(RowTable::Rows, of_queue(kind::PRODUCER, queue, 0).freeze())
+}
+
 /// All origins' rows.
 #[must_use]
 pub fn origin_rows() -> KeyRange {

@@ -8,7 +8,8 @@ use warren_queue::entry::{
     Command, Enqueue, OriginBatch, OriginPart, ProposalId, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
-    Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run, ShardTime, TopologyIndex,
+    Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run, ShardTime,
+    TopologyIndex,
 };
 
 use crate::link::frame::{Batch, Part};
@@ -76,18 +77,42 @@ impl Batcher {
 
     /// Adds a node's batch; its messages join the blocks of their queues and priorities, in order.
     /// Expiry and due times come as durations and become shard time here.
-    pub(crate) fn batch(&mut self, incarnation: Incarnation, run: Run, batch: Batch, now: ShardTime) {
-        let parts = batch.parts.into_iter().map(|part| self.part(part, now)).collect();
-        self.origins.push(OriginBatch { incarnation, run, sequence: batch.sequence, parts });
+    pub(crate) fn batch(
+        &mut self,
+        incarnation: Incarnation,
+        run: Run,
+        batch: Batch,
+        now: ShardTime,
+    ) {
+        let parts = batch
+            .parts
+            .into_iter()
+            .map(|part| self.part(part, now))
+            .collect();
+        self.origins.push(OriginBatch {
+            incarnation,
+            run,
+            sequence: batch.sequence,
+            parts,
+        });
     }
 
     fn part(&mut self, mut part: Part, now: ShardTime) -> OriginPart {
-        for time in part.facts.expiry.iter_mut().chain(&mut part.facts.due).flatten() {
+        for time in part
+            .facts
+            .expiry
+            .iter_mut()
+            .chain(&mut part.facts.due)
+            .flatten()
+        {
             time.0 = time.0.saturating_add(now.0);
         }
         self.bytes += part.payload.len();
         let next = self.blocks.len();
-        let at = *self.block_of.entry((part.queue, part.priority)).or_insert(next);
+        let at = *self
+            .block_of
+            .entry((part.queue, part.priority))
+            .or_insert(next);
         if at == next {
             self.blocks.push(PendingBlock {
                 queue: part.queue,
@@ -97,7 +122,10 @@ impl Batcher {
                 producers: Vec::new(),
             });
         }
-        let block = self.blocks.get_mut(at).expect("the block was found or pushed above");
+        let block = self
+            .blocks
+            .get_mut(at)
+            .expect("the block was found or pushed above");
         let first = narrow(block.facts.count());
         let count = narrow(part.facts.count());
         for mut span in part.producers {
@@ -108,7 +136,11 @@ impl Batcher {
         }
         join_facts(&mut block.facts, part.facts);
         block.payload.push(part.payload);
-        OriginPart { command: narrow(at as u64), first, count }
+        OriginPart {
+            command: narrow(at as u64),
+            first,
+            count,
+        }
     }
 
     /// The entry, if there is anything to say. `raise` tells how far a block's enqueue may raise its hand-out mark.
@@ -122,7 +154,14 @@ impl Batcher {
         if self.is_empty() {
             return None;
         }
-        let Self { structure, blocks, settles, others, mut origins, .. } = std::mem::take(self);
+        let Self {
+            structure,
+            blocks,
+            settles,
+            others,
+            mut origins,
+            ..
+        } = std::mem::take(self);
         let offset = narrow(structure.len() as u64);
         for part in origins.iter_mut().flat_map(|origin| &mut origin.parts) {
             part.command += offset;
@@ -144,7 +183,13 @@ impl Batcher {
             Command::Settle(settle)
         }));
         commands.extend(others);
-        Some(ShardEntry { proposal, now, topology, origins, commands })
+        Some(ShardEntry {
+            proposal,
+            now,
+            topology,
+            origins,
+            commands,
+        })
     }
 }
 
@@ -186,7 +231,10 @@ fn join_ranges(mut ranges: Vec<PositionRange>) -> Vec<PositionRange> {
 }
 
 fn join_span(spans: &mut Vec<ProducerSpan>, span: ProducerSpan) {
-    match spans.iter_mut().find(|known| known.producer == span.producer && known.epoch == span.epoch) {
+    match spans
+        .iter_mut()
+        .find(|known| known.producer == span.producer && known.epoch == span.epoch)
+    {
         Some(known) => known.sequences.extend(span.sequences),
         None => spans.push(span),
     }
@@ -229,33 +277,74 @@ mod tests {
         Part {
             queue: QueueId(queue),
             priority: Priority::DEFAULT,
-            facts: Facts { size: sizes.to_vec(), body_size: sizes.to_vec(), ..Facts::default() },
+            facts: Facts {
+                size: sizes.to_vec(),
+                body_size: sizes.to_vec(),
+                ..Facts::default()
+            },
             payload: Bytes::from(vec![queue as u8; bytes]),
             producers: Vec::new(),
         }
     }
 
     fn batch(sequence: u64, parts: Vec<Part>) -> Batch {
-        Batch { sequence: BatchSequence(sequence), topology: TopologyIndex(1), parts }
+        Batch {
+            sequence: BatchSequence(sequence),
+            topology: TopologyIndex(1),
+            parts,
+        }
     }
 
     fn build(batcher: &mut Batcher) -> ShardEntry {
-        batcher.build(ProposalId::default(), ShardTime(1), TopologyIndex(1), |_, _| Some(7)).unwrap()
+        batcher
+            .build(
+                ProposalId::default(),
+                ShardTime(1),
+                TopologyIndex(1),
+                |_, _| Some(7),
+            )
+            .unwrap()
     }
 
     #[test]
     fn batches_of_one_queue_share_a_block() {
         let mut batcher = Batcher::default();
-        batcher.batch(Incarnation(1), Run(1), batch(1, vec![part(5, &[2, 3])]), ShardTime(1_000));
-        batcher.batch(Incarnation(2), Run(1), batch(9, vec![part(6, &[1]), part(5, &[4])]), ShardTime(1_000));
+        batcher.batch(
+            Incarnation(1),
+            Run(1),
+            batch(1, vec![part(5, &[2, 3])]),
+            ShardTime(1_000),
+        );
+        batcher.batch(
+            Incarnation(2),
+            Run(1),
+            batch(9, vec![part(6, &[1]), part(5, &[4])]),
+            ShardTime(1_000),
+        );
         let entry = build(&mut batcher);
         assert_eq!(entry.commands.len(), 2);
-        let Command::Enqueue(block) = &entry.commands[0] else { panic!("an enqueue comes first") };
-        assert_eq!((block.queue, block.facts.count(), block.payload.len()), (QueueId(5), 3, 9));
+        let Command::Enqueue(block) = &entry.commands[0] else {
+            panic!("an enqueue comes first")
+        };
+        assert_eq!(
+            (block.queue, block.facts.count(), block.payload.len()),
+            (QueueId(5), 3, 9)
+        );
         assert_eq!(block.raise, Some(7));
         assert_eq!(
             entry.origins[1].parts,
-            vec![OriginPart { command: 1, first: 0, count: 1 }, OriginPart { command: 0, first: 2, count: 1 }]
+            vec![
+                OriginPart {
+                    command: 1,
+                    first: 0,
+                    count: 1
+                },
+                OriginPart {
+                    command: 0,
+                    first: 2,
+                    count: 1
+                }
+            ]
         );
         assert!(batcher.is_empty());
     }
@@ -263,7 +352,12 @@ mod tests {
     #[test]
     fn creations_come_first_and_shift_the_origins() {
         let mut batcher = Batcher::default();
-        batcher.batch(Incarnation(1), Run(1), batch(1, vec![part(5, &[2])]), ShardTime(1_000));
+        batcher.batch(
+            Incarnation(1),
+            Run(1),
+            batch(1, vec![part(5, &[2])]),
+            ShardTime(1_000),
+        );
         batcher.command(Command::DeleteQueue(warren_queue::entry::DeleteQueue {
             queue: QueueId(4),
             topology: TopologyIndex(3),
@@ -284,10 +378,18 @@ mod tests {
             }));
         }
         let entry = build(&mut batcher);
-        let Command::Settle(settle) = &entry.commands[0] else { panic!("one settle") };
+        let Command::Settle(settle) = &entry.commands[0] else {
+            panic!("one settle")
+        };
         assert_eq!(
             settle.ranges,
-            vec![PositionRange { first: Position(1), count: 3 }, PositionRange::one(Position(9))]
+            vec![
+                PositionRange {
+                    first: Position(1),
+                    count: 3
+                },
+                PositionRange::one(Position(9))
+            ]
         );
     }
 
@@ -296,14 +398,37 @@ mod tests {
         let mut batcher = Batcher::default();
         let mut dated = part(5, &[1]);
         dated.facts.expiry = vec![Some(ShardTime(77))];
-        dated.producers =
-            vec![ProducerSpan { producer: ProducerId(Bytes::from_static(b"p")), epoch: 0, sequences: vec![(0, 4)] }];
-        batcher.batch(Incarnation(1), Run(1), batch(1, vec![part(5, &[1, 1])]), ShardTime(1_000));
-        batcher.batch(Incarnation(1), Run(1), batch(2, vec![dated]), ShardTime(1_000));
-        batcher.batch(Incarnation(1), Run(1), batch(3, vec![part(5, &[1])]), ShardTime(1_000));
+        dated.producers = vec![ProducerSpan {
+            producer: ProducerId(Bytes::from_static(b"p")),
+            epoch: 0,
+            sequences: vec![(0, 4)],
+        }];
+        batcher.batch(
+            Incarnation(1),
+            Run(1),
+            batch(1, vec![part(5, &[1, 1])]),
+            ShardTime(1_000),
+        );
+        batcher.batch(
+            Incarnation(1),
+            Run(1),
+            batch(2, vec![dated]),
+            ShardTime(1_000),
+        );
+        batcher.batch(
+            Incarnation(1),
+            Run(1),
+            batch(3, vec![part(5, &[1])]),
+            ShardTime(1_000),
+        );
         let entry = build(&mut batcher);
-        let Command::Enqueue(block) = &entry.commands[0] else { panic!("one block") };
-        assert_eq!(block.facts.expiry, vec![None, None, Some(ShardTime(1_077)), None]);
+        let Command::Enqueue(block) = &entry.commands[0] else {
+            panic!("one block")
+        };
+        assert_eq!(
+            block.facts.expiry,
+            vec![None, None, Some(ShardTime(1_077)), None]
+        );
         assert_eq!(block.producers[0].sequences, vec![(2, 4)]);
     }
 }

@@ -51,7 +51,10 @@ pub(crate) struct Links {
 
 impl Links {
     pub(crate) fn open(&mut self, rows: Vec<(Incarnation, OriginRow)>) {
-        self.origins = rows.into_iter().map(|(incarnation, row)| (incarnation, Origin::stored(row))).collect();
+        self.origins = rows
+            .into_iter()
+            .map(|(incarnation, row)| (incarnation, Origin::stored(row)))
+            .collect();
     }
 
     pub(crate) fn hello(&mut self, hello: Hello, out: DownOut, term: Term) {
@@ -63,8 +66,13 @@ impl Links {
             last: Some((origin.run, origin.applied)),
             exceptions: origin.exceptions.iter().copied().collect(),
         };
-        let link =
-            Link { hello, out, parked: VecDeque::new(), reported: false, pending: vec![Down::Welcome(welcome)] };
+        let link = Link {
+            hello,
+            out,
+            parked: VecDeque::new(),
+            reported: false,
+            pending: vec![Down::Welcome(welcome)],
+        };
         self.links.insert(hello.node, link);
     }
 
@@ -82,7 +90,10 @@ impl Links {
 
     /// Forgets the link if it came by this stream; a newer one stays.
     pub(crate) fn gone(&mut self, node: NodeId, stream: u64) -> bool {
-        let same = self.links.get(&node).is_some_and(|link| link.out.stream() == stream);
+        let same = self
+            .links
+            .get(&node)
+            .is_some_and(|link| link.out.stream() == stream);
         if same {
             self.links.remove(&node);
         }
@@ -90,7 +101,10 @@ impl Links {
     }
 
     pub(crate) fn accept(&mut self, hello: &Hello, sequence: BatchSequence) -> Acceptance {
-        self.origins.entry(hello.incarnation).or_default().accept(sequence)
+        self.origins
+            .entry(hello.incarnation)
+            .or_default()
+            .accept(sequence)
     }
 
     /// Notes applied batches and tells their nodes.
@@ -98,10 +112,9 @@ impl Links {
         for outcome in outcomes {
             let origin = self.origins.entry(outcome.incarnation).or_default();
             let told = origin.applied(&outcome);
-            let link = self
-                .links
-                .values_mut()
-                .find(|link| link.hello.incarnation == outcome.incarnation && link.hello.run == outcome.run);
+            let link = self.links.values_mut().find(|link| {
+                link.hello.incarnation == outcome.incarnation && link.hello.run == outcome.run
+            });
             if let (Some(link), Some(told)) = (link, told) {
                 link.tell(told);
             }
@@ -126,7 +139,10 @@ impl Links {
     /// Leadership ended: every node learns it and looks for the next leader.
     pub(crate) fn close(&mut self, leader: Option<NodeId>) {
         for link in self.links.values_mut() {
-            link.pending.push(Down::NotLeader { link: link.hello.link, leader });
+            link.pending.push(Down::NotLeader {
+                link: link.hello.link,
+                leader,
+            });
         }
         self.flush();
         self.links.clear();
@@ -137,8 +153,13 @@ impl Links {
 impl Link {
     /// Results of successive batches travel as one frame.
     fn tell(&mut self, frame: Down) {
-        if let (Down::Results { upto, exceptions }, Some(Down::Results { upto: last, exceptions: known })) =
-            (&frame, self.pending.last_mut())
+        if let (
+            Down::Results { upto, exceptions },
+            Some(Down::Results {
+                upto: last,
+                exceptions: known,
+            }),
+        ) = (&frame, self.pending.last_mut())
         {
             *last = *upto;
             known.extend(exceptions.iter().copied());
@@ -154,18 +175,34 @@ impl Origin {
             .exceptions
             .iter()
             .flat_map(|(sequence, list)| {
-                list.iter().map(|&(index, why)| BatchException { sequence: *sequence, index, why })
+                list.iter().map(|&(index, why)| BatchException {
+                    sequence: *sequence,
+                    index,
+                    why,
+                })
             })
             .collect();
-        Self { run: row.run, accepted: row.last, applied: row.last, exceptions }
+        Self {
+            run: row.run,
+            accepted: row.last,
+            applied: row.last,
+            exceptions,
+        }
     }
 
     fn hello(&mut self, hello: &Hello) {
         if hello.run > self.run {
-            *self = Self { run: hello.run, ..Self::default() };
+            *self = Self {
+                run: hello.run,
+                ..Self::default()
+            };
         }
         // What this leader took and has not applied is on its way: the node sends it again, and it is known.
-        while self.exceptions.front().is_some_and(|exception| exception.sequence <= hello.confirmed) {
+        while self
+            .exceptions
+            .front()
+            .is_some_and(|exception| exception.sequence <= hello.confirmed)
+        {
             self.exceptions.pop_front();
         }
     }
@@ -190,13 +227,20 @@ impl Origin {
                 self.applied = outcome.sequence;
                 let exceptions: Vec<BatchException> = exceptions
                     .iter()
-                    .map(|&(index, why)| BatchException { sequence: outcome.sequence, index, why })
+                    .map(|&(index, why)| BatchException {
+                        sequence: outcome.sequence,
+                        index,
+                        why,
+                    })
                     .collect();
                 self.exceptions.extend(exceptions.iter().copied());
                 while self.exceptions.len() > EXCEPTIONS_MAX {
                     self.exceptions.pop_front();
                 }
-                Some(Down::Results { upto: outcome.sequence, exceptions })
+                Some(Down::Results {
+                    upto: outcome.sequence,
+                    exceptions,
+                })
             }
             // Its result was told when it was first applied, or comes with the welcome.
             BatchVerdict::Duplicate { .. } | BatchVerdict::DuplicateForgotten => None,

@@ -66,7 +66,9 @@ impl LeaderTask {
     }
 
     fn leads(&self, leadership: Leadership) -> bool {
-        leadership.leader.is_some_and(|leader| leader.replica == self.group.replica())
+        leadership
+            .leader
+            .is_some_and(|leader| leader.replica == self.group.replica())
     }
 
     /// Answers whoever asks that this replica does not lead, until that may have changed.
@@ -90,7 +92,11 @@ impl LeaderTask {
     }
 
     /// Waits until an entry of the term is applied and the topology copy is recent enough; then no fact of an older term can follow.
-    async fn open(&mut self, leadership: &mut watch::Receiver<Leadership>, term: Term) -> Option<Opening> {
+    async fn open(
+        &mut self,
+        leadership: &mut watch::Receiver<Leadership>,
+        term: Term,
+    ) -> Option<Opening> {
         let group = self.group.clone();
         let opened = tokio::select! {
             biased; // a lost leadership ends the attempt
@@ -114,8 +120,19 @@ impl LeaderTask {
         }
     }
 
-    async fn lead(&mut self, leadership: &mut watch::Receiver<Leadership>, term: Term, opening: Opening) {
-        let Opening { now, topology: stored, queues, origins, mut events } = opening;
+    async fn lead(
+        &mut self,
+        leadership: &mut watch::Receiver<Leadership>,
+        term: Term,
+        opening: Opening,
+    ) {
+        let Opening {
+            now,
+            topology: stored,
+            queues,
+            origins,
+            mut events,
+        } = opening;
         info!(shard_id = %self.shard, %term, queues = queues.len(), "leading");
         let clock = ShardClock::open(now, self.median_wall_ms(), Instant::now());
         let mut leading = Leading::new(self, term, clock, stored);
@@ -162,7 +179,12 @@ impl LeaderTask {
         }
         let after = *self.group.leadership().borrow();
         info!(shard_id = %self.shard, %term, now_term = %after.term, "leads no more");
-        leading.close(after.leader.map(|leader| leader.node).filter(|node| *node != self.me.node));
+        leading.close(
+            after
+                .leader
+                .map(|leader| leader.node)
+                .filter(|node| *node != self.me.node),
+        );
     }
 
     /// Takes what else is there, without waiting, so that one turn proposes and sends for many inputs.
@@ -215,18 +237,23 @@ async fn ask_opening(mailbox: &Mailbox) -> Option<Opening> {
 
 /// Tells a node that asks for the leader that it is not here.
 fn refuse(from: FromNode, leadership: Leadership) {
-    let FromNode::Frames { out, frames, .. } = from else { return };
+    let FromNode::Frames { out, frames, .. } = from else {
+        return;
+    };
     let leader = leadership.leader.map(|leader| leader.node);
     for frame in frames {
         if let Up::Hello(hello) = frame {
-            out.push([Down::NotLeader { link: hello.link, leader }]);
+            out.push([Down::NotLeader {
+                link: hello.link,
+                leader,
+            }]);
         }
     }
 }
 
 /// Options of dispatch; one place so that tests and the node agree.
 pub(crate) fn new_dispatch() -> Dispatch {
-    Dispatch::new(warren_queue::dispatch::DispatchOptions::default())
+    Dispatch::new(warren_queue::dispatch::Options::default())
 }
 
 /// The highest topology index a shard's entries were decided by.

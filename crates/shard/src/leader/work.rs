@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::{debug, error};
-use warren_codec::entry::encode_entry;
+use warren_codec::encode_entry;
 use warren_queue::dispatch::Dispatch;
 use warren_queue::dispatch::io::{
     Actions, Attach, ConsumerKey, Input, QueueOpening, ReturnRequest, SettleRequest,
@@ -54,7 +54,12 @@ pub(crate) struct Leading {
 }
 
 impl Leading {
-    pub(super) fn new(task: &LeaderTask, term: Term, clock: ShardClock, stored: StoredTopology) -> Self {
+    pub(super) fn new(
+        task: &LeaderTask,
+        term: Term,
+        clock: ShardClock,
+        stored: StoredTopology,
+    ) -> Self {
         Self {
             shard: task.shard,
             me: task.me,
@@ -76,11 +81,19 @@ impl Leading {
         }
     }
 
-    pub(super) fn open(&mut self, queues: Vec<QueueOpening>, origins: Vec<(Incarnation, OriginRow)>) {
+    pub(super) fn open(
+        &mut self,
+        queues: Vec<QueueOpening>,
+        origins: Vec<(Incarnation, OriginRow)>,
+    ) {
         self.known = queues.iter().map(|opening| opening.queue).collect();
         self.links.open(origins);
         let now = self.now();
-        self.step(Input::Open { term: self.term, now, queues });
+        self.step(Input::Open {
+            term: self.term,
+            now,
+            queues,
+        });
     }
 
     pub(super) fn step(&mut self, input: Input) {
@@ -106,7 +119,12 @@ impl Leading {
 
     /// What lost nodes held returns at once if their process is known to be gone: nobody will claim it.
     pub(super) fn bury(&mut self, is_gone: impl Fn(NodeId) -> bool) {
-        let gone: Vec<NodeId> = self.lost.iter().copied().filter(|node| is_gone(*node)).collect();
+        let gone: Vec<NodeId> = self
+            .lost
+            .iter()
+            .copied()
+            .filter(|node| is_gone(*node))
+            .collect();
         for node in gone {
             self.lost.remove(&node);
             self.step(Input::NodeBack { node });
@@ -133,10 +151,18 @@ impl Leading {
                 }));
             }
         }
-        let gone: Vec<QueueId> = self.known.iter().filter(|queue| !placed.contains(queue)).copied().collect();
+        let gone: Vec<QueueId> = self
+            .known
+            .iter()
+            .filter(|queue| !placed.contains(queue))
+            .copied()
+            .collect();
         for queue in gone {
             self.known.remove(&queue);
-            self.batcher.command(Command::DeleteQueue(DeleteQueue { queue, topology: index }));
+            self.batcher.command(Command::DeleteQueue(DeleteQueue {
+                queue,
+                topology: index,
+            }));
         }
         self.unpark();
     }
@@ -164,7 +190,9 @@ impl Leading {
             return;
         }
         let ready = self.may_take(&frame);
-        let Some(link) = self.links.get_mut(node) else { return };
+        let Some(link) = self.links.get_mut(node) else {
+            return;
+        };
         if link.out.stream() != out.stream() {
             return; // of a stream that was replaced
         }
@@ -178,7 +206,10 @@ impl Leading {
 
     fn hello(&mut self, hello: Hello, out: &DownOut) {
         if hello.term > self.term {
-            out.push([Down::NotLeader { link: hello.link, leader: None }]);
+            out.push([Down::NotLeader {
+                link: hello.link,
+                leader: None,
+            }]);
             return;
         }
         self.lost.remove(&hello.node);
@@ -208,7 +239,9 @@ impl Leading {
         for node in self.links.nodes() {
             while let Some(link) = self.links.get_mut(node) {
                 let hello = link.hello;
-                let Some(frame) = link.parked.pop_front() else { break };
+                let Some(frame) = link.parked.pop_front() else {
+                    break;
+                };
                 if !self.may_take(&frame) {
                     if let Some(link) = self.links.get_mut(node) {
                         link.parked.push_front(frame);
@@ -246,8 +279,14 @@ impl Leading {
                 credit: attach.credit,
                 held: attach.held,
             })),
-            Up::Credit { consumer, add } => self.step(Input::Credit { consumer: key(consumer), add }),
-            Up::Recall { consumer, up_to } => self.step(Input::Recall { consumer: key(consumer), up_to }),
+            Up::Credit { consumer, add } => self.step(Input::Credit {
+                consumer: key(consumer),
+                add,
+            }),
+            Up::Recall { consumer, up_to } => self.step(Input::Recall {
+                consumer: key(consumer),
+                up_to,
+            }),
             Up::Settle(settle) => self.step(Input::Settle(SettleRequest {
                 node,
                 token: settle.token,
@@ -256,8 +295,9 @@ impl Leading {
                 reason: settle.reason,
             })),
             Up::Return(give_back) => {
-                let not_before =
-                    give_back.delay_ms.map(|delay| ShardTime(self.now().0.saturating_add(delay)));
+                let not_before = give_back
+                    .delay_ms
+                    .map(|delay| ShardTime(self.now().0.saturating_add(delay)));
                 self.step(Input::Return(ReturnRequest {
                     node,
                     token: give_back.token,
@@ -267,7 +307,10 @@ impl Leading {
                     not_before,
                 }));
             }
-            Up::Detach { consumer, returns } => self.step(Input::Detach { consumer: key(consumer), returns }),
+            Up::Detach { consumer, returns } => self.step(Input::Detach {
+                consumer: key(consumer),
+                returns,
+            }),
             Up::Purge { queue, token } => self.step(Input::Purge { queue, token, node }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
@@ -275,10 +318,14 @@ impl Leading {
 
     pub(super) fn tap(&mut self, event: TapEvent) {
         match event {
-            TapEvent::Applied { entries, effects, upto: _ } => {
+            TapEvent::Applied { entries, effects } => {
                 for entry in entries {
                     if entry.proposal.node == self.me.node && entry.proposal.run == self.me.run {
-                        while self.in_flight.front().is_some_and(|number| *number <= entry.proposal.number) {
+                        while self
+                            .in_flight
+                            .front()
+                            .is_some_and(|number| *number <= entry.proposal.number)
+                        {
                             self.in_flight.pop_front();
                         }
                     }
@@ -298,8 +345,14 @@ impl Leading {
                 }
             }
             TapEvent::Loaded(loaded) => self.step(Input::Loaded(loaded)),
-            TapEvent::Stats { node, token, stored } => self.answer_stats(node, token, stored),
-            TapEvent::Restored => debug!(shard_id = %self.shard, "a snapshot replaced the leader's state"),
+            TapEvent::Stats {
+                node,
+                token,
+                stored,
+            } => self.answer_stats(node, token, stored),
+            TapEvent::Restored => {
+                debug!(shard_id = %self.shard, "a snapshot replaced the leader's state")
+            }
         }
     }
 
@@ -318,13 +371,17 @@ impl Leading {
     fn propose(&mut self) -> bool {
         while self.in_flight.len() < IN_FLIGHT_MAX {
             let number = self.proposals + 1;
-            let proposal = ProposalId { node: self.me.node, run: self.me.run, number };
+            let proposal = ProposalId {
+                node: self.me.node,
+                run: self.me.run,
+                number,
+            };
             let topology: TopologyIndex = self.topology.index();
             let now = self.now();
             let dispatch = &self.dispatch;
-            let Some(entry) =
-                self.batcher.build(proposal, now, topology, |queue, level| dispatch.raise_hint(queue, level))
-            else {
+            let Some(entry) = self.batcher.build(proposal, now, topology, |queue, level| {
+                dispatch.raise_hint(queue, level)
+            }) else {
                 return true;
             };
             match self.group.propose(self.term, &encode_entry(&entry)) {
@@ -333,7 +390,11 @@ impl Leading {
                     self.in_flight.push_back(number);
                 }
                 // The entry is lost, and with it this leader's view: the nodes send again to whoever leads next.
-                Err(refused @ (ProposeError::NotLeader(_) | ProposeError::Full | ProposeError::Stopped)) => {
+                Err(
+                    refused @ (ProposeError::NotLeader(_)
+                    | ProposeError::Full
+                    | ProposeError::Stopped),
+                ) => {
                     error!(shard_id = %self.shard, term = %self.term, error = %refused, "proposal refused, leading no more");
                     return false;
                 }

@@ -2,9 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
-use warren_codec::columns::{decode_facts, decode_span, encode_facts, encode_span};
-use warren_codec::reasons::{
-    decode_not_stored, decode_settle_reason, encode_not_stored, encode_settle_reason,
+use warren_codec::columns::{
+    decode_facts, decode_not_stored, decode_settle_reason, decode_span, encode_facts,
+    encode_not_stored, encode_settle_reason, encode_span,
 };
 use warren_proto::internal_v1 as wire;
 use warren_proto::internal_v1::down_frame::Kind as DownKind;
@@ -14,8 +14,8 @@ use warren_queue::dispatch::io::{
 };
 use warren_queue::entry::ReturnKind;
 use warren_types::{
-    Attempt, BatchSequence, ConsumerId, Incarnation, NodeId, Position, Priority, QueueId, Run, ShardId, Term,
-    TopologyIndex,
+    Attempt, BatchSequence, ConsumerId, Incarnation, NodeId, Position, Priority, QueueId, Run,
+    ShardId, Term, TopologyIndex,
 };
 
 use super::frame::{
@@ -35,7 +35,11 @@ fn bad(what: impl ToString) -> BadFrame {
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
 pub(crate) fn up_bytes(frame: &Up) -> usize {
     match frame {
-        Up::Publish(batch) => batch.parts.iter().map(|part| part.payload.len() + part.facts.size.len() * 6 + 32).sum(),
+        Up::Publish(batch) => batch
+            .parts
+            .iter()
+            .map(|part| part.payload.len() + part.facts.size.len() * 6 + 32)
+            .sum(),
         Up::Settle(settle) => settle.items.len() * 8 + 32,
         Up::Return(give_back) => give_back.items.len() * 8 + 32,
         Up::Attach(attach) => attach.held.len() * 8 + 64,
@@ -51,7 +55,10 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
 
 pub(crate) fn down_bytes(frame: &Down) -> usize {
     match frame {
-        Down::Deliver { deliveries, .. } => deliveries.iter().map(|delivery| delivery.message.len() + 16).sum(),
+        Down::Deliver { deliveries, .. } => deliveries
+            .iter()
+            .map(|delivery| delivery.message.len() + 16)
+            .sum(),
         Down::Results { exceptions, .. } => exceptions.len() * 12 + 16,
         Down::SettleResults { results, .. } => results.len() + 16,
         Down::Welcome(_)
@@ -106,12 +113,24 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
                 Some(ReturnKind::Failed) => wire::DetachReturns::Failed,
                 Some(ReturnKind::Untouched) => wire::DetachReturns::Untouched,
             };
-            UpKind::Detach(wire::Detach { consumer: consumer.0, returns: returns.into() })
+            UpKind::Detach(wire::Detach {
+                consumer: consumer.0,
+                returns: returns.into(),
+            })
         }
-        Up::Purge { queue, token } => UpKind::Purge(wire::QueueQuestion { queue: queue.0, token: token.0 }),
-        Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion { queue: queue.0, token: token.0 }),
+        Up::Purge { queue, token } => UpKind::Purge(wire::QueueQuestion {
+            queue: queue.0,
+            token: token.0,
+        }),
+        Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion {
+            queue: queue.0,
+            token: token.0,
+        }),
     };
-    wire::UpFrame { shard: shard.0, kind: Some(kind) }
+    wire::UpFrame {
+        shard: shard.0,
+        kind: Some(kind),
+    }
 }
 
 pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame> {
@@ -129,11 +148,21 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
         UpKind::Publish(batch) => Up::Publish(Batch {
             sequence: BatchSequence(batch.sequence),
             topology: TopologyIndex(batch.topology_index),
-            parts: batch.parts.into_iter().map(decode_part).collect::<Result<_, _>>()?,
+            parts: batch
+                .parts
+                .into_iter()
+                .map(decode_part)
+                .collect::<Result<_, _>>()?,
         }),
         UpKind::Attach(attach) => Up::Attach(decode_attach(attach)?),
-        UpKind::Credit(credit) => Up::Credit { consumer: ConsumerId(credit.consumer), add: amount(&credit) },
-        UpKind::Recall(credit) => Up::Recall { consumer: ConsumerId(credit.consumer), up_to: amount(&credit) },
+        UpKind::Credit(credit) => Up::Credit {
+            consumer: ConsumerId(credit.consumer),
+            add: amount(&credit),
+        },
+        UpKind::Recall(credit) => Up::Recall {
+            consumer: ConsumerId(credit.consumer),
+            up_to: amount(&credit),
+        },
         UpKind::Settle(settle) => Up::Settle(SettleUp {
             token: Token(settle.token),
             queue: QueueId(settle.queue),
@@ -144,7 +173,11 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             token: Token(give_back.token),
             queue: QueueId(give_back.queue),
             items: decode_held(give_back.items)?,
-            kind: if give_back.failed { ReturnKind::Failed } else { ReturnKind::Untouched },
+            kind: if give_back.failed {
+                ReturnKind::Failed
+            } else {
+                ReturnKind::Untouched
+            },
             delay_ms: give_back.delay_ms,
         }),
         UpKind::Detach(detach) => {
@@ -152,12 +185,23 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
                 Ok(wire::DetachReturns::Nothing) => None,
                 Ok(wire::DetachReturns::Failed) => Some(ReturnKind::Failed),
                 Ok(wire::DetachReturns::Untouched) => Some(ReturnKind::Untouched),
-                Ok(wire::DetachReturns::Unspecified) | Err(_) => return Err(bad("unknown way to detach")),
+                Ok(wire::DetachReturns::Unspecified) | Err(_) => {
+                    return Err(bad("unknown way to detach"));
+                }
             };
-            Up::Detach { consumer: ConsumerId(detach.consumer), returns }
+            Up::Detach {
+                consumer: ConsumerId(detach.consumer),
+                returns,
+            }
         }
-        UpKind::Purge(question) => Up::Purge { queue: QueueId(question.queue), token: Token(question.token) },
-        UpKind::Stats(question) => Up::Stats { queue: QueueId(question.queue), token: Token(question.token) },
+        UpKind::Purge(question) => Up::Purge {
+            queue: QueueId(question.queue),
+            token: Token(question.token),
+        },
+        UpKind::Stats(question) => Up::Stats {
+            queue: QueueId(question.queue),
+            token: Token(question.token),
+        },
     };
     Ok((ShardId(frame.shard), up))
 }
@@ -173,17 +217,20 @@ fn encode_part(part: Part) -> wire::PublishPart {
 }
 
 fn decode_part(part: wire::PublishPart) -> Result<Part, BadFrame> {
-    let facts = decode_facts(part.facts.ok_or_else(|| bad("a part without facts"))?).map_err(bad)?;
-    let bytes: u64 = facts.size.iter().map(|&size| u64::from(size)).sum();
-    if bytes != part.payload.len() as u64 {
-        return Err(bad("the sizes of a part do not add up to its payload"));
-    }
+    let facts = decode_facts(part.facts, part.payload.len()).map_err(bad)?;
     Ok(Part {
         queue: QueueId(part.queue),
-        priority: u8::try_from(part.priority).map(Priority::clamped).map_err(bad)?,
+        priority: u8::try_from(part.priority)
+            .map(Priority::clamped)
+            .map_err(bad)?,
         facts,
         payload: part.payload,
-        producers: part.producers.into_iter().map(decode_span).collect::<Result<_, _>>().map_err(bad)?,
+        producers: part
+            .producers
+            .into_iter()
+            .map(decode_span)
+            .collect::<Result<_, _>>()
+            .map_err(bad)?,
     })
 }
 
@@ -216,7 +263,10 @@ fn decode_attach(attach: wire::Attach) -> Result<AttachUp, BadFrame> {
             exclusive: attach.exclusive,
             uncommitted_max: attach.uncommitted_max,
         },
-        credit: Credit { messages: attach.credit_messages, bytes: attach.credit_bytes },
+        credit: Credit {
+            messages: attach.credit_messages,
+            bytes: attach.credit_bytes,
+        },
         held: decode_held(attach.held)?,
         topology: TopologyIndex(attach.topology_index),
     })
@@ -232,28 +282,46 @@ fn encode_held(items: &[Held]) -> wire::HeldColumns {
 
 fn decode_held(held: Option<wire::HeldColumns>) -> Result<Vec<Held>, BadFrame> {
     let held = held.unwrap_or_default();
-    if held.position.len() != held.attempt_term.len() || held.position.len() != held.attempt_number.len() {
+    if held.position.len() != held.attempt_term.len()
+        || held.position.len() != held.attempt_number.len()
+    {
         return Err(bad("columns of different length"));
     }
-    let columns = held.position.into_iter().zip(held.attempt_term).zip(held.attempt_number);
+    let columns = held
+        .position
+        .into_iter()
+        .zip(held.attempt_term)
+        .zip(held.attempt_number);
     Ok(columns
         .map(|((position, term), number)| Held {
             position: Position(position),
-            attempt: Attempt { term: Term(term), number },
+            attempt: Attempt {
+                term: Term(term),
+                number,
+            },
         })
         .collect())
 }
 
 fn grant(consumer: ConsumerId, credit: Credit) -> wire::CreditGrant {
-    wire::CreditGrant { consumer: consumer.0, messages: credit.messages, bytes: credit.bytes }
+    wire::CreditGrant {
+        consumer: consumer.0,
+        messages: credit.messages,
+        bytes: credit.bytes,
+    }
 }
 
 fn amount(grant: &wire::CreditGrant) -> Credit {
-    Credit { messages: grant.messages, bytes: grant.bytes }
+    Credit {
+        messages: grant.messages,
+        bytes: grant.bytes,
+    }
 }
 
 fn incarnation(bytes: &[u8]) -> Result<Incarnation, BadFrame> {
-    let bytes: [u8; 16] = bytes.try_into().map_err(|_| bad("an incarnation has 16 bytes"))?;
+    let bytes: [u8; 16] = bytes
+        .try_into()
+        .map_err(|_| bad("an incarnation has 16 bytes"))?;
     Ok(Incarnation(u128::from_be_bytes(bytes)))
 }
 
@@ -269,26 +337,48 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
                 exceptions: welcome.exceptions.iter().map(encode_exception).collect(),
             })
         }
-        Down::NotLeader { link, leader } => {
-            DownKind::NotLeader(wire::NotLeader { link, leader: leader.map_or(0, |node| node.0) })
-        }
+        Down::NotLeader { link, leader } => DownKind::NotLeader(wire::NotLeader {
+            link,
+            leader: leader.map_or(0, |node| node.0),
+        }),
         Down::Results { upto, exceptions } => DownKind::Results(wire::Results {
             upto: upto.0,
             exceptions: exceptions.iter().map(encode_exception).collect(),
         }),
         Down::Resume { last } => DownKind::Resume(wire::Resume { last: last.0 }),
-        Down::Attached { consumer, result } => DownKind::Attached(encode_attached(consumer, &result)),
-        Down::Deliver { consumer, queue, deliveries } => DownKind::Deliver(encode_deliver(consumer, queue, deliveries)),
-        Down::SettleResults { token, results } => DownKind::SettleResults(encode_results(token, &results)),
+        Down::Attached { consumer, result } => {
+            DownKind::Attached(encode_attached(consumer, &result))
+        }
+        Down::Deliver {
+            consumer,
+            queue,
+            deliveries,
+        } => DownKind::Deliver(encode_deliver(consumer, queue, deliveries)),
+        Down::SettleResults { token, results } => {
+            DownKind::SettleResults(encode_results(token, &results))
+        }
         Down::Recalled { consumer, credit } => DownKind::Recalled(grant(consumer, credit)),
-        Down::Waiting { consumer } => DownKind::Waiting(wire::ConsumerNotice { consumer: consumer.0 }),
-        Down::Cancelled { consumer } => DownKind::Cancelled(wire::ConsumerNotice { consumer: consumer.0 }),
-        Down::Forget { consumer, queue, position } => {
-            DownKind::Forget(wire::Forget { consumer: consumer.0, queue: queue.0, position: position.0 })
-        }
-        Down::Purged { token, count } => {
-            DownKind::Purged(wire::QueueAnswer { token: token.0, found: true, count, ..Default::default() })
-        }
+        Down::Waiting { consumer } => DownKind::Waiting(wire::ConsumerNotice {
+            consumer: consumer.0,
+        }),
+        Down::Cancelled { consumer } => DownKind::Cancelled(wire::ConsumerNotice {
+            consumer: consumer.0,
+        }),
+        Down::Forget {
+            consumer,
+            queue,
+            position,
+        } => DownKind::Forget(wire::Forget {
+            consumer: consumer.0,
+            queue: queue.0,
+            position: position.0,
+        }),
+        Down::Purged { token, count } => DownKind::Purged(wire::QueueAnswer {
+            token: token.0,
+            found: true,
+            count,
+            ..Default::default()
+        }),
         Down::Stats { token, stats } => {
             let found = stats.is_some();
             let stats = stats.unwrap_or_default();
@@ -305,7 +395,10 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             })
         }
     };
-    wire::DownFrame { shard: shard.0, kind: Some(kind) }
+    wire::DownFrame {
+        shard: shard.0,
+        kind: Some(kind),
+    }
 }
 
 pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), BadFrame> {
@@ -324,19 +417,31 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
             upto: BatchSequence(results.upto),
             exceptions: decode_exceptions(results.exceptions)?,
         },
-        DownKind::Resume(resume) => Down::Resume { last: BatchSequence(resume.last) },
+        DownKind::Resume(resume) => Down::Resume {
+            last: BatchSequence(resume.last),
+        },
         DownKind::Attached(attached) => decode_attached(&attached)?,
         DownKind::Deliver(deliver) => decode_deliver(deliver)?,
         DownKind::SettleResults(results) => decode_results(&results)?,
-        DownKind::Recalled(credit) => Down::Recalled { consumer: ConsumerId(credit.consumer), credit: amount(&credit) },
-        DownKind::Waiting(notice) => Down::Waiting { consumer: ConsumerId(notice.consumer) },
-        DownKind::Cancelled(notice) => Down::Cancelled { consumer: ConsumerId(notice.consumer) },
+        DownKind::Recalled(credit) => Down::Recalled {
+            consumer: ConsumerId(credit.consumer),
+            credit: amount(&credit),
+        },
+        DownKind::Waiting(notice) => Down::Waiting {
+            consumer: ConsumerId(notice.consumer),
+        },
+        DownKind::Cancelled(notice) => Down::Cancelled {
+            consumer: ConsumerId(notice.consumer),
+        },
         DownKind::Forget(forget) => Down::Forget {
             consumer: ConsumerId(forget.consumer),
             queue: QueueId(forget.queue),
             position: Position(forget.position),
         },
-        DownKind::Purged(answer) => Down::Purged { token: Token(answer.token), count: answer.count },
+        DownKind::Purged(answer) => Down::Purged {
+            token: Token(answer.token),
+            count: answer.count,
+        },
         DownKind::Stats(answer) => Down::Stats {
             token: Token(answer.token),
             stats: answer.found.then_some(QueueStats {
@@ -360,7 +465,9 @@ fn encode_exception(exception: &BatchException) -> wire::BatchException {
     }
 }
 
-fn decode_exceptions(exceptions: Vec<wire::BatchException>) -> Result<Vec<BatchException>, BadFrame> {
+fn decode_exceptions(
+    exceptions: Vec<wire::BatchException>,
+) -> Result<Vec<BatchException>, BadFrame> {
     exceptions
         .into_iter()
         .map(|exception| {
@@ -384,7 +491,11 @@ fn encode_attached(consumer: ConsumerId, result: &AttachResult) -> wire::Attache
         HeldState::Settled => wire::HeldVerdict::Settled as u32,
         HeldState::Lost => wire::HeldVerdict::Lost as u32,
     });
-    wire::Attached { consumer: consumer.0, verdict: verdict.into(), held: held.collect() }
+    wire::Attached {
+        consumer: consumer.0,
+        verdict: verdict.into(),
+        held: held.collect(),
+    }
 }
 
 fn decode_attached(attached: &wire::Attached) -> Result<Down, BadFrame> {
@@ -396,30 +507,48 @@ fn decode_attached(attached: &wire::Attached) -> Result<Down, BadFrame> {
                 3 => Ok(HeldState::Lost),
                 other => Err(bad(format!("unknown held verdict {other}"))),
             });
-            AttachResult::Ok { held: held.collect::<Result<_, _>>()? }
+            AttachResult::Ok {
+                held: held.collect::<Result<_, _>>()?,
+            }
         }
         Ok(wire::AttachVerdict::QueueGone) => AttachResult::QueueGone,
         Ok(wire::AttachVerdict::Exclusive) => AttachResult::Exclusive,
         Ok(wire::AttachVerdict::Unspecified) | Err(_) => return Err(bad("unknown attach verdict")),
     };
-    Ok(Down::Attached { consumer: ConsumerId(attached.consumer), result })
+    Ok(Down::Attached {
+        consumer: ConsumerId(attached.consumer),
+        result,
+    })
 }
 
 /// Deliveries of one frame are of one term; the bodies follow each other in one buffer.
-fn encode_deliver(consumer: ConsumerId, queue: QueueId, deliveries: Vec<HandedOut>) -> wire::Deliver {
-    let bytes = deliveries.iter().map(|delivery| delivery.message.len()).sum();
+fn encode_deliver(
+    consumer: ConsumerId,
+    queue: QueueId,
+    deliveries: Vec<HandedOut>,
+) -> wire::Deliver {
+    let bytes = deliveries
+        .iter()
+        .map(|delivery| delivery.message.len())
+        .sum();
     let mut messages = BytesMut::with_capacity(bytes);
-    let counted = deliveries.iter().any(|it| it.delivery_count != 0 || it.acquired_count != 0);
+    let counted = deliveries
+        .iter()
+        .any(|it| it.delivery_count != 0 || it.acquired_count != 0);
     let mut frame = wire::Deliver {
         consumer: consumer.0,
         queue: queue.0,
-        term: deliveries.first().map_or(0, |delivery| delivery.attempt.term.0),
+        term: deliveries
+            .first()
+            .map_or(0, |delivery| delivery.attempt.term.0),
         ..Default::default()
     };
     for delivery in deliveries {
         frame.position.push(delivery.position.0);
         frame.attempt_number.push(delivery.attempt.number);
-        frame.size.push(u32::try_from(delivery.message.len()).expect("a message is far below 4 GiB"));
+        frame
+            .size
+            .push(u32::try_from(delivery.message.len()).expect("a message is far below 4 GiB"));
         frame.redelivered.push(delivery.redelivered);
         if counted {
             frame.delivery_count.push(delivery.delivery_count);
@@ -434,16 +563,27 @@ fn encode_deliver(consumer: ConsumerId, queue: QueueId, deliveries: Vec<HandedOu
 fn decode_deliver(frame: wire::Deliver) -> Result<Down, BadFrame> {
     let count = frame.position.len();
     let counted = !frame.delivery_count.is_empty();
-    let columns = [frame.attempt_number.len(), frame.size.len(), frame.redelivered.len()];
+    let columns = [
+        frame.attempt_number.len(),
+        frame.size.len(),
+        frame.redelivered.len(),
+    ];
     let counts = [frame.delivery_count.len(), frame.acquired_count.len()];
-    if columns.iter().any(|&len| len != count) || (counted && counts.iter().any(|&len| len != count)) {
+    if columns.iter().any(|&len| len != count)
+        || (counted && counts.iter().any(|&len| len != count))
+    {
         return Err(bad("columns of different length"));
     }
     let mut messages = frame.messages;
     let mut deliveries = Vec::with_capacity(count);
     let mut delivery_counts = frame.delivery_count.into_iter();
     let mut acquired_counts = frame.acquired_count.into_iter();
-    let rows = frame.position.into_iter().zip(frame.attempt_number).zip(frame.size).zip(frame.redelivered);
+    let rows = frame
+        .position
+        .into_iter()
+        .zip(frame.attempt_number)
+        .zip(frame.size)
+        .zip(frame.redelivered);
     for (((position, number), size), redelivered) in rows {
         let size = size as usize;
         if size > messages.len() {
@@ -451,18 +591,27 @@ fn decode_deliver(frame: wire::Deliver) -> Result<Down, BadFrame> {
         }
         deliveries.push(HandedOut {
             position: Position(position),
-            attempt: Attempt { term: Term(frame.term), number },
+            attempt: Attempt {
+                term: Term(frame.term),
+                number,
+            },
             redelivered,
             delivery_count: delivery_counts.next().unwrap_or(0),
             acquired_count: acquired_counts.next().unwrap_or(0),
             message: messages.split_to(size),
         });
     }
-    Ok(Down::Deliver { consumer: ConsumerId(frame.consumer), queue: QueueId(frame.queue), deliveries })
+    Ok(Down::Deliver {
+        consumer: ConsumerId(frame.consumer),
+        queue: QueueId(frame.queue),
+        deliveries,
+    })
 }
 
 fn encode_results(token: Token, results: &[SettleResult]) -> wire::SettleResults {
-    let all_done = results.iter().all(|result| matches!(result, SettleResult::Done));
+    let all_done = results
+        .iter()
+        .all(|result| matches!(result, SettleResult::Done));
     let listed = results.iter().map(|result| match result {
         SettleResult::Done => wire::SettleVerdict::Done as u32,
         SettleResult::AlreadySettled => wire::SettleVerdict::AlreadySettled as u32,
@@ -472,7 +621,11 @@ fn encode_results(token: Token, results: &[SettleResult]) -> wire::SettleResults
     });
     wire::SettleResults {
         token: token.0,
-        results: if all_done { Vec::new() } else { listed.collect() },
+        results: if all_done {
+            Vec::new()
+        } else {
+            listed.collect()
+        },
         count: u32::try_from(results.len()).expect("a settle names fewer than 2^32 deliveries"),
     }
 }
@@ -491,5 +644,8 @@ fn decode_results(frame: &wire::SettleResults) -> Result<Down, BadFrame> {
         });
         verdicts.collect::<Result<_, _>>()?
     };
-    Ok(Down::SettleResults { token: Token(frame.token), results })
+    Ok(Down::SettleResults {
+        token: Token(frame.token),
+        results,
+    })
 }

@@ -7,32 +7,47 @@ use warren_queue::dispatch::io::{
 };
 use warren_queue::entry::{ReturnKind, SettleReason};
 use warren_types::{
-    BatchSequence, ConsumerId, Facts, Incarnation, NodeId, NotStored, Position, Priority, ProducerSpan,
-    QueueId, Run, Term, TopologyIndex,
+    BatchSequence, ConsumerId, Facts, Incarnation, NodeId, NotStored, Position, Priority,
+    ProducerSpan, QueueId, Run, Term, TopologyIndex,
 };
 
 use crate::api::QueueStats;
 
 /// From a node's uplink to a shard's leader.
 #[derive(Clone, Debug)]
-pub enum Up {
+pub(crate) enum Up {
     /// Opens the link of one node to one shard, again after each change of leader or loss of the stream. `link` rises each time.
     Hello(Hello),
     /// All consumers were attached again and all unconfirmed settles sent: what is not named is not held.
     Reported,
     Publish(Batch),
     Attach(AttachUp),
-    Credit { consumer: ConsumerId, add: Credit },
-    Recall { consumer: ConsumerId, up_to: Credit },
+    Credit {
+        consumer: ConsumerId,
+        add: Credit,
+    },
+    Recall {
+        consumer: ConsumerId,
+        up_to: Credit,
+    },
     Settle(SettleUp),
     Return(ReturnUp),
-    Detach { consumer: ConsumerId, returns: Option<ReturnKind> },
-    Purge { queue: QueueId, token: Token },
-    Stats { queue: QueueId, token: Token },
+    Detach {
+        consumer: ConsumerId,
+        returns: Option<ReturnKind>,
+    },
+    Purge {
+        queue: QueueId,
+        token: Token,
+    },
+    Stats {
+        queue: QueueId,
+        token: Token,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hello {
+pub(crate) struct Hello {
     pub node: NodeId,
     pub incarnation: Incarnation,
     pub run: Run,
@@ -47,7 +62,7 @@ pub struct Hello {
 
 /// One numbered batch of publishes.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     pub sequence: BatchSequence,
     /// Routed by this topology: the leader waits until its own copy has applied it.
     pub topology: TopologyIndex,
@@ -56,7 +71,7 @@ pub struct Batch {
 
 /// Messages of a batch for one queue and priority, encoded.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub(crate) struct Part {
     pub queue: QueueId,
     pub priority: Priority,
     pub facts: Facts,
@@ -65,7 +80,7 @@ pub struct Part {
 }
 
 #[derive(Clone, Debug)]
-pub struct AttachUp {
+pub(crate) struct AttachUp {
     pub consumer: ConsumerId,
     pub queue: QueueId,
     pub options: ConsumerOptions,
@@ -75,7 +90,7 @@ pub struct AttachUp {
 }
 
 #[derive(Clone, Debug)]
-pub struct SettleUp {
+pub(crate) struct SettleUp {
     pub token: Token,
     pub queue: QueueId,
     pub items: Vec<Held>,
@@ -83,7 +98,7 @@ pub struct SettleUp {
 }
 
 #[derive(Clone, Debug)]
-pub struct ReturnUp {
+pub(crate) struct ReturnUp {
     pub token: Token,
     pub queue: QueueId,
     pub items: Vec<Held>,
@@ -93,30 +108,64 @@ pub struct ReturnUp {
 
 /// From a shard's leader to a node.
 #[derive(Clone, Debug)]
-pub enum Down {
+pub(crate) enum Down {
     /// The link is open.
     Welcome(Welcome),
     /// This node does not lead the shard (any more); who does, if it knows.
-    NotLeader { link: u64, leader: Option<NodeId> },
+    NotLeader {
+        link: u64,
+        leader: Option<NodeId>,
+    },
     /// Batches up to and including `upto` are applied; all their messages are stored but for `exceptions`
     /// `(batch, index in the batch, why)`.
-    Results { upto: BatchSequence, exceptions: Vec<BatchException> },
+    Results {
+        upto: BatchSequence,
+        exceptions: Vec<BatchException>,
+    },
     /// A batch did not follow the one before: nothing is taken until the node resumes after `last`.
-    Resume { last: BatchSequence },
-    Attached { consumer: ConsumerId, result: AttachResult },
-    Deliver { consumer: ConsumerId, queue: QueueId, deliveries: Vec<HandedOut> },
-    SettleResults { token: Token, results: Vec<SettleResult> },
-    Recalled { consumer: ConsumerId, credit: Credit },
-    Waiting { consumer: ConsumerId },
-    Cancelled { consumer: ConsumerId },
-    Forget { consumer: ConsumerId, queue: QueueId, position: Position },
-    Purged { token: Token, count: u64 },
-    Stats { token: Token, stats: Option<QueueStats> },
+    Resume {
+        last: BatchSequence,
+    },
+    Attached {
+        consumer: ConsumerId,
+        result: AttachResult,
+    },
+    Deliver {
+        consumer: ConsumerId,
+        queue: QueueId,
+        deliveries: Vec<HandedOut>,
+    },
+    SettleResults {
+        token: Token,
+        results: Vec<SettleResult>,
+    },
+    Recalled {
+        consumer: ConsumerId,
+        credit: Credit,
+    },
+    Waiting {
+        consumer: ConsumerId,
+    },
+    Cancelled {
+        consumer: ConsumerId,
+    },
+    Forget {
+        consumer: ConsumerId,
+        queue: QueueId,
+        position: Position,
+    },
+    Purged {
+        token: Token,
+        count: u64,
+    },
+    Stats {
+        token: Token,
+        stats: Option<QueueStats>,
+    },
 }
 
-
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
+pub(crate) struct Welcome {
     /// As in the hello it answers.
     pub link: u64,
     pub term: Term,
@@ -128,7 +177,7 @@ pub struct Welcome {
 
 /// One message of a batch was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchException {
+pub(crate) struct BatchException {
     pub sequence: BatchSequence,
     /// Index in the batch: its parts' messages counted through.
     pub index: u32,

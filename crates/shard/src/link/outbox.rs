@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// The pushing and the taking end in one; cheap to clone.
 #[derive(Debug)]
-pub struct Outbox<T> {
+pub(crate) struct Outbox<T> {
     shared: Arc<Shared<T>>,
 }
 
@@ -28,7 +28,9 @@ struct Queue<T> {
 
 impl<T> Clone for Outbox<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -36,7 +38,10 @@ impl<T> Default for Outbox<T> {
     fn default() -> Self {
         Self {
             shared: Arc::new(Shared {
-                queue: Mutex::new(Queue { items: VecDeque::new(), closed: false }),
+                queue: Mutex::new(Queue {
+                    items: VecDeque::new(),
+                    closed: false,
+                }),
                 filled: Notify::new(),
                 drained: Notify::new(),
             }),
@@ -46,11 +51,11 @@ impl<T> Default for Outbox<T> {
 
 impl<T> Outbox<T> {
     /// Adds one item; dropped if the taker has closed the box.
-    pub fn push(&self, item: T) {
+    pub(crate) fn push(&self, item: T) {
         self.push_all(std::iter::once(item));
     }
 
-    pub fn push_all(&self, items: impl IntoIterator<Item = T>) {
+    pub(crate) fn push_all(&self, items: impl IntoIterator<Item = T>) {
         let mut queue = self.shared.queue.lock();
         if queue.closed {
             return;
@@ -64,7 +69,7 @@ impl<T> Outbox<T> {
     ///
     /// # Cancel safety
     /// Nothing is taken unless the future completes.
-    pub async fn take(&self) -> Option<VecDeque<T>> {
+    pub(crate) async fn take(&self) -> Option<VecDeque<T>> {
         loop {
             if let Some(taken) = self.try_take() {
                 return taken;
@@ -87,12 +92,12 @@ impl<T> Outbox<T> {
 
     /// Takes what is there, without waiting.
     #[must_use]
-    pub fn take_now(&self) -> VecDeque<T> {
+    pub(crate) fn take_now(&self) -> VecDeque<T> {
         self.try_take().flatten().unwrap_or_default()
     }
 
     /// Waits until fewer than `limit` items lie here: for pushers that can wait.
-    pub async fn below(&self, limit: usize) {
+    pub(crate) async fn below(&self, limit: usize) {
         loop {
             let drained = self.shared.drained.notified();
             tokio::pin!(drained);
@@ -109,29 +114,19 @@ impl<T> Outbox<T> {
 
     /// Whether both are ends of the same box.
     #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
+    pub(crate) fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// No more is taken in; the taker sees the end once it has what is there.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.filled.notify_one();
         self.shared.drained.notify_waiters();
     }
 
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.shared.queue.lock().items.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.shared.queue.lock().closed
     }
 }

@@ -16,7 +16,11 @@ pub(crate) const LEADER_INBOX_MAX: usize = 4_096;
 /// What a shard's leader task hears from one node's link.
 #[derive(Debug)]
 pub(crate) enum FromNode {
-    Frames { node: NodeId, out: DownOut, frames: Vec<Up> },
+    Frames {
+        node: NodeId,
+        out: DownOut,
+        frames: Vec<Up>,
+    },
     /// The stream from the node broke.
     Gone { node: NodeId, stream: u64 },
 }
@@ -24,15 +28,27 @@ pub(crate) enum FromNode {
 /// The way down to one node, for one shard.
 #[derive(Debug, Clone)]
 pub(crate) enum DownOut {
-    Local { node: NodeId, out: Outbox<ToUplink> },
-    Remote { shard: ShardId, stream: u64, out: Outbox<(ShardId, Down)> },
+    Local {
+        node: NodeId,
+        out: Outbox<ToUplink>,
+    },
+    Remote {
+        shard: ShardId,
+        stream: u64,
+        out: Outbox<(ShardId, Down)>,
+    },
 }
 
 impl DownOut {
     pub(crate) fn push(&self, frames: impl IntoIterator<Item = Down>) {
         match self {
-            Self::Local { node, out } => out.push(ToUplink::Down { node: *node, frames: frames.into_iter().collect() }),
-            Self::Remote { shard, out, .. } => out.push_all(frames.into_iter().map(|frame| (*shard, frame))),
+            Self::Local { node, out } => out.push(ToUplink::Down {
+                node: *node,
+                frames: frames.into_iter().collect(),
+            }),
+            Self::Remote { shard, out, .. } => {
+                out.push_all(frames.into_iter().map(|frame| (*shard, frame)))
+            }
         }
     }
 
@@ -63,7 +79,11 @@ impl LeaderDoors {
     }
 
     pub(crate) fn all(&self) -> Vec<(ShardId, mpsc::Sender<FromNode>)> {
-        self.doors.read().iter().map(|(shard, door)| (*shard, door.clone())).collect()
+        self.doors
+            .read()
+            .iter()
+            .map(|(shard, door)| (*shard, door.clone()))
+            .collect()
     }
 }
 

@@ -41,8 +41,21 @@ struct Inner {
 }
 
 impl NodeStreams {
-    pub(crate) fn new(peers: Peers, uplinks: UplinkDoors, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        Self { inner: Arc::new(Inner { peers, uplinks, streams: Mutex::default(), tasks, stop }) }
+    pub(crate) fn new(
+        peers: Peers,
+        uplinks: UplinkDoors,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                peers,
+                uplinks,
+                streams: Mutex::default(),
+                tasks,
+                stop,
+            }),
+        }
     }
 
     /// Queues frames for a node, waiting for room. False: the stream has ended; its end is told to every uplink.
@@ -84,7 +97,9 @@ impl NodeStreams {
 
 impl Inner {
     async fn drive(&self, node: NodeId, outbox: &Outbox<(ShardId, Up)>) {
-        let Some(channel) = self.peers.channel(node, Lane::Forward) else { return };
+        let Some(channel) = self.peers.channel(node, Lane::Forward) else {
+            return;
+        };
         let mut client = ForwardServiceClient::new(channel)
             .max_decoding_message_size(LINK_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(LINK_MESSAGE_BYTES_MAX);

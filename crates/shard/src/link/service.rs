@@ -38,7 +38,14 @@ type Responses = Pin<Box<dyn Stream<Item = Result<LinkResponse, Status>> + Send>
 
 impl LinkService {
     pub(crate) fn new(leaders: LeaderDoors, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        Self { inner: Arc::new(Inner { leaders, streams: AtomicU64::new(0), tasks, stop }) }
+        Self {
+            inner: Arc::new(Inner {
+                leaders,
+                streams: AtomicU64::new(0),
+                tasks,
+                stop,
+            }),
+        }
     }
 }
 
@@ -46,9 +53,14 @@ impl LinkService {
 impl ForwardService for LinkService {
     type LinkStream = Responses;
 
-    async fn link(&self, request: Request<Streaming<LinkRequest>>) -> Result<Response<Responses>, Status> {
+    async fn link(
+        &self,
+        request: Request<Streaming<LinkRequest>>,
+    ) -> Result<Response<Responses>, Status> {
         let Some(peer) = request.extensions().get::<PeerIdentity>().copied() else {
-            return Err(Status::unauthenticated("the caller has not proven which node it is"));
+            return Err(Status::unauthenticated(
+                "the caller has not proven which node it is",
+            ));
         };
         let stream = self.inner.streams.fetch_add(1, Ordering::Relaxed) + 1;
         let out: Outbox<(ShardId, Down)> = Outbox::default();
@@ -63,7 +75,12 @@ impl ForwardService for LinkService {
             answers.close();
             for (_, door) in inner.leaders.all() {
                 // A leader task that has ended needs no news.
-                let _ended = door.send(FromNode::Gone { node: peer.node, stream }).await;
+                let _ended = door
+                    .send(FromNode::Gone {
+                        node: peer.node,
+                        stream,
+                    })
+                    .await;
             }
         });
         Ok(Response::new(Box::pin(responses(out))))
@@ -71,7 +88,13 @@ impl ForwardService for LinkService {
 }
 
 impl Inner {
-    async fn read(&self, node: NodeId, stream: u64, mut requests: Streaming<LinkRequest>, out: &Outbox<(ShardId, Down)>) {
+    async fn read(
+        &self,
+        node: NodeId,
+        stream: u64,
+        mut requests: Streaming<LinkRequest>,
+        out: &Outbox<(ShardId, Down)>,
+    ) {
         loop {
             match requests.message().await {
                 Ok(Some(request)) => {
@@ -102,7 +125,10 @@ impl Inner {
             if let Up::Hello(hello) = &up
                 && hello.node != node
             {
-                return Err(BadFrame(format!("node {node} says it is node {}", hello.node)));
+                return Err(BadFrame(format!(
+                    "node {node} says it is node {}",
+                    hello.node
+                )));
             }
             match runs.last_mut() {
                 Some((of, frames)) if *of == shard => frames.push(up),
@@ -110,11 +136,19 @@ impl Inner {
             }
         }
         for (shard, frames) in runs {
-            let out = DownOut::Remote { shard, stream, out: out.clone() };
+            let out = DownOut::Remote {
+                shard,
+                stream,
+                out: out.clone(),
+            };
             match self.leaders.door(shard) {
                 // Waiting here is the way a leader that is behind slows the nodes down.
                 Some(door) => {
-                    if door.send(FromNode::Frames { node, out, frames }).await.is_err() {
+                    if door
+                        .send(FromNode::Frames { node, out, frames })
+                        .await
+                        .is_err()
+                    {
                         return Err(BadFrame(format!("shard {shard} has stopped here")));
                     }
                 }
@@ -129,12 +163,17 @@ impl Inner {
 fn refuse(out: &DownOut, frames: &[Up]) {
     for frame in frames {
         if let Up::Hello(hello) = frame {
-            out.push([Down::NotLeader { link: hello.link, leader: None }]);
+            out.push([Down::NotLeader {
+                link: hello.link,
+                leader: None,
+            }]);
         }
     }
 }
 
-fn responses(out: Outbox<(ShardId, Down)>) -> impl Stream<Item = Result<LinkResponse, Status>> + Send + 'static {
+fn responses(
+    out: Outbox<(ShardId, Down)>,
+) -> impl Stream<Item = Result<LinkResponse, Status>> + Send + 'static {
     stream::unfold((out, VecDeque::new()), |(out, mut left)| async move {
         if left.is_empty() {
             left = out.take().await?;

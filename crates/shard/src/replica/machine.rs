@@ -3,10 +3,11 @@
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
-use warren_codec::entry::decode_entry;
+use warren_codec::decode_entry;
 use warren_queue::dispatch::io::Loaded;
 use warren_queue::entry::ApplyContext;
 use warren_queue::outcome::{Effect, EntryOutcome, Output};
+use warren_queue::rows::Rows as _;
 use warren_queue::store::{Store, StoreOptions};
 use warren_raft::{Committed, Machine, MachineError, MachineFactory, MachineWaker};
 use warren_storage::{ReplicaState, RowBatch};
@@ -63,9 +64,15 @@ impl Machine for ShardMachine {
             let entry = match decode_entry(&committed.payload) {
                 Ok(entry) => entry,
                 // Every replica meets it: going on would make them differ. The replica stops and says what it needs.
-                Err(error) => panic!("shard {} cannot apply entry {}: {error}", self.shard, committed.id.index),
+                Err(error) => panic!(
+                    "shard {} cannot apply entry {}: {error}",
+                    self.shard, committed.id.index
+                ),
             };
-            let at = ApplyContext { index: committed.id.index, term: committed.id.term };
+            let at = ApplyContext {
+                index: committed.id.index,
+                term: committed.id.term,
+            };
             self.store.apply(&self.rows, at, entry, &mut self.out);
             self.rows.take(&mut self.out.changes, rows);
             if self.tap.is_some() {
@@ -78,12 +85,12 @@ impl Machine for ShardMachine {
         }
     }
 
-    fn written(&mut self, applied: LogId) {
+    fn written(&mut self, _applied: LogId) {
         self.rows.written();
         if self.tap.is_some() {
             let entries = std::mem::take(&mut self.entries);
             let effects = std::mem::take(&mut self.effects);
-            self.tell(TapEvent::Applied { entries, effects, upto: applied });
+            self.tell(TapEvent::Applied { entries, effects });
         }
     }
 
@@ -100,7 +107,11 @@ impl Machine for ShardMachine {
             match request {
                 Request::Open(reply) => self.open(reply),
                 Request::Close => self.tap = None,
-                Request::Load { queue, priority, from } => {
+                Request::Load {
+                    queue,
+                    priority,
+                    from,
+                } => {
                     let loaded: Loaded = self.store.load(&self.rows, queue, priority, from);
                     self.tell(TapEvent::Loaded(loaded));
                 }
@@ -113,7 +124,11 @@ impl Machine for ShardMachine {
                         };
                         (queue, stats)
                     });
-                    self.tell(TapEvent::Stats { node, token, stored });
+                    self.tell(TapEvent::Stats {
+                        node,
+                        token,
+                        stored,
+                    });
                 }
             }
         }
@@ -123,9 +138,19 @@ impl Machine for ShardMachine {
 impl ShardMachine {
     fn open(&mut self, reply: oneshot::Sender<Opening>) {
         let (sender, events) = mpsc::channel(TAP_EVENTS_MAX);
-        let queues: Vec<_> = self.store.queues().filter_map(|queue| self.store.opening(queue)).collect();
-        let origins = self.store.origins().map(|(incarnation, row)| (incarnation, row.clone())).collect();
-        let opening = Opening { now: self.store.now(), topology: self.store.topology(), queues, origins, events };
+        let queues: Vec<_> = self
+            .store
+            .queues()
+            .filter_map(|queue| self.store.opening(queue))
+            .collect();
+        let origins = self.rows.origins();
+        let opening = Opening {
+            now: self.store.now(),
+            topology: self.store.topology(),
+            queues,
+            origins,
+            events,
+        };
         self.tap = reply.send(opening).is_ok().then_some(sender);
     }
 

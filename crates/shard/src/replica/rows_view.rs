@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use warren_codec::rows as codec;
+use warren_codec as codec;
 use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
 use warren_storage::{ReplicaState, RowBatch, Table};
-use warren_types::{Incarnation, Position, Priority, QueueId};
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
 
 /// Rows of one replica, read on its apply thread.
 pub(crate) struct RowsView {
@@ -27,7 +27,10 @@ struct Overlay {
 
 impl RowsView {
     pub(crate) fn new(state: ReplicaState) -> Self {
-        Self { state, overlay: RefCell::default() }
+        Self {
+            state,
+            overlay: RefCell::default(),
+        }
     }
 
     /// Takes the changes of one entry: later reads see them, `rows` writes them.
@@ -37,7 +40,8 @@ impl RowsView {
             match change {
                 Change::Put(key, row) => {
                     let (table, bytes) = named(&key);
-                    rows.put(table, bytes, codec::encode_row(&row));
+                    let value = codec::encode_row(&bytes, &row);
+                    rows.put(table, bytes, value);
                     overlay.rows.insert(key, Some(row));
                 }
                 Change::Delete(key) => {
@@ -46,10 +50,12 @@ impl RowsView {
                     overlay.rows.insert(key, None);
                 }
                 Change::DeleteQueueRows(queue) => {
-                    for (table, from, to) in codec::queue_ranges(queue) {
-                        rows.delete_range(table_of(table), from, to);
+                    for range in codec::rows_of_queue(queue) {
+                        rows.delete_range(table_of(range.table), range.from, range.to);
                     }
-                    overlay.rows.retain(|key, _| queue_of(key) != Some(queue) || matches!(key, RowKey::Queue(_)));
+                    overlay.rows.retain(|key, _| {
+                        queue_of(key) != Some(queue) || matches!(key, RowKey::Queue(_))
+                    });
                     overlay.dropped.insert(queue);
                 }
             }
@@ -63,31 +69,42 @@ impl RowsView {
 
     fn disk_get(&self, key: &RowKey) -> Option<Row> {
         let (table, bytes) = named(key);
-        let value = self.state.get(table, &bytes).expect("a replica whose rows cannot be read stops");
-        value.map(|value| open(key, value))
+        let value = self
+            .state
+            .get(table, &bytes)
+            .expect("a replica whose rows cannot be read stops");
+        value.map(|value| open(&bytes, &value))
     }
 
     /// The nearest block on disk at or after (`forward`) or at or before `from`.
-    fn disk_block(&self, queue: QueueId, priority: Priority, from: Position, forward: bool) -> Option<BlockRow> {
+    fn disk_block(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+        forward: bool,
+    ) -> Option<BlockRow> {
         let overlay = self.overlay.borrow();
         if overlay.dropped.contains(&queue) {
             return None;
         }
-        let (first, end) = codec::block_range(queue, priority);
-        let (_, at) = named(&RowKey::Block { queue, priority, first: from });
         let mut found = None;
         let mut visit = |key: &[u8], value: &[u8]| {
-            let key = codec::decode_key(codec::RowTable::Blocks, key).expect("block keys are ours");
-            if overlay.rows.get(&key).is_some_and(Option::is_none) {
+            let name = codec::decode_key(key).expect("block keys are ours");
+            if overlay.rows.get(&name).is_some_and(Option::is_none) {
                 return ControlFlow::Continue(());
             }
-            found = Some(open(&key, Bytes::copy_from_slice(value)));
+            found = Some(open(key, &Bytes::copy_from_slice(value)));
             ControlFlow::Break(())
         };
         let scanned = if forward {
-            self.state.scan(Table::Blocks, &at, &end, &mut visit)
+            let range = codec::blocks_from(queue, priority, from);
+            self.state
+                .scan(Table::Blocks, &range.from, &range.to, &mut visit)
         } else {
-            self.state.scan_back(Table::Blocks, &first, &after(&at), &mut visit)
+            let range = codec::block_holding_range(queue, priority, from);
+            self.state
+                .scan_back(Table::Blocks, &range.from, &range.to, &mut visit)
         };
         scanned.expect("a replica whose rows cannot be read stops");
         block(found)
@@ -107,32 +124,72 @@ impl Rows for RowsView {
         self.disk_get(key)
     }
 
-    fn block_at_or_after(&self, queue: QueueId, priority: Priority, from: Position) -> Option<BlockRow> {
-        let low = RowKey::Block { queue, priority, first: from };
-        let high = RowKey::Block { queue, priority, first: Position(u64::MAX) };
+    fn block_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<BlockRow> {
+        let low = RowKey::Block {
+            queue,
+            priority,
+            first: from,
+        };
+        let high = RowKey::Block {
+            queue,
+            priority,
+            first: Position(u64::MAX),
+        };
         let fresh = {
             let overlay = self.overlay.borrow();
-            let row = overlay.rows.range((Bound::Included(low), Bound::Included(high))).find_map(|(_, row)| row.clone());
+            let row = overlay
+                .rows
+                .range((Bound::Included(low), Bound::Included(high)))
+                .find_map(|(_, row)| row.clone());
             block(row)
         };
         let stored = self.disk_block(queue, priority, from, true);
         match (fresh, stored) {
-            (Some(fresh), Some(stored)) => Some(if fresh.first < stored.first { fresh } else { stored }),
+            (Some(fresh), Some(stored)) => Some(if fresh.first < stored.first {
+                fresh
+            } else {
+                stored
+            }),
             (fresh, stored) => fresh.or(stored),
         }
     }
 
-    fn block_holding(&self, queue: QueueId, priority: Priority, position: Position) -> Option<BlockRow> {
-        let low = RowKey::Block { queue, priority, first: Position(0) };
-        let high = RowKey::Block { queue, priority, first: position };
+    fn block_holding(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        position: Position,
+    ) -> Option<BlockRow> {
+        let low = RowKey::Block {
+            queue,
+            priority,
+            first: Position(0),
+        };
+        let high = RowKey::Block {
+            queue,
+            priority,
+            first: position,
+        };
         let fresh = {
             let overlay = self.overlay.borrow();
-            let row =
-                overlay.rows.range((Bound::Included(low), Bound::Included(high))).rev().find_map(|(_, row)| row.clone());
+            let row = overlay
+                .rows
+                .range((Bound::Included(low), Bound::Included(high)))
+                .rev()
+                .find_map(|(_, row)| row.clone());
             block(row)
         };
         let nearest = match (fresh, self.disk_block(queue, priority, position, false)) {
-            (Some(fresh), Some(stored)) => Some(if fresh.first > stored.first { fresh } else { stored }),
+            (Some(fresh), Some(stored)) => Some(if fresh.first > stored.first {
+                fresh
+            } else {
+                stored
+            }),
             (fresh, stored) => fresh.or(stored),
         };
         nearest.filter(|row| position < row.first.plus(row.facts.count()))
@@ -140,7 +197,7 @@ impl Rows for RowsView {
 
     fn queues(&self) -> Vec<QueueRow> {
         let mut rows = Vec::new();
-        self.each(codec::queue_row_range(), |_, row| {
+        self.each(&codec::queue_rows(), |_, row| {
             if let Row::Queue(row) = row {
                 rows.push(row);
             }
@@ -150,23 +207,56 @@ impl Rows for RowsView {
 
     fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
         let mut rows = Vec::new();
-        self.each(codec::origin_range(), |key, row| {
+        self.each(&codec::origin_rows(), |key, row| {
             if let (RowKey::Origin(incarnation), Row::Origin(row)) = (key, row) {
                 rows.push((incarnation, row));
             }
         });
         rows
     }
+
+    fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)> {
+        let overlay = self.overlay.borrow();
+        let mut seen = BTreeMap::new();
+        if !overlay.dropped.contains(&queue) {
+            let [.., range] = codec::rows_of_queue(queue);
+            self.each(&range, |key, row| {
+                if let (RowKey::Producer { producer, .. }, Row::Producer(row)) = (key, row) {
+                    seen.insert(producer, row.seen);
+                }
+            });
+        }
+        let from = RowKey::Producer {
+            queue,
+            producer: ProducerId(Bytes::new()),
+        };
+        for (key, row) in overlay.rows.range(from..) {
+            let RowKey::Producer {
+                queue: of,
+                producer,
+            } = key
+            else {
+                break;
+            };
+            if *of != queue {
+                break;
+            }
+            match row.clone().and_then(Row::into_producer) {
+                Some(row) => seen.insert(producer.clone(), row.seen),
+                None => seen.remove(producer),
+            };
+        }
+        seen.into_iter().collect()
+    }
 }
 
 impl RowsView {
-    /// Every row on disk in a range of the table of small rows. Only for opening, when there is no overlay.
-    fn each(&self, (from, to): (Bytes, Bytes), mut take: impl FnMut(RowKey, Row)) {
+    /// Every row on disk in a range of the table of small rows; the overlay is the caller's matter.
+    fn each(&self, range: &codec::KeyRange, mut take: impl FnMut(RowKey, Row)) {
         self.state
-            .scan(Table::Rows, &from, &to, |key, value| {
-                let key = codec::decode_key(codec::RowTable::Rows, key).expect("row keys are ours");
-                let row = open(&key, Bytes::copy_from_slice(value));
-                take(key, row);
+            .scan(Table::Rows, &range.from, &range.to, |key, value| {
+                let row = open(key, &Bytes::copy_from_slice(value));
+                take(codec::decode_key(key).expect("row keys are ours"), row);
                 ControlFlow::Continue(())
             })
             .expect("a replica whose rows cannot be read stops");
@@ -174,10 +264,10 @@ impl RowsView {
 }
 
 /// A row that does not match its checksum stops the replica: damaged bytes are never applied or delivered.
-fn open(key: &RowKey, value: Bytes) -> Row {
+fn open(key: &[u8], value: &Bytes) -> Row {
     match codec::decode_row(key, value) {
         Ok(row) => row,
-        Err(error) => panic!("row {key:?} is damaged: {error}"),
+        Err(error) => panic!("row {key:02x?} is damaged: {error}"),
     }
 }
 
@@ -185,15 +275,19 @@ fn block(row: Option<Row>) -> Option<BlockRow> {
     match row {
         Some(Row::Block(row)) => Some(row),
         Some(
-            Row::Shard(_) | Row::Origin(_) | Row::Queue(_) | Row::Settled(_) | Row::Counts(_) | Row::Producer(_),
+            Row::Shard(_)
+            | Row::Origin(_)
+            | Row::Queue(_)
+            | Row::Settled(_)
+            | Row::Counts(_)
+            | Row::Producer(_),
         )
         | None => None,
     }
 }
 
 fn named(key: &RowKey) -> (Table, Bytes) {
-    let (table, bytes) = codec::encode_key(key);
-    (table_of(table), bytes)
+    (table_of(codec::table_of(key)), codec::encode_key(key))
 }
 
 fn table_of(table: codec::RowTable) -> Table {
@@ -212,11 +306,4 @@ fn queue_of(key: &RowKey) -> Option<QueueId> {
         | RowKey::Producer { queue, .. } => Some(*queue),
         RowKey::Shard | RowKey::Origin(_) => None,
     }
-}
-
-/// The least key after `key`.
-fn after(key: &Bytes) -> Vec<u8> {
-    let mut next = key.to_vec();
-    next.push(0);
-    next
 }

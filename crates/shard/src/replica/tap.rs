@@ -10,7 +10,7 @@ use warren_queue::dispatch::io::{Loaded, QueueOpening, Token};
 use warren_queue::outcome::{Effect, EntryOutcome};
 use warren_queue::rows::OriginRow;
 use warren_raft::MachineWaker;
-use warren_types::{Incarnation, LogId, NodeId, Position, Priority, QueueId, ShardTime, TopologyIndex};
+use warren_types::{Incarnation, NodeId, Position, Priority, QueueId, ShardTime, TopologyIndex};
 
 /// Chunks of outcomes that the leader has not taken yet, at most; beyond it the apply thread waits.
 pub(crate) const TAP_EVENTS_MAX: usize = 256;
@@ -18,9 +18,16 @@ pub(crate) const TAP_EVENTS_MAX: usize = 256;
 /// What the leader's task hears from the apply thread, in the order of applies.
 #[derive(Debug)]
 pub(crate) enum TapEvent {
-    Applied { entries: Vec<EntryOutcome>, effects: Vec<Effect>, upto: LogId },
+    Applied {
+        entries: Vec<EntryOutcome>,
+        effects: Vec<Effect>,
+    },
     Loaded(Loaded),
-    Stats { node: NodeId, token: Token, stored: Option<(QueueId, StoredStats)> },
+    Stats {
+        node: NodeId,
+        token: Token,
+        stored: Option<(QueueId, StoredStats)>,
+    },
     /// A snapshot replaced the state: what the leader knows is void (it cannot lead any more, but may not know yet).
     Restored,
 }
@@ -48,9 +55,17 @@ pub(crate) enum Request {
     Open(oneshot::Sender<Opening>),
     /// No one listens any more.
     Close,
-    Load { queue: QueueId, priority: Priority, from: Position },
+    Load {
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    },
     /// Answered by [`TapEvent::Stats`].
-    Stats { queue: QueueId, node: NodeId, token: Token },
+    Stats {
+        queue: QueueId,
+        node: NodeId,
+        token: Token,
+    },
 }
 
 /// Where requests wait for the apply thread. Bounded by dispatch: one load per queue and level; one question per caller.

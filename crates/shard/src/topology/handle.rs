@@ -13,15 +13,18 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
-use warren_codec::topology::{TopologyEntry, decode_reply, encode_entry, encode_reply};
+use warren_codec::{
+    TopologyEntry, decode_reply, decode_topology_entry, encode_reply, encode_topology_entry,
+};
 use warren_proto::internal_v1::node_service_client::NodeServiceClient;
 use warren_proto::internal_v1::{
-    AppliedTopologyRequest, AppliedTopologyResponse, ProposeTopologyRequest, ProposeTopologyResponse,
-    ReadTopologyIndexRequest, ReadTopologyIndexResponse, TopologyRefusal,
+    AppliedTopologyRequest, AppliedTopologyResponse, ProposeTopologyRequest,
+    ProposeTopologyResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, TopologyRefusal,
 };
+use warren_queue::entry::ProposalId;
 use warren_raft::{Group, Lane, Peers, ProposeError, ReadError};
 use warren_topology::{Topology, TopologyCommand, TopologyReply};
-use warren_types::{ClusterId, GroupId, NodeId, TopologyIndex};
+use warren_types::{ClusterId, GroupId, NodeId, ShardTime, TopologyIndex};
 
 use super::machine::Waiting;
 use crate::leader::task::NodeIdentity;
@@ -86,8 +89,18 @@ impl TopologyHandle {
         view: watch::Receiver<Arc<Topology>>,
         waiting: Waiting,
     ) -> Self {
-        let inner = Inner { me, cluster, group, peers, view, waiting, requests: AtomicU64::new(0) };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            me,
+            cluster,
+            group,
+            peers,
+            view,
+            waiting,
+            requests: AtomicU64::new(0),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// This node's applied copy.
@@ -111,36 +124,55 @@ impl TopologyHandle {
     /// Whether a negative answer (unroutable, not found) may be given from the local copy.
     #[must_use]
     pub fn is_recent(&self) -> bool {
-        let Some(leader) = self.leader() else { return false };
+        let Some(leader) = self.leader() else {
+            return false;
+        };
         if leader == self.inner.me.node {
-            return self.inner.group.lease_until().is_some_and(|until| Instant::now() < until);
+            return self
+                .inner
+                .group
+                .lease_until()
+                .is_some_and(|until| Instant::now() < until);
         }
-        self.inner.peers.heard(leader).last_heard.is_some_and(|at| at.elapsed() <= RECENT_WITHIN)
+        self.inner
+            .peers
+            .heard(leader)
+            .last_heard
+            .is_some_and(|at| at.elapsed() <= RECENT_WITHIN)
     }
 
     /// Changes the topology: answered when it is committed, applied here, and applied on every other live node or half a second has passed.
     ///
     /// # Errors
     /// [`TopologyError::NoQuorum`]: nothing was changed. [`TopologyError::OutcomeUnknown`]: repeat the command to find out.
-    pub async fn propose(&self, command: TopologyCommand, user: &str) -> Result<TopologyReply, TopologyError> {
+    pub async fn propose(
+        &self,
+        command: TopologyCommand,
+        user: &str,
+    ) -> Result<TopologyReply, TopologyError> {
         let number = self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let me = self.inner.me;
         let entry = TopologyEntry {
-            cluster: self.inner.cluster,
-            proposer: me.node,
-            leader_time_ms: crate::time::wall_clock_ms(),
-            request_id: format!("{}-{}-{number}", me.node, me.run).into(),
-            user: user.into(),
+            proposal: ProposalId {
+                node: me.node,
+                run: me.run,
+                number,
+            },
+            now: ShardTime(crate::time::wall_clock_ms()),
             command,
         };
-        let request_id = entry.request_id.clone();
-        let bytes = encode_entry(&entry);
+        let proposal = entry.proposal;
+        let identity = warren_proto::internal_v1::Identity {
+            user: user.to_owned(),
+            ..Default::default()
+        };
+        let bytes = encode_topology_entry(&entry);
         let (index, reply) = self
             .at_leader(|leader| -> Asked<'_, (TopologyIndex, TopologyReply)> {
-                let (bytes, request_id) = (bytes.clone(), request_id.clone());
+                let bytes = bytes.clone();
                 match leader {
-                    None => Box::pin(async move { Ok(self.propose_here(bytes, request_id).await) }),
-                    Some(node) => Box::pin(self.propose_at(node, bytes)),
+                    None => Box::pin(async move { Ok(self.propose_here(bytes, proposal).await) }),
+                    Some(node) => Box::pin(self.propose_at(node, bytes, identity.clone())),
                 }
             })
             .await?;
@@ -167,7 +199,11 @@ impl TopologyHandle {
 
     /// # Errors
     /// [`TopologyError::NotReady`] if the copy did not get that far in time.
-    pub async fn wait_applied(&self, index: TopologyIndex, within: Duration) -> Result<(), TopologyError> {
+    pub async fn wait_applied(
+        &self,
+        index: TopologyIndex,
+        within: Duration,
+    ) -> Result<(), TopologyError> {
         let mut view = self.watch();
         let reached = timeout(within, view.wait_for(|topology| topology.index() >= index)).await;
         match reached {
@@ -177,11 +213,19 @@ impl TopologyHandle {
     }
 
     fn leader(&self) -> Option<NodeId> {
-        self.inner.group.leadership().borrow().leader.map(|leader| leader.node)
+        self.inner
+            .group
+            .leadership()
+            .borrow()
+            .leader
+            .map(|leader| leader.node)
     }
 
     /// Tries at the leader (`None` = here) until it is done or given up.
-    async fn at_leader<'a, T>(&'a self, ask: impl Fn(Option<NodeId>) -> Asked<'a, T>) -> Result<T, TopologyError> {
+    async fn at_leader<'a, T>(
+        &'a self,
+        ask: impl Fn(Option<NodeId>) -> Asked<'a, T>,
+    ) -> Result<T, TopologyError> {
         let give_up = Instant::now() + GIVE_UP_AFTER;
         let mut hint = None;
         let mut unknown = false;
@@ -200,18 +244,29 @@ impl TopologyHandle {
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        Err(if unknown { TopologyError::OutcomeUnknown } else { TopologyError::NoQuorum })
+        Err(if unknown {
+            TopologyError::OutcomeUnknown
+        } else {
+            TopologyError::NoQuorum
+        })
     }
 
-    async fn propose_here(&self, bytes: Bytes, request_id: Box<str>) -> Attempt<(TopologyIndex, TopologyReply)> {
+    async fn propose_here(
+        &self,
+        bytes: Bytes,
+        proposal: ProposalId,
+    ) -> Attempt<(TopologyIndex, TopologyReply)> {
         let group = &self.inner.group;
         let mut leadership = group.leadership();
         let known = *leadership.borrow_and_update();
-        let answer = self.inner.waiting.wait_for(request_id.clone());
+        let answer = self.inner.waiting.wait_for(proposal);
         let taken = group.propose(known.term, &bytes);
-        if let Err(refused @ (ProposeError::NotLeader(_) | ProposeError::Full | ProposeError::Stopped)) = taken {
+        if let Err(
+            refused @ (ProposeError::NotLeader(_) | ProposeError::Full | ProposeError::Stopped),
+        ) = taken
+        {
             debug!(error = %refused, "topology command not proposed here");
-            self.inner.waiting.forget(&request_id);
+            self.inner.waiting.forget(proposal);
             return Attempt::Elsewhere(None);
         }
         let lost = async {
@@ -228,8 +283,10 @@ impl TopologyHandle {
             () = lost => None,
             () = tokio::time::sleep(GIVE_UP_AFTER) => None,
         };
-        self.inner.waiting.forget(&request_id);
-        let Some((index, reply)) = answered else { return Attempt::Unknown };
+        self.inner.waiting.forget(proposal);
+        let Some((index, reply)) = answered else {
+            return Attempt::Unknown;
+        };
         self.felt_everywhere(index).await;
         Attempt::Done((index, reply))
     }
@@ -244,7 +301,9 @@ impl TopologyHandle {
     }
 
     async fn ask_applied(&self, node: NodeId, index: TopologyIndex) {
-        let Some(mut client) = self.client(node) else { return };
+        let Some(mut client) = self.client(node) else {
+            return;
+        };
         let request = AppliedTopologyRequest {
             topology_index: index.0,
             wait_ms: u64::try_from(FELT_WITHIN.as_millis()).unwrap_or(u64::MAX),
@@ -255,31 +314,56 @@ impl TopologyHandle {
         }
     }
 
-    async fn propose_at(&self, node: NodeId, entry: Bytes) -> Result<Attempt<(TopologyIndex, TopologyReply)>, TopologyError> {
-        let Some(mut client) = self.client(node) else { return Ok(Attempt::Elsewhere(None)) };
-        let request = ProposeTopologyRequest { entry, identity: None, cluster_id: self.cluster_bytes() };
+    async fn propose_at(
+        &self,
+        node: NodeId,
+        entry: Bytes,
+        identity: warren_proto::internal_v1::Identity,
+    ) -> Result<Attempt<(TopologyIndex, TopologyReply)>, TopologyError> {
+        let Some(mut client) = self.client(node) else {
+            return Ok(Attempt::Elsewhere(None));
+        };
+        let request = ProposeTopologyRequest {
+            entry,
+            identity: Some(identity),
+            cluster_id: self.cluster_bytes(),
+        };
         let answered = timeout(GIVE_UP_AFTER, client.propose_topology(request)).await;
-        let Ok(Ok(response)) = answered else { return Ok(Attempt::Unknown) };
+        let Ok(Ok(response)) = answered else {
+            return Ok(Attempt::Unknown);
+        };
         let response = response.into_inner();
         if let Some(attempt) = refusal(response.refusal, response.leader_node)? {
             return Ok(attempt);
         }
-        let reply = decode_reply(&response.reply).map_err(|error| TopologyError::BadAnswer(error.to_string()))?;
-        Ok(Attempt::Done((TopologyIndex(response.topology_index), reply)))
+        let reply = decode_reply(&response.reply)
+            .map_err(|error| TopologyError::BadAnswer(error.to_string()))?;
+        Ok(Attempt::Done((
+            TopologyIndex(response.topology_index),
+            reply,
+        )))
     }
 
     async fn read_here(&self) -> Attempt<TopologyIndex> {
         match self.inner.group.read_index().await {
             Ok(index) => Attempt::Done(TopologyIndex(index.0)),
-            Err(ReadError::NotLeader | ReadError::NoMajority | ReadError::Stopped) => Attempt::Elsewhere(None),
+            Err(ReadError::NotLeader | ReadError::NoMajority | ReadError::Stopped) => {
+                Attempt::Elsewhere(None)
+            }
         }
     }
 
     async fn read_at(&self, node: NodeId) -> Result<Attempt<TopologyIndex>, TopologyError> {
-        let Some(mut client) = self.client(node) else { return Ok(Attempt::Elsewhere(None)) };
-        let request = ReadTopologyIndexRequest { cluster_id: self.cluster_bytes() };
+        let Some(mut client) = self.client(node) else {
+            return Ok(Attempt::Elsewhere(None));
+        };
+        let request = ReadTopologyIndexRequest {
+            cluster_id: self.cluster_bytes(),
+        };
         let answered = timeout(GIVE_UP_AFTER, client.read_topology_index(request)).await;
-        let Ok(Ok(response)) = answered else { return Ok(Attempt::Elsewhere(None)) };
+        let Ok(Ok(response)) = answered else {
+            return Ok(Attempt::Elsewhere(None));
+        };
         let response = response.into_inner();
         if let Some(attempt) = refusal(response.refusal, response.leader_node)? {
             return Ok(attempt);
@@ -288,7 +372,10 @@ impl TopologyHandle {
     }
 
     fn client(&self, node: NodeId) -> Option<NodeServiceClient<tonic::transport::Channel>> {
-        self.inner.peers.channel(node, Lane::Control).map(NodeServiceClient::new)
+        self.inner
+            .peers
+            .channel(node, Lane::Control)
+            .map(NodeServiceClient::new)
     }
 
     fn cluster_bytes(&self) -> Bytes {
@@ -299,11 +386,11 @@ impl TopologyHandle {
 /// What other nodes ask of this one; `server` puts them on the node-to-node listener.
 impl TopologyHandle {
     pub async fn serve_propose(&self, request: ProposeTopologyRequest) -> ProposeTopologyResponse {
-        let request_id = match warren_codec::topology::decode_entry(&request.entry) {
-            Ok(entry) => entry.request_id,
+        let proposal = match decode_topology_entry(&request.entry) {
+            Ok(entry) => entry.proposal,
             Err(_) => return propose_refusal(TopologyRefusal::BadRequest, None),
         };
-        match self.propose_here(request.entry, request_id).await {
+        match self.propose_here(request.entry, proposal).await {
             Attempt::Done((index, reply)) => ProposeTopologyResponse {
                 leader_node: self.inner.me.node.0,
                 refusal: 0,
@@ -317,7 +404,10 @@ impl TopologyHandle {
 
     pub async fn serve_read_index(&self) -> ReadTopologyIndexResponse {
         match self.read_here().await {
-            Attempt::Done(index) => ReadTopologyIndexResponse { topology_index: index.0, ..Default::default() },
+            Attempt::Done(index) => ReadTopologyIndexResponse {
+                topology_index: index.0,
+                ..Default::default()
+            },
             Attempt::Elsewhere(_) | Attempt::Unknown => ReadTopologyIndexResponse {
                 leader_node: self.leader().map_or(0, |node| node.0),
                 refusal: TopologyRefusal::NotLeader.into(),
@@ -329,8 +419,12 @@ impl TopologyHandle {
     pub async fn serve_applied(&self, request: AppliedTopologyRequest) -> AppliedTopologyResponse {
         let within = Duration::from_millis(request.wait_ms).min(GIVE_UP_AFTER);
         // The answer says how far the copy is either way.
-        let _reached = self.wait_applied(TopologyIndex(request.topology_index), within).await;
-        AppliedTopologyResponse { topology_index: self.current().index().0 }
+        let _reached = self
+            .wait_applied(TopologyIndex(request.topology_index), within)
+            .await;
+        AppliedTopologyResponse {
+            topology_index: self.current().index().0,
+        }
     }
 
     /// The group whose leader is asked.
@@ -354,8 +448,14 @@ fn refusal<T>(refusal: i32, leader: u64) -> Result<Option<Attempt<T>>, TopologyE
             Ok(Some(Attempt::Elsewhere(leader)))
         }
         Ok(TopologyRefusal::OutcomeUnknown) => Ok(Some(Attempt::Unknown)),
-        Ok(TopologyRefusal::WrongCluster) => Err(TopologyError::BadAnswer("it is of another cluster".to_owned())),
-        Ok(TopologyRefusal::BadRequest) => Err(TopologyError::BadAnswer("it cannot read the command".to_owned())),
-        Err(_) => Err(TopologyError::BadAnswer(format!("unknown refusal {refusal}"))),
+        Ok(TopologyRefusal::WrongCluster) => Err(TopologyError::BadAnswer(
+            "it is of another cluster".to_owned(),
+        )),
+        Ok(TopologyRefusal::BadRequest) => Err(TopologyError::BadAnswer(
+            "it cannot read the command".to_owned(),
+        )),
+        Err(_) => Err(TopologyError::BadAnswer(format!(
+            "unknown refusal {refusal}"
+        ))),
     }
 }

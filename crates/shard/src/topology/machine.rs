@@ -9,7 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info};
-use warren_codec::topology::{decode_entry, decode_snapshot, encode_snapshot};
+use warren_codec::{decode_topology, decode_topology_entry, encode_topology};
+use warren_queue::entry::ProposalId;
 use warren_raft::{Committed, Machine, MachineError, MachineFactory, MachineWaker};
 use warren_storage::{ReplicaState, RowBatch, Table};
 use warren_topology::{Topology, TopologyReply};
@@ -20,27 +21,27 @@ const ENTRY_PREFIX: u8 = b'e';
 /// Entries are folded into the snapshot when they hold more bytes than it, and at least so many.
 const FOLD_BYTES_MIN: usize = 64 << 10;
 
-/// Who waits for an answer on this node, by the request id in the entry.
+/// Who waits for an answer on this node, by the proposal in the entry.
 #[derive(Clone, Default)]
 pub(crate) struct Waiting {
-    replies: Arc<Mutex<HashMap<Box<str>, oneshot::Sender<Answer>>>>,
+    replies: Arc<Mutex<HashMap<ProposalId, oneshot::Sender<Answer>>>>,
 }
 
 pub(crate) type Answer = (TopologyIndex, TopologyReply);
 
 impl Waiting {
-    pub(crate) fn wait_for(&self, request: Box<str>) -> oneshot::Receiver<Answer> {
+    pub(crate) fn wait_for(&self, request: ProposalId) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         self.replies.lock().insert(request, reply);
         answer
     }
 
-    pub(crate) fn forget(&self, request: &str) {
-        self.replies.lock().remove(request);
+    pub(crate) fn forget(&self, request: ProposalId) {
+        self.replies.lock().remove(&request);
     }
 
-    fn answer(&self, request: &str, answer: Answer) {
-        if let Some(reply) = self.replies.lock().remove(request) {
+    fn answer(&self, request: ProposalId, answer: Answer) {
+        if let Some(reply) = self.replies.lock().remove(&request) {
             // Whoever asked may have stopped waiting.
             let _gone = reply.send(answer);
         }
@@ -85,7 +86,7 @@ struct TopologyMachine {
     /// Of the entries since the snapshot.
     entry_bytes: usize,
     /// Of the chunk, until it is written.
-    answers: Vec<(Box<str>, Answer)>,
+    answers: Vec<(ProposalId, Answer)>,
 }
 
 impl Machine for TopologyMachine {
@@ -109,7 +110,7 @@ impl Machine for TopologyMachine {
         self.topology.advance(TopologyIndex(applied.index.0));
         self.publish();
         for (request, answer) in self.answers.drain(..) {
-            self.waiting.answer(&request, answer);
+            self.waiting.answer(request, answer);
         }
     }
 
@@ -131,16 +132,22 @@ impl Machine for TopologyMachine {
 
 impl TopologyMachine {
     fn load(&mut self, state: &ReplicaState) -> Result<(), String> {
-        if let Some(bytes) = state.get(Table::Rows, SNAPSHOT_KEY).map_err(|error| error.to_string())? {
+        if let Some(bytes) = state
+            .get(Table::Rows, SNAPSHOT_KEY)
+            .map_err(|error| error.to_string())?
+        {
             self.snapshot_bytes = bytes.len();
-            self.topology = decode_snapshot(&bytes).map_err(|error| error.to_string())?;
+            self.topology = decode_topology(&bytes).map_err(|error| error.to_string())?;
         }
         let mut entries: Vec<(TopologyIndex, Bytes)> = Vec::new();
         let end = [ENTRY_PREFIX + 1];
         state
             .scan(Table::Rows, &[ENTRY_PREFIX], &end, |key, value| {
                 if let Some(index) = key.get(1..).and_then(|key| key.try_into().ok()) {
-                    entries.push((TopologyIndex(u64::from_be_bytes(index)), Bytes::copy_from_slice(value)));
+                    entries.push((
+                        TopologyIndex(u64::from_be_bytes(index)),
+                        Bytes::copy_from_slice(value),
+                    ));
                 }
                 ControlFlow::Continue(())
             })
@@ -152,17 +159,22 @@ impl TopologyMachine {
         Ok(())
     }
 
-    fn apply_one(&mut self, at: TopologyIndex, payload: &Bytes, answer: bool) -> Result<(), String> {
-        let entry = decode_entry(payload).map_err(|error| error.to_string())?;
+    fn apply_one(
+        &mut self,
+        at: TopologyIndex,
+        payload: &Bytes,
+        answer: bool,
+    ) -> Result<(), String> {
+        let entry = decode_topology_entry(payload).map_err(|error| error.to_string())?;
         let reply = self.topology.apply(at, entry.command);
-        if answer && !entry.request_id.is_empty() {
-            self.answers.push((entry.request_id, (at, reply)));
+        if answer {
+            self.answers.push((entry.proposal, (at, reply)));
         }
         Ok(())
     }
 
     fn fold(&mut self, rows: &mut RowBatch) {
-        let snapshot = encode_snapshot(&self.topology);
+        let snapshot = encode_topology(&self.topology);
         self.snapshot_bytes = snapshot.len();
         self.entry_bytes = 0;
         rows.delete_range(Table::Rows, vec![ENTRY_PREFIX], vec![ENTRY_PREFIX + 1]);

@@ -1,5 +1,5 @@
 //! The topology group on this node: its machine, and the handle through which everyone reads and changes the topology.
 //! Not here: its rules (`warren-topology`).
 
-pub mod handle;
+pub(crate) mod handle;
 pub(crate) mod machine;

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
+use tracing::error;
+use warren_codec::{CodecError, StoredMessageView};
 use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, HandedOut, Held, HeldState, SettleResult, Token,
 };
 use warren_queue::entry::ReturnKind;
-use warren_types::{Attempt, ConsumerId, Delivered, NodeId, Position, QueueId, TopologyIndex};
+use warren_types::{Attempt, ConsumerId, NodeId, Position, QueueId, TopologyIndex};
 
-use crate::api::{ConsumerSpec, RequestToken, SessionEvent, SettleAction, SettleSpec};
+use crate::api::{ConsumerSpec, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec};
 use crate::link::frame::{AttachUp, ReturnUp, SettleUp, Up};
 use crate::link::outbox::Outbox;
 
@@ -40,6 +41,8 @@ struct Unanswered {
     queue: QueueId,
     items: Vec<Held>,
     action: SettleAction,
+    /// It was sent over an earlier link as well, so that it may have been done already.
+    resent: bool,
 }
 
 /// All consumers and unanswered settles of this node on one shard.
@@ -89,7 +92,11 @@ impl Attachments {
     }
 
     /// A cancelled consumer (`None`) stays for what it holds; otherwise all of it returns.
-    pub(crate) fn detach(&mut self, consumer: ConsumerId, returns: Option<ReturnKind>) -> Option<Up> {
+    pub(crate) fn detach(
+        &mut self,
+        consumer: ConsumerId,
+        returns: Option<ReturnKind>,
+    ) -> Option<Up> {
         let known = self.consumers.get_mut(&consumer)?;
         known.cancelled = true;
         if returns.is_some() || known.held.is_empty() {
@@ -107,21 +114,62 @@ impl Attachments {
     ) -> Up {
         let queue = spec.target.queue;
         for item in &spec.items {
+            self.tell_holder(queue, *item, &inbox);
             self.release(queue, item.position, Some(item.attempt), true);
         }
         let frame = settle_frame(token, queue, spec.items.clone(), spec.action);
         self.unanswered.insert(
             token,
-            Unanswered { inbox, token: answer_to, queue, items: spec.items, action: spec.action },
+            Unanswered {
+                inbox,
+                token: answer_to,
+                queue,
+                items: spec.items,
+                action: spec.action,
+                resent: false,
+            },
         );
         frame
     }
 
+    /// A delivery settled by receipt through another session: its holder forgets it.
+    fn tell_holder(&self, queue: QueueId, item: Held, asker: &Outbox<SessionEvent>) {
+        let Some(&consumer) = self.holder.get(&(queue, item.position)) else {
+            return;
+        };
+        let Some(known) = self.consumers.get(&consumer) else {
+            return;
+        };
+        let same = known
+            .held
+            .get(&item.position)
+            .is_some_and(|held| held.attempt == item.attempt);
+        if same && !known.inbox.same(asker) {
+            known.inbox.push(SessionEvent::Forget {
+                consumer,
+                queue,
+                position: item.position,
+            });
+        }
+    }
+
     /// A position is held no more; its credit is back with the leader if the consumer's settles refill it.
-    fn release(&mut self, queue: QueueId, position: Position, attempt: Option<Attempt>, refill: bool) {
-        let Some(&id) = self.holder.get(&(queue, position)) else { return };
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        let Some(held) = consumer.held.get(&position).copied() else { return };
+    fn release(
+        &mut self,
+        queue: QueueId,
+        position: Position,
+        attempt: Option<Attempt>,
+        refill: bool,
+    ) {
+        let Some(&id) = self.holder.get(&(queue, position)) else {
+            return;
+        };
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let Some(held) = consumer.held.get(&position).copied() else {
+            return;
+        };
         if attempt.is_some_and(|attempt| attempt != held.attempt) {
             return;
         }
@@ -146,34 +194,52 @@ impl Attachments {
     }
 
     /// Everything a new link must know: consumers with what they hold, then unanswered settles.
-    pub(crate) fn report(&self, topology: TopologyIndex) -> Vec<Up> {
+    pub(crate) fn report(&mut self, topology: TopologyIndex) -> Vec<Up> {
         let mut frames = Vec::with_capacity(self.consumers.len() + self.unanswered.len() + 1);
         for (&consumer, known) in &self.consumers {
             frames.push(Up::Attach(AttachUp {
                 consumer,
                 queue: known.queue,
                 options: known.options,
-                credit: known.unspent,
+                credit: if known.cancelled {
+                    Credit::default()
+                } else {
+                    known.unspent
+                },
                 held: known
                     .held
                     .iter()
-                    .map(|(&position, held)| Held { position, attempt: held.attempt })
+                    .map(|(&position, held)| Held {
+                        position,
+                        attempt: held.attempt,
+                    })
                     .collect(),
                 topology,
             }));
             if known.cancelled {
-                frames.push(Up::Detach { consumer, returns: None });
+                frames.push(Up::Detach {
+                    consumer,
+                    returns: None,
+                });
             }
         }
-        for (&token, settle) in &self.unanswered {
-            frames.push(settle_frame(token, settle.queue, settle.items.clone(), settle.action));
+        for (&token, settle) in &mut self.unanswered {
+            settle.resent = true;
+            frames.push(settle_frame(
+                token,
+                settle.queue,
+                settle.items.clone(),
+                settle.action,
+            ));
         }
         frames.push(Up::Reported);
         frames
     }
 
     pub(crate) fn attached(&mut self, consumer: ConsumerId, result: AttachResult) {
-        let Some(known) = self.consumers.get_mut(&consumer) else { return };
+        let Some(known) = self.consumers.get_mut(&consumer) else {
+            return;
+        };
         match &result {
             AttachResult::Ok { held } => {
                 let positions: Vec<Position> = known.held.keys().copied().collect();
@@ -186,7 +252,9 @@ impl Attachments {
                 let queue = known.queue;
                 if !known.told {
                     known.told = true;
-                    known.inbox.push(SessionEvent::Attached { consumer, result });
+                    known
+                        .inbox
+                        .push(SessionEvent::Attached { consumer, result });
                 }
                 for position in lost {
                     self.forget(consumer, queue, position);
@@ -196,7 +264,9 @@ impl Attachments {
                 if known.told {
                     known.inbox.push(SessionEvent::Cancelled { consumer });
                 } else {
-                    known.inbox.push(SessionEvent::Attached { consumer, result });
+                    known
+                        .inbox
+                        .push(SessionEvent::Attached { consumer, result });
                 }
                 self.forget_consumer(consumer);
             }
@@ -204,24 +274,56 @@ impl Attachments {
     }
 
     /// Takes deliveries for a consumer and passes them to its session. False: nobody here wants them.
-    pub(crate) fn deliver(&mut self, consumer: ConsumerId, queue: QueueId, deliveries: Vec<HandedOut>) -> bool {
-        let Some(known) = self.consumers.get_mut(&consumer) else { return false };
+    pub(crate) fn deliver(
+        &mut self,
+        consumer: ConsumerId,
+        queue: QueueId,
+        deliveries: Vec<HandedOut>,
+    ) -> bool {
+        let Some(known) = self.consumers.get_mut(&consumer) else {
+            return false;
+        };
         let mut out = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            let bytes = warren_codec::message::body_bytes(&delivery.message);
+        for handed in deliveries {
+            let delivery = match open(queue, handed) {
+                Ok(delivery) => delivery,
+                // Never passed on; it stays with this consumer until the consumer ends.
+                Err(error) => {
+                    error!(queue = %queue, %error, "delivery cannot be opened");
+                    continue;
+                }
+            };
+            let bytes = delivery.message.body.len() as u64;
             known.unspent.messages = known.unspent.messages.saturating_sub(1);
             known.unspent.bytes = known.unspent.bytes.saturating_sub(bytes);
-            known.held.insert(delivery.position, HeldHere { attempt: delivery.attempt, bytes });
+            known.held.insert(
+                delivery.position,
+                HeldHere {
+                    attempt: delivery.attempt,
+                    bytes,
+                },
+            );
             self.holder.insert((queue, delivery.position), consumer);
-            out.push(delivered(queue, delivery));
+            out.push(delivery);
         }
-        known.inbox.push(SessionEvent::Deliveries { consumer, deliveries: out });
+        known.inbox.push(SessionEvent::Deliveries {
+            consumer,
+            deliveries: out,
+        });
         true
     }
 
     pub(crate) fn settled(&mut self, token: Token, results: Vec<SettleResult>) {
         if let Some(settle) = self.unanswered.remove(&token) {
-            settle.inbox.push(SessionEvent::Settled { token: settle.token, results });
+            let results = if settle.resent {
+                own_doing(results)
+            } else {
+                results
+            };
+            settle.inbox.push(SessionEvent::Settled {
+                token: settle.token,
+                results,
+            });
         }
     }
 
@@ -229,7 +331,9 @@ impl Attachments {
         if let Some(known) = self.consumers.get_mut(&consumer) {
             known.unspent.messages = known.unspent.messages.saturating_sub(credit.messages);
             known.unspent.bytes = known.unspent.bytes.saturating_sub(credit.bytes);
-            known.inbox.push(SessionEvent::Recalled { consumer, credit });
+            known
+                .inbox
+                .push(SessionEvent::Recalled { consumer, credit });
         }
     }
 
@@ -248,7 +352,11 @@ impl Attachments {
 
     pub(crate) fn forget(&mut self, consumer: ConsumerId, queue: QueueId, position: Position) {
         if let Some(known) = self.consumers.get(&consumer) {
-            known.inbox.push(SessionEvent::Forget { consumer, queue, position });
+            known.inbox.push(SessionEvent::Forget {
+                consumer,
+                queue,
+                position,
+            });
         }
         self.release(queue, position, None, false);
     }
@@ -256,27 +364,49 @@ impl Attachments {
     /// Tells every consumer's session who leads now.
     pub(crate) fn leader_moved(&self, node: NodeId) {
         for (&consumer, known) in &self.consumers {
-            known.inbox.push(SessionEvent::LeaderMoved { consumer, node });
+            known
+                .inbox
+                .push(SessionEvent::LeaderMoved { consumer, node });
         }
     }
 }
 
 fn settle_frame(token: Token, queue: QueueId, items: Vec<Held>, action: SettleAction) -> Up {
     match action {
-        SettleAction::Settle(reason) => Up::Settle(SettleUp { token, queue, items, reason }),
-        SettleAction::Return { kind, delay_ms } => Up::Return(ReturnUp { token, queue, items, kind, delay_ms }),
+        SettleAction::Settle(reason) => Up::Settle(SettleUp {
+            token,
+            queue,
+            items,
+            reason,
+        }),
+        SettleAction::Return { kind, delay_ms } => Up::Return(ReturnUp {
+            token,
+            queue,
+            items,
+            kind,
+            delay_ms,
+        }),
     }
 }
 
-fn delivered(queue: QueueId, handed: HandedOut) -> Delivered {
-    let message: Bytes = handed.message;
-    Delivered {
+/// The answer to a settle that was sent again: what was settled already, it settled itself.
+fn own_doing(mut results: Vec<SettleResult>) -> Vec<SettleResult> {
+    for result in &mut results {
+        if matches!(result, SettleResult::AlreadySettled) {
+            *result = SettleResult::Done;
+        }
+    }
+    results
+}
+
+fn open(queue: QueueId, handed: HandedOut) -> Result<Delivery, CodecError> {
+    Ok(Delivery {
         queue,
         position: handed.position,
         attempt: handed.attempt,
         redelivered: handed.redelivered,
         delivery_count: handed.delivery_count,
         acquired_count: handed.acquired_count,
-        message,
-    }
+        message: StoredMessageView::open(&handed.message)?,
+    })
 }

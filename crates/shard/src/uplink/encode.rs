@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::BytesMut;
-use warren_codec::message::encode_message;
+use warren_codec::encode_message;
 use warren_queue::dispatch::io::Token;
 use warren_types::{Facts, Message, Priority, ProducerSpan, QueueId, ShardTime};
 
@@ -42,7 +42,9 @@ pub(crate) fn encode(publishes: impl IntoIterator<Item = Publish>, now_ms: u64) 
     let mut place: HashMap<(QueueId, Priority), usize> = HashMap::new();
     for Publish { item, inbox } in publishes {
         let next = open.len();
-        let at = *place.entry((item.queue, item.message.priority)).or_insert(next);
+        let at = *place
+            .entry((item.queue, item.message.priority))
+            .or_insert(next);
         if at == next {
             open.push(Open {
                 queue: item.queue,
@@ -53,11 +55,20 @@ pub(crate) fn encode(publishes: impl IntoIterator<Item = Publish>, now_ms: u64) 
                 waiters: Vec::new(),
             });
         }
-        let part = open.get_mut(at).expect("the part was found or pushed above");
+        let part = open
+            .get_mut(at)
+            .expect("the part was found or pushed above");
         part.push(&item.message, item.producer, now_ms);
-        part.waiters.push(Waiter { inbox, token: item.token });
+        part.waiters.push(Waiter {
+            inbox,
+            token: item.token,
+        });
     }
-    let mut encoded = Encoded { parts: Vec::with_capacity(open.len()), waiters: Vec::new(), bytes: 0 };
+    let mut encoded = Encoded {
+        parts: Vec::with_capacity(open.len()),
+        waiters: Vec::new(),
+        bytes: 0,
+    };
     for part in open {
         encoded.bytes += part.payload.len();
         encoded.waiters.extend(part.waiters);
@@ -75,18 +86,27 @@ pub(crate) fn encode(publishes: impl IntoIterator<Item = Publish>, now_ms: u64) 
 impl Open {
     fn push(&mut self, message: &Message, producer: Option<ProducerTag>, now_ms: u64) {
         let index = self.facts.size.len();
-        let sizes = encode_message(&mut self.payload, message, now_ms);
+        let sizes = encode_message(&mut self.payload, message, ShardTime(now_ms));
         self.facts.size.push(sizes.encoded);
         self.facts.body_size.push(sizes.body);
-        let expiry = message.ttl_ms.map(ShardTime);
+        // Zero says "none" on the wire; a time to live of zero is at most a millisecond.
+        let expiry = message.ttl_ms.map(|ttl| ShardTime(ttl.max(1)));
         push_fact(&mut self.facts.expiry, index, expiry);
-        push_fact(&mut self.facts.due, index, message.delay_ms.map(ShardTime));
+        push_fact(
+            &mut self.facts.due,
+            index,
+            message.delay_ms.filter(|delay| *delay > 0).map(ShardTime),
+        );
         push_fact(&mut self.facts.group_hash, index, message.group_hash);
         push_fact(&mut self.facts.fairness_hash, index, message.fairness_hash);
         push_fact(&mut self.facts.dedup_hash, index, message.dedup_hash);
         let Some(tag) = producer else { return };
         let index = u32::try_from(index).expect("a batch holds fewer than 2^32 messages");
-        match self.producers.iter_mut().find(|span| span.producer == tag.producer && span.epoch == tag.epoch) {
+        match self
+            .producers
+            .iter_mut()
+            .find(|span| span.producer == tag.producer && span.epoch == tag.epoch)
+        {
             Some(span) => span.sequences.push((index, tag.sequence)),
             None => self.producers.push(ProducerSpan {
                 producer: tag.producer,

@@ -41,10 +41,6 @@ impl Pending {
         self.sent.len() >= UNCONFIRMED_MAX || self.bytes >= bytes_max
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sent.is_empty()
-    }
-
     /// The last batch whose result is known.
     pub(crate) fn confirmed(&self) -> BatchSequence {
         self.confirmed
@@ -53,17 +49,31 @@ impl Pending {
     /// Numbers a batch and keeps it; what is returned is to be sent.
     pub(crate) fn number(&mut self, encoded: Encoded, topology: TopologyIndex) -> Batch {
         self.last = BatchSequence(self.last.0 + 1);
-        let batch = Batch { sequence: self.last, topology, parts: encoded.parts };
+        let batch = Batch {
+            sequence: self.last,
+            topology,
+            parts: encoded.parts,
+        };
         self.bytes += encoded.bytes;
-        self.sent.push_back(Sent { batch: batch.clone(), waiters: encoded.waiters, bytes: encoded.bytes });
+        self.sent.push_back(Sent {
+            batch: batch.clone(),
+            waiters: encoded.waiters,
+            bytes: encoded.bytes,
+        });
         batch
     }
 
     /// Batches up to `upto` are applied: tells their waiters.
     pub(crate) fn results(&mut self, upto: BatchSequence, exceptions: &[BatchException]) {
         let mut told = Told::default();
-        while self.sent.front().is_some_and(|sent| sent.batch.sequence <= upto) {
-            let Some(sent) = self.sent.pop_front() else { break };
+        while self
+            .sent
+            .front()
+            .is_some_and(|sent| sent.batch.sequence <= upto)
+        {
+            let Some(sent) = self.sent.pop_front() else {
+                break;
+            };
             self.bytes -= sent.bytes;
             let sequence = sent.batch.sequence;
             let mut why: HashMap<u32, NotStored> = exceptions
@@ -72,7 +82,9 @@ impl Pending {
                 .map(|exception| (exception.index, exception.why))
                 .collect();
             for (index, waiter) in (0u32..).zip(sent.waiters) {
-                let outcome = why.remove(&index).map_or(PublishOutcome::Stored, PublishOutcome::NotStored);
+                let outcome = why
+                    .remove(&index)
+                    .map_or(PublishOutcome::Stored, PublishOutcome::NotStored);
                 told.add(waiter, outcome);
             }
         }
@@ -82,7 +94,11 @@ impl Pending {
 
     /// What a new link must be sent again: everything after `last`.
     pub(crate) fn after(&self, last: BatchSequence) -> Vec<Batch> {
-        self.sent.iter().filter(|sent| sent.batch.sequence > last).map(|sent| sent.batch.clone()).collect()
+        self.sent
+            .iter()
+            .filter(|sent| sent.batch.sequence > last)
+            .map(|sent| sent.batch.clone())
+            .collect()
     }
 }
 
@@ -94,10 +110,17 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn add(&mut self, waiter: Waiter, outcome: PublishOutcome) {
-        let known = self.runs.iter_mut().rev().take(8).find(|(inbox, _)| inbox.same(&waiter.inbox));
+        let known = self
+            .runs
+            .iter_mut()
+            .rev()
+            .take(8)
+            .find(|(inbox, _)| inbox.same(&waiter.inbox));
         match known {
             Some((_, run)) => run.push((waiter.token, outcome)),
-            None => self.runs.push((waiter.inbox, vec![(waiter.token, outcome)])),
+            None => self
+                .runs
+                .push((waiter.inbox, vec![(waiter.token, outcome)])),
         }
     }
 

@@ -43,25 +43,62 @@ const REQUESTS_PER_TURN: usize = 512;
 /// What sessions ask of an uplink.
 pub(crate) enum Request {
     Publish(Vec<Publish>),
-    Attach { consumer: ConsumerId, spec: ConsumerSpec, inbox: Outbox<SessionEvent> },
-    Credit { consumer: ConsumerId, add: Credit },
-    Recall { consumer: ConsumerId, up_to: Credit },
-    Settle { spec: SettleSpec, token: RequestToken, inbox: Outbox<SessionEvent> },
-    Detach { consumer: ConsumerId, returns: Option<ReturnKind> },
-    Purge { queue: QueueId, token: RequestToken, inbox: Outbox<SessionEvent> },
-    Stats { queue: QueueId, reply: tokio::sync::oneshot::Sender<Option<QueueStats>> },
+    Attach {
+        consumer: ConsumerId,
+        spec: ConsumerSpec,
+        inbox: Outbox<SessionEvent>,
+    },
+    Credit {
+        consumer: ConsumerId,
+        add: Credit,
+    },
+    Recall {
+        consumer: ConsumerId,
+        up_to: Credit,
+    },
+    Settle {
+        spec: SettleSpec,
+        token: RequestToken,
+        inbox: Outbox<SessionEvent>,
+    },
+    Detach {
+        consumer: ConsumerId,
+        returns: Option<ReturnKind>,
+    },
+    Purge {
+        queue: QueueId,
+        token: RequestToken,
+        inbox: Outbox<SessionEvent>,
+    },
+    Stats {
+        queue: QueueId,
+        reply: tokio::sync::oneshot::Sender<Option<QueueStats>>,
+    },
 }
 
 enum Link {
     /// Looking for the leader.
-    Down { since: Instant, retry_at: Instant },
+    Down {
+        since: Instant,
+        retry_at: Instant,
+    },
     /// A hello is on its way.
-    Asked { node: NodeId, since: Instant, at: Instant },
-    Open { node: NodeId },
+    Asked {
+        node: NodeId,
+        since: Instant,
+        at: Instant,
+    },
+    Open {
+        node: NodeId,
+    },
 }
 
 enum Question {
-    Purge { inbox: Outbox<SessionEvent>, token: RequestToken, asked: Instant },
+    Purge {
+        inbox: Outbox<SessionEvent>,
+        token: RequestToken,
+        asked: Instant,
+    },
     Stats(tokio::sync::oneshot::Sender<Option<QueueStats>>, Instant),
 }
 
@@ -97,7 +134,10 @@ impl Uplink {
     pub(crate) async fn run(mut self) {
         let now = Instant::now();
         let mut state = State {
-            link: Link::Down { since: now, retry_at: now },
+            link: Link::Down {
+                since: now,
+                retry_at: now,
+            },
             links: 0,
             term: Term(0),
             hint: None,
@@ -138,7 +178,9 @@ impl Uplink {
     fn requests_turn(&mut self, state: &mut State, first: Request) {
         self.request(state, first);
         for _ in 0..REQUESTS_PER_TURN {
-            let Ok(request) = self.requests.try_recv() else { return };
+            let Ok(request) = self.requests.try_recv() else {
+                return;
+            };
             self.request(state, request);
         }
     }
@@ -150,9 +192,16 @@ impl Uplink {
                 state.waiting.extend(publishes);
                 None
             }
-            Request::Attach { consumer, spec, inbox } => {
-                Some(state.attachments.attach(consumer, &spec, inbox, self.topology.borrow().index()))
-            }
+            Request::Attach {
+                consumer,
+                spec,
+                inbox,
+            } => Some(state.attachments.attach(
+                consumer,
+                &spec,
+                inbox,
+                self.topology.borrow().index(),
+            )),
             Request::Credit { consumer, add } => state.attachments.credit(consumer, add),
             // Without a link nothing is lent to call back: the next leader is lent what the books say.
             Request::Recall { consumer, up_to } if open => Some(Up::Recall { consumer, up_to }),
@@ -160,16 +209,29 @@ impl Uplink {
                 state.attachments.recalled(consumer, up_to);
                 None
             }
-            Request::Settle { spec, token, inbox } => {
-                Some(state.attachments.settle(state.tokens.next(), spec, token, inbox))
-            }
+            Request::Settle { spec, token, inbox } => Some(state.attachments.settle(
+                state.tokens.next(),
+                spec,
+                token,
+                inbox,
+            )),
             Request::Detach { consumer, returns } => state.attachments.detach(consumer, returns),
-            Request::Purge { queue, token, inbox } => {
-                let asked = Question::Purge { inbox, token, asked: Instant::now() };
+            Request::Purge {
+                queue,
+                token,
+                inbox,
+            } => {
+                let asked = Question::Purge {
+                    inbox,
+                    token,
+                    asked: Instant::now(),
+                };
                 state.question(open, asked, |token| Up::Purge { queue, token })
             }
             Request::Stats { queue, reply } => {
-                state.question(open, Question::Stats(reply, Instant::now()), |token| Up::Stats { queue, token })
+                state.question(open, Question::Stats(reply, Instant::now()), |token| {
+                    Up::Stats { queue, token }
+                })
             }
         };
         // While there is no link the books are enough: the report to the next leader holds everything.
@@ -212,7 +274,11 @@ impl Uplink {
                 state.out.extend(again.into_iter().map(Up::Publish));
             }
             Down::Attached { consumer, result } => state.attachments.attached(consumer, result),
-            Down::Deliver { consumer, queue, deliveries } => {
+            Down::Deliver {
+                consumer,
+                queue,
+                deliveries,
+            } => {
                 // A consumer that has gone meanwhile: its detach has returned them already.
                 let _taken = state.attachments.deliver(consumer, queue, deliveries);
             }
@@ -220,7 +286,11 @@ impl Uplink {
             Down::Recalled { consumer, credit } => state.attachments.recalled(consumer, credit),
             Down::Waiting { consumer } => state.attachments.waiting(consumer),
             Down::Cancelled { consumer } => state.attachments.cancelled(consumer),
-            Down::Forget { consumer, queue, position } => state.attachments.forget(consumer, queue, position),
+            Down::Forget {
+                consumer,
+                queue,
+                position,
+            } => state.attachments.forget(consumer, queue, position),
             Down::Purged { token, count } => state.answer(token, Some(count), None),
             Down::Stats { token, stats } => state.answer(token, None, stats),
         }
@@ -240,13 +310,19 @@ impl Uplink {
             _ => warren_types::BatchSequence(0),
         };
         state.pending.results(last, &welcome.exceptions);
-        state.out.extend(state.attachments.report(self.topology.borrow().index()));
-        state.out.extend(state.pending.after(last).into_iter().map(Up::Publish));
+        state
+            .out
+            .extend(state.attachments.report(self.topology.borrow().index()));
+        state
+            .out
+            .extend(state.pending.after(last).into_iter().map(Up::Publish));
         state.attachments.leader_moved(node);
     }
 
     fn leadership_moved(&self, state: &mut State) {
-        let Some(known) = &self.leadership else { return };
+        let Some(known) = &self.leadership else {
+            return;
+        };
         let known = *known.borrow();
         state.term = state.term.max(known.term);
         let leader = known.leader.map(|leader| leader.node);
@@ -274,7 +350,10 @@ impl Uplink {
             }
         };
         let Some(node) = self.candidate(state) else {
-            state.link = Link::Down { since, retry_at: now + TICK };
+            state.link = Link::Down {
+                since,
+                retry_at: now + TICK,
+            };
             return;
         };
         state.links += 1;
@@ -287,16 +366,27 @@ impl Uplink {
             topology: self.topology.borrow().index(),
             confirmed: state.pending.confirmed(),
         };
-        state.link = Link::Asked { node, since, at: now };
+        state.link = Link::Asked {
+            node,
+            since,
+            at: now,
+        };
         state.out.clear();
         if !self.post(node, vec![Up::Hello(hello)]).await {
-            state.link = Link::Down { since, retry_at: now + TICK };
+            state.link = Link::Down {
+                since,
+                retry_at: now + TICK,
+            };
         }
     }
 
     /// The local replica's word first, then the last hint, then the members in turn.
     fn candidate(&self, state: &mut State) -> Option<NodeId> {
-        let known = self.leadership.as_ref().and_then(|known| known.borrow().leader).map(|leader| leader.node);
+        let known = self
+            .leadership
+            .as_ref()
+            .and_then(|known| known.borrow().leader)
+            .map(|leader| leader.node);
         if let Some(node) = known.or_else(|| state.hint.take()) {
             return Some(node);
         }
@@ -304,9 +394,14 @@ impl Uplink {
             return None; // a local replica hears of the next leader first
         }
         let topology = self.topology.borrow().clone();
-        let members = topology.placement(GroupId::from(self.shard))?.members.clone();
+        let members = topology
+            .placement(GroupId::from(self.shard))?
+            .members
+            .clone();
         state.turn += 1;
-        members.get(state.turn % members.len().max(1)).map(|member| member.node)
+        members
+            .get(state.turn % members.len().max(1))
+            .map(|member| member.node)
     }
 
     /// Numbers what waits, as far as the bounds allow.
@@ -325,7 +420,9 @@ impl Uplink {
                 next.push(publish);
             }
             let encoded = encode(next, wall_clock_ms());
-            let batch = state.pending.number(encoded, self.topology.borrow().index());
+            let batch = state
+                .pending
+                .number(encoded, self.topology.borrow().index());
             state.out.push(Up::Publish(batch));
         }
     }
@@ -335,7 +432,9 @@ impl Uplink {
             return;
         }
         let frames = std::mem::take(&mut state.out);
-        let Link::Open { node } = state.link else { return };
+        let Link::Open { node } = state.link else {
+            return;
+        };
         if !self.post(node, frames).await {
             state.lose_link();
         }
@@ -344,9 +443,17 @@ impl Uplink {
     /// False: the way to the node is closed.
     async fn post(&self, node: NodeId, frames: Vec<Up>) -> bool {
         if node == self.me.node {
-            let Some(door) = self.leaders.door(self.shard) else { return false };
-            let out = DownOut::Local { node, out: self.inbox.clone() };
-            return door.send(FromNode::Frames { node, out, frames }).await.is_ok();
+            let Some(door) = self.leaders.door(self.shard) else {
+                return false;
+            };
+            let out = DownOut::Local {
+                node,
+                out: self.inbox.clone(),
+            };
+            return door
+                .send(FromNode::Frames { node, out, frames })
+                .await
+                .is_ok();
         }
         self.streams.send(node, self.shard, frames).await
     }
@@ -391,7 +498,10 @@ impl State {
             Link::Open { .. } => now,
             Link::Asked { since, .. } | Link::Down { since, .. } => since,
         };
-        self.link = Link::Down { since, retry_at: now };
+        self.link = Link::Down {
+            since,
+            retry_at: now,
+        };
         self.out.clear();
         for (_, question) in self.questions.drain(..) {
             question.give_up();
@@ -401,13 +511,24 @@ impl State {
     fn refuse_waiting(&mut self, outcome: PublishOutcome) {
         let mut told = Told::default();
         for Publish { item, inbox } in self.waiting.drain(..) {
-            told.add(Waiter { inbox, token: item.token }, outcome);
+            told.add(
+                Waiter {
+                    inbox,
+                    token: item.token,
+                },
+                outcome,
+            );
         }
         told.deliver();
     }
 
     /// Notes a question and gives its frame; without a link it is answered at once.
-    fn question(&mut self, open: bool, question: Question, frame: impl FnOnce(Token) -> Up) -> Option<Up> {
+    fn question(
+        &mut self,
+        open: bool,
+        question: Question,
+        frame: impl FnOnce(Token) -> Up,
+    ) -> Option<Up> {
         if !open {
             question.give_up();
             return None;
@@ -418,7 +539,9 @@ impl State {
     }
 
     fn answer(&mut self, token: Token, count: Option<u64>, stats: Option<QueueStats>) {
-        let Some(at) = self.questions.iter().position(|(known, _)| *known == token) else { return };
+        let Some(at) = self.questions.iter().position(|(known, _)| *known == token) else {
+            return;
+        };
         match self.questions.swap_remove(at).1 {
             Question::Purge { inbox, token, .. } => {
                 let result = count.ok_or(Unavailable::NotReady);
@@ -430,7 +553,10 @@ impl State {
     }
 
     fn expire_questions(&mut self, now: Instant, after: Duration) {
-        let (late, fresh): (Vec<_>, Vec<_>) = self.questions.drain(..).partition(|(_, question)| now - question.asked() >= after);
+        let (late, fresh): (Vec<_>, Vec<_>) = self
+            .questions
+            .drain(..)
+            .partition(|(_, question)| now - question.asked() >= after);
         self.questions = fresh;
         for (_, question) in late {
             question.give_up();
@@ -448,7 +574,10 @@ impl Question {
     fn give_up(self) {
         match self {
             Self::Purge { inbox, token, .. } => {
-                inbox.push(SessionEvent::Purged { token, result: Err(Unavailable::NoQuorum) });
+                inbox.push(SessionEvent::Purged {
+                    token,
+                    result: Err(Unavailable::NoQuorum),
+                });
             }
             // Dropping the sender tells the asker that depth is unknown.
             Self::Stats(reply, _) => drop(reply),
