@@ -1,5 +1,10 @@
 //! A formed cluster and short ways to command it. Not here: tests.
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 use warren_topology::{
     Addresses, Bind, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, ExchangeKind,

@@ -1,0 +1,384 @@
+//! Random values of everything that is stored. Not here: tests.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::{collection::vec, option, prelude::*};
+use warren_queue::{entry::*, rows::*};
+use warren_types::*;
+
+pub fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..max).prop_map(Bytes::from)
+}
+
+pub fn priority() -> impl Strategy<Value = Priority> {
+    (0..32_u8).prop_map(Priority::clamped)
+}
+
+pub fn ranges() -> impl Strategy<Value = Vec<PositionRange>> {
+    vec((0..1_000_u64, 1..1_000_u64), 0..5).prop_map(|steps| {
+        let mut end = 1;
+        let each = steps.into_iter().map(|(gap, count)| {
+            let first = Position(end + gap);
+            end = first.0 + count;
+            PositionRange { first, count }
+        });
+        each.collect()
+    })
+}
+
+pub fn time() -> impl Strategy<Value = Option<ShardTime>> {
+    option::of((1..u64::MAX).prop_map(ShardTime))
+}
+
+fn column<T: std::fmt::Debug + Clone + 'static>(
+    of: impl Strategy<Value = T> + 'static,
+    count: usize,
+) -> BoxedStrategy<Vec<T>> {
+    prop_oneof![Just(Vec::new()), vec(of, count..=count)].boxed()
+}
+
+/// Facts with a payload that fits them.
+pub fn block() -> impl Strategy<Value = (Facts, Bytes)> {
+    vec(0..64_u32, 1..6).prop_flat_map(|size| {
+        let count = size.len();
+        let total: u32 = size.iter().sum();
+        let total = usize::try_from(total).unwrap();
+        (
+            vec(any::<u32>(), count..=count),
+            (column(time(), count), column(time(), count)),
+            (
+                column(any::<u64>(), count),
+                column(any::<u64>(), count),
+                column(any::<u64>(), count),
+            ),
+            vec(any::<u8>(), total..=total),
+        )
+            .prop_map(move |(body_size, (expiry, due), hashes, payload)| {
+                (
+                    Facts {
+                        size: size.clone(),
+                        body_size,
+                        expiry,
+                        due,
+                        group_hash: hashes.0,
+                        fairness_hash: hashes.1,
+                        dedup_hash: hashes.2,
+                    },
+                    Bytes::from(payload),
+                )
+            })
+    })
+}
+
+pub fn queue_name() -> impl Strategy<Value = QueueName> {
+    "[a-z.é]{1,20}".prop_map(|it| QueueName::try_from(it.as_str()).unwrap())
+}
+
+fn producer() -> impl Strategy<Value = ProducerSpan> {
+    (bytes(20), any::<u64>(), vec(any::<(u32, u64)>(), 0..4)).prop_map(
+        |(producer, epoch, sequences)| ProducerSpan {
+            producer: ProducerId(producer),
+            epoch,
+            sequences,
+        },
+    )
+}
+
+fn reason() -> impl Strategy<Value = SettleReason> {
+    prop::sample::select(vec![
+        SettleReason::Acked,
+        SettleReason::Rejected,
+        SettleReason::Expired,
+        SettleReason::Dropped,
+        SettleReason::DeadLettered,
+        SettleReason::NoAck,
+    ])
+}
+
+pub fn command() -> impl Strategy<Value = Command> {
+    let queue = || any::<u64>().prop_map(QueueId);
+    let position = || (1..u64::MAX).prop_map(Position);
+    let index = || any::<u64>().prop_map(TopologyIndex);
+    let kind = prop::sample::select(vec![ReturnKind::Failed, ReturnKind::Untouched]);
+    prop_oneof![
+        (
+            queue(),
+            priority(),
+            block(),
+            vec(producer(), 0..3),
+            option::of(any::<u32>())
+        )
+            .prop_map(|(queue, priority, (facts, payload), producers, raise)| {
+                Command::Enqueue(Enqueue {
+                    queue,
+                    priority,
+                    facts,
+                    payload,
+                    producers,
+                    raise,
+                })
+            }),
+        (queue(), ranges(), reason()).prop_map(|(queue, ranges, reason)| Command::Settle(Settle {
+            queue,
+            ranges,
+            reason
+        })),
+        (queue(), ranges(), kind, time()).prop_map(|(queue, ranges, kind, not_before)| {
+            Command::Return(Return {
+                queue,
+                ranges,
+                kind,
+                not_before,
+            })
+        }),
+        (
+            queue(),
+            priority(),
+            option::of(position()),
+            ranges(),
+            ranges()
+        )
+            .prop_map(|(queue, priority, up_to, except, positions)| {
+                Command::HandOut(HandOut {
+                    queue,
+                    priority,
+                    up_to,
+                    except,
+                    positions,
+                })
+            }),
+        (queue(), ranges()).prop_map(|(queue, ranges)| Command::Release(Release { queue, ranges })),
+        (queue(), any::<u32>(), queue_name(), index()).prop_map(
+            |(queue, vhost, name, topology)| {
+                Command::CreateQueue(CreateQueue {
+                    queue,
+                    vhost: VhostId(vhost),
+                    name,
+                    topology,
+                })
+            }
+        ),
+        (queue(), index())
+            .prop_map(|(queue, topology)| Command::DeleteQueue(DeleteQueue { queue, topology })),
+        (queue(), position(), ranges()).prop_map(|(queue, below, except)| Command::Purge(Purge {
+            queue,
+            below,
+            except
+        })),
+    ]
+}
+
+fn batch() -> impl Strategy<Value = OriginBatch> {
+    let part = any::<(u32, u32, u32)>().prop_map(|(command, first, count)| OriginPart {
+        command,
+        first,
+        count,
+    });
+    // Few values, so that batches follow each other, and the ends of the numbers.
+    let sequence = prop_oneof![0..4_u64, Just(u64::MAX), Just(u64::MAX - 1)];
+    (0..2_u128, 0..2_u64, sequence, vec(part, 0..3)).prop_map(
+        |(incarnation, run, sequence, parts)| OriginBatch {
+            incarnation: Incarnation(incarnation),
+            run: Run(run),
+            sequence: BatchSequence(sequence),
+            parts,
+        },
+    )
+}
+
+pub fn entry() -> impl Strategy<Value = ShardEntry> {
+    (
+        any::<(u64, u64, u64)>(),
+        any::<(u64, u64)>(),
+        vec(batch(), 0..6),
+        vec(command(), 0..5),
+    )
+        .prop_map(
+            |(proposal, (now, topology), origins, commands)| ShardEntry {
+                proposal: ProposalId {
+                    node: NodeId(proposal.0),
+                    run: Run(proposal.1),
+                    number: proposal.2,
+                },
+                now: ShardTime(now),
+                topology: TopologyIndex(topology),
+                origins,
+                commands,
+            },
+        )
+}
+
+pub fn key() -> impl Strategy<Value = RowKey> {
+    let number = || prop_oneof![0..3_u64, any::<u64>(), Just(u64::MAX)];
+    let block = (number(), priority(), number());
+    prop_oneof![
+        Just(RowKey::Shard),
+        any::<u128>().prop_map(|it| RowKey::Origin(Incarnation(it))),
+        number().prop_map(|it| RowKey::Queue(QueueId(it))),
+        (block, 0..3_u8).prop_map(|((queue, priority, first), kind)| {
+            let (queue, first) = (QueueId(queue), Position(first));
+            match kind {
+                0 => RowKey::Block {
+                    queue,
+                    priority,
+                    first,
+                },
+                1 => RowKey::Settled {
+                    queue,
+                    priority,
+                    first,
+                },
+                _ => RowKey::Counts {
+                    queue,
+                    priority,
+                    first,
+                },
+            }
+        }),
+        (number(), bytes(12)).prop_map(|(queue, producer)| RowKey::Producer {
+            queue: QueueId(queue),
+            producer: ProducerId(producer),
+        }),
+    ]
+}
+
+fn origin_row() -> impl Strategy<Value = OriginRow> {
+    let reason = prop::sample::select(vec![
+        NotStored::QueueGone,
+        NotStored::Duplicate,
+        NotStored::SequenceTooOld,
+        NotStored::ProducerFenced,
+        NotStored::QueueFull,
+        NotStored::DedupConflict,
+        NotStored::BatchRefused,
+    ]);
+    let exceptions = vec(vec((any::<u32>(), reason), 1..4), 0..4);
+    (any::<(u64, u64, u64)>(), exceptions).prop_map(|((run, last, from), exceptions)| OriginRow {
+        run: Run(run),
+        last: BatchSequence(last),
+        exceptions: (1..).map(BatchSequence).zip(exceptions).collect(),
+        remembered_from: BatchSequence(from),
+    })
+}
+
+fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
+    let level = (priority(), any::<(u64, u64, u64)>(), ranges()).prop_map(
+        |(priority, (head, live, mark), released)| LevelRow {
+            priority,
+            head: Position(head),
+            live,
+            handed_out: Position(mark),
+            released,
+        },
+    );
+    (
+        any::<(u32, u64)>(),
+        queue_name(),
+        vec(level, 0..3),
+        any::<[u64; 9]>(),
+    )
+        .prop_map(move |((vhost, next), name, levels, it)| QueueRow {
+            queue,
+            vhost: VhostId(vhost),
+            name,
+            next: Position(next),
+            levels,
+            counters: Counters {
+                enqueued: it[0],
+                acked: it[1],
+                rejected: it[2],
+                expired: it[3],
+                dropped: it[4],
+                dead_lettered: it[5],
+                no_ack: it[6],
+                purged: it[7],
+                live_body_bytes: it[8],
+            },
+        })
+}
+
+/// A key with a row of its kind.
+pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
+    key().prop_flat_map(|key| {
+        let row = match &key {
+            RowKey::Shard => any::<(u64, u64)>()
+                .prop_map(|(now, topology)| {
+                    Row::Shard(ShardRow {
+                        now: ShardTime(now),
+                        topology: TopologyIndex(topology),
+                    })
+                })
+                .boxed(),
+            RowKey::Origin(_) => origin_row().prop_map(Row::Origin).boxed(),
+            RowKey::Queue(queue) => queue_row(*queue).prop_map(Row::Queue).boxed(),
+            RowKey::Block { first, .. } => {
+                let first = *first;
+                block()
+                    .prop_map(move |(facts, payload)| {
+                        Row::Block(BlockRow {
+                            first,
+                            facts: Arc::new(facts),
+                            payload,
+                        })
+                    })
+                    .boxed()
+            }
+            RowKey::Settled { .. } => ranges()
+                .prop_map(|ranges| Row::Settled(SettledRow { ranges }))
+                .boxed(),
+            RowKey::Counts { .. } => vec(any::<(u64, u32, u32)>(), 0..5)
+                .prop_map(|counts| {
+                    let counts = counts.into_iter().map(|it| (Position(it.0), it.1, it.2));
+                    Row::Counts(CountsRow {
+                        counts: counts.collect(),
+                    })
+                })
+                .boxed(),
+            RowKey::Producer { .. } => (any::<(u64, u64, u64)>(), vec(any::<u64>(), 0..16))
+                .prop_map(|((epoch, last, seen), window)| {
+                    Row::Producer(ProducerRow {
+                        epoch,
+                        last,
+                        window,
+                        seen: ShardTime(seen),
+                    })
+                })
+                .boxed(),
+        };
+        (Just(key), row)
+    })
+}
+
+pub fn message() -> impl Strategy<Value = Message> {
+    (
+        ("[a-zé]{0,20}", "[a-z.\n]{0,40}", option::of("[a-z]{1,9}")),
+        bytes(300),
+        bytes(40),
+        option::of("[a-z/]{1,20}"),
+    )
+        .prop_map(
+            |((exchange, key, user), body, trace, content_type)| Message {
+                exchange: ExchangeName::try_from(exchange.as_str()).unwrap(),
+                routing_key: RoutingKey::try_from(key.as_str()).unwrap(),
+                properties: content_type.map_or_else(Properties::default, |it| {
+                    PropertiesBuilder::new().content_type(&it).build().unwrap()
+                }),
+                body,
+                priority: Priority::DEFAULT,
+                ttl_ms: None,
+                delay_ms: None,
+                group_hash: 0,
+                fairness_hash: 0,
+                dedup_hash: 0,
+                user: user.map(|it| UserName::try_from(it.as_str()).unwrap()),
+                trace,
+            },
+        )
+}
