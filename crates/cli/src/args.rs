@@ -1,0 +1,152 @@
+//! The command line: global options and the list of commands. Options of one command stand in its file under `command`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use warren_client::{Connection, ConnectionOptions, parse_addresses};
+
+use crate::{command, perf};
+
+const ABOUT: &str = "Warren, a clustered message broker: the node and its clients in one program";
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed; for publish: at least one message was refused
+  2  the command line makes no sense
+  3  no node could be reached or the cluster is not ready in time: try again
+  4  the queue, exchange or vhost does not exist
+  5  not possible as things are: other settings, in use, not empty
+  6  credentials or permissions
+
+Examples:
+  warren server --config node1.toml
+  warren queue declare orders
+  echo 'two coffees' | warren publish --queue orders
+  warren consume --queue orders --count 1
+  warren queue show orders --output json
+  warren cluster status --server 10.0.0.1:7101,10.0.0.2:7101";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "warren", version, about = ABOUT, after_help = AFTER_HELP, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every client command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Nodes to talk to, the first that answers is used; any node will do
+    #[arg(long, global = true, value_name = "HOST:PORT[,HOST:PORT]", env = "WARREN_SERVER", default_value = "127.0.0.1:7101", value_parser = parse_servers)]
+    pub(crate) server: Servers,
+    /// How results are printed to stdout
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// The vhost
+    #[arg(long, global = true, default_value = "/")]
+    pub(crate) vhost: String,
+    /// Longest time a call may take, over all nodes
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0, value_parser = parse_seconds)]
+    pub(crate) request_timeout: f64,
+}
+
+/// The parsed `--server`.
+#[derive(Debug, Clone)]
+pub(crate) struct Servers(pub(crate) Vec<warren_client::ServerAddress>);
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Text,
+    /// For programs; keys are stable
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node
+    Server(command::server::ServerArgs),
+    /// Publish lines as messages and wait until they are safe
+    Publish(command::publish::PublishArgs),
+    /// Print messages of a queue and acknowledge them
+    Consume(command::consume::ConsumeArgs),
+    /// Declare, list, show, purge and delete queues
+    #[command(subcommand)]
+    Queue(command::queue::QueueCommand),
+    /// Declare, list and delete exchanges
+    #[command(subcommand)]
+    Exchange(command::exchange::ExchangeCommand),
+    /// Create, list and delete bindings
+    #[command(subcommand)]
+    Binding(command::binding::BindingCommand),
+    /// Look at the cluster
+    #[command(subcommand)]
+    Cluster(command::cluster::ClusterCommand),
+    /// Measure throughput and latency
+    Perf(Box<perf::PerfArgs>),
+}
+
+impl Global {
+    pub(crate) fn connection_options(&self) -> ConnectionOptions {
+        ConnectionOptions {
+            client_id: format!("warren-cli-{}", std::process::id()),
+            request_timeout: Duration::from_secs_f64(self.request_timeout),
+            ..ConnectionOptions::default()
+        }
+    }
+
+    /// A connection; nothing is sent yet.
+    pub(crate) fn connect(&self) -> Result<Connection> {
+        Ok(Connection::new(&self.server.0, self.connection_options())?)
+    }
+}
+
+fn parse_servers(text: &str) -> Result<Servers, String> {
+    parse_addresses(text)
+        .map(Servers)
+        .map_err(|error| error.to_string())
+}
+
+/// A time in seconds, above 0.
+pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 1e9 => Ok(seconds),
+        Ok(_) | Err(_) => Err("give a number of seconds above 0, for example 2.5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn command_line_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn server_option_is_taken_after_the_command_too() {
+        let cli = Cli::try_parse_from([
+            "warren", "queue", "show", "q", "--server", "a:1,b:2", "--output", "json",
+        ]);
+        let cli = cli.unwrap();
+        assert_eq!(cli.global.server.0.len(), 2);
+        assert_eq!(cli.global.output, Output::Json);
+    }
+
+    #[test]
+    fn server_address_that_makes_no_sense_is_a_usage_error() {
+        let error =
+            Cli::try_parse_from(["warren", "queue", "list", "--server", "a:b"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("HOST:PORT"), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! The commands. Each has a file with its options and what it does. Not here: `perf`.
+
+pub(crate) mod binding;
+pub(crate) mod cluster;
+pub(crate) mod consume;
+pub(crate) mod exchange;
+pub(crate) mod publish;
+pub(crate) mod queue;
+pub(crate) mod server;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::{Cli, Command},
+    perf,
+};
+
+/// How long tasks may take to end after the command is done.
+const SHUTDOWN: Duration = Duration::from_millis(500);
+
+/// Runs the command.
+pub(crate) fn run(cli: Cli) -> Result<()> {
+    if let Command::Server(args) = cli.command {
+        return server::run(args);
+    }
+    let threads = match &cli.command {
+        Command::Perf(args) => args.threads(),
+        Command::Server(_)
+        | Command::Publish(_)
+        | Command::Consume(_)
+        | Command::Queue(_)
+        | Command::Exchange(_)
+        | Command::Binding(_)
+        | Command::Cluster(_) => 2,
+    };
+    let log = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(log)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(run_client(cli));
+    runtime.shutdown_timeout(SHUTDOWN);
+    result
+}
+
+async fn run_client(cli: Cli) -> Result<()> {
+    let global = cli.global;
+    match cli.command {
+        Command::Server(_) => Ok(()),
+        Command::Publish(args) => publish::run(&global, args).await,
+        Command::Consume(args) => consume::run(&global, args).await,
+        Command::Queue(command) => queue::run(&global, command).await,
+        Command::Exchange(command) => exchange::run(&global, command).await,
+        Command::Binding(command) => binding::run(&global, command).await,
+        Command::Cluster(command) => cluster::run(&global, command).await,
+        Command::Perf(args) => perf::run(&global, *args).await,
+    }
+}

@@ -1,0 +1,101 @@
+//! `warren cluster`: how the cluster is, as one node sees it.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::{args::Global, exit::Failure, output, table::TextTable, view::ClusterView};
+
+/// A node that is not asked for more than its own view answers at once, or not at all.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show nodes, shards and their leaders; exit code 3 until the asked node serves
+    #[command(after_help = "\
+Ready means: the cluster is formed and every shard has a leader, as far as the asked node knows.
+
+Example: wait until a node serves
+  until warren cluster status --server 127.0.0.1:7101 > /dev/null 2>&1; do sleep 0.2; done")]
+    Status,
+}
+
+pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> {
+    let ClusterCommand::Status = command;
+    let within = ANSWER_WITHIN.min(Duration::from_secs_f64(global.request_timeout));
+    let cluster = global.connect()?.cluster_within(within).await?;
+    let view = ClusterView::from(cluster);
+    output::result(global.output, &view, text)?;
+    if view.ready {
+        Ok(())
+    } else {
+        let what = "the cluster is not ready: a shard has no leader, or it is not formed yet";
+        Err(Failure::Unavailable(what.to_owned()).into())
+    }
+}
+
+fn text(view: &ClusterView) -> String {
+    let mut nodes = TextTable::new(&[
+        "node", "name", "state", "gRPC", "AMQP", "zone", "version", "leaders", "replicas",
+    ]);
+    for it in &view.nodes {
+        nodes.row(vec![
+            it.node_id.to_string(),
+            it.name.clone(),
+            it.state.to_owned(),
+            it.client_endpoint.clone(),
+            it.amqp_endpoint.clone(),
+            it.zone.clone(),
+            it.version.clone(),
+            it.leaders.to_string(),
+            it.replicas.to_string(),
+        ]);
+    }
+    let mut shards = TextTable::new(&[
+        "shard",
+        "leader",
+        "term",
+        "quorum",
+        "committed",
+        "applied",
+        "queues",
+        "on nodes",
+    ]);
+    for it in &view.shards {
+        let on: Vec<String> = it
+            .replicas
+            .iter()
+            .map(|it| it.node_id.to_string())
+            .collect();
+        let shard = if it.shard == 0 {
+            "topology".to_owned()
+        } else {
+            it.shard.to_string()
+        };
+        shards.row(vec![
+            shard,
+            it.leader_node
+                .map_or_else(|| "none".to_owned(), |it| it.to_string()),
+            it.term.to_string(),
+            if it.has_quorum { "yes" } else { "no" }.to_owned(),
+            it.committed_index.to_string(),
+            it.applied_index.to_string(),
+            it.queues.to_string(),
+            on.join(" "),
+        ]);
+    }
+    let state = if view.ready { "ready" } else { "not ready" };
+    let mut out = format!(
+        "cluster {} ({}), answered by node {}: {state}\n\n{}\n{}",
+        view.cluster_name,
+        view.cluster_id,
+        view.answering_node,
+        nodes.text(),
+        shards.text()
+    );
+    for problem in &view.problems {
+        writeln!(out, "problem: {problem}").expect("a string takes everything");
+    }
+    out
+}
