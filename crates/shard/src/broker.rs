@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -83,6 +84,8 @@ struct Inner {
     sessions: AtomicU64,
     consumers: AtomicU64,
     tasks: TaskTracker,
+    /// Where the broker runs: a session may be dropped anywhere.
+    runtime: Handle,
     stop: CancellationToken,
 }
 
@@ -145,6 +148,7 @@ impl Broker {
             raft: parts.raft,
             peers: parts.peers,
             tasks,
+            runtime: Handle::current(),
             stop,
         };
         let broker = Self {
@@ -286,7 +290,7 @@ impl Broker {
     /// A session has ended: everything it holds returns.
     pub(crate) fn detach_all(&self, consumers: BTreeMap<ConsumerId, ShardId>) {
         let broker = self.clone();
-        self.inner.tasks.spawn(async move {
+        let detached = async move {
             for (consumer, shard) in consumers {
                 let request = Request::Detach {
                     consumer,
@@ -295,7 +299,8 @@ impl Broker {
                 // An uplink that has stopped takes its consumers with it.
                 let _stopped = broker.ask(shard, request).await;
             }
-        });
+        };
+        self.inner.tasks.spawn_on(detached, &self.inner.runtime);
     }
 
     async fn follow_placement(&self) {
