@@ -1,0 +1,481 @@
+//! One fixed value of everything that is stored. Not here: tests.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use warren_codec::{TopologyEntry, encode_message};
+use warren_queue::{entry::*, rows::*};
+use warren_topology::{
+    Addresses, Bind, ClusterFault, DeclareExchange, DeclareQueue, Declared, DeleteExchange,
+    ExchangeKind, FormCluster, NewQueueName, Node, ObjectKind, QueueOwner, Refusal, Topology,
+    TopologyCommand, TopologyReply, Unbind, UpdateNode, Vhost,
+};
+use warren_types::*;
+
+fn queue_name(name: &str) -> QueueName {
+    QueueName::try_from(name).unwrap()
+}
+
+pub fn encoded_message() -> Bytes {
+    let mut out = BytesMut::new();
+    let message = Message {
+        exchange: ExchangeName::try_from("amq.direct").unwrap(),
+        routing_key: RoutingKey::try_from("orders").unwrap(),
+        properties: PropertiesBuilder::new()
+            .content_type("text/plain")
+            .delivery_mode(2)
+            .build()
+            .unwrap(),
+        body: Bytes::from_static(b"hello"),
+        priority: Priority::DEFAULT,
+        ttl_ms: None,
+        delay_ms: None,
+        group_hash: 0,
+        fairness_hash: 0,
+        dedup_hash: 0,
+        user: Some(UserName::try_from("guest").unwrap()),
+        trace: Bytes::from_static(b"00-1-2-01\n"),
+    };
+    encode_message(&mut out, &message, ShardTime(1_700_000_000_000));
+    out.freeze()
+}
+
+fn facts() -> Facts {
+    Facts {
+        size: vec![3, 4],
+        body_size: vec![1, 2],
+        expiry: vec![None, Some(ShardTime(9))],
+        due: vec![],
+        group_hash: vec![5, 6],
+        fairness_hash: vec![],
+        dedup_hash: vec![7, 8],
+    }
+}
+
+fn ranges() -> Vec<PositionRange> {
+    vec![
+        PositionRange::one(Position(4)),
+        PositionRange {
+            first: Position(9),
+            count: 3,
+        },
+    ]
+}
+
+pub fn entry() -> ShardEntry {
+    let queue = QueueId(300);
+    let batch = |sequence| OriginBatch {
+        incarnation: Incarnation(0x0102),
+        run: Run(2),
+        sequence: BatchSequence(sequence),
+        parts: vec![OriginPart {
+            command: 0,
+            first: 0,
+            count: 2,
+        }],
+    };
+    ShardEntry {
+        proposal: ProposalId {
+            node: NodeId(1),
+            run: Run(2),
+            number: 3,
+        },
+        now: ShardTime(1_700_000_000_000),
+        topology: TopologyIndex(77),
+        origins: vec![batch(8), batch(9)],
+        commands: vec![
+            Command::Enqueue(Enqueue {
+                queue,
+                priority: Priority::DEFAULT,
+                facts: facts(),
+                payload: Bytes::from_static(b"abcdefg"),
+                producers: vec![ProducerSpan {
+                    producer: ProducerId(Bytes::from_static(b"p")),
+                    epoch: 1,
+                    sequences: vec![(0, 41), (1, 42)],
+                }],
+                raise: Some(0),
+            }),
+            Command::Settle(Settle {
+                queue,
+                ranges: ranges(),
+                reason: SettleReason::NoAck,
+            }),
+            Command::Return(Return {
+                queue,
+                ranges: ranges(),
+                kind: ReturnKind::Failed,
+                not_before: Some(ShardTime(5)),
+            }),
+            Command::HandOut(HandOut {
+                queue,
+                priority: Priority::MAX,
+                up_to: Some(Position(100)),
+                except: ranges(),
+                positions: vec![],
+            }),
+            Command::Release(Release {
+                queue,
+                ranges: ranges(),
+            }),
+            Command::CreateQueue(CreateQueue {
+                queue,
+                vhost: VhostId(1),
+                name: queue_name("orders"),
+                topology: TopologyIndex(7),
+            }),
+            Command::DeleteQueue(DeleteQueue {
+                queue,
+                topology: TopologyIndex(8),
+            }),
+            Command::Purge(Purge {
+                queue,
+                below: Position(50),
+                except: ranges(),
+            }),
+        ],
+    }
+}
+
+pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
+    let queue = QueueId(300);
+    let (priority, first) = (Priority::DEFAULT, Position(4));
+    let origin = OriginRow {
+        run: Run(2),
+        last: BatchSequence(9),
+        exceptions: vec![(BatchSequence(8), vec![(1, NotStored::Duplicate)])],
+        remembered_from: BatchSequence(3),
+    };
+    let queue_row = QueueRow {
+        queue,
+        vhost: VhostId(1),
+        name: queue_name("orders"),
+        next: Position(12),
+        levels: vec![LevelRow {
+            priority,
+            head: Position(4),
+            live: 5,
+            handed_out: Position(6),
+            released: ranges(),
+        }],
+        counters: Counters {
+            enqueued: 11,
+            acked: 1,
+            rejected: 2,
+            expired: 3,
+            dropped: 0,
+            dead_lettered: 0,
+            no_ack: 0,
+            purged: 0,
+            live_body_bytes: 500,
+        },
+    };
+    vec![
+        (
+            "shard",
+            RowKey::Shard,
+            Row::Shard(ShardRow {
+                now: ShardTime(5),
+                topology: TopologyIndex(6),
+            }),
+        ),
+        (
+            "origin",
+            RowKey::Origin(Incarnation(258)),
+            Row::Origin(origin),
+        ),
+        ("queue", RowKey::Queue(queue), Row::Queue(queue_row)),
+        (
+            "block",
+            RowKey::Block {
+                queue,
+                priority,
+                first,
+            },
+            Row::Block(BlockRow {
+                first,
+                facts: Arc::new(facts()),
+                payload: Bytes::from_static(b"abcdefg"),
+            }),
+        ),
+        (
+            "settled",
+            RowKey::Settled {
+                queue,
+                priority,
+                first,
+            },
+            Row::Settled(SettledRow { ranges: ranges() }),
+        ),
+        (
+            "counts",
+            RowKey::Counts {
+                queue,
+                priority,
+                first,
+            },
+            Row::Counts(CountsRow {
+                counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
+            }),
+        ),
+        (
+            "producer",
+            RowKey::Producer {
+                queue,
+                producer: ProducerId(Bytes::from_static(b"p-1")),
+            },
+            Row::Producer(ProducerRow {
+                epoch: 1,
+                last: 42,
+                window: vec![3, 0],
+                seen: ShardTime(9),
+            }),
+        ),
+    ]
+}
+
+fn node(id: u64) -> Node {
+    Node {
+        id: NodeId(id),
+        incarnation: Incarnation(u128::from(id)),
+        addresses: Addresses {
+            node: "h:1".into(),
+            grpc: "h:2".into(),
+            amqp: "h:3".into(),
+        },
+        zone: "z".into(),
+    }
+}
+
+fn commands() -> Vec<(&'static str, TopologyCommand)> {
+    let vhost = Vhost::ROOT;
+    let exchange = ExchangeName::try_from("x").unwrap();
+    let routing_key = RoutingKey::try_from("k").unwrap();
+    let connection = QueueOwner::Connection {
+        node: NodeId(1),
+        run: Run(2),
+        connection: 3,
+    };
+    let declare = DeclareQueue {
+        vhost,
+        name: NewQueueName::Named(queue_name("orders")),
+        durable: true,
+        auto_delete: true,
+        exclusive: true,
+        arguments: Table::new().with("x-max-length", 5_i32),
+        requester: Some(QueueOwner::Client("me".into())),
+    };
+    let generated = DeclareQueue {
+        name: NewQueueName::Generated {
+            prefix: None,
+            token: 99,
+        },
+        requester: Some(connection.clone()),
+        ..declare.clone()
+    };
+    let bind = Bind {
+        vhost,
+        source: exchange.clone(),
+        queue: queue_name("orders"),
+        routing_key: routing_key.clone(),
+        arguments: Table::new().with("a", "b"),
+        requester: Some(QueueOwner::Client("me".into())),
+    };
+    let members = (1..4).map(|id| Member {
+        replica: ReplicaId(id),
+        node: NodeId(id),
+    });
+    vec![
+        (
+            "form_cluster",
+            TopologyCommand::FormCluster(FormCluster {
+                cluster: ClusterId(7),
+                name: "c".into(),
+                version: 1,
+                nodes: (1..4).map(node).collect(),
+                topology_members: members.collect(),
+                shards: 2,
+                replication_factor: 3,
+            }),
+        ),
+        (
+            "update_node",
+            TopologyCommand::UpdateNode(UpdateNode {
+                node: NodeId(2),
+                incarnation: Incarnation(2),
+                addresses: Addresses::default(),
+                zone: "y".into(),
+            }),
+        ),
+        (
+            "declare_exchange",
+            TopologyCommand::DeclareExchange(DeclareExchange {
+                vhost,
+                name: exchange.clone(),
+                kind: ExchangeKind::Fanout,
+                durable: true,
+                auto_delete: false,
+                internal: false,
+                arguments: Table::new().with("alternate-exchange", "y"),
+            }),
+        ),
+        ("declare_queue", TopologyCommand::DeclareQueue(declare)),
+        (
+            "declare_generated",
+            TopologyCommand::DeclareQueue(generated),
+        ),
+        ("bind", TopologyCommand::Bind(bind.clone())),
+        (
+            "unbind",
+            TopologyCommand::Unbind(Unbind {
+                vhost,
+                source: exchange.clone(),
+                queue: queue_name("other"),
+                routing_key,
+                arguments: Table::new(),
+                requester: None,
+            }),
+        ),
+        (
+            "delete_queue",
+            TopologyCommand::DeleteQueue(warren_topology::DeleteQueue {
+                vhost,
+                name: queue_name("none"),
+                only: Some(QueueId(4)),
+                requester: Some(connection),
+            }),
+        ),
+        (
+            "delete_exchange",
+            TopologyCommand::DeleteExchange(DeleteExchange {
+                vhost,
+                name: exchange,
+                if_unused: true,
+            }),
+        ),
+    ]
+}
+
+pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
+    let commands = commands().into_iter();
+    let entries = commands.map(|(name, command)| {
+        let entry = TopologyEntry {
+            proposal: ProposalId {
+                node: NodeId(1),
+                run: Run(2),
+                number: 3,
+            },
+            now: ShardTime(4),
+            command,
+        };
+        (name, entry)
+    });
+    entries.collect()
+}
+
+/// After all the commands: a cluster with an exchange, two exclusive queues and a binding.
+pub fn topology() -> Topology {
+    let mut topology = Topology::new();
+    for (at, (name, command)) in (1..).zip(commands()) {
+        let reply = topology.apply(TopologyIndex(at), command);
+        let in_use = matches!(reply, TopologyReply::Refused(Refusal::ExchangeInUse { .. }));
+        let refused = matches!(reply, TopologyReply::Refused(_));
+        assert_eq!(refused, name == "delete_exchange", "{name}: {reply:?}");
+        assert_eq!(in_use, refused);
+    }
+    topology
+}
+
+pub fn replies() -> Vec<TopologyReply> {
+    let vhost = VhostName::try_from("/").unwrap();
+    let exchange = ExchangeName::try_from("x").unwrap();
+    let queue = queue_name("q");
+    let refusals = [
+        Refusal::ClusterNotFormed,
+        Refusal::ClusterFormedOtherwise {
+            cluster: ClusterId(3),
+        },
+        Refusal::ClusterInvalid {
+            reason: ClusterFault::TopologyMembers,
+        },
+        Refusal::NoSuchNode { node: NodeId(1) },
+        Refusal::OtherIncarnation { node: NodeId(1) },
+        Refusal::NoSuchVhost { vhost: VhostId(2) },
+        Refusal::NoSuchExchange {
+            vhost: vhost.clone(),
+            exchange: exchange.clone(),
+        },
+        Refusal::NoSuchQueue {
+            vhost: vhost.clone(),
+            queue: queue.clone(),
+        },
+        Refusal::NameReserved {
+            object: ObjectKind::Queue,
+            name: "amq.q".into(),
+        },
+        Refusal::DefaultExchange,
+        Refusal::ExchangeTypeUnavailable {
+            kind: ExchangeKind::Topic,
+        },
+        Refusal::QueueTypeUnavailable {
+            name: "stream".into(),
+        },
+        Refusal::InequivalentArgument {
+            object: ObjectKind::Exchange,
+            name: "x".into(),
+            vhost: vhost.clone(),
+            argument: "durable".into(),
+            received: "a".into(),
+            current: "b".into(),
+        },
+        Refusal::InvalidArgument {
+            object: ObjectKind::Queue,
+            name: "q".into(),
+            argument: "x".into(),
+            reason: "r".into(),
+        },
+        Refusal::ResourceLocked {
+            vhost: vhost.clone(),
+            queue: queue.clone(),
+        },
+        Refusal::ExclusiveWithoutOwner,
+        Refusal::ExchangeInUse { vhost, exchange },
+        Refusal::LimitReached {
+            object: ObjectKind::Binding,
+            limit: 5,
+        },
+    ];
+    let mut replies = vec![
+        TopologyReply::ClusterFormed(Declared::Created),
+        TopologyReply::ClusterFormed(Declared::Existed),
+        TopologyReply::NodeUpdated,
+        TopologyReply::ExchangeDeclared {
+            exchange: ExchangeId(4),
+            declared: Declared::Existed,
+        },
+        TopologyReply::ExchangeDeleted { exchange: None },
+        TopologyReply::ExchangeDeleted {
+            exchange: Some(ExchangeId(5)),
+        },
+        TopologyReply::QueueDeclared {
+            queue: QueueId(6),
+            shard: ShardId(2),
+            name: queue,
+            declared: Declared::Created,
+        },
+        TopologyReply::QueueDeleted { queue: None },
+        TopologyReply::QueueDeleted {
+            queue: Some((QueueId(6), ShardId(2))),
+        },
+        TopologyReply::Bound(Declared::Created),
+        TopologyReply::Unbound { existed: true },
+    ];
+    replies.extend(refusals.map(TopologyReply::Refused));
+    replies
+}
