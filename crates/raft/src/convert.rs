@@ -1,4 +1,7 @@
 //! Between openraft's values, this project's, and the stored and sent messages. Not here: any decision.
+//!
+//! openraft numbers entries from 0, this project from 1: everything outside openraft, on disk and on the wire too, has the
+//! greater number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,21 +38,28 @@ pub(crate) enum DecodeError {
 /// Version of the stored replica meta.
 const META_FORMAT: u32 = 1;
 
+/// openraft's number of an entry. "Nothing" (0) is no entry's number and is kept out by the callers' `Option`s.
+pub(crate) fn index_to_raft(index: LogIndex) -> u64 {
+    index.0.saturating_sub(1)
+}
+
+pub(crate) fn index_from_raft(index: u64) -> LogIndex {
+    LogIndex(index.saturating_add(1))
+}
+
 pub(crate) fn log_id_to_raft(id: LogId) -> LogIdOf {
-    LogIdOf::new(
-        LeaderId {
-            term: id.term.0,
-            node_id: id.leader.0,
-        },
-        id.index.0,
-    )
+    let leader = LeaderId {
+        term: id.term.0,
+        node_id: id.leader.0,
+    };
+    LogIdOf::new(leader, index_to_raft(id.index))
 }
 
 pub(crate) fn log_id_from_raft(id: &LogIdOf) -> LogId {
     LogId {
         term: Term(id.leader_id.term),
         leader: ReplicaId(id.leader_id.node_id),
-        index: LogIndex(id.index),
+        index: index_from_raft(id.index),
     }
 }
 
@@ -75,18 +85,16 @@ pub(crate) fn log_id_to_proto(id: &LogIdOf) -> stored::StoredLogId {
     stored::StoredLogId {
         term: id.leader_id.term,
         leader: id.leader_id.node_id,
-        index: id.index,
+        index: index_from_raft(id.index).0,
     }
 }
 
 pub(crate) fn log_id_from_proto(id: &stored::StoredLogId) -> LogIdOf {
-    LogIdOf::new(
-        LeaderId {
-            term: id.term,
-            node_id: id.leader,
-        },
-        id.index,
-    )
+    let leader = LeaderId {
+        term: id.term,
+        node_id: id.leader,
+    };
+    LogIdOf::new(leader, index_to_raft(LogIndex(id.index)))
 }
 
 pub(crate) fn vote_to_proto(vote: &VoteOf) -> stored::StoredVote {

@@ -10,6 +10,8 @@ mod machine;
 mod net;
 mod node;
 mod options;
+#[cfg(test)]
+mod suite_test;
 mod tasks;
 
 pub use group::{

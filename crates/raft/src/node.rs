@@ -131,13 +131,15 @@ impl RaftNode {
             Ok(()) => return Ok(()),
             Err(error) => error.to_string(),
         };
-        let has = replica.shared.metrics(|metrics| {
-            let nodes = metrics.membership_config.membership().nodes();
+        // Asked of the core itself: its metrics may be older than the call before this one.
+        let has = raft.with_raft_state(|state| {
+            let membership = state.membership_state.effective().membership().clone();
+            let nodes = membership.nodes();
             nodes
                 .map(|(replica, home)| (*replica, *home))
                 .collect::<BTreeMap<_, _>>()
         });
-        if has.is_some_and(|has| has == wanted) {
+        if has.await.is_ok_and(|has| has == wanted) {
             return Ok(());
         }
         Err(InitializeError::Refused {

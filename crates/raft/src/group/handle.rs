@@ -188,7 +188,7 @@ impl Group {
             .await_ready(&raft)
             .await
             .map_err(|_| ReadError::Stopped)?;
-        Ok(LogIndex(state.read_log_id().index()))
+        Ok(convert::index_from_raft(state.read_log_id().index()))
     }
 
     /// How far the machine has applied; moves after its `written`.
@@ -228,9 +228,11 @@ impl Group {
             ServerState::Leader => Role::Leader,
             ServerState::Shutdown => Role::Down,
         };
-        status.last_log = metrics.last_log_index.map(LogIndex);
-        status.committed = metrics.local_committed.map(|id| LogIndex(id.index));
-        status.purged = metrics.purged.map(|id| LogIndex(id.index));
+        status.last_log = metrics.last_log_index.map(convert::index_from_raft);
+        status.committed = metrics
+            .local_committed
+            .map(|id| convert::index_from_raft(id.index));
+        status.purged = metrics.purged.map(|id| convert::index_from_raft(id.index));
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
         (status.voters, status.learners) = convert::members(membership)
@@ -246,7 +248,9 @@ impl Group {
                 node: membership
                     .get_node(replica)
                     .map_or(NodeId(0), |home| NodeId(home.node)),
-                matched: matched.as_ref().map(|id| LogIndex(id.index)),
+                matched: matched
+                    .as_ref()
+                    .map(|id| convert::index_from_raft(id.index)),
                 acked: acked
                     .and_then(|at| at.as_ref())
                     .map(|at| convert::instant(at.into_inner())),

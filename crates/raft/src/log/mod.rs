@@ -10,7 +10,6 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
 use warren_storage::{GroupLog, LogError};
-use warren_types::LogIndex;
 
 use crate::config::{EntryOf, LogIdOf, TypeConfig, VoteOf};
 use crate::convert;
@@ -36,7 +35,10 @@ impl LogStore {
         }
         let records = self
             .log
-            .read(LogIndex(range.start)..LogIndex(range.end), READ_BYTES_MAX)
+            .read(
+                convert::index_from_raft(range.start)..convert::index_from_raft(range.end),
+                READ_BYTES_MAX,
+            )
             .map_err(io_error)?;
         records
             .into_iter()
@@ -58,7 +60,10 @@ impl LogStore {
     }
 
     fn log_id(&self, index: u64) -> Result<LogIdOf, io::Error> {
-        let id = self.log.log_id(LogIndex(index)).map_err(io_error)?;
+        let id = self
+            .log
+            .log_id(convert::index_from_raft(index))
+            .map_err(io_error)?;
         id.map(convert::log_id_to_raft)
             .ok_or_else(|| io::Error::other(format!("log has no entry {index}")))
     }
@@ -69,12 +74,16 @@ impl LogStore {
         let start = match range.start_bound() {
             Bound::Included(index) => *index,
             Bound::Excluded(index) => index.saturating_add(1),
-            Bound::Unbounded => state.purged.map_or(0, |id| id.index.0 + 1),
+            Bound::Unbounded => state
+                .purged
+                .map_or(0, |id| convert::index_to_raft(id.index) + 1),
         };
         let end = match range.end_bound() {
             Bound::Included(index) => index.saturating_add(1),
             Bound::Excluded(index) => *index,
-            Bound::Unbounded => state.last.map_or(0, |id| id.index.0 + 1),
+            Bound::Unbounded => state
+                .last
+                .map_or(0, |id| convert::index_to_raft(id.index) + 1),
         };
         start..end
     }

@@ -155,7 +155,7 @@ impl Appliers {
         let mut handles = Vec::new();
         for number in 0..count.max(1) {
             let (jobs, queue) = mpsc::channel(JOBS_MAX);
-            let wakes = WakeQueue::new(jobs.clone());
+            let wakes = WakeQueue::new(jobs.downgrade());
             let worker = Worker {
                 slots: BTreeMap::new(),
                 wakes,
@@ -186,17 +186,10 @@ impl Appliers {
         self.bytes_applied.load(Ordering::Relaxed)
     }
 
-    /// Lets the threads end after what is queued. Blocks until they have.
+    /// Lets the threads end after what is queued. Blocks until they have: no replica may hold a handle any more.
     pub(crate) fn stop(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
         let handles = std::mem::take(&mut *self.handles.lock());
-        for handle in &handles {
-            // Wakers hold senders too, so the channel does not close by itself.
-            let _ = handle.jobs.blocking_send(Job::Close {
-                group: STOP,
-                reply: oneshot::channel().0,
-            });
-        }
         drop(handles);
         for thread in threads {
             if thread.join().is_err() {
@@ -205,9 +198,6 @@ impl Appliers {
         }
     }
 }
-
-/// Closing this group ends the thread; no group has this number.
-const STOP: GroupId = GroupId(u32::MAX);
 
 struct Slot {
     machine: Box<dyn Machine>,
@@ -225,9 +215,6 @@ struct Worker {
 impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = queue.blocking_recv() {
-            if matches!(job, Job::Close { group: STOP, .. }) {
-                return;
-            }
             self.perform(job);
             while let Some(group) = self.wakes.pop() {
                 self.poll(group);

@@ -38,11 +38,12 @@ impl MachineWaker {
 #[derive(Clone)]
 pub(super) struct WakeQueue {
     groups: Arc<Mutex<VecDeque<GroupId>>>,
-    jobs: mpsc::Sender<Job>,
+    /// Weak, so that the thread ends when its handles are gone, whoever keeps a waker.
+    jobs: mpsc::WeakSender<Job>,
 }
 
 impl WakeQueue {
-    pub(super) fn new(jobs: mpsc::Sender<Job>) -> Self {
+    pub(super) fn new(jobs: mpsc::WeakSender<Job>) -> Self {
         Self {
             groups: Arc::default(),
             jobs,
@@ -60,7 +61,9 @@ impl WakeQueue {
     fn push(&self, group: GroupId) {
         self.groups.lock().push_back(group);
         // If there is no room the thread is not asleep: it looks here after every job.
-        let _ = self.jobs.try_send(Job::Wake);
+        if let Some(jobs) = self.jobs.upgrade() {
+            let _ = jobs.try_send(Job::Wake);
+        }
     }
 
     pub(super) fn pop(&self) -> Option<GroupId> {

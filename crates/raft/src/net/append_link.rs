@@ -159,12 +159,20 @@ async fn run(peers: Peers, node: NodeId, frames: Frames, open: &Mutex<OpenStream
     let mut client = RaftServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let ended = match client.append(frames).await {
-        Ok(response) => {
-            peers.report(node, Lane::Bulk, true);
-            deliver(&peers, node, response.into_inner(), open).await
+    let moved = peers.moved(node);
+    let exchange = async {
+        match client.append(frames).await {
+            Ok(response) => {
+                peers.report(node, Lane::Bulk, true);
+                deliver(&peers, node, response.into_inner(), open).await
+            }
+            Err(status) => status,
         }
-        Err(status) => status,
+    };
+    let ended = tokio::select! {
+        biased; // nothing more goes to an address that is no longer the node's
+        () = moved.cancelled() => tonic::Status::cancelled("node has moved"),
+        ended = exchange => ended,
     };
     debug!(%node, reason = ended.message(), "append stream ended");
     peers.report(node, Lane::Bulk, false);

@@ -26,6 +26,8 @@ const PROOF_LEN: usize = 32;
 const HELLO_LEN: usize = 8 + 8 + 8 + 16 + 32 + NONCE_LEN;
 const ACCEPTED: u8 = 1;
 const REFUSED: u8 = 2;
+/// Followed by the incarnation that the caller's node is known under.
+const KNOWN_OTHERWISE: u8 = 3;
 
 /// What all nodes of a cluster know and nobody else. Never shown.
 #[derive(Clone)]
@@ -77,6 +79,13 @@ pub enum HandshakeError {
     NotMeantForUs(NodeId),
     #[error("the other end refused")]
     Refused,
+    /// The data directory of the calling node was replaced.
+    #[error("the cluster knows node {node} as incarnation {known}, not as {called}")]
+    KnownOtherwise {
+        node: NodeId,
+        known: Incarnation,
+        called: Incarnation,
+    },
     #[error("took longer than {} s", HANDSHAKE_WITHIN.as_secs())]
     TimedOut,
 }
@@ -197,14 +206,23 @@ where
         io.write_all(&tag).await?;
         match io.read_u8().await? {
             ACCEPTED => Ok(theirs.identity()),
+            KNOWN_OTHERWISE => Err(HandshakeError::KnownOtherwise {
+                node: us.node,
+                known: Incarnation(io.read_u128().await?),
+                called: us.incarnation,
+            }),
             _ => Err(HandshakeError::Refused),
         }
     })
     .await
 }
 
-/// Listens: returns who called.
-pub(super) async fn listen<S>(io: &mut S, us: &Introduction) -> Result<PeerIdentity, HandshakeError>
+/// Listens: returns who called. `known` gives the incarnation that alone may speak for a node, if one is known.
+pub(super) async fn listen<S>(
+    io: &mut S,
+    us: &Introduction,
+    known: impl Fn(NodeId) -> Option<Incarnation>,
+) -> Result<PeerIdentity, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -230,6 +248,17 @@ where
         {
             io.write_u8(REFUSED).await?;
             return Err(HandshakeError::WrongSecret);
+        }
+        let PeerIdentity { node, incarnation } = theirs.identity();
+        if let Some(known) = known(node).filter(|known| *known != incarnation) {
+            let mut answer = vec![KNOWN_OTHERWISE];
+            answer.extend_from_slice(&known.0.to_be_bytes());
+            io.write_all(&answer).await?;
+            return Err(HandshakeError::KnownOtherwise {
+                node,
+                known,
+                called: incarnation,
+            });
         }
         io.write_u8(ACCEPTED).await?;
         Ok(theirs.identity())
@@ -268,7 +297,7 @@ mod tests {
     ) {
         let (mut a, mut b) = tokio::io::duplex(4096);
         let called = async move { call(&mut a, &caller, NodeId(wanted)).await };
-        let heard = async move { listen(&mut b, &listener).await };
+        let heard = async move { listen(&mut b, &listener, |_| None).await };
         tokio::join!(called, heard)
     }
 
@@ -310,6 +339,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn handshake_replaced_directory_is_told_what_the_cluster_knows() {
+        let (mut a, mut b) = tokio::io::duplex(4096);
+        let (caller, listener) = (node(1, "c", "s"), node(2, "c", "s"));
+        let known = Incarnation(77);
+        let called = async move { call(&mut a, &caller, NodeId(2)).await };
+        let heard = async move { listen(&mut b, &listener, |_| Some(known)).await };
+        let (called, heard) = tokio::join!(called, heard);
+        assert!(
+            matches!(called, Err(HandshakeError::KnownOtherwise { node: NodeId(1), known: it, .. }) if it == known)
+        );
+        assert!(matches!(heard, Err(HandshakeError::KnownOtherwise { .. })));
+    }
+
+    #[tokio::test]
     async fn handshake_replayed_caller_is_refused() {
         // Record what an honest caller sends...
         let (mut a, mut wire) = tokio::io::duplex(4096);
@@ -319,7 +362,7 @@ mod tests {
         let listener = node(2, "c", "s");
         let listening = {
             let listener = listener.clone();
-            async move { listen(&mut b, &listener).await }
+            async move { listen(&mut b, &listener, |_| None).await }
         };
         let record = async move {
             let mut hello = [0; HELLO_LEN];
@@ -339,7 +382,7 @@ mod tests {
 
         // ...and say it again.
         let (mut thief, mut b) = tokio::io::duplex(4096);
-        let listening = async move { listen(&mut b, &listener).await };
+        let listening = async move { listen(&mut b, &listener, |_| None).await };
         let replay = async move {
             thief.write_all(&hello).await.unwrap();
             let mut answer = [0; HELLO_LEN + PROOF_LEN];

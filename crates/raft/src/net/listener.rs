@@ -113,12 +113,9 @@ async fn admit(
 ) -> Result<PeerStream, HandshakeError> {
     stream.set_nodelay(true)?;
     let admitted = async {
-        let identity = handshake::listen(&mut stream, peers.us()).await?;
-        let peer = peers.peer(identity.node);
-        if peer.as_ref().is_some_and(|peer| !peer.accepts(&identity)) {
-            return Err(HandshakeError::Refused);
-        }
-        Ok((identity, peer))
+        let known = |node| peers.peer(node).and_then(|peer| peer.incarnation());
+        let identity = handshake::listen(&mut stream, peers.us(), known).await?;
+        Ok((identity, peers.peer(identity.node)))
     };
     let (identity, peer) = admitted.await.inspect_err(|error: &HandshakeError| {
         warn!(%address, %error, "connection of a node refused");

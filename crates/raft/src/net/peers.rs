@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tracing::info;
 use warren_types::{Incarnation, NodeId};
@@ -77,6 +78,8 @@ pub(super) struct Peer {
     address: RwLock<String>,
     /// The incarnation that may speak for the node, once the topology knows it.
     expected: RwLock<Option<Incarnation>>,
+    /// Cancelled when the node has moved: what goes to the old address ends.
+    place: Mutex<CancellationToken>,
     lanes: [Mutex<LaneState>; 3],
     health: Mutex<Health>,
     /// Connections that the node has made to this one.
@@ -142,20 +145,21 @@ impl Peers {
         self.inner.table.read().keys().copied().collect()
     }
 
-    /// Adds a node, or tells where it is now. Connections to an old address end by themselves.
+    /// Adds a node, or tells where it is now. Connections to an old address are ended.
     pub fn set_address(&self, node: NodeId, address: String) {
         if node == self.inner.us.node {
             return;
         }
         let mut table = self.inner.table.write();
         if let Some(peer) = table.get(&node) {
-            *peer.address.write() = address;
+            peer.move_to(address);
             return;
         }
         let peer = Peer {
             node,
             address: RwLock::new(address),
             expected: RwLock::default(),
+            place: Mutex::default(),
             lanes: Default::default(),
             health: Mutex::default(),
             inbound: AtomicUsize::new(0),
@@ -175,7 +179,10 @@ impl Peers {
 
     /// Forgets a node that left the cluster.
     pub fn remove(&self, node: NodeId) {
-        self.inner.table.write().remove(&node);
+        let removed = self.inner.table.write().remove(&node);
+        if let Some(peer) = removed {
+            peer.place.lock().cancel();
+        }
         self.inner.changes.send_modify(|count| *count += 1);
     }
 
@@ -255,6 +262,18 @@ impl Peers {
         self.inner.changes.subscribe()
     }
 
+    /// Cancelled when the node's address changes or it is forgotten; whoever holds a long-lived stream to it ends that.
+    #[must_use]
+    pub fn moved(&self, node: NodeId) -> CancellationToken {
+        let peer = self.peer(node);
+        let gone = || {
+            let token = CancellationToken::new();
+            token.cancel();
+            token
+        };
+        peer.map_or_else(gone, |peer| peer.place.lock().clone())
+    }
+
     pub(super) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
         self.inner.table.read().get(&node).cloned()
     }
@@ -281,6 +300,18 @@ impl Peer {
         }
     }
 
+    fn move_to(&self, address: String) {
+        let old = std::mem::replace(&mut *self.address.write(), address.clone());
+        if old == address {
+            return;
+        }
+        for lane in &self.lanes {
+            *lane.lock() = LaneState::default();
+        }
+        let place = std::mem::take(&mut *self.place.lock());
+        place.cancel();
+    }
+
     pub(super) fn address(&self) -> String {
         self.address.read().clone()
     }
@@ -290,6 +321,11 @@ impl Peer {
         self.expected
             .read()
             .is_none_or(|expected| expected == identity.incarnation)
+    }
+
+    /// The incarnation that alone may speak for the node, once it is known.
+    pub(super) fn incarnation(&self) -> Option<Incarnation> {
+        *self.expected.read()
     }
 
     pub(super) fn hear(&self, wall_clock_offset_ms: Option<i64>) {

@@ -64,17 +64,25 @@ pub(super) async fn run(
         };
         // There is room: the channel is new.
         let _ = frames.try_send(first);
-        let connected = connect(channel, queued, &mut calls).await;
-        let ended = match connected {
-            Some(Ok(answers)) => {
-                peers.report(node, Lane::Control, true);
-                retry = RETRY_FIRST;
-                let mut session = Session::new(peers.clone(), node, options.clone(), frames);
-                session.run(answers, &mut calls).await
+        let moved = peers.moved(node);
+        let exchange = async {
+            match connect(channel, queued, &mut calls).await {
+                Some(Ok(answers)) => {
+                    peers.report(node, Lane::Control, true);
+                    retry = RETRY_FIRST;
+                    let mut session = Session::new(peers.clone(), node, options.clone(), frames);
+                    Some(session.run(answers, &mut calls).await)
+                }
+                Some(Err(status)) => Some(status),
+                None => None,
             }
-            Some(Err(status)) => status,
-            None => return,
         };
+        let ended = tokio::select! {
+            biased; // nothing more goes to an address that is no longer the node's
+            () = moved.cancelled() => Some(Status::cancelled("node has moved")),
+            ended = exchange => ended,
+        };
+        let Some(ended) = ended else { return };
         debug!(%node, reason = ended.message(), "pulse ended");
         peers.report(node, Lane::Control, false);
         if !wait(retry, &mut calls).await {

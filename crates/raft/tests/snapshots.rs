@@ -1,0 +1,90 @@
+//! A follower whose log was purged away gets the leader's rows.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Cluster, eventually, propose};
+use warren_raft::{RaftOptions, ReplicaHealth};
+use warren_types::GroupId;
+
+const GROUP: GroupId = GroupId(1);
+
+fn purge_soon(options: &mut RaftOptions) {
+    options.compaction.every = Duration::from_millis(200);
+    options.compaction.keep_entries = 10;
+    // A follower that is away is not waited for.
+    options.compaction.follower_seen_within = Duration::from_millis(500);
+}
+
+fn fill(cluster: &Cluster, commands: u64) {
+    for number in 0..commands {
+        let mut payload = number.to_be_bytes().to_vec();
+        payload.resize(1_000, b'y');
+        propose(cluster, GROUP, &Bytes::from(payload));
+    }
+}
+
+fn wait_purged(cluster: &Cluster, beyond: u64) {
+    eventually("logs to be purged", || {
+        cluster.live().all(|node| {
+            let status = node.group(GROUP).unwrap().0.status();
+            status.purged.is_some_and(|index| index.0 > beyond)
+        })
+    });
+}
+
+#[test]
+fn follower_behind_a_purge_catches_up_by_snapshot() {
+    let mut cluster = Cluster::start(3, 1, purge_soon);
+    let leader = cluster.leader(GROUP);
+    let away = leader % 3 + 1;
+    fill(&cluster, 200);
+    cluster.agree(GROUP, 200);
+    cluster.stop(away);
+    fill(&cluster, 3_000);
+    wait_purged(&cluster, 2_000);
+
+    cluster.start_node(away);
+    cluster.agree(GROUP, 3_200);
+    let view = cluster.node(away).group(GROUP).unwrap().1.clone();
+    assert!(view.restored() > 0, "no snapshot was installed");
+
+    // What was installed is there after a restart, and the replica goes on.
+    fill(&cluster, 50);
+    cluster.agree(GROUP, 3_250);
+    cluster.kill(away);
+    cluster.start_node(away);
+    fill(&cluster, 50);
+    cluster.agree(GROUP, 3_300);
+}
+
+/// openraft issue 2116: a snapshot that is taken while applies are queued trims log ids that they still look up.
+#[test]
+fn snapshot_while_apply_is_blocked_waits_for_it() {
+    let mut cluster = Cluster::start(3, 1, purge_soon);
+    let leader = cluster.leader(GROUP);
+    let away = leader % 3 + 1;
+    fill(&cluster, 100);
+    cluster.agree(GROUP, 100);
+
+    // The follower's log goes on while its machine stands still; then it misses what is purged.
+    cluster.node(away).gate.close();
+    fill(&cluster, 500);
+    cluster.isolate(away);
+    fill(&cluster, 2_000);
+    eventually("the leader to purge", || {
+        let status = cluster.node(leader).group(GROUP).unwrap().0.status();
+        status.purged.is_some_and(|index| index.0 > 1_500)
+    });
+    cluster.join(away);
+    // Time enough for the snapshot to be sent and to wait for apply.
+    std::thread::sleep(Duration::from_millis(1_500));
+    cluster.node(away).gate.open();
+    cluster.agree(GROUP, 2_600);
+    let (group, view) = cluster.node(away).group(GROUP).unwrap();
+    assert_eq!(group.status().health, ReplicaHealth::Running);
+    assert!(view.restored() > 0, "no snapshot was installed");
+}
