@@ -1,0 +1,265 @@
+//! Load for fault runs: publishers and consumers on all nodes that record what they did and saw. Not here: faults and the checker
+//! (`warren-testkit`), the runs themselves (`tests/`).
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::task::JoinHandle;
+use warren_client::{
+    Connection, ConnectionOptions, ConsumerOptions, Message, Outcome, Publication,
+    PublisherOptions, QueueSpec, Target, parse_addresses,
+};
+use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId, PublishOutcome, Recorder};
+use warren_testkit::payload;
+
+/// How much load, on how many queues.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub queues: u32,
+    /// Per queue; publisher and consumer `n` begin on node `n` of the list.
+    pub publishers: u32,
+    pub consumers: u32,
+    /// Pause of a publisher after each message.
+    pub pause: Duration,
+    pub body_bytes: usize,
+}
+
+/// Load under way.
+pub struct Load {
+    recorder: Recorder,
+    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    publishers: Vec<JoinHandle<Result<()>>>,
+    consumers: Vec<JoinHandle<Result<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Confirmed and not seen by a consumer yet.
+    missing: Mutex<BTreeSet<MessageId>>,
+    seen: Mutex<BTreeSet<MessageId>>,
+    confirmed: AtomicU64,
+    /// Longest time any publisher waited for a confirm, milliseconds.
+    gap_ms_max: AtomicU64,
+}
+
+impl Shared {
+    fn confirm(&self, id: MessageId) {
+        self.confirmed.fetch_add(1, Ordering::Relaxed);
+        if !locked(&self.seen).contains(&id) {
+            locked(&self.missing).insert(id);
+        }
+    }
+
+    fn see(&self, id: MessageId) {
+        locked(&self.seen).insert(id);
+        locked(&self.missing).remove(&id);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A client that panicked has failed the run already; what it left is still a set.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection that begins with the first of `servers`.
+///
+/// # Errors
+/// If the addresses cannot be read.
+pub fn connect(servers: &str) -> Result<Connection> {
+    Ok(Connection::new(
+        &parse_addresses(servers)?,
+        ConnectionOptions::default(),
+    )?)
+}
+
+fn queue_name(queue: u32) -> String {
+    format!("faults-{queue}")
+}
+
+impl Load {
+    /// Declares the queues and starts the clients. `servers` has one list per node, each beginning with its node.
+    ///
+    /// # Errors
+    /// If the queues cannot be declared.
+    pub async fn start(servers: &[String], shape: Shape) -> Result<Self> {
+        let mut load = Self {
+            recorder: Recorder::default(),
+            stop: Arc::default(),
+            shared: Arc::default(),
+            publishers: Vec::new(),
+            consumers: Vec::new(),
+        };
+        let first = servers.first().context("no servers")?;
+        let admin = connect(first)?;
+        for queue in 0..shape.queues {
+            admin
+                .declare_queue(&QueueSpec::durable(&queue_name(queue)))
+                .await?;
+            for number in 0..shape.publishers {
+                let at = pick(servers, number)?;
+                load.spawn_publisher(at, shape, queue, queue * shape.publishers + number)?;
+            }
+            for number in 0..shape.consumers {
+                let at = pick(servers, number)?;
+                let prefetch = [1, 20, 200].get(number as usize % 3).copied().unwrap_or(1);
+                load.spawn_consumer(at, queue, queue * shape.consumers + number, prefetch)?;
+            }
+        }
+        Ok(load)
+    }
+
+    fn spawn_publisher(
+        &mut self,
+        servers: &str,
+        shape: Shape,
+        queue: u32,
+        publisher: u32,
+    ) -> Result<()> {
+        let connection = connect(servers)?;
+        let (recorder, shared, stop) = (
+            self.recorder.clone(),
+            self.shared.clone(),
+            self.stop.clone(),
+        );
+        let sink_recorder = recorder.clone();
+        let mut last = Instant::now();
+        let sink = move |results: &[warren_client::PublishResult]| {
+            let gap = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
+            shared.gap_ms_max.fetch_max(gap, Ordering::Relaxed);
+            last = Instant::now();
+            for result in results {
+                let id = MessageId {
+                    publisher,
+                    counter: result.token,
+                };
+                let outcome = match &result.outcome {
+                    Outcome::Committed { .. } | Outcome::Duplicate => PublishOutcome::Confirmed,
+                    Outcome::Refused(_) => PublishOutcome::Refused,
+                    Outcome::Unrouted | Outcome::Unknown(_) => PublishOutcome::Unknown,
+                };
+                sink_recorder.record(Event::PublishEnded(id, outcome));
+                if outcome == PublishOutcome::Confirmed {
+                    shared.confirm(id);
+                }
+            }
+        };
+        let publisher_handle = connection.publisher(PublisherOptions {
+            window_messages: 200,
+            give_up_after: Duration::from_secs(120),
+            sink: Some(Box::new(sink)),
+            ..PublisherOptions::default()
+        });
+        self.publishers.push(tokio::spawn(async move {
+            let mut counter = 0;
+            while !stop.load(Ordering::Relaxed) {
+                counter += 1;
+                let id = MessageId { publisher, counter };
+                recorder.record(Event::PublishInvoked(id));
+                let message = Message::new(payload::encode(id, shape.body_bytes));
+                let publication = Publication {
+                    target: Target::queue(&queue_name(queue)),
+                    message,
+                    mandatory: true,
+                    token: counter,
+                };
+                publisher_handle.submit(publication).await?;
+                tokio::time::sleep(shape.pause).await;
+            }
+            publisher_handle.flush().await?;
+            Ok(())
+        }));
+        Ok(())
+    }
+
+    fn spawn_consumer(
+        &mut self,
+        servers: &str,
+        queue: u32,
+        number: u32,
+        prefetch: u32,
+    ) -> Result<()> {
+        let connection = connect(servers)?;
+        let (recorder, shared) = (self.recorder.clone(), self.shared.clone());
+        let consumer = ConsumerId(number);
+        self.consumers.push(tokio::spawn(async move {
+            let options = ConsumerOptions {
+                prefetch,
+                ..ConsumerOptions::queue(&queue_name(queue))
+            };
+            let mut stream = connection.consume(options).await?;
+            while let Some(delivery) = stream.next().await? {
+                let message = payload::decode(&delivery.message.body);
+                recorder.record(Event::Delivered(Delivered {
+                    consumer,
+                    message,
+                    redelivered: delivery.redelivered,
+                }));
+                let Some(id) = message else {
+                    bail!("a damaged message was delivered")
+                };
+                shared.see(id);
+                let settled = stream.ack(&delivery).await?;
+                let recorder = recorder.clone();
+                tokio::spawn(async move {
+                    if settled.await.is_ok_and(|outcome| outcome.is_done()) {
+                        recorder.record(Event::Settled(consumer, id));
+                    }
+                });
+            }
+            Ok(())
+        }));
+        Ok(())
+    }
+
+    /// Confirms so far.
+    #[must_use]
+    pub fn confirmed(&self) -> u64 {
+        self.shared.confirmed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the publishers, waits until every confirmed message was delivered (or `quiet` passed without one coming), and gives
+    /// the history.
+    ///
+    /// # Errors
+    /// If a client failed, which none may: some node always serves.
+    pub async fn finish(self, quiet: Duration) -> Result<Vec<Event>> {
+        self.stop.store(true, Ordering::Relaxed);
+        for publisher in self.publishers {
+            publisher.await?.context("a publisher failed")?;
+        }
+        let mut missing = locked(&self.shared.missing).len();
+        let mut since = Instant::now();
+        while missing > 0 && since.elapsed() < quiet {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = locked(&self.shared.missing).len();
+            if now < missing {
+                (missing, since) = (now, Instant::now());
+            }
+        }
+        // What would be delivered once too often gets its chance.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for consumer in self.consumers {
+            if consumer.is_finished() {
+                consumer.await?.context("a consumer failed")?;
+            } else {
+                consumer.abort();
+            }
+        }
+        Ok(self.recorder.events())
+    }
+
+    /// Longest time a publisher went without a confirm, milliseconds.
+    #[must_use]
+    pub fn longest_gap_ms(&self) -> u64 {
+        self.shared.gap_ms_max.load(Ordering::Relaxed)
+    }
+}
+
+fn pick(servers: &[String], number: u32) -> Result<&str> {
+    let at = number as usize % servers.len().max(1);
+    Ok(servers.get(at).context("no servers")?)
+}
