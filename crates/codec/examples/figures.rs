@@ -30,13 +30,18 @@ enum Failed {
     Codec(#[from] warren_codec::CodecError),
 }
 
+/// The fastest round tells the cost of the code; the middle one what else the machine does.
 fn timed(what: &str, mut run: impl FnMut() -> Result<(), Failed>) -> Result<(), Failed> {
-    let begin = Instant::now();
+    let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
+        let begin = Instant::now();
         run()?;
+        rounds.push(begin.elapsed().as_nanos() / u128::from(MESSAGES));
     }
-    let nanoseconds = begin.elapsed().as_nanos() / u128::from(ROUNDS * MESSAGES);
-    println!("{what}: {nanoseconds} ns per message");
+    rounds.sort_unstable();
+    let fastest = rounds.first().copied().unwrap_or_default();
+    let middle = rounds.get(rounds.len() / 2).copied().unwrap_or_default();
+    println!("{what}: {fastest} ns per message (median {middle})");
     Ok(())
 }
 
