@@ -45,8 +45,8 @@ fn timed(what: &str, mut run: impl FnMut() -> Result<(), Failed>) -> Result<(), 
     Ok(())
 }
 
-fn main() -> Result<(), Failed> {
-    let message = Message {
+fn message() -> Result<Message, Failed> {
+    Ok(Message {
         exchange: ExchangeName::try_from("")?,
         routing_key: RoutingKey::try_from("orders")?,
         properties: PropertiesBuilder::new()
@@ -62,7 +62,11 @@ fn main() -> Result<(), Failed> {
         dedup_hash: 0,
         user: None,
         trace: Bytes::new(),
-    };
+    })
+}
+
+fn main() -> Result<(), Failed> {
+    let message = message()?;
     let now = ShardTime(1_700_000_000_000);
     let mut payload = BytesMut::new();
     let mut facts = Facts::default();
@@ -91,9 +95,14 @@ fn main() -> Result<(), Failed> {
         Ok(())
     })?;
 
+    entries(&facts, &payload)?;
+    rows(facts, payload)
+}
+
+fn entries(facts: &Facts, payload: &Bytes) -> Result<(), Failed> {
     let entry = ShardEntry {
         proposal: ProposalId::default(),
-        now,
+        now: ShardTime(1_700_000_000_000),
         topology: TopologyIndex(1),
         origins: Vec::new(),
         commands: vec![Command::Enqueue(Enqueue {
@@ -113,8 +122,10 @@ fn main() -> Result<(), Failed> {
     timed("decode entry", || {
         black_box(decode_entry(black_box(&bytes))?);
         Ok(())
-    })?;
+    })
+}
 
+fn rows(facts: Facts, payload: Bytes) -> Result<(), Failed> {
     let key = encode_key(&RowKey::Block {
         queue: QueueId(1),
         priority: Priority::DEFAULT,

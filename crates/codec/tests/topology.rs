@@ -1,11 +1,14 @@
 //! The topology's entries, replies and snapshot are read back equal. Not here: shards (`roundtrip.rs`), exact bytes (`golden.rs`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "support/replies.rs"]
+mod replies;
 #[path = "support/samples.rs"]
 mod samples;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use replies::replies;
 use samples::*;
 use warren_codec::*;
 use warren_topology::TopologyReply;

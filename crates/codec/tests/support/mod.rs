@@ -102,29 +102,33 @@ fn reason() -> impl Strategy<Value = SettleReason> {
     ])
 }
 
+fn enqueue() -> impl Strategy<Value = Command> {
+    (
+        any::<u64>().prop_map(QueueId),
+        priority(),
+        block(),
+        vec(producer(), 0..3),
+        option::of(any::<u32>()),
+    )
+        .prop_map(|(queue, priority, (facts, payload), producers, raise)| {
+            Command::Enqueue(Enqueue {
+                queue,
+                priority,
+                facts,
+                payload,
+                producers,
+                raise,
+            })
+        })
+}
+
 pub fn command() -> impl Strategy<Value = Command> {
     let queue = || any::<u64>().prop_map(QueueId);
     let position = || (1..u64::MAX).prop_map(Position);
     let index = || any::<u64>().prop_map(TopologyIndex);
     let kind = prop::sample::select(vec![ReturnKind::Failed, ReturnKind::Untouched]);
     prop_oneof![
-        (
-            queue(),
-            priority(),
-            block(),
-            vec(producer(), 0..3),
-            option::of(any::<u32>())
-        )
-            .prop_map(|(queue, priority, (facts, payload), producers, raise)| {
-                Command::Enqueue(Enqueue {
-                    queue,
-                    priority,
-                    facts,
-                    payload,
-                    producers,
-                    raise,
-                })
-            }),
+        enqueue(),
         (queue(), ranges(), reason()).prop_map(|(queue, ranges, reason)| Command::Settle(Settle {
             queue,
             ranges,

@@ -12,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 use warren_codec::{TopologyEntry, encode_message};
 use warren_queue::{entry::*, rows::*};
 use warren_topology::{
-    Addresses, Bind, ClusterFault, DeclareExchange, DeclareQueue, Declared, DeleteExchange,
-    ExchangeKind, FormCluster, NewQueueName, Node, ObjectKind, QueueOwner, Refusal, Topology,
-    TopologyCommand, TopologyReply, Unbind, UpdateNode, Vhost,
+    Addresses, Bind, DeclareExchange, DeclareQueue, DeleteExchange, ExchangeKind, FormCluster,
+    NewQueueName, Node, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply, Unbind,
+    UpdateNode, Vhost,
 };
 use warren_types::*;
 
@@ -89,70 +89,82 @@ pub fn entry() -> ShardEntry {
         now: ShardTime(1_700_000_000_000),
         topology: TopologyIndex(77),
         origins: vec![batch(8), batch(9)],
-        commands: vec![
-            Command::Enqueue(Enqueue {
-                queue,
-                priority: Priority::DEFAULT,
-                facts: facts(),
-                payload: Bytes::from_static(b"abcdefg"),
-                producers: vec![ProducerSpan {
-                    producer: ProducerId(Bytes::from_static(b"p")),
-                    epoch: 1,
-                    sequences: vec![(0, 41), (1, 42)],
-                }],
-                raise: Some(0),
-            }),
-            Command::Settle(Settle {
-                queue,
-                ranges: ranges(),
-                reason: SettleReason::NoAck,
-            }),
-            Command::Return(Return {
-                queue,
-                ranges: ranges(),
-                kind: ReturnKind::Failed,
-                not_before: Some(ShardTime(5)),
-            }),
-            Command::HandOut(HandOut {
-                queue,
-                priority: Priority::MAX,
-                up_to: Some(Position(100)),
-                except: ranges(),
-                positions: vec![],
-            }),
-            Command::Release(Release {
-                queue,
-                ranges: ranges(),
-            }),
-            Command::CreateQueue(CreateQueue {
-                queue,
-                vhost: VhostId(1),
-                name: queue_name("orders"),
-                topology: TopologyIndex(7),
-            }),
-            Command::DeleteQueue(DeleteQueue {
-                queue,
-                topology: TopologyIndex(8),
-            }),
-            Command::Purge(Purge {
-                queue,
-                below: Position(50),
-                except: ranges(),
-            }),
-        ],
+        commands: shard_commands(queue),
     }
 }
 
-pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
-    let queue = QueueId(300);
-    let (priority, first) = (Priority::DEFAULT, Position(4));
-    let origin = OriginRow {
+fn shard_commands(queue: QueueId) -> Vec<Command> {
+    let mut commands = vec![
+        Command::Enqueue(Enqueue {
+            queue,
+            priority: Priority::DEFAULT,
+            facts: facts(),
+            payload: Bytes::from_static(b"abcdefg"),
+            producers: vec![ProducerSpan {
+                producer: ProducerId(Bytes::from_static(b"p")),
+                epoch: 1,
+                sequences: vec![(0, 41), (1, 42)],
+            }],
+            raise: Some(0),
+        }),
+        Command::Settle(Settle {
+            queue,
+            ranges: ranges(),
+            reason: SettleReason::NoAck,
+        }),
+        Command::Return(Return {
+            queue,
+            ranges: ranges(),
+            kind: ReturnKind::Failed,
+            not_before: Some(ShardTime(5)),
+        }),
+        Command::HandOut(HandOut {
+            queue,
+            priority: Priority::MAX,
+            up_to: Some(Position(100)),
+            except: ranges(),
+            positions: vec![],
+        }),
+    ];
+    commands.extend(more_shard_commands(queue));
+    commands
+}
+
+fn more_shard_commands(queue: QueueId) -> Vec<Command> {
+    vec![
+        Command::Release(Release {
+            queue,
+            ranges: ranges(),
+        }),
+        Command::CreateQueue(CreateQueue {
+            queue,
+            vhost: VhostId(1),
+            name: queue_name("orders"),
+            topology: TopologyIndex(7),
+        }),
+        Command::DeleteQueue(DeleteQueue {
+            queue,
+            topology: TopologyIndex(8),
+        }),
+        Command::Purge(Purge {
+            queue,
+            below: Position(50),
+            except: ranges(),
+        }),
+    ]
+}
+
+fn origin_row() -> OriginRow {
+    OriginRow {
         run: Run(2),
         last: BatchSequence(9),
         exceptions: vec![(BatchSequence(8), vec![(1, NotStored::Duplicate)])],
         remembered_from: BatchSequence(3),
-    };
-    let queue_row = QueueRow {
+    }
+}
+
+fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
+    QueueRow {
         queue,
         vhost: VhostId(1),
         name: queue_name("orders"),
@@ -175,8 +187,13 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
             purged: 0,
             live_body_bytes: 500,
         },
-    };
-    vec![
+    }
+}
+
+pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
+    let queue = QueueId(300);
+    let (priority, first) = (Priority::DEFAULT, Position(4));
+    let mut rows = vec![
         (
             "shard",
             RowKey::Shard,
@@ -188,9 +205,13 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
         (
             "origin",
             RowKey::Origin(Incarnation(258)),
-            Row::Origin(origin),
+            Row::Origin(origin_row()),
         ),
-        ("queue", RowKey::Queue(queue), Row::Queue(queue_row)),
+        (
+            "queue",
+            RowKey::Queue(queue),
+            Row::Queue(queue_row(queue, priority)),
+        ),
         (
             "block",
             RowKey::Block {
@@ -204,6 +225,17 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
                 payload: Bytes::from_static(b"abcdefg"),
             }),
         ),
+    ];
+    rows.extend(rows_of_block(queue, priority, first));
+    rows
+}
+
+fn rows_of_block(
+    queue: QueueId,
+    priority: Priority,
+    first: Position,
+) -> Vec<(&'static str, RowKey, Row)> {
+    vec![
         (
             "settled",
             RowKey::Settled {
@@ -254,39 +286,12 @@ fn node(id: u64) -> Node {
 }
 
 fn commands() -> Vec<(&'static str, TopologyCommand)> {
-    let vhost = Vhost::ROOT;
-    let exchange = ExchangeName::try_from("x").unwrap();
-    let routing_key = RoutingKey::try_from("k").unwrap();
-    let connection = QueueOwner::Connection {
-        node: NodeId(1),
-        run: Run(2),
-        connection: 3,
-    };
-    let declare = DeclareQueue {
-        vhost,
-        name: NewQueueName::Named(queue_name("orders")),
-        durable: true,
-        auto_delete: true,
-        exclusive: true,
-        arguments: Table::new().with("x-max-length", 5_i32),
-        requester: Some(QueueOwner::Client("me".into())),
-    };
-    let generated = DeclareQueue {
-        name: NewQueueName::Generated {
-            prefix: None,
-            token: 99,
-        },
-        requester: Some(connection.clone()),
-        ..declare.clone()
-    };
-    let bind = Bind {
-        vhost,
-        source: exchange.clone(),
-        queue: queue_name("orders"),
-        routing_key: routing_key.clone(),
-        arguments: Table::new().with("a", "b"),
-        requester: Some(QueueOwner::Client("me".into())),
-    };
+    let mut commands = cluster_commands();
+    commands.extend(object_commands());
+    commands
+}
+
+fn cluster_commands() -> Vec<(&'static str, TopologyCommand)> {
     let members = (1..4).map(|id| Member {
         replica: ReplicaId(id),
         node: NodeId(id),
@@ -313,23 +318,71 @@ fn commands() -> Vec<(&'static str, TopologyCommand)> {
                 zone: "y".into(),
             }),
         ),
-        (
-            "declare_exchange",
-            TopologyCommand::DeclareExchange(DeclareExchange {
-                vhost,
-                name: exchange.clone(),
-                kind: ExchangeKind::Fanout,
-                durable: true,
-                auto_delete: false,
-                internal: false,
-                arguments: Table::new().with("alternate-exchange", "y"),
-            }),
-        ),
+    ]
+}
+
+fn queue_declares() -> Vec<(&'static str, TopologyCommand)> {
+    let vhost = Vhost::ROOT;
+    let declare = DeclareQueue {
+        vhost,
+        name: NewQueueName::Named(queue_name("orders")),
+        durable: true,
+        auto_delete: true,
+        exclusive: true,
+        arguments: Table::new().with("x-max-length", 5_i32),
+        requester: Some(QueueOwner::Client("me".into())),
+    };
+    let generated = DeclareQueue {
+        name: NewQueueName::Generated {
+            prefix: None,
+            token: 99,
+        },
+        requester: Some(connection()),
+        ..declare.clone()
+    };
+    vec![
         ("declare_queue", TopologyCommand::DeclareQueue(declare)),
         (
             "declare_generated",
             TopologyCommand::DeclareQueue(generated),
         ),
+    ]
+}
+
+fn connection() -> QueueOwner {
+    QueueOwner::Connection {
+        node: NodeId(1),
+        run: Run(2),
+        connection: 3,
+    }
+}
+
+fn object_commands() -> Vec<(&'static str, TopologyCommand)> {
+    let vhost = Vhost::ROOT;
+    let exchange = ExchangeName::try_from("x").unwrap();
+    let routing_key = RoutingKey::try_from("k").unwrap();
+    let bind = Bind {
+        vhost,
+        source: exchange.clone(),
+        queue: queue_name("orders"),
+        routing_key: routing_key.clone(),
+        arguments: Table::new().with("a", "b"),
+        requester: Some(QueueOwner::Client("me".into())),
+    };
+    let mut commands = vec![(
+        "declare_exchange",
+        TopologyCommand::DeclareExchange(DeclareExchange {
+            vhost,
+            name: exchange.clone(),
+            kind: ExchangeKind::Fanout,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: Table::new().with("alternate-exchange", "y"),
+        }),
+    )];
+    commands.extend(queue_declares());
+    commands.extend([
         ("bind", TopologyCommand::Bind(bind.clone())),
         (
             "unbind",
@@ -348,7 +401,7 @@ fn commands() -> Vec<(&'static str, TopologyCommand)> {
                 vhost,
                 name: queue_name("none"),
                 only: Some(QueueId(4)),
-                requester: Some(connection),
+                requester: Some(connection()),
             }),
         ),
         (
@@ -359,7 +412,8 @@ fn commands() -> Vec<(&'static str, TopologyCommand)> {
                 if_unused: true,
             }),
         ),
-    ]
+    ]);
+    commands
 }
 
 pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
@@ -390,92 +444,4 @@ pub fn topology() -> Topology {
         assert_eq!(in_use, refused);
     }
     topology
-}
-
-pub fn replies() -> Vec<TopologyReply> {
-    let vhost = VhostName::try_from("/").unwrap();
-    let exchange = ExchangeName::try_from("x").unwrap();
-    let queue = queue_name("q");
-    let refusals = [
-        Refusal::ClusterNotFormed,
-        Refusal::ClusterFormedOtherwise {
-            cluster: ClusterId(3),
-        },
-        Refusal::ClusterInvalid {
-            reason: ClusterFault::TopologyMembers,
-        },
-        Refusal::NoSuchNode { node: NodeId(1) },
-        Refusal::OtherIncarnation { node: NodeId(1) },
-        Refusal::NoSuchVhost { vhost: VhostId(2) },
-        Refusal::NoSuchExchange {
-            vhost: vhost.clone(),
-            exchange: exchange.clone(),
-        },
-        Refusal::NoSuchQueue {
-            vhost: vhost.clone(),
-            queue: queue.clone(),
-        },
-        Refusal::NameReserved {
-            object: ObjectKind::Queue,
-            name: "amq.q".into(),
-        },
-        Refusal::DefaultExchange,
-        Refusal::ExchangeTypeUnavailable {
-            kind: ExchangeKind::Topic,
-        },
-        Refusal::QueueTypeUnavailable {
-            name: "stream".into(),
-        },
-        Refusal::InequivalentArgument {
-            object: ObjectKind::Exchange,
-            name: "x".into(),
-            vhost: vhost.clone(),
-            argument: "durable".into(),
-            received: "a".into(),
-            current: "b".into(),
-        },
-        Refusal::InvalidArgument {
-            object: ObjectKind::Queue,
-            name: "q".into(),
-            argument: "x".into(),
-            reason: "r".into(),
-        },
-        Refusal::ResourceLocked {
-            vhost: vhost.clone(),
-            queue: queue.clone(),
-        },
-        Refusal::ExclusiveWithoutOwner,
-        Refusal::ExchangeInUse { vhost, exchange },
-        Refusal::LimitReached {
-            object: ObjectKind::Binding,
-            limit: 5,
-        },
-    ];
-    let mut replies = vec![
-        TopologyReply::ClusterFormed(Declared::Created),
-        TopologyReply::ClusterFormed(Declared::Existed),
-        TopologyReply::NodeUpdated,
-        TopologyReply::ExchangeDeclared {
-            exchange: ExchangeId(4),
-            declared: Declared::Existed,
-        },
-        TopologyReply::ExchangeDeleted { exchange: None },
-        TopologyReply::ExchangeDeleted {
-            exchange: Some(ExchangeId(5)),
-        },
-        TopologyReply::QueueDeclared {
-            queue: QueueId(6),
-            shard: ShardId(2),
-            name: queue,
-            declared: Declared::Created,
-        },
-        TopologyReply::QueueDeleted { queue: None },
-        TopologyReply::QueueDeleted {
-            queue: Some((QueueId(6), ShardId(2))),
-        },
-        TopologyReply::Bound(Declared::Created),
-        TopologyReply::Unbound { existed: true },
-    ];
-    replies.extend(refusals.map(TopologyReply::Refused));
-    replies
 }

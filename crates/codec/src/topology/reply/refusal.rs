@@ -21,6 +21,10 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
         ..of(kind)
     };
     let numbered = |kind: Kind, number: u64| pb::CommandRefusal { number, ..of(kind) };
+    let typed = |kind: Kind, name: &str| pb::CommandRefusal {
+        name: name.into(),
+        ..of(kind)
+    };
     match refusal {
         Refusal::ClusterNotFormed => of(Kind::ClusterNotFormed),
         Refusal::ClusterFormedOtherwise { cluster } => pb::CommandRefusal {
@@ -41,40 +45,11 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
             ..of(Kind::NameReserved)
         },
         Refusal::DefaultExchange => of(Kind::DefaultExchange),
-        Refusal::ExchangeTypeUnavailable { kind } => pb::CommandRefusal {
-            name: kind.name().into(),
-            ..of(Kind::ExchangeTypeUnavailable)
-        },
-        Refusal::QueueTypeUnavailable { name } => pb::CommandRefusal {
-            name: name.to_string(),
-            ..of(Kind::QueueTypeUnavailable)
-        },
-        Refusal::InequivalentArgument {
-            object,
-            name,
-            vhost,
-            argument,
-            received,
-            current,
-        } => pb::CommandRefusal {
-            object: self::object(*object).into(),
-            argument: argument.to_string(),
-            received: received.to_string(),
-            current: current.to_string(),
-            ..named(Kind::InequivalentArgument, vhost, name)
-        },
-        Refusal::InvalidArgument {
-            object,
-            name,
-            argument,
-            reason,
-        } => pb::CommandRefusal {
-            object: self::object(*object).into(),
-            name: name.to_string(),
-            argument: argument.to_string(),
-            reason: reason.to_string(),
-            ..of(Kind::InvalidArgument)
-        },
+        Refusal::ExchangeTypeUnavailable { kind } => {
+            typed(Kind::ExchangeTypeUnavailable, kind.name())
+        }
+        Refusal::QueueTypeUnavailable { name } => typed(Kind::QueueTypeUnavailable, name),
+        Refusal::InequivalentArgument { .. } | Refusal::InvalidArgument { .. } => argument(refusal),
         Refusal::ResourceLocked { vhost, queue } => {
             named(Kind::ResourceLocked, vhost, queue.as_str())
         }
@@ -90,6 +65,47 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
     }
 }
 
+/// The refusals of an argument, which have the most to tell; empty for any other.
+fn argument(refusal: &Refusal) -> pb::CommandRefusal {
+    if let Refusal::InequivalentArgument {
+        object,
+        name,
+        vhost,
+        argument,
+        received,
+        current,
+    } = refusal
+    {
+        return pb::CommandRefusal {
+            kind: Kind::InequivalentArgument.into(),
+            object: self::object(*object).into(),
+            vhost: vhost.as_str().into(),
+            name: name.to_string(),
+            argument: argument.to_string(),
+            received: received.to_string(),
+            current: current.to_string(),
+            ..pb::CommandRefusal::default()
+        };
+    }
+    if let Refusal::InvalidArgument {
+        object,
+        name,
+        argument,
+        reason,
+    } = refusal
+    {
+        return pb::CommandRefusal {
+            kind: Kind::InvalidArgument.into(),
+            object: self::object(*object).into(),
+            name: name.to_string(),
+            argument: argument.to_string(),
+            reason: reason.to_string(),
+            ..pb::CommandRefusal::default()
+        };
+    }
+    pb::CommandRefusal::default()
+}
+
 pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
     let unknown = || CodecError::UnknownValue {
         what: "refusal",
@@ -99,6 +115,10 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
     let exchange = || ExchangeName::try_from(it.name.as_str());
     let queue = || QueueName::try_from(it.name.as_str());
     let node = NodeId(it.number);
+    let vhost_id = || {
+        let number = u32::try_from(it.number);
+        number.map_err(|_| malformed("refusal", "no vhost's number"))
+    };
     let object = || decode_object(it.object);
     Ok(match Kind::try_from(it.kind).map_err(|_| unknown())? {
         Kind::Unspecified => return Err(unknown()),
@@ -112,9 +132,7 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         Kind::NoSuchNode => Refusal::NoSuchNode { node },
         Kind::OtherIncarnation => Refusal::OtherIncarnation { node },
         Kind::NoSuchVhost => Refusal::NoSuchVhost {
-            vhost: VhostId(
-                u32::try_from(it.number).map_err(|_| malformed("refusal", "no vhost's number"))?,
-            ),
+            vhost: VhostId(vhost_id()?),
         },
         Kind::NoSuchExchange => Refusal::NoSuchExchange {
             vhost: vhost()?,
@@ -135,20 +153,8 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         Kind::QueueTypeUnavailable => Refusal::QueueTypeUnavailable {
             name: it.name.into(),
         },
-        Kind::InequivalentArgument => Refusal::InequivalentArgument {
-            object: object()?,
-            vhost: vhost()?,
-            name: it.name.into(),
-            argument: it.argument.into(),
-            received: it.received.into(),
-            current: it.current.into(),
-        },
-        Kind::InvalidArgument => Refusal::InvalidArgument {
-            object: object()?,
-            name: it.name.into(),
-            argument: it.argument.into(),
-            reason: it.reason.into(),
-        },
+        Kind::InequivalentArgument => inequivalent(it)?,
+        Kind::InvalidArgument => invalid(it)?,
         Kind::ResourceLocked => Refusal::ResourceLocked {
             vhost: vhost()?,
             queue: queue()?,
@@ -162,6 +168,26 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
             object: object()?,
             limit: it.number,
         },
+    })
+}
+
+fn inequivalent(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
+    Ok(Refusal::InequivalentArgument {
+        object: decode_object(it.object)?,
+        vhost: VhostName::try_from(it.vhost.as_str())?,
+        name: it.name.into(),
+        argument: it.argument.into(),
+        received: it.received.into(),
+        current: it.current.into(),
+    })
+}
+
+fn invalid(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
+    Ok(Refusal::InvalidArgument {
+        object: decode_object(it.object)?,
+        name: it.name.into(),
+        argument: it.argument.into(),
+        reason: it.reason.into(),
     })
 }
 

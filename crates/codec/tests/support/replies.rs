@@ -1,0 +1,100 @@
+//! One of every reply and refusal. Not here: tests, commands (`samples`).
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
+
+use warren_topology::{ClusterFault, Declared, ExchangeKind, ObjectKind, Refusal, TopologyReply};
+use warren_types::*;
+
+fn queue_name(name: &str) -> QueueName {
+    QueueName::try_from(name).unwrap()
+}
+
+fn refusals() -> Vec<Refusal> {
+    let vhost = VhostName::try_from("/").unwrap();
+    let exchange = ExchangeName::try_from("x").unwrap();
+    let queue = queue_name("q");
+    vec![
+        Refusal::ClusterNotFormed,
+        Refusal::ClusterFormedOtherwise {
+            cluster: ClusterId(3),
+        },
+        Refusal::ClusterInvalid {
+            reason: ClusterFault::TopologyMembers,
+        },
+        Refusal::NoSuchNode { node: NodeId(1) },
+        Refusal::OtherIncarnation { node: NodeId(1) },
+        Refusal::NoSuchVhost { vhost: VhostId(2) },
+        Refusal::NoSuchExchange {
+            vhost: vhost.clone(),
+            exchange: exchange.clone(),
+        },
+        Refusal::NoSuchQueue {
+            vhost: vhost.clone(),
+            queue: queue.clone(),
+        },
+        Refusal::NameReserved {
+            object: ObjectKind::Queue,
+            name: "amq.q".into(),
+        },
+        Refusal::DefaultExchange,
+        Refusal::ExchangeTypeUnavailable {
+            kind: ExchangeKind::Topic,
+        },
+        Refusal::QueueTypeUnavailable {
+            name: "stream".into(),
+        },
+        Refusal::InequivalentArgument {
+            object: ObjectKind::Exchange,
+            name: "x".into(),
+            vhost: vhost.clone(),
+            argument: "durable".into(),
+            received: "a".into(),
+            current: "b".into(),
+        },
+        Refusal::InvalidArgument {
+            object: ObjectKind::Queue,
+            name: "q".into(),
+            argument: "x".into(),
+            reason: "r".into(),
+        },
+        Refusal::ResourceLocked {
+            vhost: vhost.clone(),
+            queue: queue.clone(),
+        },
+        Refusal::ExclusiveWithoutOwner,
+        Refusal::ExchangeInUse { vhost, exchange },
+        Refusal::LimitReached {
+            object: ObjectKind::Binding,
+            limit: 5,
+        },
+    ]
+}
+
+pub fn replies() -> Vec<TopologyReply> {
+    let mut replies = vec![
+        TopologyReply::ClusterFormed(Declared::Created),
+        TopologyReply::ClusterFormed(Declared::Existed),
+        TopologyReply::NodeUpdated,
+        TopologyReply::ExchangeDeclared {
+            exchange: ExchangeId(4),
+            declared: Declared::Existed,
+        },
+        TopologyReply::ExchangeDeleted { exchange: None },
+        TopologyReply::ExchangeDeleted {
+            exchange: Some(ExchangeId(5)),
+        },
+        TopologyReply::QueueDeclared {
+            queue: QueueId(6),
+            shard: ShardId(2),
+            name: queue_name("q"),
+            declared: Declared::Created,
+        },
+        TopologyReply::QueueDeleted { queue: None },
+        TopologyReply::QueueDeleted {
+            queue: Some((QueueId(6), ShardId(2))),
+        },
+        TopologyReply::Bound(Declared::Created),
+        TopologyReply::Unbound { existed: true },
+    ];
+    replies.extend(refusals().into_iter().map(TopologyReply::Refused));
+    replies
+}
