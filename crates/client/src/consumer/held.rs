@@ -491,6 +491,3 @@ fn outcome_of(result: &v1::SettleResult) -> Option<SettleOutcome> {
         }
     })
 }
-
-#[cfg(test)]
-mod tests;
