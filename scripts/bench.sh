@@ -60,5 +60,5 @@ ensure_tools
 build_release
 "$REPO_DIR/scripts/local-cluster.sh" up
 mode "one queue, publish and consume, window 1000, prefetch 200" 1000 --publishers 1 --consumers 1 --queues 1 --prefetch 200 --verify
-mode "ten queues, publish and consume, window 100 each" 100 --publishers 10 --consumers 10 --queues 10 --prefetch 200 --verify
+mode "ten queues, publish and consume, window 1000 together" 1000 --publishers 10 --consumers 10 --queues 10 --prefetch 200 --verify
 mode "one queue, one message in flight" 1 --publishers 1 --consumers 1 --queues 1 --prefetch 1

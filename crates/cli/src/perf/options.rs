@@ -49,10 +49,10 @@ pub(crate) struct PerfArgs {
     /// Messages per second, of all publishers together [default: as fast as can be]
     #[arg(long)]
     rate: Option<f64>,
-    /// Measures for so long
-    #[arg(long, default_value_t = 10.0, value_parser = parse_seconds)]
-    seconds: f64,
-    /// Measures until so many are confirmed and consumed; --seconds is the limit then [limit by default: 600]
+    /// Measures for so long [default: 10; with --messages it is a limit, and 600]
+    #[arg(long, value_parser = parse_seconds)]
+    seconds: Option<f64>,
+    /// Measures until so many are confirmed and consumed
     #[arg(long)]
     messages: Option<u64>,
     /// Seconds before the measurement starts [default: 1; 0 with --messages]
@@ -171,11 +171,7 @@ impl PerfArgs {
                 .unwrap_or_else(|| (self.prefetch / 4).clamp(1, 50)),
             rate_each: self.rate.map(|it| it / f64::from(each_u32)),
             rate: self.rate,
-            seconds: if has_end && (self.seconds - 10.0).abs() < f64::EPSILON {
-                600.0
-            } else {
-                self.seconds
-            },
+            seconds: self.seconds.unwrap_or(if has_end { 600.0 } else { 10.0 }),
             messages: self.messages,
             warmup_s: self.warmup.unwrap_or(if has_end { 0.0 } else { 1.0 }),
             drain_s: self.drain,
@@ -196,5 +192,46 @@ impl Plan {
             (0, _) => "consume",
             (_, _) => "both",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Perf {
+        #[command(flatten)]
+        args: PerfArgs,
+    }
+
+    fn plan(line: &str) -> Result<Plan> {
+        let words = std::iter::once("perf").chain(line.split_whitespace());
+        Perf::try_parse_from(words)?.args.plan()
+    }
+
+    #[test]
+    fn window_and_rate_are_shared_by_the_publishers() {
+        let plan = plan("--publishers 10 --window 1000 --rate 500").unwrap();
+        assert_eq!(plan.window_each, 100);
+        assert_eq!(plan.rate_each, Some(50.0));
+        assert_eq!(plan.mode(), "both");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_at_once() {
+        let error = plan("--queues 0 --size 1 --prefetch 10 --ack-every 20").unwrap_err();
+        let text = error.to_string();
+        for option in ["--queues", "--size", "--ack-every"] {
+            assert!(text.contains(option), "{text}");
+        }
+    }
+
+    #[test]
+    fn fixed_number_of_messages_is_measured_from_the_start() {
+        let plan = plan("--messages 1000").unwrap();
+        assert_eq!((plan.warmup_s, plan.seconds), (0.0, 600.0));
     }
 }
