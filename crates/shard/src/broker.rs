@@ -393,12 +393,7 @@ impl Broker {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         uplinks.insert(shard, sender);
         drop(uplinks);
-        let leadership = self
-            .inner
-            .groups
-            .read()
-            .get(&shard.into())
-            .map(Group::leadership);
+        let group = self.inner.groups.read().get(&shard.into()).cloned();
         let uplink = Uplink {
             shard,
             me: self.inner.me,
@@ -406,7 +401,7 @@ impl Broker {
             inbox: self.inner.uplink_doors.open(shard),
             leaders: self.inner.leaders.clone(),
             streams: self.inner.streams.clone(),
-            leadership,
+            group,
             topology: self.inner.topology.watch(),
             stop: self.inner.stop.clone(),
         };

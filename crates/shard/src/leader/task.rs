@@ -9,7 +9,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use warren_queue::dispatch::Dispatch;
-use warren_queue::dispatch::io::Input;
 use warren_raft::{Group, Peers};
 use warren_topology::Topology;
 use warren_types::{Incarnation, Leadership, NodeId, Run, ShardId, Term, TopologyIndex};
@@ -171,7 +170,7 @@ impl LeaderTask {
             self.drain(&mut leading, &mut events);
             if !started && self.may_start(&leading, opened_at) {
                 started = true;
-                leading.step(Input::Start);
+                leading.start();
             }
             if !leading.finish_turn() {
                 break;

@@ -42,6 +42,8 @@ pub(crate) struct Leading {
     in_flight: VecDeque<u64>,
     proposals: u64,
     clock: ShardClock,
+    /// Time and lease were told to dispatch in this turn.
+    in_turn: bool,
     pub(super) term: Term,
     topology: Arc<Topology>,
     stored_topology: StoredTopology,
@@ -72,6 +74,7 @@ impl Leading {
             in_flight: VecDeque::new(),
             proposals: 0,
             clock,
+            in_turn: false,
             term,
             topology: task.topology.borrow().clone(),
             stored_topology: stored,
@@ -106,6 +109,12 @@ impl Leading {
 
     pub(super) fn draw(&mut self, median_wall_ms: u64) {
         self.clock.draw(median_wall_ms, Instant::now());
+    }
+
+    /// Everyone has reported, or the time for it is up.
+    pub(super) fn start(&mut self) {
+        self.begin_turn();
+        self.step(Input::Start);
     }
 
     pub(super) fn reported(&self, node: NodeId) -> bool {
@@ -167,7 +176,20 @@ impl Leading {
         self.unpark();
     }
 
+    /// Before anything is handed out in a turn, dispatch hears whether the lease still holds: the process may have been frozen.
+    fn begin_turn(&mut self) {
+        if self.in_turn {
+            return;
+        }
+        self.in_turn = true;
+        let at = Instant::now();
+        let lease = self.group.lease_until().is_some_and(|until| at < until);
+        let now = self.clock.now(at);
+        self.step(Input::Clock { now, lease });
+    }
+
     pub(super) fn take(&mut self, from: FromNode) {
+        self.begin_turn();
         match from {
             FromNode::Frames { node, out, frames } => {
                 for frame in frames {
@@ -317,6 +339,7 @@ impl Leading {
     }
 
     pub(super) fn tap(&mut self, event: TapEvent) {
+        self.begin_turn();
         match event {
             TapEvent::Applied { entries, effects } => {
                 for entry in entries {
@@ -356,12 +379,10 @@ impl Leading {
         }
     }
 
-    /// Tells time, performs what dispatch decided, proposes, sends. False: this replica cannot propose any more.
+    /// Performs what dispatch decided, proposes, sends. False: this replica cannot propose any more.
     pub(super) fn finish_turn(&mut self) -> bool {
-        let at = Instant::now();
-        let lease = self.group.lease_until().is_some_and(|until| at < until);
-        let now = self.clock.now(at);
-        self.step(Input::Clock { now, lease });
+        self.begin_turn();
+        self.in_turn = false;
         self.perform();
         let leads = self.propose();
         self.links.flush();

@@ -4,4 +4,5 @@
 mod attachments;
 pub(crate) mod encode;
 mod pending;
+mod state;
 pub(crate) mod task;

@@ -1,7 +1,6 @@
 //! The task of one uplink: takes what sessions ask, sends it to whoever leads the shard, passes on what comes back.
 //! Not here: the books (`pending`, `attachments`), the streams (`link`).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +8,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
-use warren_queue::dispatch::io::{Credit, Token};
+use warren_queue::dispatch::io::Credit;
 use warren_queue::entry::ReturnKind;
+use warren_raft::Group;
 use warren_topology::Topology;
-use warren_types::{ConsumerId, GroupId, Leadership, NodeId, QueueId, ShardId, Term};
+use warren_types::{ConsumerId, GroupId, Leadership, NodeId, QueueId, ShardId};
 
-use super::attachments::Attachments;
-use super::encode::{Publish, Tokens, encode};
-use super::pending::{Pending, Told, Waiter};
+use super::encode::{Publish, encode};
+use super::state::{Link, Question, State};
 use crate::api::{
     ConsumerSpec, PublishOutcome, QueueStats, RequestToken, SessionEvent, SettleSpec, Unavailable,
 };
@@ -76,32 +75,6 @@ pub(crate) enum Request {
     },
 }
 
-enum Link {
-    /// Looking for the leader.
-    Down {
-        since: Instant,
-        retry_at: Instant,
-    },
-    /// A hello is on its way.
-    Asked {
-        node: NodeId,
-        since: Instant,
-        at: Instant,
-    },
-    Open {
-        node: NodeId,
-    },
-}
-
-enum Question {
-    Purge {
-        inbox: Outbox<SessionEvent>,
-        token: RequestToken,
-        asked: Instant,
-    },
-    Stats(tokio::sync::oneshot::Sender<Option<QueueStats>>, Instant),
-}
-
 pub(crate) struct Uplink {
     pub(crate) shard: ShardId,
     pub(crate) me: NodeIdentity,
@@ -109,49 +82,18 @@ pub(crate) struct Uplink {
     pub(crate) inbox: Outbox<ToUplink>,
     pub(crate) leaders: LeaderDoors,
     pub(crate) streams: NodeStreams,
-    /// What the local replica knows of the leadership; `None` without one.
-    pub(crate) leadership: Option<watch::Receiver<Leadership>>,
+    /// The local replica; `None` without one.
+    pub(crate) group: Option<Group>,
     pub(crate) topology: watch::Receiver<Arc<Topology>>,
     pub(crate) stop: CancellationToken,
 }
 
-struct State {
-    link: Link,
-    links: u64,
-    term: Term,
-    hint: Option<NodeId>,
-    turn: usize,
-    pending: Pending,
-    attachments: Attachments,
-    tokens: Tokens,
-    questions: Vec<(Token, Question)>,
-    /// Publishes not numbered yet.
-    waiting: VecDeque<Publish>,
-    out: Vec<Up>,
-}
-
 impl Uplink {
     pub(crate) async fn run(mut self) {
-        let now = Instant::now();
-        let mut state = State {
-            link: Link::Down {
-                since: now,
-                retry_at: now,
-            },
-            links: 0,
-            term: Term(0),
-            hint: None,
-            turn: 0,
-            pending: Pending::default(),
-            attachments: Attachments::default(),
-            tokens: Tokens::default(),
-            questions: Vec::new(),
-            waiting: VecDeque::new(),
-            out: Vec::new(),
-        };
+        let mut state = State::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut leadership = self.leadership.clone();
+        let mut leadership = self.group.as_ref().map(Group::leadership);
         loop {
             let may_take = state.waiting.is_empty();
             tokio::select! {
@@ -279,6 +221,10 @@ impl Uplink {
                 queue,
                 deliveries,
             } => {
+                if !self.leader_may_deliver(node) {
+                    // The leader on this node was frozen past its lease: others may have these by now. Attaching anew returns them.
+                    return state.lose_link();
+                }
                 // A consumer that has gone meanwhile: its detach has returned them already.
                 let _taken = state.attachments.deliver(consumer, queue, deliveries);
             }
@@ -320,15 +266,31 @@ impl Uplink {
     }
 
     fn leadership_moved(&self, state: &mut State) {
-        let Some(known) = &self.leadership else {
+        let Some(known) = self.leadership() else {
             return;
         };
-        let known = *known.borrow();
         state.term = state.term.max(known.term);
         let leader = known.leader.map(|leader| leader.node);
         if leader.is_some() && state.link.node() != leader {
             state.lose_link();
         }
+    }
+
+    fn leadership(&self) -> Option<Leadership> {
+        self.group
+            .as_ref()
+            .map(|group| *group.leadership().borrow())
+    }
+
+    /// Deliveries of a leader on this node count only while its lease holds.
+    fn leader_may_deliver(&self, from: NodeId) -> bool {
+        let Some(group) = &self.group else {
+            return true;
+        };
+        from != self.me.node
+            || group
+                .lease_until()
+                .is_some_and(|until| Instant::now() < until)
     }
 
     /// Asks whoever should lead, if there is no link.
@@ -383,14 +345,13 @@ impl Uplink {
     /// The local replica's word first, then the last hint, then the members in turn.
     fn candidate(&self, state: &mut State) -> Option<NodeId> {
         let known = self
-            .leadership
-            .as_ref()
-            .and_then(|known| known.borrow().leader)
+            .leadership()
+            .and_then(|known| known.leader)
             .map(|leader| leader.node);
         if let Some(node) = known.or_else(|| state.hint.take()) {
             return Some(node);
         }
-        if self.leadership.is_some() {
+        if self.group.is_some() {
             return None; // a local replica hears of the next leader first
         }
         let topology = self.topology.borrow().clone();
@@ -479,108 +440,5 @@ async fn moved(leadership: &mut Option<watch::Receiver<Leadership>>) {
             }
         }
         None => std::future::pending().await,
-    }
-}
-
-impl Link {
-    fn node(&self) -> Option<NodeId> {
-        match self {
-            Self::Open { node } | Self::Asked { node, .. } => Some(*node),
-            Self::Down { .. } => None,
-        }
-    }
-}
-
-impl State {
-    fn lose_link(&mut self) {
-        let now = Instant::now();
-        let since = match self.link {
-            Link::Open { .. } => now,
-            Link::Asked { since, .. } | Link::Down { since, .. } => since,
-        };
-        self.link = Link::Down {
-            since,
-            retry_at: now,
-        };
-        self.out.clear();
-        for (_, question) in self.questions.drain(..) {
-            question.give_up();
-        }
-    }
-
-    fn refuse_waiting(&mut self, outcome: PublishOutcome) {
-        let mut told = Told::default();
-        for Publish { item, inbox } in self.waiting.drain(..) {
-            told.add(
-                Waiter {
-                    inbox,
-                    token: item.token,
-                },
-                outcome,
-            );
-        }
-        told.deliver();
-    }
-
-    /// Notes a question and gives its frame; without a link it is answered at once.
-    fn question(
-        &mut self,
-        open: bool,
-        question: Question,
-        frame: impl FnOnce(Token) -> Up,
-    ) -> Option<Up> {
-        if !open {
-            question.give_up();
-            return None;
-        }
-        let token = self.tokens.next();
-        self.questions.push((token, question));
-        Some(frame(token))
-    }
-
-    fn answer(&mut self, token: Token, count: Option<u64>, stats: Option<QueueStats>) {
-        let Some(at) = self.questions.iter().position(|(known, _)| *known == token) else {
-            return;
-        };
-        match self.questions.swap_remove(at).1 {
-            Question::Purge { inbox, token, .. } => {
-                let result = count.ok_or(Unavailable::NotReady);
-                inbox.push(SessionEvent::Purged { token, result });
-            }
-            // The asker may have stopped waiting.
-            Question::Stats(reply, _) => drop(reply.send(stats)),
-        }
-    }
-
-    fn expire_questions(&mut self, now: Instant, after: Duration) {
-        let (late, fresh): (Vec<_>, Vec<_>) = self
-            .questions
-            .drain(..)
-            .partition(|(_, question)| now - question.asked() >= after);
-        self.questions = fresh;
-        for (_, question) in late {
-            question.give_up();
-        }
-    }
-}
-
-impl Question {
-    fn asked(&self) -> Instant {
-        match self {
-            Self::Purge { asked, .. } | Self::Stats(_, asked) => *asked,
-        }
-    }
-
-    fn give_up(self) {
-        match self {
-            Self::Purge { inbox, token, .. } => {
-                inbox.push(SessionEvent::Purged {
-                    token,
-                    result: Err(Unavailable::NoQuorum),
-                });
-            }
-            // Dropping the sender tells the asker that depth is unknown.
-            Self::Stats(reply, _) => drop(reply),
-        }
     }
 }

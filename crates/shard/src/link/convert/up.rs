@@ -1,0 +1,275 @@
+//! Frames from an uplink to a leader. Not here: the way back (`down`).
+
+use bytes::Bytes;
+use warren_codec::columns::{
+    decode_facts, decode_settle_reason, decode_span, encode_facts, encode_settle_reason,
+    encode_span,
+};
+use warren_proto::internal_v1 as wire;
+use warren_proto::internal_v1::up_frame::Kind as UpKind;
+use warren_queue::dispatch::io::{ConsumerOptions, Credit, Held, Token};
+use warren_queue::entry::ReturnKind;
+use warren_types::{
+    Attempt, BatchSequence, ConsumerId, Incarnation, NodeId, Position, Priority, QueueId, Run,
+    ShardId, Term, TopologyIndex,
+};
+
+use super::{BadFrame, amount, bad, grant};
+use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Up};
+
+/// Roughly the bytes a frame takes on the wire, for closing a message in time.
+pub(crate) fn up_bytes(frame: &Up) -> usize {
+    match frame {
+        Up::Publish(batch) => batch
+            .parts
+            .iter()
+            .map(|part| part.payload.len() + part.facts.size.len() * 6 + 32)
+            .sum(),
+        Up::Settle(settle) => settle.items.len() * 8 + 32,
+        Up::Return(give_back) => give_back.items.len() * 8 + 32,
+        Up::Attach(attach) => attach.held.len() * 8 + 64,
+        Up::Hello(_)
+        | Up::Reported
+        | Up::Credit { .. }
+        | Up::Recall { .. }
+        | Up::Detach { .. }
+        | Up::Purge { .. }
+        | Up::Stats { .. } => 64,
+    }
+}
+
+pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
+    let kind = match frame {
+        Up::Hello(hello) => UpKind::Hello(wire::Hello {
+            node: hello.node.0,
+            incarnation: Bytes::copy_from_slice(&hello.incarnation.0.to_be_bytes()),
+            run: hello.run.0,
+            link: hello.link,
+            term: hello.term.0,
+            topology_index: hello.topology.0,
+            confirmed: hello.confirmed.0,
+        }),
+        Up::Reported => UpKind::Reported(wire::Reported {}),
+        Up::Publish(batch) => UpKind::Publish(wire::PublishBatch {
+            sequence: batch.sequence.0,
+            topology_index: batch.topology.0,
+            parts: batch.parts.into_iter().map(encode_part).collect(),
+        }),
+        Up::Attach(attach) => UpKind::Attach(encode_attach(attach)),
+        Up::Credit { consumer, add } => UpKind::Credit(grant(consumer, add)),
+        Up::Recall { consumer, up_to } => UpKind::Recall(grant(consumer, up_to)),
+        Up::Settle(settle) => UpKind::Settle(wire::SettleUp {
+            token: settle.token.0,
+            queue: settle.queue.0,
+            items: Some(encode_held(&settle.items)),
+            reason: encode_settle_reason(settle.reason),
+        }),
+        Up::Return(give_back) => UpKind::Return(wire::ReturnUp {
+            token: give_back.token.0,
+            queue: give_back.queue.0,
+            items: Some(encode_held(&give_back.items)),
+            failed: matches!(give_back.kind, ReturnKind::Failed),
+            delay_ms: give_back.delay_ms,
+        }),
+        Up::Detach { consumer, returns } => {
+            let returns = match returns {
+                None => wire::DetachReturns::Nothing,
+                Some(ReturnKind::Failed) => wire::DetachReturns::Failed,
+                Some(ReturnKind::Untouched) => wire::DetachReturns::Untouched,
+            };
+            UpKind::Detach(wire::Detach {
+                consumer: consumer.0,
+                returns: returns.into(),
+            })
+        }
+        Up::Purge { queue, token } => UpKind::Purge(wire::QueueQuestion {
+            queue: queue.0,
+            token: token.0,
+        }),
+        Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion {
+            queue: queue.0,
+            token: token.0,
+        }),
+    };
+    wire::UpFrame {
+        shard: shard.0,
+        kind: Some(kind),
+    }
+}
+
+pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame> {
+    let up = match frame.kind.ok_or_else(|| bad("no kind"))? {
+        UpKind::Hello(hello) => Up::Hello(Hello {
+            node: NodeId(hello.node),
+            incarnation: incarnation(&hello.incarnation)?,
+            run: Run(hello.run),
+            link: hello.link,
+            term: Term(hello.term),
+            topology: TopologyIndex(hello.topology_index),
+            confirmed: BatchSequence(hello.confirmed),
+        }),
+        UpKind::Reported(wire::Reported {}) => Up::Reported,
+        UpKind::Publish(batch) => Up::Publish(Batch {
+            sequence: BatchSequence(batch.sequence),
+            topology: TopologyIndex(batch.topology_index),
+            parts: batch
+                .parts
+                .into_iter()
+                .map(decode_part)
+                .collect::<Result<_, _>>()?,
+        }),
+        UpKind::Attach(attach) => Up::Attach(decode_attach(attach)?),
+        UpKind::Credit(credit) => Up::Credit {
+            consumer: ConsumerId(credit.consumer),
+            add: amount(&credit),
+        },
+        UpKind::Recall(credit) => Up::Recall {
+            consumer: ConsumerId(credit.consumer),
+            up_to: amount(&credit),
+        },
+        UpKind::Settle(settle) => Up::Settle(SettleUp {
+            token: Token(settle.token),
+            queue: QueueId(settle.queue),
+            items: decode_held(settle.items)?,
+            reason: decode_settle_reason(settle.reason).map_err(bad)?,
+        }),
+        UpKind::Return(give_back) => Up::Return(ReturnUp {
+            token: Token(give_back.token),
+            queue: QueueId(give_back.queue),
+            items: decode_held(give_back.items)?,
+            kind: if give_back.failed {
+                ReturnKind::Failed
+            } else {
+                ReturnKind::Untouched
+            },
+            delay_ms: give_back.delay_ms,
+        }),
+        UpKind::Detach(detach) => {
+            let returns = match wire::DetachReturns::try_from(detach.returns) {
+                Ok(wire::DetachReturns::Nothing) => None,
+                Ok(wire::DetachReturns::Failed) => Some(ReturnKind::Failed),
+                Ok(wire::DetachReturns::Untouched) => Some(ReturnKind::Untouched),
+                Ok(wire::DetachReturns::Unspecified) | Err(_) => {
+                    return Err(bad("unknown way to detach"));
+                }
+            };
+            Up::Detach {
+                consumer: ConsumerId(detach.consumer),
+                returns,
+            }
+        }
+        UpKind::Purge(question) => Up::Purge {
+            queue: QueueId(question.queue),
+            token: Token(question.token),
+        },
+        UpKind::Stats(question) => Up::Stats {
+            queue: QueueId(question.queue),
+            token: Token(question.token),
+        },
+    };
+    Ok((ShardId(frame.shard), up))
+}
+
+fn encode_part(part: Part) -> wire::PublishPart {
+    wire::PublishPart {
+        queue: part.queue.0,
+        priority: u32::from(part.priority.level()),
+        facts: Some(encode_facts(&part.facts)),
+        payload: part.payload,
+        producers: part.producers.iter().map(encode_span).collect(),
+    }
+}
+
+fn decode_part(part: wire::PublishPart) -> Result<Part, BadFrame> {
+    let facts = decode_facts(part.facts, part.payload.len()).map_err(bad)?;
+    Ok(Part {
+        queue: QueueId(part.queue),
+        priority: u8::try_from(part.priority)
+            .map(Priority::clamped)
+            .map_err(bad)?,
+        facts,
+        payload: part.payload,
+        producers: part
+            .producers
+            .into_iter()
+            .map(decode_span)
+            .collect::<Result<_, _>>()
+            .map_err(bad)?,
+    })
+}
+
+fn encode_attach(attach: AttachUp) -> wire::Attach {
+    wire::Attach {
+        consumer: attach.consumer.0,
+        queue: attach.queue.0,
+        no_ack: attach.options.no_ack,
+        refill: attach.options.refill,
+        priority: attach.options.priority,
+        exclusive: attach.options.exclusive,
+        uncommitted_max: attach.options.uncommitted_max,
+        credit_messages: attach.credit.messages,
+        credit_bytes: attach.credit.bytes,
+        held: Some(encode_held(&attach.held)),
+        topology_index: attach.topology.0,
+        refill_messages_only: false,
+        user: String::new(),
+    }
+}
+
+fn decode_attach(attach: wire::Attach) -> Result<AttachUp, BadFrame> {
+    Ok(AttachUp {
+        consumer: ConsumerId(attach.consumer),
+        queue: QueueId(attach.queue),
+        options: ConsumerOptions {
+            no_ack: attach.no_ack,
+            refill: attach.refill,
+            priority: attach.priority,
+            exclusive: attach.exclusive,
+            uncommitted_max: attach.uncommitted_max,
+        },
+        credit: Credit {
+            messages: attach.credit_messages,
+            bytes: attach.credit_bytes,
+        },
+        held: decode_held(attach.held)?,
+        topology: TopologyIndex(attach.topology_index),
+    })
+}
+
+fn encode_held(items: &[Held]) -> wire::HeldColumns {
+    wire::HeldColumns {
+        position: items.iter().map(|item| item.position.0).collect(),
+        attempt_term: items.iter().map(|item| item.attempt.term.0).collect(),
+        attempt_number: items.iter().map(|item| item.attempt.number).collect(),
+    }
+}
+
+fn decode_held(held: Option<wire::HeldColumns>) -> Result<Vec<Held>, BadFrame> {
+    let held = held.unwrap_or_default();
+    if held.position.len() != held.attempt_term.len()
+        || held.position.len() != held.attempt_number.len()
+    {
+        return Err(bad("columns of different length"));
+    }
+    let columns = held
+        .position
+        .into_iter()
+        .zip(held.attempt_term)
+        .zip(held.attempt_number);
+    Ok(columns
+        .map(|((position, term), number)| Held {
+            position: Position(position),
+            attempt: Attempt {
+                term: Term(term),
+                number,
+            },
+        })
+        .collect())
+}
+
+fn incarnation(bytes: &[u8]) -> Result<Incarnation, BadFrame> {
+    let bytes: [u8; 16] = bytes
+        .try_into()
+        .map_err(|_| bad("an incarnation has 16 bytes"))?;
+    Ok(Incarnation(u128::from_be_bytes(bytes)))
+}

@@ -1,0 +1,179 @@
+//! What an uplink remembers between turns: its link, its books, its questions. Not here: what it does with them (`task`).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use warren_queue::dispatch::io::Token;
+use warren_types::{NodeId, Term};
+
+use super::attachments::Attachments;
+use super::encode::{Publish, Tokens};
+use super::pending::{Pending, Told, Waiter};
+use crate::api::{PublishOutcome, QueueStats, RequestToken, SessionEvent, Unavailable};
+use crate::link::frame::Up;
+use crate::link::outbox::Outbox;
+
+pub(super) enum Link {
+    /// Looking for the leader.
+    Down {
+        since: Instant,
+        retry_at: Instant,
+    },
+    /// A hello is on its way.
+    Asked {
+        node: NodeId,
+        since: Instant,
+        at: Instant,
+    },
+    Open {
+        node: NodeId,
+    },
+}
+
+pub(super) enum Question {
+    Purge {
+        inbox: Outbox<SessionEvent>,
+        token: RequestToken,
+        asked: Instant,
+    },
+    Stats(tokio::sync::oneshot::Sender<Option<QueueStats>>, Instant),
+}
+
+pub(super) struct State {
+    pub(super) link: Link,
+    pub(super) links: u64,
+    pub(super) term: Term,
+    pub(super) hint: Option<NodeId>,
+    pub(super) turn: usize,
+    pub(super) pending: Pending,
+    pub(super) attachments: Attachments,
+    pub(super) tokens: Tokens,
+    pub(super) questions: Vec<(Token, Question)>,
+    /// Publishes not numbered yet.
+    pub(super) waiting: VecDeque<Publish>,
+    pub(super) out: Vec<Up>,
+}
+
+impl Link {
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Open { node } | Self::Asked { node, .. } => Some(*node),
+            Self::Down { .. } => None,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            link: Link::Down {
+                since: now,
+                retry_at: now,
+            },
+            links: 0,
+            term: Term(0),
+            hint: None,
+            turn: 0,
+            pending: Pending::default(),
+            attachments: Attachments::default(),
+            tokens: Tokens::default(),
+            questions: Vec::new(),
+            waiting: VecDeque::new(),
+            out: Vec::new(),
+        }
+    }
+
+    pub(super) fn lose_link(&mut self) {
+        let now = Instant::now();
+        let since = match self.link {
+            Link::Open { .. } => now,
+            Link::Asked { since, .. } | Link::Down { since, .. } => since,
+        };
+        self.link = Link::Down {
+            since,
+            retry_at: now,
+        };
+        self.out.clear();
+        for (_, question) in self.questions.drain(..) {
+            question.give_up();
+        }
+    }
+
+    pub(super) fn refuse_waiting(&mut self, outcome: PublishOutcome) {
+        let mut told = Told::default();
+        for Publish { item, inbox } in self.waiting.drain(..) {
+            told.add(
+                Waiter {
+                    inbox,
+                    token: item.token,
+                },
+                outcome,
+            );
+        }
+        told.deliver();
+    }
+
+    /// Notes a question and gives its frame; without a link it is answered at once.
+    pub(super) fn question(
+        &mut self,
+        open: bool,
+        question: Question,
+        frame: impl FnOnce(Token) -> Up,
+    ) -> Option<Up> {
+        if !open {
+            question.give_up();
+            return None;
+        }
+        let token = self.tokens.next();
+        self.questions.push((token, question));
+        Some(frame(token))
+    }
+
+    pub(super) fn answer(&mut self, token: Token, count: Option<u64>, stats: Option<QueueStats>) {
+        let Some(at) = self.questions.iter().position(|(known, _)| *known == token) else {
+            return;
+        };
+        match self.questions.swap_remove(at).1 {
+            Question::Purge { inbox, token, .. } => {
+                let result = count.ok_or(Unavailable::NotReady);
+                inbox.push(SessionEvent::Purged { token, result });
+            }
+            // The asker may have stopped waiting.
+            Question::Stats(reply, _) => drop(reply.send(stats)),
+        }
+    }
+
+    pub(super) fn expire_questions(&mut self, now: Instant, after: Duration) {
+        let (late, fresh): (Vec<_>, Vec<_>) = self
+            .questions
+            .drain(..)
+            .partition(|(_, question)| now - question.asked() >= after);
+        self.questions = fresh;
+        for (_, question) in late {
+            question.give_up();
+        }
+    }
+}
+
+impl Question {
+    pub(super) fn asked(&self) -> Instant {
+        match self {
+            Self::Purge { asked, .. } | Self::Stats(_, asked) => *asked,
+        }
+    }
+
+    pub(super) fn give_up(self) {
+        match self {
+            Self::Purge { inbox, token, .. } => {
+                inbox.push(SessionEvent::Purged {
+                    token,
+                    result: Err(Unavailable::NoQuorum),
+                });
+            }
+            // Dropping the sender tells the asker that depth is unknown.
+            Self::Stats(reply, _) => drop(reply),
+        }
+    }
+}
