@@ -201,7 +201,10 @@ pub struct PositionRange {
 impl PositionRange {
     #[must_use]
     pub fn one(position: Position) -> Self {
-        Self { first: position, count: 1 }
+        Self {
+            first: position,
+            count: 1,
+        }
     }
 
     /// The first position after the range.

@@ -64,7 +64,10 @@ fn check(value: &str, what: &'static str, empty_allowed: bool) -> Result<(), Nam
         return Err(NameError::Empty { what });
     }
     if value.len() > NAME_BYTES_MAX {
-        return Err(NameError::TooLong { what, bytes: value.len() });
+        return Err(NameError::TooLong {
+            what,
+            bytes: value.len(),
+        });
     }
     if value.chars().any(char::is_control) {
         return Err(NameError::ControlCharacter { what });
@@ -105,7 +108,10 @@ impl TryFrom<&str> for RoutingKey {
 
     fn try_from(value: &str) -> Result<Self, NameError> {
         if value.len() > NAME_BYTES_MAX {
-            return Err(NameError::TooLong { what: "routing key", bytes: value.len() });
+            return Err(NameError::TooLong {
+                what: "routing key",
+                bytes: value.len(),
+            });
         }
         Ok(Self(Arc::from(value)))
     }
