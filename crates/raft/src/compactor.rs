@@ -44,17 +44,17 @@ pub(crate) async fn run(node: Weak<Inner>) {
     }
 }
 
-/// Flushes once for all groups, then shortens each log.
+/// Flushes once for all groups if anything was applied, then shortens each log that can be.
 pub(crate) async fn compact(node: &Inner) -> Result<(), String> {
     let replicas = node.replicas();
-    if replicas.iter().all(|replica| !needs_flush(replica)) {
-        return Ok(());
+    if replicas.iter().any(needs_flush) {
+        let state = node.parts.state.clone();
+        let flushed = tokio::task::spawn_blocking(move || state.flush()).await;
+        flushed
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
     }
-    let state = node.parts.state.clone();
-    let flushed = tokio::task::spawn_blocking(move || state.flush()).await;
-    flushed
-        .map_err(|e| e.to_string())?
-        .map_err(|e| e.to_string())?;
+    // Also without a flush: what a follower held back may be free now.
     for replica in replicas {
         shorten(&replica, &node.parts.options.compaction).await;
     }

@@ -1,7 +1,9 @@
 //! openraft's own storage tests, on both log engines and the state machine.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-#[path = "../tests/common/mem_log.rs"]
+#[path = "suite_test/any_start.rs"]
+mod any_start;
+#[path = "../tests/cluster/common/mem_log.rs"]
 mod mem_log;
 
 use std::io;
@@ -26,6 +28,7 @@ use crate::machine::{
     Appliers, Committed, Machine, MachineError, MachineFactory, MachineWaker, OpenSlot,
     SnapshotData, SnapshotOf, StateMachine,
 };
+use any_start::AnyStart;
 use mem_log::MemLog;
 
 const GROUP: GroupId = GroupId(1);
@@ -121,7 +124,9 @@ impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Stores {
     async fn build(&self) -> Result<(Guard, LogStore, Flushing), StorageError<TypeConfig>> {
         let dir = TempDir::new().unwrap();
         let engine = self.0(&dir);
-        let log = LogStore::new(engine.open_group(GROUP, ReplicaId(1)).unwrap());
+        let log = LogStore::new(AnyStart::over(
+            engine.open_group(GROUP, ReplicaId(1)).unwrap(),
+        ));
         let store = StateStore::open(&dir.path().join("state"), StateOptions::default()).unwrap();
         let state = store.replica(GROUP, ReplicaId(1)).unwrap();
         let appliers = Appliers::start(1);
@@ -158,7 +163,9 @@ impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Stores {
 
 #[tokio::test]
 async fn storage_in_memory_passes_openrafts_suite() {
-    Suite::test_all(Stores(|_| Arc::new(MemLog::new(Duration::ZERO)))).await.unwrap();
+    Suite::test_all(Stores(|_| Arc::new(MemLog::new(Duration::ZERO))))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

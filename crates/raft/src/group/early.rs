@@ -50,6 +50,7 @@ async fn replace(shared: Arc<Shared>, peers: Peers, gone: Leader) {
         return;
     };
     tokio::time::sleep(STAGGER * rank).await;
+    let mut tried = false;
     for _ in 0..TRIES_MAX {
         let leader = shared.leadership.borrow().leader;
         if leader.is_some_and(|it| it != gone) || !peers.heard(gone.node).refused {
@@ -58,15 +59,20 @@ async fn replace(shared: Arc<Shared>, peers: Peers, gone: Leader) {
         let Some(raft) = shared.raft() else { return };
         let vote = shared.metrics(|metrics| metrics.vote);
         let Some(vote) = vote else { return };
-        info!(group = %shared.group, term = vote.leader_id.term, gone = %gone.node, "leader is gone, electing early");
         let asked = if vote.committed && vote.leader_id.node_id == gone.replica.0 {
-            shared.set_early_from(vote.leader_id.term);
+            let term = vote.leader_id.term;
+            info!(group = %shared.group, term, gone = %gone.node, "leader is gone, electing early");
+            shared.set_early_from(term);
             let request = TransferLeaderRequest::new(vote, shared.replica.0, None);
             raft.handle_transfer_leader(request).await.map(|_| ())
+        } else if tried {
+            // An election has come to nothing. A pre-vote does not disturb a leader that was elected a moment ago.
+            raft.trigger().elect(true).await
         } else {
-            // A try of this or another replica has failed; no lease is in the way any more.
-            raft.trigger().elect(false).await
+            // Another replica was faster: wait for what comes of it.
+            Ok(())
         };
+        tried = true;
         if asked.is_err() {
             return;
         }

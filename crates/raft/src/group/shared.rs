@@ -137,16 +137,19 @@ impl Shared {
 
     /// What the newest metrics say of the leadership, less what this replica has given up.
     pub(super) fn observe(&self) -> Leadership {
-        let seen = self.metrics(|metrics| {
-            let term = Term(metrics.vote.leader_id.term);
-            let leader = metrics.current_leader.filter(|_| metrics.vote.committed);
+        // Not from the full metrics: they are published separately, and may not say yet what woke the caller.
+        let seen = self.raft().map(|raft| {
+            let server = raft.server_metrics();
+            let server = server.borrow_watched();
+            let leader = server.current_leader.filter(|_| server.vote.committed);
             let leader = leader.map(|replica| Leader {
                 replica: ReplicaId(replica),
-                node: metrics
+                node: server
                     .membership_config
                     .get_node(&replica)
                     .map_or(NodeId(0), |home| NodeId(home.node)),
             });
+            let term = Term(server.vote.leader_id.term);
             Leadership { term, leader }
         });
         let mut seen = seen.unwrap_or(Leadership {

@@ -3,6 +3,7 @@
 //! From the moment openraft is asked, the old leader takes no writes and sends no heartbeats, and it never leads again in
 //! that term. So a target that is not caught up is refused before anything is changed.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -26,7 +27,7 @@ pub enum TransferError {
     NotLeader,
     #[error("no such voter: replica {0}")]
     NoSuchVoter(ReplicaId),
-    #[error("no follower was caught up within {} ms; nothing has changed", CATCH_UP_WITHIN.as_millis())]
+    #[error("no follower was caught up within {} ms, or commands still waited; nothing has changed", CATCH_UP_WITHIN.as_millis())]
     NotCaughtUp,
     #[error("no new leader was seen in time; this replica has stopped leading")]
     NotSeen,
@@ -72,10 +73,13 @@ impl Group {
         }
         let deadline = Instant::now() + CATCH_UP_WITHIN;
         loop {
+            // Commands that were taken and are not applied yet would be lost with the term.
+            let drained = shared.waiting.load(Ordering::Acquire) == 0;
             let found = match to {
                 None => best_target(shared),
                 Some(to) => is_caught_up(shared, to).then_some(to),
             };
+            let found = found.filter(|_| drained);
             match found {
                 Some(replica) => return Ok(replica),
                 None if Instant::now() >= deadline => return Err(TransferError::NotCaughtUp),

@@ -108,9 +108,13 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
+        let end = self.log.state().last;
+        let end = end.map_or(0, |id| convert::index_to_raft(id.index) + 1);
+        let mut range = self.bounds(&range);
+        range.end = range.end.min(end);
         let at = EntriesAt {
             store: self.clone(),
-            range: self.bounds(&range),
+            range,
             read: Vec::new().into_iter(),
         };
         futures::stream::unfold(Some(at), |at| async move {
@@ -139,8 +143,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RangeInclusive<LogIdOf>,
     ) -> Result<Vec<LogIdOf>, io::Error> {
+        // The last entry of each leader: that is what the core keeps, whatever the trait's text says of first ones.
         let (mut at, last) = range.into_inner();
-        let mut keys = vec![at];
+        let mut keys = Vec::new();
         while at.leader_id != last.leader_id {
             // Leaders only grow along the log, so where the next one begins can be halved for.
             let (mut same, mut other) = (at.index, last.index);
@@ -152,12 +157,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
                     other = middle;
                 }
             }
+            keys.push(self.log_id(same)?);
             at = self.log_id(other)?;
-            keys.push(at);
         }
-        if at.index != last.index {
-            keys.push(last);
-        }
+        keys.push(last);
         Ok(keys)
     }
 }

@@ -14,9 +14,9 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::PollSender;
 use warren_proto::internal_v1::append_reply::Result as Answer;
 use warren_proto::internal_v1::{AppendItem, AppendReply, AppendStep, WireEntry};
-use warren_types::{GroupId, ReplicaId};
+use warren_types::{GroupId, NodeId, ReplicaId};
 
-use super::append_link::LinkStream;
+use super::append_link::{AppendLinks, LinkStream};
 use crate::config::TypeConfig;
 use crate::convert;
 use crate::options::StreamOptions;
@@ -30,11 +30,13 @@ pub(super) struct AppendStream<S> {
     /// What a request must carry to be accepted.
     group: GroupId,
     to: ReplicaId,
-    link: LinkStream,
-    sender: PollSender<AppendItem>,
+    links: AppendLinks,
+    node: NodeId,
+    /// Opened with the first request, not before: openraft holds requests back while a node cannot be reached, and a link
+    /// that fails at once would make it try again at once.
+    link: Option<Link>,
     /// A request that waits for room on the link.
     unsent: Option<AppendItem>,
-    opened: bool,
     /// Bytes of each request in flight, oldest first.
     in_flight: VecDeque<usize>,
     bytes_in_flight: usize,
@@ -42,6 +44,11 @@ pub(super) struct AppendStream<S> {
     progress_at: Instant,
     deadline: Pin<Box<Sleep>>,
     state: State,
+}
+
+struct Link {
+    stream: LinkStream,
+    sender: PollSender<AppendItem>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -60,19 +67,19 @@ where
         requests: S,
         group: GroupId,
         to: ReplicaId,
-        link: LinkStream,
+        node: NodeId,
+        links: AppendLinks,
         options: StreamOptions,
     ) -> Self {
-        let sender = PollSender::new(link.items.clone());
         let now = Instant::now();
         Self {
             requests,
             group,
             to,
-            link,
-            sender,
+            links,
+            node,
+            link: None,
             unsent: None,
-            opened: false,
             in_flight: VecDeque::new(),
             bytes_in_flight: 0,
             progress_at: now,
@@ -90,12 +97,16 @@ where
     }
 
     fn item(&mut self, request: &Request) -> AppendItem {
-        let step = if self.opened {
+        let step = if self.link.is_some() {
             AppendStep::Next
         } else {
             AppendStep::Open
         };
-        self.opened = true;
+        let link = self.link.get_or_insert_with(|| {
+            let stream = self.links.open(self.node, self.group);
+            let sender = PollSender::new(stream.items.clone());
+            Link { stream, sender }
+        });
         let entries = request.entries.iter().map(|entry| WireEntry {
             id: Some(convert::log_id_to_proto(&entry.log_id())),
             entry: convert::encode_entry(entry),
@@ -103,7 +114,7 @@ where
         AppendItem {
             group: self.group.0,
             to_replica: self.to.0,
-            stream: self.link.id,
+            stream: link.stream.id,
             step: step.into(),
             vote: Some(convert::vote_to_proto(&request.vote)),
             previous: request.prev_log_id.as_ref().map(convert::log_id_to_proto),
@@ -120,11 +131,11 @@ where
     /// Sends what may be sent now. `Err` if the link has ended.
     fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<(), ()> {
         loop {
-            if self.unsent.is_some() {
-                match self.sender.poll_reserve(cx) {
+            if let (Some(link), true) = (&mut self.link, self.unsent.is_some()) {
+                match link.sender.poll_reserve(cx) {
                     Poll::Ready(Ok(())) => {
                         let item = self.unsent.take().expect("checked above");
-                        self.sender.send_item(item).map_err(|_| ())?;
+                        link.sender.send_item(item).map_err(|_| ())?;
                     }
                     Poll::Ready(Err(_)) => return Err(()),
                     Poll::Pending => return Ok(()),
@@ -147,6 +158,17 @@ where
                 Poll::Ready(None) => self.state = State::Draining,
                 Poll::Pending => return Ok(()),
             }
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let Some(link) = &mut self.link else {
+            return Poll::Pending;
+        };
+        match link.stream.answers.poll_recv(cx) {
+            Poll::Ready(Some(reply)) => self.answered(reply),
+            Poll::Ready(None) => self.fail("append stream to the node has ended"),
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -209,10 +231,9 @@ where
         if this.state == State::Ended {
             return Poll::Ready(None);
         }
-        match this.link.answers.poll_recv(cx) {
-            Poll::Ready(Some(reply)) => return this.answered(reply),
-            Poll::Ready(None) => return this.fail("append stream to the node has ended"),
-            Poll::Pending => {}
+        let answer = this.poll_answer(cx);
+        if answer.is_ready() {
+            return answer;
         }
         if this.poll_requests(cx).is_err() {
             return this.fail("append stream to the node has ended");
@@ -224,6 +245,7 @@ where
         if this.is_late(cx) {
             return this.fail("no answer in time");
         }
-        Poll::Pending
+        // A link that was opened just now has not been told whom to wake.
+        this.poll_answer(cx)
     }
 }

@@ -233,9 +233,15 @@ impl RaftNetworkV2<TypeConfig> for Network {
     {
         match self.traffic {
             Traffic::Entries => {
-                let link = self.links.append.open(self.node, self.shared.group);
                 let options = self.shared.options.streams.clone();
-                let answers = AppendStream::new(input, self.shared.group, self.to, link, options);
+                let answers = AppendStream::new(
+                    input,
+                    self.shared.group,
+                    self.to,
+                    self.node,
+                    self.links.append.clone(),
+                    options,
+                );
                 let answers: BoxStream<'s, AppendResult> = Box::pin(answers);
                 Box::pin(async { Ok(answers) })
             }

@@ -30,7 +30,7 @@ const ITEMS_PER_FRAME: usize = 256;
 /// Without any answer for so long, the stream is made anew.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Between attempts to reach a node: soon at first, so that a restart is noticed, then slower.
-const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_FIRST: Duration = Duration::from_millis(2);
 const RETRY_LAST: Duration = Duration::from_millis(500);
 
 /// One group's heartbeat to one follower. Dropped unanswered if the node is not reached.

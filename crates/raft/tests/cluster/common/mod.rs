@@ -1,5 +1,5 @@
 //! A cluster in one process: each node with its own runtime, disk and loopback listener, so that a node can be killed.
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(dead_code)]
 
 pub(crate) mod machine;
 

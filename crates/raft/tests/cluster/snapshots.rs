@@ -1,12 +1,9 @@
 //! A follower whose log was purged away gets the leader's rows.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
+use crate::common::{Cluster, eventually, propose};
 use bytes::Bytes;
-use common::{Cluster, eventually, propose};
 use warren_raft::{RaftOptions, ReplicaHealth};
 use warren_types::GroupId;
 

@@ -1,13 +1,10 @@
 //! Three nodes over loopback: the same commands on all, nothing lost when a leader goes.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::common::{Cluster, eventually, propose};
 use bytes::Bytes;
-use common::{Cluster, eventually, propose};
 use warren_raft::ProposeError;
 use warren_types::{GroupId, Term};
 

@@ -1,12 +1,9 @@
 //! Figures, not checks: run with `--ignored --nocapture`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
+use crate::common::Cluster;
 use bytes::Bytes;
-use common::Cluster;
 use warren_raft::ProposeError;
 use warren_types::GroupId;
 
