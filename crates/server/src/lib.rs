@@ -1,1 +1,20 @@
-//! Assembly of one node: configuration, wiring, telemetry, shutdown.
+//! Assembly of one node: configuration, start order, forming the cluster, listeners, telemetry, shutdown.
+//! Not here: rules of its own; every decision about messages lies in the crates below.
+
+mod clients;
+pub mod config;
+mod cut;
+mod formation;
+mod identity;
+mod late;
+mod listeners;
+mod node;
+mod node_service;
+mod run;
+mod storage;
+mod telemetry;
+
+pub use formation::FormationError;
+pub use listeners::ListenError;
+pub use node::{Failure, Node, StartError};
+pub use run::{RunError, run};

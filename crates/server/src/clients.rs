@@ -1,0 +1,115 @@
+//! The client listeners: gRPC and AMQP, from the first accept to the last goodbye. Not here: the protocols (`warren-gateway`).
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+use warren_gateway::{Gateway, GatewayOptions, serve_amqp, serve_grpc};
+use warren_shard::Broker;
+
+use crate::config::Config;
+use crate::listeners::{Bound, ListenError};
+use crate::node::{Failure, fail};
+
+/// Sockets that are bound, but not listening yet.
+pub(crate) struct ClientSockets {
+    pub(crate) grpc: Bound,
+    pub(crate) amqp: Option<Bound>,
+}
+
+/// The running listeners.
+pub(crate) struct Clients {
+    /// No more clients are taken, and those there are told.
+    closing: CancellationToken,
+    /// Those that are left are cut off.
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Clients {
+    pub(crate) fn serve(
+        sockets: ClientSockets,
+        broker: &Broker,
+        config: &Config,
+        failure: watch::Sender<Option<Failure>>,
+    ) -> Result<Self, ListenError> {
+        let clients = Self {
+            closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        // Both listen before either serves: a port that is taken leaves no client half served.
+        let grpc = sockets.grpc.listen()?;
+        let amqp = sockets.amqp.map(Bound::listen).transpose()?;
+        let gateway = Gateway::new(broker.clone(), options(config));
+        let serving = serve_grpc(gateway.clone(), grpc, clients.closing.clone());
+        clients.spawn("gRPC clients", failure.clone(), serving);
+        if let Some(amqp) = amqp {
+            let serving = serve_amqp(gateway, amqp, clients.closing.clone());
+            let serving = async move {
+                serving.await;
+                Ok::<_, Infallible>(())
+            };
+            clients.spawn("AMQP clients", failure, serving);
+        }
+        Ok(clients)
+    }
+
+    /// Takes no more clients and tells those there are.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+    }
+
+    /// Waits until all clients have gone, or cuts them off.
+    pub(crate) async fn drained(&self, within: Duration) {
+        if tokio::time::timeout(within, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            warn!("clients that have not left are cut off");
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
+    }
+
+    /// Runs one listener until it is closed. That it ends before is a failure of the node.
+    fn spawn<E: std::fmt::Display>(
+        &self,
+        what: &'static str,
+        failure: watch::Sender<Option<Failure>>,
+        serving: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let (closing, cut) = (self.closing.clone(), self.cut.clone());
+        self.tasks.spawn(async move {
+            let served = tokio::select! {
+                biased; // the end of a drain counts
+                () = cut.cancelled() => return,
+                served = serving => served,
+            };
+            let cause = match served {
+                Ok(()) if closing.is_cancelled() => return,
+                Ok(()) => "it ended by itself".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            fail(
+                &failure,
+                Failure::Listener {
+                    what,
+                    cause: cause.into(),
+                },
+            );
+        });
+    }
+}
+
+fn options(config: &Config) -> GatewayOptions {
+    GatewayOptions {
+        max_message_bytes: config.limits.max_message_size,
+        admission_bytes: config.limits.admission_bytes,
+        ..GatewayOptions::default()
+    }
+}

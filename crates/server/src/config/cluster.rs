@@ -1,0 +1,264 @@
+//! `[cluster]`: its name, its secret, its nodes, and how it is formed. Not here: forming it (`formation`).
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use warren_types::NodeId;
+
+use super::Config;
+use super::listen::endpoint_fault;
+use super::report::Report;
+use super::secret::Secret;
+use super::setting::{Kind, Setting, whole};
+
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// Nodes of other names are not spoken to.
+    pub name: String,
+    pub secret_file: Option<PathBuf>,
+    /// What all nodes know, from the file or the environment. `None`: anyone who reaches the node listener is a node.
+    pub secret: Option<Secret>,
+    /// All nodes that form the cluster, this one too; empty = this one alone.
+    pub peers: Vec<Peer>,
+    /// Used by the node that forms the cluster, then fixed.
+    pub shards: u32,
+    /// Used by the node that forms the cluster.
+    pub replication_factor: u32,
+}
+
+/// One node of the static list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    pub id: NodeId,
+    /// `host:port` of its node listener.
+    pub address: String,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            name: "warren".to_owned(),
+            secret_file: None,
+            secret: None,
+            peers: Vec::new(),
+            shards: 16,
+            replication_factor: 3,
+        }
+    }
+}
+
+const SECRET_BYTES_MIN: usize = 16;
+const NAME_BYTES_MAX: usize = 255;
+/// Every node votes on the topology.
+const PEERS_MAX: usize = 9;
+const SHARDS_MAX: u32 = 4_096;
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "cluster.name",
+        about: "nodes of another name are not spoken to [default: warren]",
+        kind: Kind::Text,
+        set: |config, text| {
+            config.cluster.name = text.to_owned();
+            Ok(())
+        },
+        show: |config| format!("{:?}", config.cluster.name),
+    },
+    Setting {
+        name: "cluster.secret_file",
+        about: "file with the secret that all nodes of the cluster know",
+        kind: Kind::Path,
+        set: |config, text| {
+            config.cluster.secret_file = (!text.is_empty()).then(|| PathBuf::from(text));
+            Ok(())
+        },
+        show: |config| {
+            config
+                .cluster
+                .secret_file
+                .as_ref()
+                .map_or("none".into(), |path| format!("{path:?}"))
+        },
+    },
+    Setting {
+        name: "cluster.secret",
+        about: "the secret itself; from the environment only",
+        kind: Kind::Secret,
+        set: |config, text| {
+            config.cluster.secret = Some(Secret::new(text.trim()));
+            Ok(())
+        },
+        show: |config| {
+            config
+                .cluster
+                .secret
+                .as_ref()
+                .map_or("none".into(), Secret::to_string)
+        },
+    },
+    Setting {
+        name: "cluster.peers",
+        about: "all nodes that form the cluster, this one too [default: this one alone]",
+        kind: Kind::Peers,
+        set: |config, text| {
+            config.cluster.peers = peers(text)?;
+            Ok(())
+        },
+        show: |config| {
+            let peers = config
+                .cluster
+                .peers
+                .iter()
+                .map(|peer| format!("{}={}", peer.id, peer.address));
+            format!("[{}]", peers.collect::<Vec<_>>().join(","))
+        },
+    },
+    Setting {
+        name: "cluster.shards",
+        about: "shards of a cluster that is formed [default: 16]",
+        kind: Kind::Whole,
+        set: |config, text| {
+            config.cluster.shards = whole(text)?;
+            Ok(())
+        },
+        show: |config| config.cluster.shards.to_string(),
+    },
+    Setting {
+        name: "cluster.replication_factor",
+        about: "copies of each shard in a cluster that is formed [default: 3]",
+        kind: Kind::Whole,
+        set: |config, text| {
+            config.cluster.replication_factor = whole(text)?;
+            Ok(())
+        },
+        show: |config| config.cluster.replication_factor.to_string(),
+    },
+];
+
+fn peers(text: &str) -> Result<Vec<Peer>, Option<String>> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let peer = |part: &str| {
+        let (id, address) = part.split_once('=').ok_or(None)?;
+        Ok(Peer {
+            id: NodeId(whole(id)?),
+            address: address.trim().to_owned(),
+        })
+    };
+    text.split(',').map(peer).collect()
+}
+
+/// Takes the secret from its file, unless the environment gave it.
+pub(super) fn read_secret(config: &mut Config, report: &mut Report) {
+    let cluster = &mut config.cluster;
+    let from = if cluster.secret.is_some() {
+        "cluster.secret"
+    } else if let Some(path) = &cluster.secret_file {
+        match read_secret_file(path, report) {
+            Ok(secret) => cluster.secret = Some(secret),
+            Err(why) => return report.wrong("cluster.secret_file", why),
+        }
+        "cluster.secret_file"
+    } else {
+        return;
+    };
+    let bytes = cluster
+        .secret
+        .as_ref()
+        .map_or(0, |secret| secret.expose().len());
+    if bytes < SECRET_BYTES_MIN {
+        report.wrong(
+            from,
+            format!("the secret has {bytes} bytes; it needs at least {SECRET_BYTES_MIN}"),
+        );
+    }
+}
+
+fn read_secret_file(path: &Path, report: &mut Report) -> Result<Secret, String> {
+    let failed =
+        |error: std::io::Error| format!("{}: the secret cannot be read: {error}", path.display());
+    let content = std::fs::read(path).map_err(failed)?;
+    let mode = std::fs::metadata(path)
+        .map_err(failed)?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        let text = format!(
+            "others than its owner can read the secret in {}: chmod 600",
+            path.display()
+        );
+        report.warnings.push(text);
+    }
+    Ok(Secret::new(content.trim_ascii()))
+}
+
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let cluster = &config.cluster;
+    let name = &cluster.name;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        report.wrong(
+            "cluster.name",
+            format!("is 1 to {NAME_BYTES_MAX} bytes without control characters"),
+        );
+    }
+    if !(1..=SHARDS_MAX).contains(&cluster.shards) {
+        report.wrong(
+            "cluster.shards",
+            format!("is {}; allowed are 1 to {SHARDS_MAX}", cluster.shards),
+        );
+    }
+    if !(1..=9).contains(&cluster.replication_factor) {
+        let found = cluster.replication_factor;
+        report.wrong(
+            "cluster.replication_factor",
+            format!("is {found}; allowed are 1 to 9"),
+        );
+    }
+    check_peers(config, report);
+}
+
+fn check_peers(config: &Config, report: &mut Report) {
+    let peers = &config.cluster.peers;
+    if peers.is_empty() {
+        return;
+    }
+    if peers.len() > PEERS_MAX {
+        report.wrong(
+            "cluster.peers",
+            format!(
+                "names {} nodes; at most {PEERS_MAX} are allowed",
+                peers.len()
+            ),
+        );
+    }
+    if config.node.id != NodeId(0) && peers.iter().all(|peer| peer.id != config.node.id) {
+        let id = config.node.id;
+        report.wrong(
+            "cluster.peers",
+            format!("does not name this node, {id}: the list is the same on all nodes"),
+        );
+    }
+    let mut ids = BTreeSet::new();
+    let mut addresses = BTreeSet::new();
+    for peer in peers {
+        if peer.id == NodeId(0) {
+            report.wrong("cluster.peers", "node ids are numbers from 1 on");
+        } else if !ids.insert(peer.id) {
+            report.wrong("cluster.peers", format!("names node {} twice", peer.id));
+        }
+        if let Some(fault) = endpoint_fault(&peer.address) {
+            report.wrong(
+                "cluster.peers",
+                format!("node {}: {:?} {fault}", peer.id, peer.address),
+            );
+        } else if !addresses.insert(&peer.address) {
+            report.wrong(
+                "cluster.peers",
+                format!("two nodes have the address {}", peer.address),
+            );
+        }
+    }
+}

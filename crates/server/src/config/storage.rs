@@ -1,0 +1,124 @@
+//! `[storage]`: how much memory log and state may use. Not here: what they do with it (`warren-storage`).
+//!
+//! The defaults are small: an idle node stays well under 120 MiB.
+
+use super::Config;
+use super::report::Report;
+use super::setting::{Kind, Setting, whole};
+use super::units::{show_size, size};
+
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    /// Log entries kept in memory for followers and for apply, of all groups together.
+    pub log_tail_cache: u64,
+    /// What may wait for the log's writer.
+    pub log_queue: u64,
+    /// The log's files are switched beyond this.
+    pub log_wal_max: u64,
+    /// Cache of the applied state; the write buffers count in it.
+    pub block_cache: u64,
+    pub write_buffers: u64,
+    pub background_jobs: u32,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            log_tail_cache: 16 << 20,
+            log_queue: 64 << 20,
+            log_wal_max: 128 << 20,
+            block_cache: 64 << 20,
+            write_buffers: 32 << 20,
+            background_jobs: 2,
+        }
+    }
+}
+
+macro_rules! setting {
+    ($key:ident, $name:literal, $about:literal) => {
+        Setting {
+            name: $name,
+            about: $about,
+            kind: Kind::Size,
+            set: |config, text| {
+                config.storage.$key = size(text)?;
+                Ok(())
+            },
+            show: |config| show_size(config.storage.$key),
+        }
+    };
+}
+
+pub(super) const SETTINGS: &[Setting] = &[
+    setting!(
+        log_tail_cache,
+        "storage.log_tail_cache",
+        "log entries kept in memory [default: 16 MiB]"
+    ),
+    setting!(
+        log_queue,
+        "storage.log_queue",
+        "what may wait for the log's writer [default: 64 MiB]"
+    ),
+    setting!(
+        log_wal_max,
+        "storage.log_wal_max",
+        "the log's files are switched beyond this [default: 128 MiB]"
+    ),
+    setting!(
+        block_cache,
+        "storage.block_cache",
+        "cache of the applied state, write buffers counted in [default: 64 MiB]"
+    ),
+    setting!(
+        write_buffers,
+        "storage.write_buffers",
+        "state that waits in memory to be written [default: 32 MiB]"
+    ),
+    Setting {
+        name: "storage.background_jobs",
+        about: "threads that flush and compact [default: 2]",
+        kind: Kind::Whole,
+        set: |config, text| {
+            config.storage.background_jobs = whole(text)?;
+            Ok(())
+        },
+        show: |config| config.storage.background_jobs.to_string(),
+    },
+];
+
+const SIZE_MIN: u64 = 1 << 20;
+const SIZE_MAX: u64 = 1 << 40;
+
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let storage = &config.storage;
+    let sizes = [
+        ("storage.log_tail_cache", storage.log_tail_cache),
+        ("storage.log_queue", storage.log_queue),
+        ("storage.log_wal_max", storage.log_wal_max),
+        ("storage.block_cache", storage.block_cache),
+        ("storage.write_buffers", storage.write_buffers),
+    ];
+    for (name, bytes) in sizes {
+        if !(SIZE_MIN..=SIZE_MAX).contains(&bytes) {
+            let (min, max) = (show_size(SIZE_MIN), show_size(SIZE_MAX));
+            report.wrong(
+                name,
+                format!("is {}; allowed are {min} to {max}", show_size(bytes)),
+            );
+        }
+    }
+    if storage.block_cache < storage.write_buffers {
+        report.wrong(
+            "storage.block_cache",
+            "is smaller than storage.write_buffers, which are counted in it",
+        );
+    }
+    if !(1..=64).contains(&storage.background_jobs) {
+        let found = storage.background_jobs;
+        report.wrong(
+            "storage.background_jobs",
+            format!("is {found}; allowed are 1 to 64"),
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a node does not become part of a cluster, with what to do about it. Not here: what is only waited for.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use warren_storage::DataDirError;
+use warren_types::{ClusterId, Incarnation, NodeId};
+
+#[derive(Debug, Error)]
+pub enum FormationError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error("{path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path} is damaged: {detail}", path = path.display())]
+    Damaged { path: PathBuf, detail: String },
+    #[error(
+        "{path} is missing, but the directory's manifest says that it is part of cluster {cluster}: restore the directory",
+        path = path.display()
+    )]
+    Missing { path: PathBuf, cluster: ClusterId },
+    #[error(
+        "{path} is missing or empty, but the node is part of a cluster: restore the data directory; a node never starts afresh under an old identity",
+        path = path.display()
+    )]
+    StorageMissing { path: PathBuf },
+    #[error(
+        "data directory {path} belongs to the cluster named {found:?}, not to {expected:?} (cluster.name)",
+        path = path.display()
+    )]
+    OtherName {
+        path: PathBuf,
+        found: String,
+        expected: String,
+    },
+    #[error(
+        "this data directory is blank, but the cluster (says node {by}) knows node {node} as incarnation {known}, this one is {ours}: restore the directory of node {node}, or remove the node from the cluster and add it again"
+    )]
+    BlankButKnown {
+        node: NodeId,
+        known: Incarnation,
+        ours: Incarnation,
+        by: NodeId,
+    },
+    #[error(
+        "the cluster {cluster} (says node {by}) was formed without node {node}: nodes cannot be added to cluster.peers after that"
+    )]
+    FormedWithout {
+        cluster: ClusterId,
+        node: NodeId,
+        by: NodeId,
+    },
+    #[error(
+        "the data directory says cluster {cluster}, but the nodes {others} do not belong to it with the directories they have now: there is no majority left. Is this the directory of another cluster?"
+    )]
+    Outnumbered { cluster: ClusterId, others: String },
+    #[error("the node is stopping")]
+    Stopped,
+}

@@ -1,0 +1,433 @@
+//! One node from its configuration to its end: the order in which its parts start and stop. Not here: what the parts do.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use warren_proto::internal_v1::forward_service_server::ForwardServiceServer;
+use warren_proto::internal_v1::node_service_server::NodeServiceServer;
+use warren_proto::internal_v1::raft_service_server::RaftServiceServer;
+use warren_raft::{
+    ClusterSecret, CompactionOptions, NodeListener, PeerOptions, Peers, RaftNode, RaftOptions,
+    RaftService, node_server,
+};
+use warren_shard::{Broker, BrokerError, BrokerParts, LinkService};
+use warren_storage::{DataDir, DataDirError};
+use warren_topology::Addresses;
+use warren_types::ClusterId;
+
+use crate::clients::{ClientSockets, Clients};
+use crate::config::Config;
+use crate::cut::Cut;
+use crate::formation::{
+    Formation, FormationError, Record, announce, look_round, spread, wait_formed,
+};
+use crate::identity::Identity;
+use crate::late::Late;
+use crate::listeners::{Bound, ListenError, Sockets};
+use crate::node_service::Nodes;
+use crate::storage::{Storage, StorageError};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// Frames of links and Raft are bounded by what they carry, far below this.
+const NODE_MESSAGE_BYTES_MAX: usize = 160 << 20;
+/// Clients that have not left by then are cut off.
+const DRAIN_WITHIN: Duration = Duration::from_secs(30);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+const READY_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Formation(#[from] FormationError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("a step of the start ended early: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+impl StartError {
+    /// Whether the start was only interrupted.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        matches!(self, Self::Formation(FormationError::Stopped))
+    }
+}
+
+/// Why a running node cannot go on: the process must exit, at once and not with zero.
+#[derive(Clone, Debug, Error)]
+pub enum Failure {
+    #[error("the {engine} failed: {cause}")]
+    Engine {
+        engine: &'static str,
+        cause: Arc<str>,
+    },
+    #[error("the listener for {what} ended: {cause}")]
+    Listener { what: &'static str, cause: Arc<str> },
+    #[error(transparent)]
+    Formation(Arc<FormationError>),
+}
+
+/// A node that takes part in its cluster.
+pub struct Node {
+    base: Base,
+    raft: RaftNode,
+    broker: Broker,
+    clients: Clients,
+    record: Arc<Record>,
+    addresses: Addresses,
+}
+
+/// What is there before the cluster is formed.
+struct Base {
+    dir: Arc<DataDir>,
+    storage: Storage,
+    peers: Peers,
+    formation: Arc<Formation>,
+    nodes: Nodes,
+    raft_service: Late<RaftServiceServer<RaftService>>,
+    forward_service: Late<ForwardServiceServer<LinkService>>,
+    tasks: TaskTracker,
+    /// Ends the node listener and the tasks of this crate.
+    halt: CancellationToken,
+    failure: watch::Sender<Option<Failure>>,
+}
+
+impl Node {
+    /// Starts a node and waits until it is part of its cluster, which may take until the other nodes are there. `stop` ends that
+    /// wait; it has no meaning afterwards.
+    ///
+    /// # Errors
+    /// Nothing runs then. [`StartError`] says what is wrong and where.
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, StartError> {
+        let (path, id) = (config.node.data_dir.clone(), config.node.id);
+        let dir = Arc::new(blocking(move || DataDir::open(&path, id)).await??);
+        let sockets = Sockets::bind(&config)?;
+        let addresses = sockets.addresses(&config);
+        let us = Arc::new(Identity::new(&config, &dir, addresses.clone()));
+        info!(
+            node_id = %us.node, incarnation = %us.incarnation, run = %us.run, data_dir = %Path::display(dir.path()),
+            "starting"
+        );
+        let Sockets { node, grpc, amqp } = sockets;
+        let base = Base::open(&config, dir, us, node).await?;
+        match base
+            .join(&config, &stop, ClientSockets { grpc, amqp })
+            .await
+        {
+            Ok((raft, broker, clients, record)) => Ok(Self {
+                base,
+                raft,
+                broker,
+                clients,
+                record,
+                addresses,
+            }),
+            Err(error) => {
+                base.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.record.cluster.cluster
+    }
+
+    /// Where it is reached.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Returns when every shard has a leader that this node knows.
+    pub async fn ready(&self) {
+        while !self.broker.is_ready() {
+            tokio::time::sleep(READY_EVERY).await;
+        }
+    }
+
+    /// Returns when the node cannot go on.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: the failure stays.
+    pub async fn failed(&self) -> Failure {
+        let mut failure = self.base.failure.subscribe();
+        let found = failure.wait_for(Option::is_some).await;
+        let found = found.expect("the sender lives in this node");
+        found.clone().expect("waited for")
+    }
+
+    /// Ends in good order: takes no more clients, hands leaderships over, lets clients finish, stops replicas, makes everything
+    /// durable.
+    pub async fn shutdown(self) {
+        info!("stopping: no more clients are taken");
+        self.clients.close();
+        self.broker.hand_over().await;
+        self.clients.drained(DRAIN_WITHIN).await;
+        within("tasks of the broker", self.broker.stop()).await;
+        within("replicas", self.raft.shutdown()).await;
+        self.base.close().await;
+        info!("stopped");
+    }
+}
+
+impl Base {
+    async fn open(
+        config: &Config,
+        dir: Arc<DataDir>,
+        us: Arc<Identity>,
+        socket: Bound,
+    ) -> Result<Self, StartError> {
+        let peers = peers(config, &us);
+        let listener = NodeListener::new(socket.listen()?, peers.clone());
+        let formation = {
+            let (dir, us) = (dir.clone(), us.clone());
+            Arc::new(blocking(move || Formation::open(&dir, us)).await??)
+        };
+        let storage = {
+            let (dir, config) = (dir.clone(), config.storage.clone());
+            blocking(move || Storage::open(&dir, &config)).await??
+        };
+        let base = Self {
+            dir,
+            storage,
+            peers,
+            nodes: Nodes::new(formation.clone()),
+            formation,
+            raft_service: Late::new(),
+            forward_service: Late::new(),
+            tasks: TaskTracker::new(),
+            halt: CancellationToken::new(),
+            failure: watch::Sender::new(None),
+        };
+        if let Some(record) = base.formation.record() {
+            base.know_members(&record);
+        }
+        base.watch_storage();
+        base.serve_nodes(listener);
+        Ok(base)
+    }
+
+    async fn join(
+        &self,
+        config: &Config,
+        stop: &CancellationToken,
+        sockets: ClientSockets,
+    ) -> Result<(RaftNode, Broker, Clients, Arc<Record>), StartError> {
+        let record = wait_formed(&self.formation, &self.peers, &config.cluster, stop).await?;
+        self.know_members(&record);
+        let us = self.formation.us().clone();
+        look_round(&record, &us, &self.peers).await?;
+        let cluster = record.cluster.cluster;
+        info!(node_id = %us.node, %cluster, "part of the cluster");
+        let raft = RaftNode::new(
+            raft_options(config, cluster),
+            self.storage.log.clone(),
+            self.storage.state.clone(),
+            self.peers.clone(),
+        );
+        self.raft_service.set(raft.service());
+        let parts = BrokerParts {
+            node: us.node,
+            incarnation: us.incarnation,
+            run: us.run,
+            cluster,
+            raft: raft.clone(),
+            peers: self.peers.clone(),
+            topology_members: record.topology_members(),
+            initialise: record.former == us.node,
+        };
+        let broker = match Broker::start(parts).await {
+            Ok(broker) => broker,
+            Err(error) => {
+                raft.shutdown().await;
+                return Err(error.into());
+            }
+        };
+        let forward = ForwardServiceServer::new(broker.link_service())
+            .max_decoding_message_size(NODE_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(NODE_MESSAGE_BYTES_MAX);
+        self.forward_service.set(forward);
+        self.nodes.joined(broker.topology().clone());
+        self.tasks.spawn(announce(
+            broker.clone(),
+            record.clone(),
+            us.clone(),
+            self.halt.clone(),
+        ));
+        self.spread(record.clone(), us);
+        match Clients::serve(sockets, &broker, config, self.failure.clone()) {
+            Ok(clients) => Ok((raft, broker, clients, record)),
+            Err(error) => {
+                broker.stop().await;
+                raft.shutdown().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// From now on only the members' own directories may speak for them.
+    fn know_members(&self, record: &Record) {
+        let configured = self.peers.nodes();
+        for node in record
+            .cluster
+            .nodes
+            .iter()
+            .filter(|node| node.id != self.formation.us().node)
+        {
+            if !configured.contains(&node.id) {
+                self.peers
+                    .set_address(node.id, node.addresses.node.to_string());
+            }
+            self.peers.set_incarnation(node.id, node.incarnation);
+        }
+    }
+
+    fn serve_nodes(&self, listener: NodeListener) {
+        let server = node_server()
+            .add_service(NodeServiceServer::new(self.nodes.clone()))
+            .add_service(self.raft_service.clone())
+            .add_service(self.forward_service.clone());
+        let (failure, halt) = (self.failure.clone(), self.halt.clone());
+        let cut = self.halt.clone();
+        let incoming = listener
+            .incoming()
+            .map(move |stream| stream.map(|stream| Cut::new(stream, cut.clone())));
+        self.tasks.spawn(async move {
+            let served = server
+                .serve_with_incoming_shutdown(incoming, halt.cancelled())
+                .await;
+            let cause = match served {
+                Ok(()) if halt.is_cancelled() => return,
+                Ok(()) => "it ended by itself".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            fail(
+                &failure,
+                Failure::Listener {
+                    what: "other nodes",
+                    cause: cause.into(),
+                },
+            );
+        });
+    }
+
+    fn watch_storage(&self) {
+        for (engine, mut failed) in self.storage.failures() {
+            let (failure, halt) = (self.failure.clone(), self.halt.clone());
+            self.tasks.spawn(async move {
+                let cause = tokio::select! {
+                    biased; // a failure counts, even while stopping
+                    cause = failed.wait_for(Option::is_some) => cause.ok().and_then(|cause| cause.clone()),
+                    () = halt.cancelled() => return,
+                };
+                if let Some(cause) = cause {
+                    fail(&failure, Failure::Engine { engine, cause });
+                }
+            });
+        }
+    }
+
+    fn spread(&self, record: Arc<Record>, us: Arc<Identity>) {
+        let (peers, halt, failure) = (self.peers.clone(), self.halt.clone(), self.failure.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = spread(record, us, peers, halt).await {
+                fail(&failure, Failure::Formation(Arc::new(error)));
+            }
+        });
+    }
+
+    /// Ends what `open` began.
+    async fn close(&self) {
+        self.halt.cancel();
+        self.tasks.close();
+        within("tasks of the node", self.tasks.wait()).await;
+        let (storage, dir) = (self.storage.clone(), self.dir.clone());
+        let closed = blocking(move || {
+            storage.close();
+            // The lock goes last.
+            drop(dir);
+        });
+        if let Err(error) = closed.await {
+            error!(%error, "storage not closed");
+        }
+    }
+}
+
+fn peers(config: &Config, us: &Identity) -> Peers {
+    let secret = config
+        .cluster
+        .secret
+        .as_ref()
+        .map_or(&[][..], |secret| secret.expose());
+    Peers::new(PeerOptions {
+        node: us.node,
+        incarnation: us.incarnation,
+        cluster_name: us.cluster_name.clone(),
+        secret: ClusterSecret::new(secret),
+        addresses: config
+            .cluster
+            .peers
+            .iter()
+            .map(|peer| (peer.id, peer.address.clone()))
+            .collect(),
+        connect_within: CONNECT_WITHIN,
+    })
+}
+
+fn raft_options(config: &Config, cluster: ClusterId) -> RaftOptions {
+    let raft = &config.raft;
+    RaftOptions {
+        heartbeat: raft.heartbeat,
+        election_timeout: raft.election_timeout_min..raft.election_timeout_max,
+        early_election: raft.early_election,
+        compaction: CompactionOptions {
+            every: raft.compaction_interval,
+            applied_bytes: raft.compaction_bytes,
+            ..CompactionOptions::default()
+        },
+        ..RaftOptions::new(config.node.id, cluster)
+    }
+}
+
+/// The first failure stays: it is the cause of those that follow.
+pub(crate) fn fail(failure: &watch::Sender<Option<Failure>>, with: Failure) {
+    failure.send_if_modified(|failure| {
+        let first = failure.is_none();
+        if first {
+            *failure = Some(with);
+        }
+        first
+    });
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(work).await
+}
+
+async fn within(what: &'static str, step: impl Future<Output = ()>) {
+    if tokio::time::timeout(STOP_WITHIN, step).await.is_err() {
+        warn!(what, "did not end in time");
+    }
+}

@@ -1,0 +1,162 @@
+//! `NodeService`: what nodes ask each other beside Raft and clients' traffic. Served before the cluster is formed, too, and only to
+//! nodes that have shaken hands. Not here: what is decided (`formation`, `warren-shard`).
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+use warren_proto::internal_v1::node_service_server::NodeService;
+use warren_proto::internal_v1::{
+    AppliedTopologyRequest, AppliedTopologyResponse, AuthenticateRequest, AuthenticateResponse,
+    FormClusterOutcome as Outcome, FormClusterRequest, FormClusterResponse, HelloRequest,
+    HelloResponse, ProposeTopologyRequest, ProposeTopologyResponse, QueueStatsRequest,
+    QueueStatsResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, TopologyRefusal,
+};
+use warren_shard::TopologyHandle;
+
+use crate::formation::{Adopted, Formation, Record};
+use crate::identity::{id_bytes, id_of};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Nodes {
+    formation: Arc<Formation>,
+    topology: Arc<OnceLock<TopologyHandle>>,
+}
+
+impl Nodes {
+    pub(crate) fn new(formation: Arc<Formation>) -> Self {
+        Self {
+            formation,
+            topology: Arc::default(),
+        }
+    }
+
+    /// The node has joined: from now on it answers about the topology.
+    pub(crate) fn joined(&self, topology: TopologyHandle) {
+        let first = self.topology.set(topology).is_ok();
+        debug_assert!(first, "a node joins once");
+    }
+
+    /// The topology, for a request of this cluster.
+    fn topology(&self, cluster: &[u8]) -> Result<&TopologyHandle, TopologyRefusal> {
+        let record = self.formation.record().ok_or(TopologyRefusal::NotReady)?;
+        if id_of(cluster) != Some(record.cluster.cluster.0) {
+            return Err(TopologyRefusal::WrongCluster);
+        }
+        self.topology.get().ok_or(TopologyRefusal::NotReady)
+    }
+
+    async fn take(&self, request: FormClusterRequest) -> Result<FormClusterResponse, Status> {
+        let answer = |outcome: Outcome, cluster: Bytes| FormClusterResponse {
+            outcome: outcome.into(),
+            cluster_id: cluster,
+        };
+        let us = self.formation.us();
+        if id_of(&request.to_incarnation) != Some(us.incarnation.0) {
+            warn!(
+                former = request.from_node,
+                "meant for an earlier directory of this node: not taken"
+            );
+            return Ok(answer(Outcome::OtherNode, Bytes::new()));
+        }
+        let record = Record::from_request(request).map_err(Status::invalid_argument)?;
+        let cluster = record.cluster.cluster;
+        let formation = self.formation.clone();
+        let adopted = tokio::task::spawn_blocking(move || formation.adopt(record)).await;
+        let adopted = adopted.map_err(|error| Status::internal(error.to_string()))?;
+        match adopted {
+            Ok(Adopted::Joined) => {
+                info!(%cluster, "joined the cluster");
+                Ok(answer(Outcome::Joined, id_bytes(cluster.0)))
+            }
+            Ok(Adopted::Already) => Ok(answer(Outcome::AlreadyJoined, id_bytes(cluster.0))),
+            Ok(Adopted::OtherCluster(own)) => {
+                warn!(%cluster, %own, "not taken into another cluster");
+                Ok(answer(Outcome::OtherCluster, id_bytes(own.0)))
+            }
+            Err(error) => {
+                warn!(%error, "not taken into the cluster");
+                Err(Status::failed_precondition(error.to_string()))
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Nodes {
+    async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+        let formed = self.formation.record().map(|record| record.cluster.cluster);
+        let from = self.formation.us().hello(formed, &self.formation.members());
+        Ok(Response::new(HelloResponse { from: Some(from) }))
+    }
+
+    async fn authenticate(
+        &self,
+        _: Request<AuthenticateRequest>,
+    ) -> Result<Response<AuthenticateResponse>, Status> {
+        Err(Status::unimplemented(
+            "both ends have proven themselves when the connection was made",
+        ))
+    }
+
+    async fn form_cluster(
+        &self,
+        request: Request<FormClusterRequest>,
+    ) -> Result<Response<FormClusterResponse>, Status> {
+        self.take(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn propose_topology(
+        &self,
+        request: Request<ProposeTopologyRequest>,
+    ) -> Result<Response<ProposeTopologyResponse>, Status> {
+        let request = request.into_inner();
+        let response = match self.topology(&request.cluster_id) {
+            Ok(topology) => topology.serve_propose(request).await,
+            Err(refusal) => ProposeTopologyResponse {
+                refusal: refusal.into(),
+                ..Default::default()
+            },
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn read_topology_index(
+        &self,
+        request: Request<ReadTopologyIndexRequest>,
+    ) -> Result<Response<ReadTopologyIndexResponse>, Status> {
+        let response = match self.topology(&request.get_ref().cluster_id) {
+            Ok(topology) => topology.serve_read_index().await,
+            Err(refusal) => ReadTopologyIndexResponse {
+                refusal: refusal.into(),
+                ..Default::default()
+            },
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn applied_topology(
+        &self,
+        request: Request<AppliedTopologyRequest>,
+    ) -> Result<Response<AppliedTopologyResponse>, Status> {
+        let request = request.into_inner();
+        match self.topology(&request.cluster_id) {
+            Ok(topology) => Ok(Response::new(topology.serve_applied(request).await)),
+            Err(TopologyRefusal::NotReady) => Err(Status::unavailable(
+                "the node has not joined its cluster yet",
+            )),
+            Err(_) => Err(Status::failed_precondition("meant for another cluster")),
+        }
+    }
+
+    async fn queue_stats(
+        &self,
+        _: Request<QueueStatsRequest>,
+    ) -> Result<Response<QueueStatsResponse>, Status> {
+        Err(Status::unimplemented(
+            "figures of queues come over the links between nodes",
+        ))
+    }
+}
