@@ -111,6 +111,16 @@ impl RaftStateMachine<TypeConfig> for Flushing {
     }
 }
 
+/// `RUST_LOG=openraft=info` tells which case is at work.
+fn trace() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // The other test may have set it.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
+}
+
 struct Stores(fn(&TempDir) -> Arc<dyn LogEngine>);
 
 struct Guard {
@@ -163,6 +173,7 @@ impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Stores {
 
 #[tokio::test]
 async fn storage_in_memory_passes_openrafts_suite() {
+    trace();
     Suite::test_all(Stores(|_| Arc::new(MemLog::new(Duration::ZERO))))
         .await
         .unwrap();
@@ -170,6 +181,7 @@ async fn storage_in_memory_passes_openrafts_suite() {
 
 #[tokio::test]
 async fn storage_on_rocksdb_passes_openrafts_suite() {
+    trace();
     Suite::test_all(Stores(|dir| {
         Arc::new(RocksLog::open(&dir.path().join("log"), LogOptions::default()).unwrap())
     }))

@@ -11,8 +11,10 @@ use warren_types::{LogId, LogIndex, Vote};
 
 pub(crate) struct AnyStart {
     log: Arc<dyn GroupLog>,
-    /// A purge that the suite did not ask for.
+    /// A purge that the suite did not ask for...
     hidden: Mutex<Option<LogId>>,
+    /// ...and what it asked for there later.
+    asked: Mutex<Option<LogId>>,
 }
 
 impl AnyStart {
@@ -20,6 +22,7 @@ impl AnyStart {
         Arc::new(Self {
             log,
             hidden: Mutex::default(),
+            asked: Mutex::default(),
         })
     }
 }
@@ -29,8 +32,10 @@ impl GroupLog for AnyStart {
         let mut state = self.log.state();
         let hidden = *self.hidden.lock();
         if hidden.is_some() && state.purged == hidden {
-            state.purged = None;
-            state.last = state.last.filter(|last| Some(*last) != hidden);
+            state.purged = *self.asked.lock();
+            if state.last == hidden {
+                state.last = state.purged;
+            }
         }
         state
     }
@@ -61,6 +66,9 @@ impl GroupLog for AnyStart {
     }
 
     fn purge(&self, upto: LogId) {
+        if self.hidden.lock().is_some_and(|it| it.index == upto.index) {
+            *self.asked.lock() = Some(upto);
+        }
         self.log.purge(upto);
     }
 

@@ -112,6 +112,9 @@ impl GroupLog for MemGroup {
 
     fn truncate_after(&self, last_kept: Option<LogId>) {
         let mut kept = self.kept.lock();
+        if last_kept >= kept.state.last {
+            return;
+        }
         let from = last_kept.map_or(LogIndex(0), |id| LogIndex(id.index.0 + 1));
         kept.records.split_off(&from);
         let purged = kept.state.purged;
