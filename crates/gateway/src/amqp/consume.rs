@@ -1,0 +1,475 @@
+//! basic.consume and basic.cancel: attaching, credit, ending. Not here: deliveries (`deliver`), basic.get (`get`).
+//!
+//! A prefetch is lent to the queue's leader as so many messages, given back by each settle. Without a prefetch, and without acks, the
+//! leader is lent what the outbox has room for, and more as that drains into the socket.
+
+use rand::Rng;
+use warren_amqp::method::basic;
+use warren_amqp::{AmqpError, ChannelId, ShortString, Time};
+use warren_shard::api::{ConsumerSpec, Delivery, Target, Unavailable};
+use warren_shard::{AttachResult, ConsumerOptions, Credit, Held, ReturnKind};
+use warren_topology::Queue;
+use warren_types::ConsumerId;
+
+use super::channel::Busy;
+use super::error;
+use super::outbox::OUT_BYTES_MAX;
+use super::pipeline::{AttachSent, Op};
+use super::session::AmqpSession;
+use super::settle::REQUEUE;
+use crate::operations::target_of;
+
+/// How long a queue's leader has to answer.
+pub(super) const ANSWER_MS_MAX: u64 = 10_000;
+/// How long the last deliveries of a cancelled consumer are waited for.
+const CANCEL_MS_MAX: u64 = 2_000;
+/// Consumers of one channel.
+const CONSUMERS_MAX: usize = 10_000;
+/// More than any prefetch of messages can hold: the messages are the limit.
+const BYTES_UNBOUND: u64 = 1 << 48;
+/// Messages and bytes lent without a prefetch.
+const WINDOW: Credit = Credit {
+    messages: 8192,
+    bytes: OUT_BYTES_MAX as u64,
+};
+/// So much must have been written before more is lent.
+const WINDOW_STEP: Credit = Credit {
+    messages: WINDOW.messages / 4,
+    bytes: WINDOW.bytes / 4,
+};
+/// A queue's leader lets so many settles be uncommitted before credit waits for them, or the prefetch if that is more.
+const UNCOMMITTED_MIN: u32 = 1_000;
+
+/// How a consumer's credit comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lending {
+    /// By settles: it has a prefetch.
+    Counted,
+    /// By being written.
+    Window { owed: Credit },
+    /// One message, once.
+    Get,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    Attaching,
+    Active,
+    /// It gets nothing more; so many of its deliveries are not settled.
+    Leaving {
+        unsettled: usize,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Consumer {
+    pub(super) channel: ChannelId,
+    pub(super) tag: Box<str>,
+    pub(super) target: Target,
+    pub(super) no_ack: bool,
+    pub(super) lending: Lending,
+    pub(super) standing: Standing,
+}
+
+/// A consumer that waits for its queue's leader.
+#[derive(Debug)]
+pub(super) struct Attaching {
+    pub(super) until: Time,
+    pub(super) it: basic::Consume,
+    pub(super) consumer: Option<ConsumerId>,
+}
+
+/// A consumer that ends: its unspent credit is called back, so that its last deliveries come first.
+#[derive(Debug)]
+pub(super) struct Cancelling {
+    pub(super) until: Time,
+    pub(super) it: basic::Cancel,
+    pub(super) consumer: ConsumerId,
+}
+
+/// # Errors
+/// 406 if it is no integer.
+fn priority(it: &basic::Consume) -> Result<i32, AmqpError> {
+    let Some(value) = it.arguments.get("x-priority") else {
+        return Ok(0);
+    };
+    let value = value
+        .as_int()
+        .ok_or_else(|| AmqpError::precondition_failed("x-priority is not an integer"))?;
+    let clamped = value.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+    Ok(i32::try_from(clamped).unwrap_or_default())
+}
+
+impl AmqpSession {
+    /// Before the queue is looked up.
+    ///
+    /// # Errors
+    /// 530 for a tag in use or too many consumers.
+    pub(super) fn check_consume(
+        &self,
+        channel: ChannelId,
+        it: &basic::Consume,
+    ) -> Result<(), AmqpError> {
+        let Some(state) = self.channels.get(&channel) else {
+            return Ok(());
+        };
+        if state.consumers.contains_key(it.consumer_tag.as_str()) {
+            let text = format_args!("attempt to reuse consumer tag '{}'", it.consumer_tag);
+            return Err(AmqpError::not_allowed(text));
+        }
+        if state.consumers.len() >= CONSUMERS_MAX {
+            let text = format_args!("more than {CONSUMERS_MAX} consumers on channel {channel}");
+            return Err(AmqpError::not_allowed(text));
+        }
+        Ok(())
+    }
+
+    /// The queue is there: attaches to it.
+    ///
+    /// # Errors
+    /// 406 for an argument that is not of its type.
+    pub(super) fn consume(
+        &mut self,
+        channel: ChannelId,
+        mut it: basic::Consume,
+        queue: &Queue,
+    ) -> Result<(), AmqpError> {
+        let priority = priority(&it)?;
+        if it.consumer_tag.is_empty() {
+            let tag = format!("amq.ctag-{:032x}", rand::rng().random::<u128>());
+            it.consumer_tag = ShortString::cut(&tag);
+        }
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return Ok(());
+        };
+        let counted = state.prefetch > 0 && !it.no_ack;
+        let prefetch = u32::from(state.prefetch);
+        let credit = if counted {
+            Credit {
+                messages: prefetch.into(),
+                bytes: BYTES_UNBOUND,
+            }
+        } else {
+            WINDOW
+        };
+        let options = ConsumerOptions {
+            no_ack: it.no_ack,
+            refill: counted,
+            priority,
+            exclusive: it.exclusive,
+            uncommitted_max: prefetch.max(UNCOMMITTED_MIN),
+        };
+        let spec = Box::new(ConsumerSpec {
+            target: target_of(queue),
+            options,
+            credit,
+        });
+        let slot = state.slot;
+        // The frame it came in is not kept alive by what is kept of it.
+        it.consumer_tag = ShortString::cut(&it.consumer_tag);
+        state.busy = Busy::Attach(Attaching {
+            until: self.now.plus_ms(ANSWER_MS_MAX),
+            it,
+            consumer: None,
+        });
+        self.check_at(self.now.plus_ms(ANSWER_MS_MAX));
+        self.pipeline.push(Op::Attach {
+            channel,
+            slot,
+            spec,
+        });
+        Ok(())
+    }
+
+    /// The leader has been asked, or could not be.
+    pub(super) fn attach_sent(&mut self, sent: AttachSent) {
+        let channel = sent.channel;
+        let waiting = self
+            .channels
+            .get_mut(&channel)
+            .filter(|state| state.slot == sent.slot)
+            .map(|state| &mut state.busy);
+        let (tag, lending) = match (waiting, sent.result) {
+            (Some(Busy::Attach(attaching)), Ok(consumer)) => {
+                attaching.consumer = Some(consumer);
+                let counted = sent.spec.options.refill;
+                let owed = Credit::default();
+                let lending = if counted {
+                    Lending::Counted
+                } else {
+                    Lending::Window { owed }
+                };
+                (Box::from(attaching.it.consumer_tag.as_str()), lending)
+            }
+            (Some(Busy::Get(getting)), Ok(consumer)) => {
+                getting.consumer = Some(consumer);
+                (Box::default(), Lending::Get)
+            }
+            (Some(Busy::Attach(_) | Busy::Get(_)), Err(why)) => {
+                return self.attach_failed(channel, why);
+            }
+            // The channel has gone meanwhile.
+            (_, Ok(consumer)) => return self.detach(consumer, ReturnKind::Untouched),
+            (_, Err(_)) => return,
+        };
+        let Ok(consumer) = sent.result else { return };
+        let it = Consumer {
+            channel,
+            tag,
+            target: sent.spec.target,
+            no_ack: sent.spec.options.no_ack,
+            lending,
+            standing: Standing::Attaching,
+        };
+        self.consumers.insert(consumer, it);
+        if lending == Lending::Get {
+            self.count_for_get(channel, std::time::Duration::ZERO);
+        }
+    }
+
+    fn attach_failed(&mut self, channel: ChannelId, why: Unavailable) {
+        let error = error::unavailable(why).for_method(basic::Consume::ID);
+        self.fail(channel, error);
+    }
+
+    pub(super) fn attached(&mut self, id: ConsumerId, result: &AttachResult) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let channel = consumer.channel;
+        let text = match result {
+            AttachResult::Ok { .. } => None,
+            AttachResult::QueueGone => Some(AmqpError::not_found("the queue is gone")),
+            AttachResult::Exclusive => Some(AmqpError::access_refused(
+                "another consumer has exclusive access to the queue, or exclusive access was asked for while there are others",
+            )),
+        };
+        if let Some(error) = text {
+            self.consumers.remove(&id);
+            // The leader knows of none: this clears the session's own books.
+            self.detach(id, ReturnKind::Untouched);
+            return self.fail(channel, error.for_method(basic::Consume::ID));
+        }
+        consumer.standing = Standing::Active;
+        if consumer.lending == Lending::Get {
+            return;
+        }
+        let tag = consumer.tag.clone();
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        let Busy::Attach(attaching) = std::mem::take(&mut state.busy) else {
+            return;
+        };
+        state.consumers.insert(tag, id);
+        if !attaching.it.no_wait {
+            let consumer_tag = attaching.it.consumer_tag;
+            self.conn.send(channel, basic::ConsumeOk { consumer_tag });
+        }
+        self.freed(channel);
+    }
+
+    /// basic.cancel.
+    pub(super) fn cancel(&mut self, channel: ChannelId, mut it: basic::Cancel) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        let Some(consumer) = state.consumers.remove(it.consumer_tag.as_str()) else {
+            return self.cancel_ok(channel, it);
+        };
+        it.consumer_tag = ShortString::cut(&it.consumer_tag);
+        let until = self.now.plus_ms(CANCEL_MS_MAX);
+        state.busy = Busy::Cancel(Cancelling {
+            until,
+            it,
+            consumer,
+        });
+        self.check_at(until);
+        // What it has settled goes first, so that the credit it gives back is called back, too.
+        self.settles.hand_over(&mut self.pipeline);
+        self.pipeline.push(Op::Recall(consumer));
+    }
+
+    fn cancel_ok(&mut self, channel: ChannelId, it: basic::Cancel) {
+        if !it.no_wait {
+            let consumer_tag = it.consumer_tag;
+            self.conn.send(channel, basic::CancelOk { consumer_tag });
+        }
+    }
+
+    /// The unspent credit is back: nothing more comes.
+    pub(super) fn recalled(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get(&id) else {
+            return;
+        };
+        let channel = consumer.channel;
+        let busy = self.channels.get(&channel).map(|state| &state.busy);
+        match busy {
+            Some(Busy::Cancel(cancelling)) if cancelling.consumer == id => {
+                self.end_cancel(channel);
+            }
+            Some(Busy::Get(getting)) if getting.consumer == Some(id) => self.get_empty(channel),
+            _ => {}
+        }
+    }
+
+    /// Ends a cancel: what was not written yet goes back, what the client holds can still be settled.
+    pub(super) fn end_cancel(&mut self, channel: ChannelId) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        let Busy::Cancel(cancelling) = std::mem::take(&mut state.busy) else {
+            return;
+        };
+        self.leave(channel, cancelling.consumer);
+        self.cancel_ok(channel, cancelling.it);
+        self.freed(channel);
+    }
+
+    /// A consumer gets nothing more; it stays until what the client holds is settled.
+    pub(super) fn leave(&mut self, channel: ChannelId, id: ConsumerId) {
+        let target = self.consumers.get(&id).map(|it| it.target);
+        for delivery in self.outbox.take(id) {
+            if let Some(target) = target {
+                self.give_back(target, &delivery);
+            }
+        }
+        self.settles.hand_over(&mut self.pipeline);
+        let state = self.channels.get(&channel);
+        let unsettled = state.map_or(0, |state| {
+            let held = state.unacked.iter().filter(|(_, it)| it.consumer == id);
+            held.count()
+        });
+        if unsettled == 0 {
+            self.consumers.remove(&id);
+            return self.detach(id, ReturnKind::Untouched);
+        }
+        self.pipeline.push(Op::Detach {
+            consumer: id,
+            returns: None,
+        });
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.standing = Standing::Leaving { unsettled };
+            self.leaving += 1;
+        }
+    }
+
+    /// One delivery less of a consumer that may be leaving.
+    pub(super) fn left(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let Standing::Leaving { unsettled } = &mut consumer.standing else {
+            return;
+        };
+        *unsettled = unsettled.saturating_sub(1);
+        if *unsettled == 0 {
+            self.consumers.remove(&id);
+            self.leaving -= 1;
+            self.settles.hand_over(&mut self.pipeline);
+            self.detach(id, ReturnKind::Untouched);
+        }
+    }
+
+    /// The queue is gone, and the consumer with it.
+    pub(super) fn consumer_gone(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get(&id).cloned() else {
+            return;
+        };
+        let channel = consumer.channel;
+        if let Standing::Leaving { .. } = consumer.standing {
+            self.leaving -= 1;
+        }
+        self.outbox.take(id);
+        self.consumers.remove(&id);
+        self.detach(id, ReturnKind::Untouched);
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        match &state.busy {
+            Busy::Cancel(cancelling) if cancelling.consumer == id => {
+                return self.end_cancel(channel);
+            }
+            Busy::Get(getting) if getting.consumer == Some(id) => {
+                let error = AmqpError::not_found("the queue is gone");
+                return self.fail(channel, error.for_method(basic::Get::ID));
+            }
+            Busy::Free
+            | Busy::Operation
+            | Busy::Publishes
+            | Busy::Attach(_)
+            | Busy::Cancel(_)
+            | Busy::Get(_) => {}
+        }
+        if state.consumers.remove(&consumer.tag).is_some() {
+            self.conn.cancel_consumer(channel, &consumer.tag);
+        }
+    }
+
+    /// Its queue has another leader: what was asked of the old one is asked again.
+    pub(super) fn leader_moved(&mut self, id: ConsumerId) {
+        let channel = self.consumers.get(&id).map(|it| it.channel);
+        let busy = channel
+            .and_then(|it| self.channels.get(&it))
+            .map(|it| &it.busy);
+        let recall = match busy {
+            Some(Busy::Cancel(cancelling)) => cancelling.consumer == id,
+            Some(Busy::Get(getting)) => getting.consumer == Some(id) && getting.recalled,
+            _ => false,
+        };
+        if recall {
+            self.pipeline.push(Op::Recall(id));
+        }
+    }
+
+    /// A delivery of a window was written: lends as much again, in steps.
+    pub(super) fn lend_again(&mut self, id: ConsumerId, body_bytes: u64) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let Lending::Window { owed } = &mut consumer.lending else {
+            return;
+        };
+        owed.messages += 1;
+        owed.bytes = owed.bytes.saturating_add(body_bytes);
+        let due = owed.messages >= WINDOW_STEP.messages || owed.bytes >= WINDOW_STEP.bytes;
+        if due && consumer.standing == Standing::Active {
+            let add = std::mem::take(owed);
+            self.pipeline.push(Op::Credit { consumer: id, add });
+        }
+    }
+
+    /// A delivery was lost to another: its consumer has room for one more that no settle gives back.
+    pub(super) fn lend_one(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get(&id) else {
+            return;
+        };
+        if consumer.lending == Lending::Counted && consumer.standing == Standing::Active {
+            let add = Credit {
+                messages: 1,
+                bytes: 0,
+            };
+            self.pipeline.push(Op::Credit { consumer: id, add });
+        }
+    }
+
+    pub(super) fn detach(&mut self, consumer: ConsumerId, kind: ReturnKind) {
+        self.pipeline.push(Op::Detach {
+            consumer,
+            returns: Some(kind),
+        });
+    }
+
+    /// A delivery that no client gets goes back to its place.
+    pub(super) fn give_back(&mut self, target: Target, delivery: &Delivery) {
+        self.settles.add(target, held(delivery), REQUEUE);
+    }
+}
+
+/// What a settle names a delivery by.
+pub(super) fn held(delivery: &Delivery) -> Held {
+    Held {
+        position: delivery.position,
+        attempt: delivery.attempt,
+    }
+}

@@ -1,0 +1,103 @@
+//! Our errors as AMQP's codes: one exhaustive function per kind of error. Not here: where they are raised.
+
+use warren_amqp::{AmqpError, Code};
+use warren_proto::convert::hints::HintError;
+use warren_shard::TopologyError;
+use warren_shard::api::Unavailable;
+use warren_topology::{Refusal, RouteError};
+
+use crate::operations::OperationError;
+
+/// What an operation on the topology or a queue failed with.
+pub(super) fn operation(error: &OperationError) -> AmqpError {
+    let code = match error {
+        OperationError::Refused(refusal) => refusal_code(refusal),
+        OperationError::Topology(
+            TopologyError::NoQuorum
+            | TopologyError::NotReady
+            | TopologyError::OutcomeUnknown
+            | TopologyError::BadAnswer(_),
+        )
+        | OperationError::Unavailable { .. }
+        | OperationError::DepthUnknown { .. }
+        | OperationError::UnexpectedReply => Code::InternalError,
+        OperationError::QueueInUse { .. } | OperationError::QueueNotEmpty { .. } => {
+            Code::PreconditionFailed
+        }
+    };
+    AmqpError::new(code, error)
+}
+
+fn refusal_code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::ClusterNotFormed
+        | Refusal::ClusterFormedOtherwise { .. }
+        | Refusal::ClusterInvalid { .. }
+        | Refusal::NoSuchNode { .. }
+        | Refusal::OtherIncarnation { .. } => Code::InternalError,
+        Refusal::NoSuchVhost { .. } => Code::NotAllowed,
+        Refusal::NoSuchExchange { .. } | Refusal::NoSuchQueue { .. } => Code::NotFound,
+        Refusal::NameReserved { .. } | Refusal::DefaultExchange => Code::AccessRefused,
+        Refusal::ResourceLocked { .. } => Code::ResourceLocked,
+        Refusal::ExchangeTypeUnavailable { .. }
+        | Refusal::QueueTypeUnavailable { .. }
+        | Refusal::InequivalentArgument { .. }
+        | Refusal::InvalidArgument { .. }
+        | Refusal::ExclusiveWithoutOwner
+        | Refusal::ExchangeInUse { .. }
+        | Refusal::LimitReached { .. } => Code::PreconditionFailed,
+    }
+}
+
+/// Why a message cannot be routed.
+pub(super) fn route(error: &RouteError) -> AmqpError {
+    let code = match error {
+        RouteError::NoSuchVhost { .. } => Code::NotAllowed,
+        RouteError::NoSuchExchange { .. } => Code::NotFound,
+        RouteError::InternalExchange { .. } => Code::AccessRefused,
+    };
+    AmqpError::new(code, error)
+}
+
+/// What a message's properties ask for and cannot have.
+pub(super) fn hint(error: &HintError) -> AmqpError {
+    let code = match error {
+        HintError::BadExpiration => Code::PreconditionFailed,
+    };
+    AmqpError::new(code, error)
+}
+
+/// A queue cannot be reached at the moment.
+pub(super) fn unavailable(cause: Unavailable) -> AmqpError {
+    let code = match cause {
+        Unavailable::NoQuorum | Unavailable::NotReady | Unavailable::Overloaded => {
+            Code::InternalError
+        }
+        Unavailable::Draining => Code::ConnectionForced,
+    };
+    AmqpError::new(code, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::{QueueName, VhostName};
+
+    use super::*;
+
+    #[test]
+    fn refusals_have_the_codes_of_the_standard() {
+        let vhost = VhostName::try_from("/").unwrap();
+        let queue = QueueName::try_from("q").unwrap();
+        let missing = Refusal::NoSuchQueue {
+            vhost: vhost.clone(),
+            queue: queue.clone(),
+        };
+        let error = operation(&OperationError::Refused(missing));
+        assert_eq!(error.code(), Code::NotFound);
+        assert_eq!(error.text(), "NOT_FOUND - no queue 'q' in vhost '/'");
+        let in_use = OperationError::QueueInUse { vhost, queue };
+        assert_eq!(operation(&in_use).code(), Code::PreconditionFailed);
+        let down = OperationError::Topology(TopologyError::NoQuorum);
+        assert_eq!(operation(&down).code(), Code::InternalError);
+    }
+}

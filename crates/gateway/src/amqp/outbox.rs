@@ -1,0 +1,134 @@
+//! What is on its way to the client: deliveries not encoded yet, and those encoded whose bytes are not in the socket.
+//! Not here: encoding (`deliver`), the socket (`wire`).
+
+use std::collections::VecDeque;
+
+use warren_shard::Held;
+use warren_shard::api::{Delivery, Target};
+use warren_types::{ConsumerId, Position};
+
+/// Encoded bytes beyond which deliveries wait.
+pub(super) const OUT_BYTES_MAX: usize = 1 << 20;
+
+/// A delivery whose being written matters: it is settled by it, or gives credit back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flying {
+    pub(super) consumer: ConsumerId,
+    pub(super) target: Target,
+    pub(super) held: Held,
+    pub(super) body_bytes: u64,
+    pub(super) no_ack: bool,
+}
+
+/// Bounded by the credit of the connection's consumers.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    backlog: VecDeque<(ConsumerId, VecDeque<Delivery>)>,
+    /// With the count of output bytes up to its end.
+    flying: VecDeque<(u64, Flying)>,
+    /// Output bytes that have gone into the socket.
+    written: u64,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, consumer: ConsumerId, deliveries: Vec<Delivery>) {
+        match self.backlog.back_mut() {
+            Some((last, waiting)) if *last == consumer => waiting.extend(deliveries),
+            _ => self.backlog.push_back((consumer, deliveries.into())),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<(ConsumerId, Delivery)> {
+        loop {
+            let (consumer, waiting) = self.backlog.front_mut()?;
+            if let Some(delivery) = waiting.pop_front() {
+                return Some((*consumer, delivery));
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Takes out what waits for one consumer.
+    pub(super) fn take(&mut self, consumer: ConsumerId) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        self.backlog.retain_mut(|(of, waiting)| {
+            let hit = *of == consumer;
+            if hit {
+                taken.extend(waiting.drain(..));
+            }
+            !hit
+        });
+        taken
+    }
+
+    /// Takes out one delivery that waits; false: it does not wait here.
+    pub(super) fn remove(&mut self, consumer: ConsumerId, position: Position) -> bool {
+        let waiting = self.backlog.iter_mut().filter(|(of, _)| *of == consumer);
+        for (_, waiting) in waiting {
+            if let Some(at) = waiting.iter().position(|it| it.position == position) {
+                waiting.remove(at);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A delivery was appended to the output, which has so many bytes now.
+    pub(super) fn encoded(&mut self, output_bytes: usize, it: Flying) {
+        let end = self.written + u64::try_from(output_bytes).unwrap_or(u64::MAX);
+        self.flying.push_back((end, it));
+    }
+
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.written += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// The next delivery that is in the socket.
+    pub(super) fn landed(&mut self) -> Option<Flying> {
+        let (end, _) = self.flying.front()?;
+        if *end > self.written {
+            return None;
+        }
+        self.flying.pop_front().map(|(_, it)| it)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::{QueueId, ShardId};
+
+    use super::*;
+
+    fn flying(position: u64) -> Flying {
+        Flying {
+            consumer: ConsumerId(1),
+            target: Target {
+                queue: QueueId(1),
+                shard: ShardId(1),
+            },
+            held: Held {
+                position: Position(position),
+                attempt: Default::default(),
+            },
+            body_bytes: 1,
+            no_ack: true,
+        }
+    }
+
+    #[test]
+    fn delivery_lands_when_its_last_byte_is_written() {
+        let mut outbox = Outbox::default();
+        outbox.encoded(10, flying(1));
+        outbox.encoded(25, flying(2));
+        outbox.wrote(9);
+        assert!(outbox.landed().is_none());
+        outbox.wrote(1);
+        assert_eq!(outbox.landed().unwrap().held.position, Position(1));
+        assert!(outbox.landed().is_none());
+        // 15 bytes are left in the output; 5 more come.
+        outbox.encoded(20, flying(3));
+        outbox.wrote(20);
+        assert_eq!(outbox.landed().unwrap().held.position, Position(2));
+        assert_eq!(outbox.landed().unwrap().held.position, Position(3));
+    }
+}

@@ -1,0 +1,389 @@
+//! What a channel's methods and messages lead to, one step at a time. Not here: what waits for others (`operation`), settles,
+//! consumers, deliveries.
+
+use std::sync::Arc;
+
+use warren_amqp::method::{basic, confirm};
+use warren_amqp::{
+    AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned, Time,
+};
+use warren_types::{Message, QueueName};
+
+use super::caller::Caller;
+use super::channel::{Busy, Confirms, Step};
+use super::error;
+use super::names::NameCache;
+use super::operation::{self, Answer};
+use super::publishes::{Kept, Publishes};
+use super::session::{AmqpSession, Stalled};
+use crate::message::{counted_bytes, message};
+
+/// The address of direct replies: only who consumes it may name it (features C45, not served yet).
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+/// A publisher that waits so long for admission is told.
+const TELL_BLOCKED_MS: u64 = 1_000;
+
+impl AmqpSession {
+    /// One step of a channel that waits for nothing.
+    pub(super) fn step(&mut self, channel: ChannelId, step: Step) {
+        let Some(caller) = self.caller.clone() else {
+            return;
+        };
+        match step {
+            Step::Publish(publish) => self.publish(channel, &caller, publish),
+            Step::Close => {
+                self.publishes.hand_over(&mut self.pipeline);
+                self.drop_channel(channel);
+                self.conn.channel_close_ok(channel);
+            }
+            Step::Request(request) => {
+                if self.must_wait(channel, &request) {
+                    self.wait(channel, Step::Request(request));
+                    self.set_busy(channel, Busy::Publishes);
+                    return;
+                }
+                if let Err(error) = self.request(channel, caller, request) {
+                    self.fail(channel, error);
+                }
+            }
+        }
+    }
+
+    fn set_busy(&mut self, channel: ChannelId, busy: Busy) {
+        if let Some(state) = self.channels.get_mut(&channel) {
+            state.busy = busy;
+        }
+    }
+
+    /// What looks into a queue is to see what the channel has published before.
+    fn must_wait(&self, channel: ChannelId, request: &Request) -> bool {
+        let looks = match request {
+            Request::QueueDeclare(_)
+            | Request::QueueDelete(_)
+            | Request::QueuePurge(_)
+            | Request::Get(_) => true,
+            Request::ExchangeDeclare(_)
+            | Request::ExchangeDelete(_)
+            | Request::ExchangeBind(_)
+            | Request::ExchangeUnbind(_)
+            | Request::QueueBind(_)
+            | Request::QueueUnbind(_)
+            | Request::Qos(_)
+            | Request::Consume(_)
+            | Request::Cancel(_)
+            | Request::Ack(_)
+            | Request::Nack(_)
+            | Request::Reject(_)
+            | Request::Recover { .. }
+            | Request::ConfirmSelect(_)
+            | Request::TxSelect
+            | Request::TxCommit
+            | Request::TxRollback => false,
+        };
+        looks
+            && self
+                .channels
+                .get(&channel)
+                .is_some_and(|it| it.unresolved > 0)
+    }
+
+    fn request(
+        &mut self,
+        channel: ChannelId,
+        caller: Arc<Caller>,
+        request: Request,
+    ) -> Result<(), AmqpError> {
+        match request {
+            Request::Ack(it) => return self.ack(channel, &it),
+            Request::Nack(it) => return self.nack(channel, &it),
+            Request::Reject(it) => return self.reject(channel, &it),
+            Request::Recover { reply } => return self.recover(channel, reply),
+            Request::Qos(it) => self.qos(channel, &it),
+            Request::ConfirmSelect(it) => self.confirm_select(channel, &it),
+            Request::Cancel(it) => self.cancel(channel, it),
+            Request::Consume(it) => {
+                self.check_consume(channel, &it)
+                    .map_err(|error| error.for_method(basic::Consume::ID))?;
+                let last = self.last_queue(channel);
+                self.begin(channel, operation::find_to_consume(caller, it, last));
+            }
+            Request::Get(it) => {
+                let last = self.last_queue(channel);
+                self.begin(channel, operation::find_to_get(caller, it, last));
+            }
+            Request::ExchangeDeclare(it) => {
+                self.begin(channel, operation::declare_exchange(caller, it));
+            }
+            Request::ExchangeDelete(it) => {
+                self.begin(channel, operation::delete_exchange(caller, it));
+            }
+            Request::QueueDeclare(it) => {
+                let last = self.last_queue(channel);
+                self.begin(channel, operation::declare_queue(caller, it, last));
+            }
+            Request::QueueDelete(it) => {
+                let last = self.last_queue(channel);
+                self.begin(channel, operation::delete_queue(caller, it, last));
+            }
+            Request::QueuePurge(it) => {
+                let last = self.last_queue(channel);
+                self.begin(channel, operation::purge_queue(caller, it, last));
+            }
+            Request::QueueBind(it) => {
+                let last = self.last_queue(channel);
+                self.begin(channel, operation::bind_queue(caller, it, last));
+            }
+            Request::QueueUnbind(it) => {
+                let last = self.last_queue(channel);
+                self.begin(channel, operation::unbind_queue(caller, it, last));
+            }
+            Request::ExchangeBind(_) | Request::ExchangeUnbind(_) => {
+                let text = "bindings between exchanges are not available yet";
+                return Err(AmqpError::not_implemented(text));
+            }
+            Request::TxSelect | Request::TxCommit | Request::TxRollback => {
+                return Err(AmqpError::not_implemented(
+                    "transactions are not available yet",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn last_queue(&self, channel: ChannelId) -> Option<QueueName> {
+        self.channels.get(&channel)?.last_queue.clone()
+    }
+
+    fn begin(
+        &mut self,
+        channel: ChannelId,
+        operation: impl Future<Output = Answer> + Send + 'static,
+    ) {
+        self.set_busy(channel, Busy::Operation);
+        self.operate(channel, operation);
+    }
+
+    /// The operation that the channel waited for has ended.
+    pub(super) fn answer(&mut self, channel: ChannelId, answer: Answer) {
+        match answer {
+            Answer::Reply(reply) => {
+                if let Some(reply) = reply {
+                    self.conn.send(channel, reply);
+                }
+            }
+            Answer::Failed(error) => self.fail(channel, error),
+            Answer::Declared { queue, reply, .. } => {
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.last_queue = Some(queue);
+                }
+                if let Some(reply) = reply {
+                    self.conn.send(channel, reply);
+                }
+            }
+            Answer::Consume(it) => {
+                let (it, queue) = *it;
+                if let Err(error) = self.consume(channel, it, &queue) {
+                    self.fail(channel, error.for_method(basic::Consume::ID));
+                }
+            }
+            Answer::Get(it) => self.get(channel, &it.0, &it.1),
+            // The view of this turn is older than the answer.
+            Answer::Again => {
+                self.view = self.gateway.topology();
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.certain = true;
+                }
+            }
+            Answer::Ready { .. } | Answer::Vhost(_) | Answer::Cleaned => {}
+        }
+    }
+
+    /// A limit for consumers to come. `global` asks for one limit over all of a channel's consumers; so far each has it for itself.
+    fn qos(&mut self, channel: ChannelId, it: &basic::Qos) {
+        if let Some(state) = self.channels.get_mut(&channel) {
+            state.prefetch = it.prefetch_count;
+        }
+        self.conn.send(channel, basic::QosOk {});
+    }
+
+    fn confirm_select(&mut self, channel: ChannelId, it: &confirm::Select) {
+        if let Some(state) = self.channels.get_mut(&channel)
+            && state.confirms.is_none()
+        {
+            state.confirms = Some(Confirms {
+                tracker: ConfirmTracker::new(),
+                before: state.published,
+            });
+        }
+        if !it.no_wait {
+            self.conn.send(channel, confirm::SelectOk {});
+        }
+    }
+
+    fn publish(&mut self, channel: ChannelId, caller: &Arc<Caller>, it: Publish) {
+        if !self.serving() {
+            return self.refuse(channel);
+        }
+        let (exchange, key) = (&*it.exchange, &*it.routing_key);
+        let routed = self
+            .publishes
+            .route(&self.view, caller.vhost, exchange, key);
+        if !matches!(routed, Ok(true)) && !self.is_certain(channel) {
+            // This copy may be behind: only the leader's word may say no.
+            self.wait(channel, Step::Publish(it));
+            return self.begin(channel, operation::refresh(Arc::clone(caller)));
+        }
+        let result = routed
+            .map_err(|error| error::route(&error))
+            .and_then(|is_routed| self.publish_routed(channel, caller, it, is_routed));
+        if let Err(error) = result {
+            self.fail(channel, error.for_method(basic::Publish::ID));
+        }
+    }
+
+    /// Whether this node's copy of the topology may say no: it is recent, or was made so for this publish.
+    fn is_certain(&mut self, channel: ChannelId) -> bool {
+        let asked = self.channels.get_mut(&channel).map(|it| &mut it.certain);
+        let asked = asked.is_some_and(std::mem::take);
+        asked || self.gateway.broker().topology().is_recent()
+    }
+
+    /// A node that is cut off takes no publishes.
+    fn refuse(&mut self, channel: ChannelId) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        let Some(confirms) = &mut state.confirms else {
+            let error = AmqpError::internal_error("the node is cut off from its cluster");
+            return self.fail(channel, error.for_method(basic::Publish::ID));
+        };
+        confirms.tracker.publish();
+        let key = state.next_publish();
+        self.resolved(key, Outcome::Nack);
+    }
+
+    fn publish_routed(
+        &mut self,
+        channel: ChannelId,
+        caller: &Caller,
+        it: Publish,
+        is_routed: bool,
+    ) -> Result<(), AmqpError> {
+        check_properties(caller, &it)?;
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return Ok(());
+        };
+        let body_bytes = it.body.len() + it.properties.as_wire().len();
+        let charge = Publishes::charge(u64::try_from(body_bytes).unwrap_or(u64::MAX));
+        if is_routed && !self.publishes.admit(charge) {
+            self.stall(channel, Step::Publish(it), charge);
+            return Ok(());
+        }
+        let key = state.next_publish();
+        if let Some(confirms) = &mut state.confirms {
+            confirms.tracker.publish();
+        }
+        if !is_routed {
+            if it.mandatory {
+                self.return_message(channel, &it);
+            }
+            self.resolved(key, Outcome::Ack);
+            return Ok(());
+        }
+        let kept = it.mandatory.then(|| keep(&it));
+        match build(&mut state.names, caller, it) {
+            Ok(message) => {
+                debug_assert!(counted_bytes(&message) <= charge);
+                self.publishes.queue_up(key, message, charge, kept);
+                Ok(())
+            }
+            Err(error) => {
+                self.publishes.release(charge);
+                Err(error)
+            }
+        }
+    }
+
+    fn return_message(&mut self, channel: ChannelId, it: &Publish) {
+        let returned = Returned {
+            exchange: &it.exchange,
+            routing_key: &it.routing_key,
+        };
+        let content = Content {
+            properties: &it.properties,
+            body: it.body.segments(),
+        };
+        self.conn.return_message(channel, &returned, content);
+    }
+
+    /// No bytes are left: the message waits, and with it everything behind it on the connection.
+    fn stall(&mut self, channel: ChannelId, step: Step, bytes: u64) {
+        self.wait(channel, step);
+        let since = self.now;
+        self.stalled = Some(Stalled { bytes, since });
+        self.check_at(since.plus_ms(TELL_BLOCKED_MS));
+    }
+
+    /// Tells a publisher that has waited long.
+    pub(super) fn tell_blocked(&mut self) {
+        let Some(stalled) = self.stalled else { return };
+        let at: Time = stalled.since.plus_ms(TELL_BLOCKED_MS);
+        if self.now >= at {
+            self.conn
+                .block("too many bytes of messages are not stored yet");
+        } else {
+            self.check_at(at);
+        }
+    }
+}
+
+/// # Errors
+/// 406 for a user that is not the one logged in, and a reply address that nobody consumes.
+fn check_properties(caller: &Caller, it: &Publish) -> Result<(), AmqpError> {
+    if it.properties.is_empty() {
+        return Ok(());
+    }
+    if let Some(user) = it.properties.user_id()
+        && user != caller.user.as_str()
+    {
+        let text = format_args!(
+            "user_id property set to '{user}' but authenticated user was '{}'",
+            caller.user
+        );
+        return Err(AmqpError::precondition_failed(text));
+    }
+    if it.properties.reply_to() == Some(DIRECT_REPLY_TO) {
+        let text = "fast reply consumer does not exist";
+        return Err(AmqpError::precondition_failed(text));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// 406 for names and properties that no message can have.
+fn build(names: &mut NameCache, caller: &Caller, it: Publish) -> Result<Message, AmqpError> {
+    let exchange = names
+        .exchange(&it.exchange)
+        .map_err(AmqpError::precondition_failed)?;
+    let routing_key = names
+        .key(&it.routing_key)
+        .map_err(AmqpError::precondition_failed)?;
+    let user = Some(caller.user.clone());
+    message(
+        exchange,
+        routing_key,
+        it.properties,
+        it.body.into_bytes(),
+        user,
+    )
+    .map_err(|error| error::hint(&error))
+}
+
+fn keep(it: &Publish) -> Kept {
+    Kept {
+        exchange: Box::from(it.exchange.as_str()),
+        routing_key: Box::from(it.routing_key.as_str()),
+        properties: it.properties.clone(),
+        body: it.body.clone(),
+    }
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Unmodified pika programs against running nodes: what the AMQP tutorials do, and the errors they must get.
+
+    python3 tests/pika/run.py --port 5672[,5673,5674] [--only NAME]
+
+Each test gets a `Cluster` and makes its own names, so that tests can be repeated against the same nodes. With several ports,
+publishers and consumers connect to different nodes. The last line says how many passed; the exit code is 1 if one failed.
+"""
+
+import argparse
+import sys
+import time
+import traceback
+
+import errors
+import exclusive
+import getting
+import publishing
+import routing
+import rpc
+import workers
+from cluster import Cluster
+
+MODULES = (publishing, workers, getting, errors, routing, exclusive, rpc)
+
+
+def tests(only):
+    for module in MODULES:
+        for name, test in vars(module).items():
+            if name.startswith("test_") and (only is None or only in name):
+                yield name, test
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", default="5672", help="one port per node, comma separated")
+    parser.add_argument("--only", help="run tests whose name holds this text")
+    arguments = parser.parse_args()
+    ports = [int(port) for port in arguments.port.split(",")]
+    passed = failed = 0
+    for name, test in tests(arguments.only):
+        began = time.monotonic()
+        try:
+            with Cluster(arguments.host, ports) as cluster:
+                test(cluster)
+        except Exception:
+            failed += 1
+            print(f"FAILED {name}", flush=True)
+            traceback.print_exc()
+            continue
+        passed += 1
+        print(f"ok     {name} ({time.monotonic() - began:.2f} s)", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
