@@ -3,6 +3,7 @@
 
 mod driver;
 mod held;
+mod link;
 
 use std::{
     future::Future,

@@ -5,7 +5,7 @@ mod fake;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -355,13 +355,36 @@ async fn frozen_node_is_left_for_another() {
     let mut silent = frozen.publish_session().await;
     open(&mut silent, 1000, 1 << 20).await;
     batch(&mut silent).await;
-    // No pong and no confirm from here on; the stream stays open.
+    // No pong and no confirm from here on; the stream stays open, and calls are not answered.
+    frozen.frozen.store(true, Ordering::Relaxed);
     let mut session = other.publish_session().await;
     open(&mut session, 1000, 1 << 20).await;
     let again = batch(&mut session).await;
     assert_eq!(sequences(&again), [1]);
     confirm(&session, vec![all_committed(&again)]).await;
     assert!(confirm_of.await.unwrap().is_success());
+}
+
+#[tokio::test]
+async fn node_that_holds_the_stream_back_but_answers_calls_is_waited_for() {
+    let (mut slow, other) = (Node::start().await, Node::start().await);
+    let publisher = connect(&[&slow, &other]).publisher(PublisherOptions {
+        stall_timeout: Duration::from_millis(200),
+        ..PublisherOptions::default()
+    });
+    let confirm_of = publisher
+        .publish(&Target::queue("q"), body(1))
+        .await
+        .unwrap();
+    let mut session = slow.publish_session().await;
+    open(&mut session, 1000, 1 << 20).await;
+    let it = batch(&mut session).await;
+    // Silent for more than the stall timeout, twice.
+    slow.settles.notified().await;
+    slow.settles.notified().await;
+    confirm(&session, vec![all_committed(&it)]).await;
+    assert!(confirm_of.await.unwrap().is_success());
+    assert_eq!(publisher.stats().reconnects, 0);
 }
 
 #[tokio::test]

@@ -12,27 +12,24 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, Interval, MissedTickBehavior, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 use warren_proto::{
     convert::value::table_to_client,
     v1::{self, consume_request::Frame as Request, consume_response::Frame as Response},
 };
 
-use super::{ConsumerOptions, Delivery, Disposition, SettleOutcome, Shared, held::Held};
+use super::{
+    ConsumerOptions, Delivery, Disposition, SettleOutcome, Shared,
+    held::Held,
+    link::{Link, frame, notice_error},
+};
 use crate::{
     connection::{Connection, Rotation, millis},
-    error::{Error, Refusal},
+    error::Error,
     message::Message,
 };
 
-/// Frames handed to the transport and not yet taken by it.
-const FRAMES_QUEUED: usize = 16;
 const COMMANDS_TAKEN: usize = 1000;
 const TICK: Duration = Duration::from_millis(100);
-/// Silence after which the node is asked whether it is there; a third of the lease if that is less.
-const PING_AFTER: Duration = Duration::from_secs(1);
-const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 /// How long to wait before a settle is sent again that the server could not do yet.
 const SETTLE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long the server may take to end a stream that was closed.
@@ -66,17 +63,6 @@ enum End {
     Fatal(Error),
 }
 
-struct Link {
-    index: usize,
-    outgoing: mpsc::Sender<v1::ConsumeRequest>,
-    incoming: Streaming<v1::ConsumeResponse>,
-    /// When a ping was sent that has no answer, or of the last sign of life.
-    heard: Instant,
-    pinged_at: Option<Instant>,
-    last_ping: Instant,
-    ping_every: Duration,
-}
-
 /// How far the end has come.
 #[derive(Debug, PartialEq, Eq, Clone, Copy, PartialOrd, Ord)]
 enum Phase {
@@ -102,6 +88,8 @@ pub(super) struct Driver {
     resume_token: Bytes,
     phase: Phase,
     drain_sent: bool,
+    /// The server has nothing more for us.
+    drained: bool,
     close_waiters: Vec<oneshot::Sender<()>>,
     settle_again_at: Option<Instant>,
     /// Highest term of a leader that was followed.
@@ -130,6 +118,7 @@ impl Driver {
             resume_token: Bytes::new(),
             phase: Phase::Running,
             drain_sent: false,
+            drained: false,
             close_waiters: Vec::new(),
             settle_again_at: None,
             followed_term: None,
@@ -185,53 +174,20 @@ impl Driver {
     }
 
     async fn open_on(&mut self, index: usize) -> Result<Link, Error> {
-        let node = self.connection.node(index);
-        let waited = self.connection.options().connect_timeout + self.options.stall_timeout;
-        let (outgoing, requests) = mpsc::channel(FRAMES_QUEUED);
-        let open = Request::Open(self.open_frame());
-        let opening = async {
-            // It cannot be full, and its other end is in this function.
-            let _ = outgoing.send(frame(open)).await;
-            let mut client = node.messaging();
-            let stream = client.consume(ReceiverStream::new(requests));
-            let mut incoming = stream.await?.into_inner();
-            let first = incoming.message().await?;
-            Ok((incoming, first.and_then(|it| it.frame)))
-        };
-        let opened: Result<_, tonic::Status> =
-            timeout(waited, opening).await.map_err(|_| Error::Timeout {
-                operation: "opening a consumer",
-                waited_ms: millis(waited),
-            })?;
-        let (incoming, first) = opened.map_err(|status| self.connection.error_of(&status))?;
-        let opened = match first {
-            Some(Response::Opened(opened)) => opened,
-            Some(Response::Notice(notice)) => return Err(notice_error(&notice)),
-            Some(_) | None => {
-                return Err(Error::Unreachable {
-                    addresses: node.address.to_string(),
-                    cause: "it did not open the stream".to_owned(),
-                });
-            }
-        };
-        let lease = opened.lease.and_then(|it| Duration::try_from(it).ok());
-        let lease = lease.filter(|it| !it.is_zero()).unwrap_or(LEASE_DEFAULT);
-        let now = Instant::now();
-        let link = Link {
+        let frame_out = Request::Open(self.open_frame());
+        let (link, opened) = Link::open(
+            &self.connection,
             index,
-            outgoing,
-            incoming,
-            heard: now,
-            pinged_at: None,
-            last_ping: now,
-            ping_every: (lease / 3).min(PING_AFTER),
-        };
+            frame_out,
+            self.options.stall_timeout,
+        )
+        .await?;
         self.resume_token = opened.resume_token;
         let unknown = self.held.restart(opened.resumed_receipts);
         if !unknown.is_empty() {
-            let frame_out = self.held.return_frame(unknown);
+            let returned = Request::Settle(self.held.return_frame(unknown));
             // The stream is new: there is room. If it broke already, the next one says the same again.
-            let _ = link.outgoing.try_send(frame(Request::Settle(frame_out)));
+            let _ = link.outgoing.try_send(frame(returned));
         }
         Ok(link)
     }
@@ -272,6 +228,9 @@ impl Driver {
             }
             if self.phase == Phase::Closing && !self.held.is_settling() {
                 return self.goodbye(link).await;
+            }
+            if self.drained && self.arrived.is_empty() {
+                self.deliveries = None;
             }
             let has_settles = self.held.has_to_send() && self.settle_again_at.is_none();
             let hands_on = !self.arrived.is_empty() && self.deliveries.is_some();
@@ -391,11 +350,7 @@ impl Driver {
             Response::Notice(notice) => self.notice(&notice, link),
             Response::Opened(opened) => self.follow(opened.leader.as_ref(), link),
             Response::Pong(pong) => {
-                if pong.nonce == DRAIN_NONCE && self.arrived.is_empty() {
-                    self.deliveries = None;
-                } else if pong.nonce == DRAIN_NONCE {
-                    self.drain_sent = false;
-                }
+                self.drained |= pong.nonce == DRAIN_NONCE;
                 None
             }
         }
@@ -528,20 +483,6 @@ async fn has_room<T>(sender: Option<&mpsc::Sender<T>>) -> bool {
     match sender {
         Some(sender) => sender.reserve().await.is_ok(),
         None => false,
-    }
-}
-
-fn frame(frame: Request) -> v1::ConsumeRequest {
-    v1::ConsumeRequest { frame: Some(frame) }
-}
-
-fn notice_error(notice: &v1::Notice) -> Error {
-    match &notice.status {
-        Some(status) => Error::Refused(Refusal::from_in_band(Some(status))),
-        None => Error::Unreachable {
-            addresses: "the node".to_owned(),
-            cause: "it is about to stop".to_owned(),
-        },
     }
 }
 

@@ -53,6 +53,7 @@ enum End {
 
 /// An open stream.
 struct Link {
+    index: usize,
     outgoing: mpsc::Sender<v1::PublishStreamRequest>,
     incoming: Streaming<v1::PublishStreamResponse>,
     heard: Instant,
@@ -186,6 +187,7 @@ impl Driver {
         match opened.map_err(|status| self.connection.error_of(&status))? {
             (incoming, Some(Response::Opened(opened))) => {
                 let link = Link {
+                    index,
                     outgoing,
                     incoming,
                     heard: Instant::now(),
@@ -236,7 +238,10 @@ impl Driver {
                     }
                 }
                 _ = ticks.tick() => if let Err(error) = self.tick(link) {
-                    return End::Broken(error);
+                    if !self.node_answers(link).await {
+                        return End::Broken(error);
+                    }
+                    link.heard = Instant::now();
                 },
             }
         }
@@ -347,6 +352,18 @@ impl Driver {
         };
         self.give_up_if_overdue(&overdue);
         Ok(())
+    }
+
+    /// A node under pressure stops reading streams, pings with them, and is to be waited for; a frozen one answers nothing at
+    /// all. An empty settle tells them apart: any answer will do.
+    async fn node_answers(&mut self, link: &Link) -> bool {
+        let mut client = self.connection.node(link.index).messaging();
+        let probe = client.settle(v1::SettleRequest::default());
+        let answer = timeout(PING_AFTER, probe).await;
+        answer.is_ok_and(|it| match it {
+            Ok(_) => true,
+            Err(status) => !self.connection.error_of(&status).is_transient(),
+        })
     }
 
     fn give_up_if_overdue(&mut self, error: &Error) {

@@ -2,10 +2,23 @@
 //! Not here: any behaviour of a broker.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 use warren_client::{Connection, ConnectionOptions, ServerAddress};
@@ -55,6 +68,8 @@ struct Service {
     consumes: mpsc::Sender<ConsumeSession>,
     calls: Arc<Mutex<Vec<v1::PublishRequest>>>,
     answers: Arc<Mutex<VecDeque<Result<v1::PublishResponse, Status>>>>,
+    frozen: Arc<AtomicBool>,
+    settles: Arc<Notify>,
 }
 
 /// A node that listens on a port of its own.
@@ -66,6 +81,10 @@ pub struct Node {
     pub calls: Arc<Mutex<Vec<v1::PublishRequest>>>,
     /// What `Publish` answers, in turn.
     pub answers: Arc<Mutex<VecDeque<Result<v1::PublishResponse, Status>>>>,
+    /// Calls are taken and not answered.
+    pub frozen: Arc<AtomicBool>,
+    /// `Settle` was called.
+    pub settles: Arc<Notify>,
     server: JoinHandle<()>,
 }
 
@@ -83,11 +102,15 @@ impl Node {
         let (consumes, consume_sessions) = mpsc::channel(16);
         let calls = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::new(Mutex::new(VecDeque::new()));
+        let frozen = Arc::new(AtomicBool::new(false));
+        let settles = Arc::new(Notify::new());
         let service = Service {
             publishes,
             consumes,
             calls: calls.clone(),
             answers: answers.clone(),
+            frozen: frozen.clone(),
+            settles: settles.clone(),
         };
         let serve = tonic::transport::Server::builder()
             .add_service(MessagingServiceServer::new(service))
@@ -99,6 +122,8 @@ impl Node {
             consumes: consume_sessions,
             calls,
             answers,
+            frozen,
+            settles,
             server,
         }
     }
@@ -166,7 +191,11 @@ impl MessagingService for Service {
     }
 
     async fn settle(&self, _: Request<v1::SettleRequest>) -> Answer<v1::SettleResponse> {
-        Err(Status::unimplemented("not in these tests"))
+        self.settles.notify_one();
+        if self.frozen.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        Ok(Response::new(v1::SettleResponse::default()))
     }
 
     async fn peek(&self, _: Request<v1::PeekRequest>) -> Answer<Self::PeekStream> {

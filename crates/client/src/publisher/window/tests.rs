@@ -1,3 +1,5 @@
+//! The window alone: its limits, and random runs against a server that knows only what it was sent.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
