@@ -104,7 +104,8 @@ pub struct PublisherOptions {
     pub without_dedup: bool,
     /// How long messages may stay without any news before their outcome is [`Outcome::Unknown`].
     pub give_up_after: Duration,
-    /// A node that answers nothing for so long, not even a ping, is left for another.
+    /// A node that is silent for so long while something is unconfirmed, and then does not answer a call either, is left for
+    /// another.
     pub stall_timeout: Duration,
     /// Takes the outcomes of [`Publisher::submit`].
     pub sink: Option<OutcomeSink>,
@@ -121,7 +122,7 @@ impl Default for PublisherOptions {
             first_sequence: 1,
             without_dedup: false,
             give_up_after: Duration::from_secs(60),
-            stall_timeout: Duration::from_secs(3),
+            stall_timeout: Duration::from_millis(1500),
             sink: None,
         }
     }

@@ -31,7 +31,9 @@ const FRAMES_QUEUED: usize = 4;
 const COMMANDS_TAKEN: usize = 1000;
 const TICK: Duration = Duration::from_millis(100);
 /// Silence after which the node is asked whether it is there.
-const PING_AFTER: Duration = Duration::from_secs(1);
+const PING_AFTER: Duration = Duration::from_millis(500);
+/// How long a silent node may take to answer a call.
+const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// With nothing on its way and no credit: how long to wait before one message is tried.
 const CREDIT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -359,7 +361,7 @@ impl Driver {
     async fn node_answers(&mut self, link: &Link) -> bool {
         let mut client = self.connection.node(link.index).messaging();
         let probe = client.settle(v1::SettleRequest::default());
-        let answer = timeout(PING_AFTER, probe).await;
+        let answer = timeout(PROBE_WITHIN, probe).await;
         answer.is_ok_and(|it| match it {
             Ok(_) => true,
             Err(status) => !self.connection.error_of(&status).is_transient(),
