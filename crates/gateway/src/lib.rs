@@ -1,1 +1,19 @@
-//! Client sessions over gRPC and AMQP.
+//! Client sessions over gRPC and AMQP: services, admission, routing of what is published, outboxes, errors as clients see them.
+//! Not here: replicas and leaders (`shard`), the rules of the topology (`topology`), wire formats (`proto`, `amqp`).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod admission;
+mod amqp;
+mod clock;
+mod gateway;
+mod grpc;
+mod message;
+mod operations;
+mod options;
+mod publish;
+
+pub use amqp::serve_amqp;
+pub use gateway::Gateway;
+pub use grpc::{ServeError, serve_grpc};
+pub use options::GatewayOptions;

@@ -1,0 +1,150 @@
+//! What all client sessions of a node share: the broker, limits, admission, and who is where. Not here: the sessions (`grpc`, `amqp`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use warren_shard::Broker;
+use warren_topology::Topology;
+use warren_types::{ClusterId, GroupId, NodeId, ShardId, Term};
+
+use crate::admission::Admission;
+use crate::grpc::Leases;
+use crate::grpc::Parked;
+use crate::options::GatewayOptions;
+
+/// A node that has not heard of the topology's leader for so long takes no publishes.
+const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// The gateway of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    broker: Broker,
+    options: GatewayOptions,
+    admission: Admission,
+    /// When the topology's copy was last seen to be recent.
+    recent_at: Mutex<Instant>,
+    numbers: AtomicU64,
+    tasks: TaskTracker,
+    parked: Parked,
+    leases: Leases,
+}
+
+/// Where a shard is led, as this node knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct LeaderSeen {
+    pub(crate) node: NodeId,
+    pub(crate) term: Term,
+    /// For gRPC clients; empty = not known.
+    pub(crate) endpoint: Box<str>,
+}
+
+impl Gateway {
+    #[must_use]
+    pub fn new(broker: Broker, options: GatewayOptions) -> Self {
+        let inner = Inner {
+            admission: Admission::new(options.admission_bytes, options.connection_bytes),
+            recent_at: Mutex::new(Instant::now()),
+            numbers: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+            parked: Parked::new(options.resumable_max),
+            leases: Leases::new(options.receive_leases_max),
+            broker,
+            options,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.inner.broker
+    }
+
+    #[must_use]
+    pub fn options(&self) -> &GatewayOptions {
+        &self.inner.options
+    }
+
+    /// Ends when every session of this node has ended.
+    pub async fn sessions_ended(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
+    pub(crate) fn parked(&self) -> &Parked {
+        &self.inner.parked
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.inner.leases
+    }
+
+    /// Where the tasks of sessions run.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    /// A number that no other caller in this run of the node gets.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.inner.numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Identifies the cluster; zero until it is formed.
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.topology()
+            .cluster()
+            .map_or(ClusterId(0), |cluster| cluster.id)
+    }
+
+    pub(crate) fn topology(&self) -> Arc<Topology> {
+        self.inner.broker.topology().current()
+    }
+
+    /// Whether the node may take publishes: it has joined, and heard of the topology's leader within the last five seconds.
+    pub(crate) fn may_serve(&self) -> bool {
+        self.look_for_leader();
+        let fresh = self.inner.recent_at.lock().elapsed() < STALE_AFTER;
+        fresh && self.topology().cluster().is_some()
+    }
+
+    /// Notes how recent the topology is; both fronts do so all the time.
+    pub(crate) fn look_for_leader(&self) {
+        if self.inner.broker.topology().is_recent() {
+            *self.inner.recent_at.lock() = Instant::now();
+        }
+    }
+
+    /// Who leads a shard; `None`: not known here.
+    pub(crate) fn leader(&self, shard: ShardId) -> Option<LeaderSeen> {
+        let group = GroupId::from(shard);
+        let node = self.inner.broker.leader_of(shard)?;
+        let status = self.inner.broker.status();
+        let term = status
+            .iter()
+            .find(|it| it.group == group)
+            .map_or(Term(0), |it| it.leadership.term);
+        let topology = self.topology();
+        let endpoint = topology
+            .node(node)
+            .map(|it| it.addresses.grpc.clone())
+            .unwrap_or_default();
+        Some(LeaderSeen {
+            node,
+            term,
+            endpoint,
+        })
+    }
+}

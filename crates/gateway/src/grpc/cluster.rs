@@ -1,0 +1,198 @@
+//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them. Not here: changing them, which cannot be done yet.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use warren_proto::cluster_v1;
+use warren_proto::cluster_v1::cluster_service_server::ClusterService;
+
+use super::cluster_view::{nodes, problems, shards};
+use super::error::unsupported;
+use crate::gateway::Gateway;
+
+/// How often leaders are looked at; changes of the topology are told at once.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub(super) struct ClusterAdmin {
+    gateway: Gateway,
+    stop: CancellationToken,
+}
+
+impl ClusterAdmin {
+    pub(super) fn new(gateway: Gateway, stop: CancellationToken) -> Self {
+        Self { gateway, stop }
+    }
+}
+
+fn state(gateway: &Gateway) -> cluster_v1::WatchTopologyResponse {
+    cluster_v1::WatchTopologyResponse {
+        nodes: nodes(gateway),
+        shards: shards(gateway),
+        topology_index: gateway.topology().index().0,
+    }
+}
+
+/// What makes a state worth telling: not how far each log has got.
+fn essence(state: &cluster_v1::WatchTopologyResponse) -> cluster_v1::WatchTopologyResponse {
+    let mut essence = state.clone();
+    essence.topology_index = 0;
+    for shard in &mut essence.shards {
+        shard.committed_index = 0;
+        shard.applied_index = 0;
+        shard
+            .replicas
+            .iter_mut()
+            .for_each(|replica| replica.matched_index = 0);
+    }
+    essence
+}
+
+async fn watch(
+    gateway: Gateway,
+    out: mpsc::Sender<Result<cluster_v1::WatchTopologyResponse, Status>>,
+    stop: CancellationToken,
+) {
+    let mut view = gateway.broker().topology().watch();
+    let mut told = None;
+    loop {
+        let now = state(&gateway);
+        let essence = essence(&now);
+        if told.as_ref() != Some(&essence) {
+            told = Some(essence);
+            if out.send(Ok(now)).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            biased; // stopping comes first
+            () = stop.cancelled() => return,
+            () = out.closed() => return,
+            changed = view.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for ClusterAdmin {
+    async fn get_cluster(
+        &self,
+        _request: Request<cluster_v1::GetClusterRequest>,
+    ) -> Result<Response<cluster_v1::GetClusterResponse>, Status> {
+        let topology = self.gateway.topology();
+        let cluster = topology.cluster();
+        Ok(Response::new(cluster_v1::GetClusterResponse {
+            cluster_name: cluster.map(|it| it.name.to_string()).unwrap_or_default(),
+            cluster_id: cluster.map(|it| it.id.to_string()).unwrap_or_default(),
+            answering_node_id: self.gateway.broker().node().0,
+            nodes: nodes(&self.gateway),
+            shards: shards(&self.gateway),
+            topology_index: topology.index().0,
+            finalized_version: cluster.map_or(0, |it| it.finalised_version),
+            problems: problems(&self.gateway),
+        }))
+    }
+
+    type WatchTopologyStream =
+        Pin<Box<dyn Stream<Item = Result<cluster_v1::WatchTopologyResponse, Status>> + Send>>;
+
+    async fn watch_topology(
+        &self,
+        _request: Request<cluster_v1::WatchTopologyRequest>,
+    ) -> Result<Response<Self::WatchTopologyStream>, Status> {
+        let (out, states) = mpsc::channel(1);
+        self.gateway
+            .tasks()
+            .spawn(watch(self.gateway.clone(), out, self.stop.clone()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(states))))
+    }
+
+    async fn add_node(
+        &self,
+        _request: Request<cluster_v1::AddNodeRequest>,
+    ) -> Result<Response<cluster_v1::AddNodeResponse>, Status> {
+        Err(unsupported("AddNode").into())
+    }
+
+    async fn remove_node(
+        &self,
+        _request: Request<cluster_v1::RemoveNodeRequest>,
+    ) -> Result<Response<cluster_v1::RemoveNodeResponse>, Status> {
+        Err(unsupported("RemoveNode").into())
+    }
+
+    async fn drain_node(
+        &self,
+        _request: Request<cluster_v1::DrainNodeRequest>,
+    ) -> Result<Response<cluster_v1::DrainNodeResponse>, Status> {
+        Err(unsupported("DrainNode").into())
+    }
+
+    async fn revive_node(
+        &self,
+        _request: Request<cluster_v1::ReviveNodeRequest>,
+    ) -> Result<Response<cluster_v1::ReviveNodeResponse>, Status> {
+        Err(unsupported("ReviveNode").into())
+    }
+
+    async fn add_replica(
+        &self,
+        _request: Request<cluster_v1::AddReplicaRequest>,
+    ) -> Result<Response<cluster_v1::AddReplicaResponse>, Status> {
+        Err(unsupported("AddReplica").into())
+    }
+
+    async fn remove_replica(
+        &self,
+        _request: Request<cluster_v1::RemoveReplicaRequest>,
+    ) -> Result<Response<cluster_v1::RemoveReplicaResponse>, Status> {
+        Err(unsupported("RemoveReplica").into())
+    }
+
+    async fn transfer_leader(
+        &self,
+        _request: Request<cluster_v1::TransferLeaderRequest>,
+    ) -> Result<Response<cluster_v1::TransferLeaderResponse>, Status> {
+        Err(unsupported("TransferLeader").into())
+    }
+
+    async fn rebalance(
+        &self,
+        _request: Request<cluster_v1::RebalanceRequest>,
+    ) -> Result<Response<cluster_v1::RebalanceResponse>, Status> {
+        Err(unsupported("Rebalance").into())
+    }
+
+    async fn recover_majority(
+        &self,
+        _request: Request<cluster_v1::RecoverMajorityRequest>,
+    ) -> Result<Response<cluster_v1::RecoverMajorityResponse>, Status> {
+        Err(unsupported("RecoverMajority").into())
+    }
+
+    async fn start_backup(
+        &self,
+        _request: Request<cluster_v1::StartBackupRequest>,
+    ) -> Result<Response<cluster_v1::StartBackupResponse>, Status> {
+        Err(unsupported("StartBackup").into())
+    }
+
+    async fn start_restore(
+        &self,
+        _request: Request<cluster_v1::StartRestoreRequest>,
+    ) -> Result<Response<cluster_v1::StartRestoreResponse>, Status> {
+        Err(unsupported("StartRestore").into())
+    }
+
+    async fn finalize_upgrade(
+        &self,
+        _request: Request<cluster_v1::FinalizeUpgradeRequest>,
+    ) -> Result<Response<cluster_v1::FinalizeUpgradeResponse>, Status> {
+        Err(unsupported("FinalizeUpgrade").into())
+    }
+}

@@ -1,0 +1,167 @@
+//! The cluster as this node sees it, for clients. What it says of shards without a replica here is what the placement says.
+//! Not here: the service (`cluster`).
+
+use std::time::Duration;
+
+use warren_proto::cluster_v1;
+use warren_proto::cluster_v1::{NodeState, ReplicaRole};
+use warren_topology::Placement;
+use warren_types::{GroupId, Leadership, LogIndex, NodeId};
+
+use crate::gateway::Gateway;
+
+/// A node that was not heard from for so long is down, as far as this one sees.
+const DOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// A group as this node knows it, from its own replica.
+struct Seen {
+    group: GroupId,
+    leadership: Leadership,
+    committed: Option<LogIndex>,
+    applied: Option<LogIndex>,
+    matched: Vec<(u64, LogIndex)>,
+}
+
+fn seen(gateway: &Gateway) -> Vec<Seen> {
+    let status = gateway.broker().status().into_iter();
+    let seen = status.map(|it| Seen {
+        group: it.group,
+        leadership: it.leadership,
+        committed: it.committed,
+        applied: it.applied,
+        matched: it
+            .followers
+            .iter()
+            .filter_map(|follower| Some((follower.replica.0, follower.matched?)))
+            .collect(),
+    });
+    seen.collect()
+}
+
+fn is_up(gateway: &Gateway, node: NodeId) -> bool {
+    if node == gateway.broker().node() {
+        return true;
+    }
+    let health = gateway.broker().peers().heard(node);
+    !health.refused
+        && health
+            .last_heard
+            .is_some_and(|at| at.elapsed() < DOWN_AFTER)
+}
+
+pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
+    let topology = gateway.topology();
+    let seen = seen(gateway);
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let nodes = topology.nodes().map(|node| {
+        let leads = |it: &&Seen| {
+            it.leadership
+                .leader
+                .is_some_and(|leader| leader.node == node.id)
+        };
+        let has_replica = |it: &&Placement| it.members.iter().any(|member| member.node == node.id);
+        let state = if is_up(gateway, node.id) {
+            NodeState::Up
+        } else {
+            NodeState::Down
+        };
+        cluster_v1::Node {
+            node_id: node.id.0,
+            name: node.id.to_string(),
+            client_endpoint: node.addresses.grpc.to_string(),
+            amqp_endpoint: node.addresses.amqp.to_string(),
+            node_endpoint: node.addresses.node.to_string(),
+            zone: node.zone.to_string(),
+            state: state.into(),
+            version: if node.id == gateway.broker().node() {
+                env!("CARGO_PKG_VERSION").to_owned()
+            } else {
+                String::new()
+            },
+            leaders: count(seen.iter().filter(leads).count()),
+            replicas: count(topology.placements().filter(has_replica).count()),
+            ..cluster_v1::Node::default()
+        }
+    });
+    nodes.collect()
+}
+
+pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
+    let topology = gateway.topology();
+    let seen = seen(gateway);
+    let shards = topology.placements().map(|placement| {
+        let known = seen.iter().find(|it| it.group == placement.group);
+        let leader = known.and_then(|it| it.leadership.leader);
+        let live = placement
+            .members
+            .iter()
+            .filter(|member| is_up(gateway, member.node))
+            .count();
+        let queues = placement
+            .group
+            .shard()
+            .map_or(0, |shard| topology.queues_of(shard).count());
+        let index = |index: Option<LogIndex>| index.map_or(0, |it| it.0);
+        cluster_v1::Shard {
+            shard: u64::from(placement.group.0),
+            placement_generation: placement.generation.0,
+            replicas: replicas(placement, known),
+            leader_node_id: leader.map_or(0, |it| it.node.0),
+            term: known.map_or(0, |it| it.leadership.term.0),
+            has_quorum: live > placement.members.len() / 2,
+            committed_index: index(known.and_then(|it| it.committed)),
+            applied_index: index(known.and_then(|it| it.applied)),
+            queues: u64::try_from(queues).unwrap_or(u64::MAX),
+        }
+    });
+    shards.collect()
+}
+
+fn replicas(placement: &Placement, known: Option<&Seen>) -> Vec<cluster_v1::Replica> {
+    let leader = known.and_then(|it| it.leadership.leader);
+    let members = placement.members.iter().map(|member| {
+        let role = match (known, leader) {
+            (Some(_), Some(leader)) if leader.replica == member.replica => ReplicaRole::Leader,
+            (Some(_), _) => ReplicaRole::Follower,
+            (None, _) => ReplicaRole::Unspecified,
+        };
+        let matched = known.and_then(|it| {
+            it.matched
+                .iter()
+                .find(|(replica, _)| *replica == member.replica.0)
+        });
+        cluster_v1::Replica {
+            replica_id: member.replica.0,
+            node_id: member.node.0,
+            role: role.into(),
+            matched_index: matched.map_or(0, |(_, index)| index.0),
+        }
+    });
+    members.collect()
+}
+
+/// What is wrong, worst first.
+pub(super) fn problems(gateway: &Gateway) -> Vec<String> {
+    if gateway.topology().cluster().is_none() {
+        return vec!["the cluster is not formed yet".to_owned()];
+    }
+    let mut problems = Vec::new();
+    if !gateway.broker().topology().is_recent() {
+        problems.push("this node has not heard from the topology's leader lately".to_owned());
+    }
+    for shard in shards(gateway) {
+        if !shard.has_quorum {
+            problems.push(format!("group {} has no majority", shard.shard));
+        } else if shard.leader_node_id == 0 && shard.term > 0 {
+            problems.push(format!(
+                "group {} has no leader that this node knows",
+                shard.shard
+            ));
+        }
+    }
+    let down = nodes(gateway)
+        .into_iter()
+        .filter(|node| node.state() == NodeState::Down);
+    problems.extend(down.map(|node| format!("node {} does not answer", node.node_id)));
+    problems
+}

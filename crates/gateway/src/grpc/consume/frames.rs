@@ -1,0 +1,124 @@
+//! What a consuming client says on its stream: credit, prefetch, settles, drain, pings. Not here: deliveries (`session`).
+
+use tokio::time::Instant;
+use warren_proto::convert::error::ApiError;
+use warren_proto::convert::reason::Reason;
+use warren_proto::v1;
+use warren_proto::v1::consume_request::Frame as Request;
+use warren_proto::v1::consume_response::Frame as Response;
+use warren_shard::api::RequestToken;
+
+use super::session::{ConsumeSession, Phase};
+use super::{credit_of, of_credit};
+use crate::clock::wall_clock_ms;
+use crate::grpc::error::bad_argument;
+use crate::grpc::settle_plan::{Ask, Context, extended, plan, refused};
+
+impl ConsumeSession {
+    /// One frame of the client; every one keeps the lease.
+    ///
+    /// # Errors
+    /// The client misuses the protocol; the stream ends.
+    pub(super) async fn frame(&mut self, frame: Option<Request>) -> Result<(), ApiError> {
+        self.lease_until = Instant::now() + self.attached.gateway.options().lease;
+        match frame {
+            Some(Request::Settle(batch)) => self.settle(batch).await,
+            Some(Request::Credit(credit)) => {
+                self.attached
+                    .credit
+                    .grant(credit_of(&credit))
+                    .map_err(of_credit)?;
+            }
+            Some(Request::Prefetch(prefetch)) => {
+                self.attached
+                    .credit
+                    .set_prefetch(prefetch)
+                    .map_err(of_credit)?;
+            }
+            Some(Request::Drain(_)) => self.start_drain(),
+            Some(Request::Ping(ping)) if self.phase == Phase::Running => {
+                self.control
+                    .push_back(Response::Pong(v1::Pong { nonce: ping.nonce }));
+            }
+            // The answer after a drain says that nothing more comes.
+            Some(Request::Ping(ping)) => self.late_pongs.insert(0, ping.nonce),
+            // Nothing expires yet that could be renewed.
+            Some(Request::Refresh(_)) => {}
+            Some(Request::Open(_)) => {
+                return Err(bad_argument("frame", "the stream is open already"));
+            }
+            None => return Err(bad_argument("frame", "the frame is empty or unknown")),
+        }
+        Ok(())
+    }
+
+    fn start_drain(&mut self) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Draining;
+            self.must_recall = true;
+        }
+    }
+
+    async fn settle(&mut self, batch: v1::SettleBatch) {
+        let context = Context {
+            cluster: self.cluster,
+            own: Some(self.attached.target),
+            now_ms: wall_clock_ms(),
+        };
+        let mut plan = plan(batch.settlements, context, &mut self.held);
+        for (index, receipt, by) in std::mem::take(&mut plan.extensions) {
+            let is_extended =
+                self.attached
+                    .gateway
+                    .leases()
+                    .extend(receipt.target.queue, receipt.held, by);
+            plan.results.push(if is_extended {
+                extended(index, context.now_ms, by)
+            } else {
+                refused(index, &not_leased())
+            });
+        }
+        let mut last = self.last_token;
+        let tokens = self
+            .settles
+            .open(batch.settle_ref, plan.results, &plan.asks, || {
+                last += 1;
+                RequestToken(last)
+            });
+        self.last_token = last;
+        for (ask, token) in plan.asks.iter().zip(tokens) {
+            self.ask(ask, token).await;
+        }
+        while let Some(results) = self.settles.take_done() {
+            self.control.push_back(Response::Settled(results));
+        }
+    }
+
+    async fn ask(&mut self, ask: &Ask, token: RequestToken) {
+        let spec = ask.spec();
+        self.attached.gateway.leases().settled(&spec);
+        match self.attached.session.settle(spec, token).await {
+            Ok(()) => {
+                for taken in ask.items.iter().filter_map(|item| item.taken) {
+                    self.attached.credit.settled(taken.bytes);
+                }
+            }
+            Err(why) => {
+                for taken in self
+                    .settles
+                    .not_asked(token, why)
+                    .into_iter()
+                    .filter_map(|item| item.taken)
+                {
+                    self.held.put_back(taken);
+                }
+            }
+        }
+    }
+}
+
+/// Extending a delivery that no `Receive` of this node leased.
+pub(in crate::grpc) fn not_leased() -> ApiError {
+    let text = "the delivery is not leased by a call to this node: leases are extended where they were given";
+    ApiError::new(Reason::NotOwner, text)
+}

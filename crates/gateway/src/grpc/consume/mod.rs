@@ -1,0 +1,276 @@
+//! `Consume`: opens a consumer, or finds the one that its client comes back to, and runs it to its end. One task owns each.
+//! Not here: the running stream (`session`), what the client says (`frames`), credit (`consumer_credit`).
+
+mod frames;
+mod park;
+mod session;
+
+pub(super) use frames::not_leased;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::debug;
+use warren_proto::convert::error::ApiError;
+use warren_proto::convert::reason::Reason;
+use warren_proto::v1;
+use warren_proto::v1::consume_request::Frame as Request;
+use warren_shard::api::{ConsumerSpec, SessionEvent, Target, Unavailable};
+use warren_shard::{AttachResult, ConsumerOptions, Credit, Session};
+use warren_topology::{Queue, QueueOwner};
+
+use super::consumer_credit::{ConsumerCredit, CreditError};
+use super::error::{bad_argument, of_operation, of_unavailable, unsupported};
+use super::open::{LEADER_METADATA, check_features, leader_metadata, queue_name, vhost_name};
+use super::resume::{Link, Rejoin};
+use super::streams::OPEN_WITHIN;
+use crate::gateway::Gateway;
+use crate::operations::target_of;
+use session::ConsumeSession;
+
+/// How long the shard's leader has to answer.
+const ATTACH_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+/// A consumer tag is an AMQP short string.
+const TAG_BYTES_MAX: usize = 255;
+
+/// Runs a stream to its end, or hands it to the task that keeps the consumer.
+pub(super) async fn run(gateway: Gateway, mut link: Link, stop: CancellationToken) {
+    let first = open_frame(&mut link).await;
+    let opened = match first {
+        Ok(open) => match opening(&gateway, &open).await {
+            Ok(opening) => join(&gateway, link, open, opening).await,
+            Err(error) => Err((link, error.into())),
+        },
+        Err(error) => Err((link, error.into())),
+    };
+    match opened {
+        Ok(Some(session)) => session.run(stop).await,
+        Ok(None) => {}
+        Err((link, status)) => {
+            // The client may have left already.
+            let _gone = link.outbound.send(Err(status)).await;
+        }
+    }
+}
+
+async fn open_frame(link: &mut Link) -> Result<v1::ConsumeOpen, ApiError> {
+    let first = timeout(OPEN_WITHIN, link.inbound.message()).await;
+    let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
+    let frame = first
+        .map_err(|status| bad_argument("frame", status.message()))?
+        .and_then(|it| it.frame);
+    let Some(Request::Open(open)) = frame else {
+        return Err(bad_argument(
+            "frame",
+            "the first frame of a stream is `open`",
+        ));
+    };
+    Ok(open)
+}
+
+/// What an open frame asks for, checked.
+struct Opening {
+    queue: Queue,
+    tag: String,
+    credit: ConsumerCredit,
+}
+
+async fn opening(gateway: &Gateway, open: &v1::ConsumeOpen) -> Result<Opening, ApiError> {
+    check_features(&open.features)?;
+    if !open.filter.is_empty() {
+        return Err(unsupported("filter"));
+    }
+    if open.max_processing.is_some() {
+        return Err(unsupported("max_processing"));
+    }
+    if open.consumer_tag.len() > TAG_BYTES_MAX {
+        return Err(bad_argument(
+            "consumer_tag",
+            format!("has more than {TAG_BYTES_MAX} bytes"),
+        ));
+    }
+    let (vhost, name) = (vhost_name(&open.vhost)?, queue_name(&open.queue)?);
+    let options = gateway.options();
+    let credit = ConsumerCredit::new(
+        open.prefetch,
+        first_credit(open),
+        options.max_prefetch,
+        options.outbox_bytes,
+    )
+    .map_err(of_credit)?;
+    let requester =
+        (!open.client_id.is_empty()).then(|| QueueOwner::Client(open.client_id.as_str().into()));
+    let found = gateway.find_queue(&vhost, &name, requester.as_ref()).await;
+    let queue = found.map_err(|error| of_operation(&error))?;
+    let tag = if open.consumer_tag.is_empty() {
+        let broker = gateway.broker();
+        format!(
+            "ctag-{}-{}-{}",
+            broker.node(),
+            broker.run(),
+            gateway.next_number()
+        )
+    } else {
+        open.consumer_tag.clone()
+    };
+    Ok(Opening { queue, tag, credit })
+}
+
+fn first_credit(open: &v1::ConsumeOpen) -> Credit {
+    open.credit.as_ref().map_or(Credit::default(), credit_of)
+}
+
+fn credit_of(credit: &v1::Credit) -> Credit {
+    Credit {
+        messages: u64::from(credit.messages),
+        bytes: credit.bytes,
+    }
+}
+
+/// Credit that makes no sense.
+fn of_credit(error: CreditError) -> ApiError {
+    match error {
+        CreditError::Nothing => bad_argument("credit", "grants nothing"),
+        CreditError::TooMuch { limit_messages } => {
+            bad_argument("credit", format!("is more than {limit_messages} messages"))
+                .with("limit", limit_messages)
+        }
+    }
+}
+
+/// Gives the link to the task that keeps its consumer (`None`), or attaches a fresh consumer.
+async fn join(
+    gateway: &Gateway,
+    link: Link,
+    open: v1::ConsumeOpen,
+    opening: Opening,
+) -> Result<Option<ConsumeSession>, (Link, Status)> {
+    let target = target_of(&opening.queue);
+    let mut link = link;
+    if let Some(door) = gateway.parked().find(&open.resume_token, target) {
+        match door
+            .send(Rejoin {
+                link,
+                open: open.clone(),
+            })
+            .await
+        {
+            Ok(()) => return Ok(None),
+            // It ended just now.
+            Err(rejoin) => link = rejoin.0.link,
+        }
+    }
+    match attach(gateway, &link, &open, opening).await {
+        Ok((session, early)) => Ok(Some(ConsumeSession::new(session, link, early))),
+        Err(error) => {
+            let mut status = Status::from(error);
+            if let Some(hint) = leader_metadata(gateway, target.shard) {
+                status.metadata_mut().insert(LEADER_METADATA, hint);
+            }
+            Err((link, status))
+        }
+    }
+}
+
+/// A consumer that is attached, without its stream.
+struct Attached {
+    gateway: Gateway,
+    session: Session,
+    consumer: warren_types::ConsumerId,
+    target: Target,
+    queue: Queue,
+    tag: String,
+    credit: ConsumerCredit,
+    no_ack: bool,
+}
+
+async fn attach(
+    gateway: &Gateway,
+    link: &Link,
+    open: &v1::ConsumeOpen,
+    opening: Opening,
+) -> Result<(Attached, Vec<SessionEvent>), ApiError> {
+    let Opening {
+        queue,
+        tag,
+        mut credit,
+    } = opening;
+    let session = gateway.broker().session();
+    let spec = ConsumerSpec {
+        target: target_of(&queue),
+        options: ConsumerOptions {
+            no_ack: open.no_ack,
+            // The session keeps the books itself: only it knows what its client reads.
+            refill: false,
+            priority: open.priority,
+            exclusive: open.exclusive,
+            uncommitted_max: credit.uncommitted_max(),
+        },
+        credit: credit.lend().unwrap_or_default(),
+    };
+    let target = spec.target;
+    let consumer = session.attach(spec).await.map_err(of_unavailable)?;
+    let mut early = Vec::new();
+    let attached = async {
+        while let Some(events) = session.events().await {
+            let mut result = None;
+            for event in events {
+                if let SessionEvent::Attached {
+                    result: answered, ..
+                } = event
+                {
+                    result = Some(answered);
+                } else {
+                    early.push(event);
+                }
+            }
+            if result.is_some() {
+                return result;
+            }
+        }
+        None
+    };
+    let answered = tokio::select! {
+        biased; // an answer counts, also if the client left at the same time
+        answered = timeout(ATTACH_WITHIN, attached) => answered,
+        () = link.outbound.closed() => return Err(of_unavailable(Unavailable::Draining)),
+    };
+    match answered {
+        Ok(Some(AttachResult::Ok { .. })) => {}
+        Ok(Some(AttachResult::QueueGone)) => {
+            let text = format!("no queue '{}'", queue.name);
+            return Err(
+                ApiError::new(Reason::QueueNotFound, text).resource("queue", queue.name.as_str())
+            );
+        }
+        Ok(Some(AttachResult::Exclusive)) => {
+            let text = format!(
+                "queue '{}' has a consumer, and one of the two is exclusive",
+                queue.name
+            );
+            return Err(ApiError::new(Reason::InUse, text).resource("queue", queue.name.as_str()));
+        }
+        Ok(None) => return Err(of_unavailable(Unavailable::Draining)),
+        Err(_) => {
+            debug!(queue = %queue.name, "consumer not attached in time");
+            return Err(
+                of_unavailable(Unavailable::NoQuorum).resource("queue", queue.name.as_str())
+            );
+        }
+    }
+    let no_ack = open.no_ack;
+    let gateway = gateway.clone();
+    Ok((
+        Attached {
+            gateway,
+            session,
+            consumer,
+            target,
+            queue,
+            tag,
+            credit,
+            no_ack,
+        },
+        early,
+    ))
+}

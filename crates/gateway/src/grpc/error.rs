@@ -1,0 +1,233 @@
+//! What gRPC clients are told when something fails: one exhaustive function per error to a reason. Not here: reasons and their codes
+//! (`proto`), AMQP's codes (`amqp`).
+
+use warren_proto::convert::error::ApiError;
+use warren_proto::convert::publish;
+use warren_proto::convert::reason::Reason;
+use warren_proto::v1::{PublishResult, SettleOutcome};
+use warren_shard::api::Unavailable;
+use warren_shard::{SettleResult, TopologyError};
+use warren_topology::{Refusal, Topology};
+use warren_types::{NameError, QueueId};
+
+use crate::operations::OperationError;
+use crate::publish::Refused;
+
+/// What the topology refused.
+pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
+    let reason = match refusal {
+        Refusal::ClusterNotFormed => Reason::NotReady,
+        Refusal::ClusterFormedOtherwise { .. }
+        | Refusal::ClusterInvalid { .. }
+        | Refusal::NoSuchNode { .. }
+        | Refusal::OtherIncarnation { .. }
+        | Refusal::InvalidArgument { .. }
+        | Refusal::ExclusiveWithoutOwner => Reason::BadArgument,
+        Refusal::NoSuchVhost { .. } => Reason::VhostNotFound,
+        Refusal::NoSuchExchange { .. } => Reason::ExchangeNotFound,
+        Refusal::NoSuchQueue { .. } => Reason::QueueNotFound,
+        Refusal::NameReserved { .. } | Refusal::DefaultExchange => Reason::AccessRefused,
+        Refusal::ExchangeTypeUnavailable { .. } | Refusal::QueueTypeUnavailable { .. } => {
+            Reason::UnsupportedFeature
+        }
+        Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
+        Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
+        Refusal::ExchangeInUse { .. } => Reason::InUse,
+        Refusal::LimitReached { .. } => Reason::LimitReached,
+    };
+    let error = ApiError::new(reason, refusal.to_string());
+    match refusal {
+        Refusal::NoSuchExchange { exchange, .. } | Refusal::ExchangeInUse { exchange, .. } => {
+            error.resource("exchange", exchange.as_str())
+        }
+        Refusal::NoSuchQueue { queue, .. } | Refusal::ResourceLocked { queue, .. } => {
+            error.resource("queue", queue.as_str())
+        }
+        Refusal::InequivalentArgument {
+            object,
+            name,
+            argument,
+            ..
+        }
+        | Refusal::InvalidArgument {
+            object,
+            name,
+            argument,
+            ..
+        } => error
+            .with("argument", argument)
+            .resource(&object.to_string(), &**name),
+        Refusal::NameReserved { object, name } => error.resource(&object.to_string(), &**name),
+        Refusal::ClusterNotFormed
+        | Refusal::ClusterFormedOtherwise { .. }
+        | Refusal::ClusterInvalid { .. }
+        | Refusal::NoSuchNode { .. }
+        | Refusal::OtherIncarnation { .. }
+        | Refusal::NoSuchVhost { .. }
+        | Refusal::DefaultExchange
+        | Refusal::ExchangeTypeUnavailable { .. }
+        | Refusal::QueueTypeUnavailable { .. }
+        | Refusal::ExclusiveWithoutOwner
+        | Refusal::LimitReached { .. } => error,
+    }
+}
+
+/// The topology could not be read or changed.
+pub(super) fn of_topology(error: &TopologyError) -> ApiError {
+    let reason = match error {
+        TopologyError::NoQuorum => Reason::NoQuorum,
+        TopologyError::NotReady => Reason::NotReady,
+        TopologyError::OutcomeUnknown => Reason::OutcomeUnknown,
+        TopologyError::BadAnswer(_) => Reason::Bug,
+    };
+    ApiError::new(reason, error.to_string())
+}
+
+/// A shard cannot serve now.
+pub(super) fn of_unavailable(why: Unavailable) -> ApiError {
+    let reason = match why {
+        Unavailable::NoQuorum => Reason::NoQuorum,
+        Unavailable::NotReady => Reason::NotReady,
+        Unavailable::Draining => Reason::NodeDraining,
+        Unavailable::Overloaded => Reason::LimitReached,
+    };
+    ApiError::new(reason, why.to_string())
+}
+
+pub(super) fn of_operation(error: &OperationError) -> ApiError {
+    let (reason, queue) = match error {
+        OperationError::Refused(refusal) => return of_refusal(refusal),
+        OperationError::Topology(error) => return of_topology(error),
+        OperationError::Unavailable { cause, queue } => {
+            return of_unavailable(*cause).resource("queue", queue.as_str());
+        }
+        OperationError::DepthUnknown { queue } => (Reason::DepthUnknown, queue),
+        OperationError::QueueInUse { queue, .. } => (Reason::InUse, queue),
+        OperationError::QueueNotEmpty { queue, .. } => (Reason::NotEmpty, queue),
+        OperationError::UnexpectedReply => return ApiError::new(Reason::Bug, error.to_string()),
+    };
+    ApiError::new(reason, error.to_string()).resource("queue", queue.as_str())
+}
+
+/// A name that is none.
+pub(super) fn of_name(field: &str, error: &NameError) -> ApiError {
+    bad_argument(field, error.to_string())
+}
+
+pub(super) fn bad_argument(field: &str, text: impl Into<String>) -> ApiError {
+    let text = text.into();
+    ApiError::new(Reason::BadArgument, format!("{field}: {text}")).field(field, text)
+}
+
+pub(super) fn unsupported(what: &str) -> ApiError {
+    ApiError::new(
+        Reason::UnsupportedFeature,
+        format!("{what} is not available"),
+    )
+    .with("feature", what)
+}
+
+/// The result of a published message that was refused.
+pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology) -> PublishResult {
+    let error = match refused {
+        Refused::NotStored { queue, why } => {
+            return publish::not_stored(index, &queue_name(topology, *queue), *why);
+        }
+        Refused::Unavailable(why) => of_unavailable(*why),
+        Refused::Unknown => ApiError::new(
+            Reason::OutcomeUnknown,
+            "whether the message is stored is not known",
+        ),
+        Refused::NoSuchVhost => ApiError::new(Reason::VhostNotFound, "there is no such vhost"),
+        Refused::NoSuchExchange { exchange } => ApiError::new(
+            Reason::ExchangeNotFound,
+            format!("no exchange '{exchange}'"),
+        )
+        .resource("exchange", &**exchange),
+        Refused::InternalExchange { exchange } => {
+            let text = format!("exchange '{exchange}' is internal: clients cannot publish to it");
+            ApiError::new(Reason::AccessRefused, text).resource("exchange", &**exchange)
+        }
+    };
+    publish::refused(index, &error)
+}
+
+/// A queue's name, or its number if it is gone.
+pub(super) fn queue_name(topology: &Topology, queue: QueueId) -> String {
+    topology
+        .queue_by_id(queue)
+        .map_or_else(|| queue.to_string(), |it| it.name.to_string())
+}
+
+/// The outcome of a settle, with an error where it was not done.
+pub(super) fn of_settle(result: SettleResult) -> (SettleOutcome, Option<ApiError>) {
+    let (outcome, reason, text) = match result {
+        SettleResult::Done => return (SettleOutcome::Done, None),
+        SettleResult::AlreadySettled => (
+            SettleOutcome::AlreadySettled,
+            Reason::AlreadySettled,
+            "the delivery was settled before",
+        ),
+        SettleResult::NotOwner => (
+            SettleOutcome::NotOwner,
+            Reason::NotOwner,
+            "another consumer has the message, or had it last",
+        ),
+        SettleResult::Expired => (
+            SettleOutcome::Expired,
+            Reason::Expired,
+            "the delivery had returned to its queue",
+        ),
+        SettleResult::QueueGone => (
+            SettleOutcome::Refused,
+            Reason::QueueNotFound,
+            "the queue is gone",
+        ),
+    };
+    (outcome, Some(ApiError::new(reason, text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::NotStored;
+
+    use super::*;
+
+    #[test]
+    fn unavailable_is_always_told_with_a_delay() {
+        let all = [
+            Unavailable::NoQuorum,
+            Unavailable::NotReady,
+            Unavailable::Draining,
+            Unavailable::Overloaded,
+        ];
+        for why in all {
+            assert!(of_unavailable(why).retry_delay().is_some(), "{why}");
+        }
+        for error in [TopologyError::NoQuorum, TopologyError::NotReady] {
+            assert!(of_topology(&error).retry_delay().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn refused_message_names_the_queue_by_number_if_it_is_gone() {
+        let refused = Refused::NotStored {
+            queue: QueueId(7),
+            why: NotStored::QueueFull,
+        };
+        let result = refused_publish(3, &refused, &Topology::new());
+        let error = ApiError::from_status(result.error.as_ref().unwrap()).unwrap();
+        assert_eq!((result.index, error.reason()), (3, Reason::QueueFull));
+        assert_eq!(error.metadata().get("queue").unwrap(), "7");
+    }
+
+    #[test]
+    fn settle_that_was_done_has_no_error() {
+        assert_eq!(of_settle(SettleResult::Done), (SettleOutcome::Done, None));
+        let (outcome, error) = of_settle(SettleResult::NotOwner);
+        assert_eq!(
+            (outcome, error.unwrap().reason()),
+            (SettleOutcome::NotOwner, Reason::NotOwner)
+        );
+    }
+}

@@ -1,0 +1,238 @@
+//! What a consumer holds, by position and by delivery tag. Tags count from 1 on each stream. Pure. Not here: settling (`settle_plan`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use warren_shard::Held;
+use warren_types::Position;
+
+/// Deliveries that were lost through another door and are remembered, so that a late settle by tag is told so.
+const LOST_MAX: usize = 1_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct HeldDelivery {
+    pub(super) held: Held,
+    pub(super) bytes: u64,
+    /// On the present stream; 0 = it came on an older one.
+    pub(super) tag: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct HeldBook {
+    by_position: BTreeMap<Position, HeldDelivery>,
+    by_tag: BTreeMap<u64, Position>,
+    last_tag: u64,
+    lost: BTreeSet<u64>,
+}
+
+/// Why a tag names nothing that is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NotHeld {
+    /// It was never given on this stream.
+    NeverGiven,
+    Settled,
+    Lost,
+}
+
+impl HeldBook {
+    pub(super) fn len(&self) -> usize {
+        self.by_position.len()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.by_position.values().map(|it| it.bytes).sum()
+    }
+
+    /// The next tag, for a delivery that needs no settle.
+    pub(super) fn skip(&mut self) -> u64 {
+        self.last_tag += 1;
+        self.last_tag
+    }
+
+    /// A delivery is written: its tag.
+    pub(super) fn add(&mut self, held: Held, bytes: u64) -> u64 {
+        let tag = self.skip();
+        self.by_tag.insert(tag, held.position);
+        self.by_position
+            .insert(held.position, HeldDelivery { held, bytes, tag });
+        tag
+    }
+
+    /// # Errors
+    /// What is known of a tag that is not held.
+    pub(super) fn take_tag(&mut self, tag: u64) -> Result<HeldDelivery, NotHeld> {
+        if tag == 0 || tag > self.last_tag {
+            return Err(NotHeld::NeverGiven);
+        }
+        let position = self.by_tag.remove(&tag);
+        let taken = position.and_then(|position| self.by_position.remove(&position));
+        taken.ok_or(if self.lost.contains(&tag) {
+            NotHeld::Lost
+        } else {
+            NotHeld::Settled
+        })
+    }
+
+    /// Everything held between two tags, both included.
+    ///
+    /// # Errors
+    /// Nothing is.
+    pub(super) fn take_range(
+        &mut self,
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<HeldDelivery>, NotHeld> {
+        if first == 0 || first > last || first > self.last_tag {
+            return Err(NotHeld::NeverGiven);
+        }
+        let mut inside = self.by_tag.split_off(&first);
+        if let Some(after) = last.checked_add(1) {
+            let mut rest = inside.split_off(&after);
+            self.by_tag.append(&mut rest);
+        }
+        let taken: Vec<HeldDelivery> = inside
+            .into_values()
+            .filter_map(|position| self.by_position.remove(&position))
+            .collect();
+        if !taken.is_empty() {
+            return Ok(taken);
+        }
+        Err(if self.lost.range(first..=last).next().is_some() {
+            NotHeld::Lost
+        } else {
+            NotHeld::Settled
+        })
+    }
+
+    /// A delivery named by its receipt; `None`: not held here, under this attempt.
+    pub(super) fn take(&mut self, held: Held) -> Option<HeldDelivery> {
+        if self.by_position.get(&held.position)?.held != held {
+            return None;
+        }
+        let taken = self.by_position.remove(&held.position)?;
+        self.by_tag.remove(&taken.tag);
+        Some(taken)
+    }
+
+    /// It was settled or returned through another door.
+    pub(super) fn lose(&mut self, position: Position) -> Option<HeldDelivery> {
+        let lost = self.by_position.remove(&position)?;
+        self.by_tag.remove(&lost.tag);
+        self.lost.insert(lost.tag);
+        if self.lost.len() > LOST_MAX {
+            self.lost.pop_first();
+        }
+        Some(lost)
+    }
+
+    /// A settle could not even be asked: it is held still.
+    pub(super) fn put_back(&mut self, delivery: HeldDelivery) {
+        if delivery.tag != 0 {
+            self.by_tag.insert(delivery.tag, delivery.held.position);
+        }
+        self.by_position.insert(delivery.held.position, delivery);
+    }
+
+    /// A new stream: tags start anew.
+    pub(super) fn restart(&mut self) {
+        self.by_tag.clear();
+        self.lost.clear();
+        self.last_tag = 0;
+        for held in self.by_position.values_mut() {
+            held.tag = 0;
+        }
+    }
+
+    /// In the order of the queue.
+    pub(super) fn all(&self) -> impl Iterator<Item = Held> + '_ {
+        self.by_position.values().map(|it| it.held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::{Attempt, Term};
+
+    use super::*;
+
+    fn held(position: u64) -> Held {
+        Held {
+            position: Position(position),
+            attempt: Attempt {
+                term: Term(1),
+                number: position,
+            },
+        }
+    }
+
+    fn book(count: u64) -> HeldBook {
+        let mut book = HeldBook::default();
+        for position in 1..=count {
+            assert_eq!(book.add(held(position + 100), 10), position);
+        }
+        book
+    }
+
+    fn tags(taken: &[HeldDelivery]) -> Vec<u64> {
+        taken.iter().map(|it| it.tag).collect()
+    }
+
+    #[test]
+    fn tag_is_taken_once() {
+        let mut book = book(3);
+        assert_eq!(book.take_tag(2).unwrap().held, held(102));
+        assert_eq!(book.take_tag(2), Err(NotHeld::Settled));
+        assert_eq!(book.take_tag(4), Err(NotHeld::NeverGiven));
+        assert_eq!(book.take_tag(0), Err(NotHeld::NeverGiven));
+        assert_eq!((book.len(), book.bytes()), (2, 20));
+    }
+
+    #[test]
+    fn range_takes_what_is_held_within() {
+        let mut book = book(10);
+        assert!(book.take_tag(4).is_ok());
+        assert_eq!(tags(&book.take_range(3, 5).unwrap()), vec![3, 5]);
+        assert_eq!(book.take_range(3, 5), Err(NotHeld::Settled));
+        assert_eq!(tags(&book.take_range(9, u64::MAX).unwrap()), vec![9, 10]);
+        assert_eq!(tags(&book.take_range(1, 8).unwrap()), vec![1, 2, 6, 7, 8]);
+        for (first, last) in [(0, 5), (5, 4), (11, 12)] {
+            assert_eq!(book.take_range(first, last), Err(NotHeld::NeverGiven));
+        }
+    }
+
+    #[test]
+    fn receipt_of_another_attempt_is_not_held() {
+        let mut book = book(2);
+        let mut other = held(101);
+        other.attempt.number += 1;
+        assert_eq!(book.take(other), None);
+        assert_eq!(book.take(held(101)).unwrap().tag, 1);
+        assert_eq!(book.take_tag(1), Err(NotHeld::Settled));
+    }
+
+    #[test]
+    fn lost_delivery_is_remembered_as_lost() {
+        let mut book = book(2);
+        assert_eq!(book.lose(Position(101)).unwrap().tag, 1);
+        assert_eq!(book.lose(Position(101)), None);
+        assert_eq!(book.take_tag(1), Err(NotHeld::Lost));
+        assert_eq!(book.take_range(1, 1), Err(NotHeld::Lost));
+    }
+
+    #[test]
+    fn new_stream_starts_tags_anew_and_keeps_what_is_held() {
+        let mut book = book(2);
+        book.restart();
+        assert_eq!(book.take_tag(1), Err(NotHeld::NeverGiven));
+        assert_eq!(book.add(held(200), 1), 1);
+        assert_eq!(book.take(held(101)).unwrap().tag, 0);
+        assert_eq!(book.all().collect::<Vec<_>>(), vec![held(102), held(200)]);
+    }
+
+    #[test]
+    fn delivery_put_back_can_be_taken_again() {
+        let mut book = book(1);
+        let taken = book.take_tag(1).unwrap();
+        book.put_back(taken);
+        assert_eq!(book.take_tag(1), Ok(taken));
+    }
+}

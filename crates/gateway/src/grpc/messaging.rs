@@ -1,0 +1,177 @@
+//! `warren.v1.MessagingService`: each call goes to its own file. Not here: what they do.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use warren_proto::convert::error::ApiError;
+use warren_proto::v1;
+use warren_proto::v1::messaging_service_server::MessagingService;
+use warren_types::ShardId;
+
+use super::connection::ConnectionInfo;
+use super::deadline::deadline;
+use super::error::unsupported;
+use super::open::{LEADER_METADATA, leader_metadata};
+use super::publish_stream::PublishParts;
+use super::resume::Link;
+use super::streams::{FRAMES_QUEUED, draining};
+use super::{consume, publish_stream, publish_unary, receive, settle};
+use crate::admission::ConnectionAdmission;
+use crate::gateway::Gateway;
+
+pub(super) struct Messaging {
+    gateway: Gateway,
+    stop: CancellationToken,
+}
+
+type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Messaging {
+    pub(super) fn new(gateway: Gateway, stop: CancellationToken) -> Self {
+        Self { gateway, stop }
+    }
+
+    fn check_open(&self) -> Result<(), Status> {
+        if self.stop.is_cancelled() {
+            Err(draining().into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The connection's share; a call that came otherwise has one of its own.
+    fn admission<T>(&self, request: &Request<T>) -> ConnectionAdmission {
+        let info = request.extensions().get::<ConnectionInfo>();
+        info.map_or_else(
+            || self.gateway.admission().connection(),
+            |info| info.admission.clone(),
+        )
+    }
+
+    /// Where the queue of a call is led, if this node knows both.
+    fn shard_of(&self, vhost: &str, queue: &str) -> Option<ShardId> {
+        let topology = self.gateway.topology();
+        let vhost = topology
+            .vhost(if vhost.is_empty() { "/" } else { vhost })?
+            .id;
+        topology.queue(vhost, queue).map(|it| it.shard)
+    }
+
+    fn with_leader<T>(
+        &self,
+        shard: Option<ShardId>,
+        result: Result<T, ApiError>,
+    ) -> Result<Response<T>, Status> {
+        let hint = shard.and_then(|shard| leader_metadata(&self.gateway, shard));
+        match result {
+            Ok(answer) => {
+                let mut response = Response::new(answer);
+                if let Some(hint) = hint {
+                    response.metadata_mut().insert(LEADER_METADATA, hint);
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                let mut status = Status::from(error);
+                if let Some(hint) = hint {
+                    status.metadata_mut().insert(LEADER_METADATA, hint);
+                }
+                Err(status)
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl MessagingService for Messaging {
+    async fn publish(
+        &self,
+        request: Request<v1::PublishRequest>,
+    ) -> Result<Response<v1::PublishResponse>, Status> {
+        self.check_open()?;
+        let admission = self.admission(&request);
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let answer =
+            publish_unary::publish(&self.gateway, &admission, request.into_inner(), deadline).await;
+        Ok(Response::new(answer?))
+    }
+
+    type PublishStreamStream = ReceiverStream<Result<v1::PublishStreamResponse, Status>>;
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<v1::PublishStreamRequest>>,
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        self.check_open()?;
+        let admission = self.admission(&request);
+        let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
+        let parts = PublishParts {
+            gateway: self.gateway.clone(),
+            inbound: request.into_inner(),
+            outbound,
+            admission,
+            stop: self.stop.clone(),
+        };
+        self.gateway.tasks().spawn(publish_stream::run(parts));
+        Ok(Response::new(ReceiverStream::new(frames)))
+    }
+
+    type ConsumeStream = ReceiverStream<Result<v1::ConsumeResponse, Status>>;
+
+    async fn consume(
+        &self,
+        request: Request<Streaming<v1::ConsumeRequest>>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        self.check_open()?;
+        let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
+        let link = Link {
+            inbound: request.into_inner(),
+            outbound,
+        };
+        self.gateway
+            .tasks()
+            .spawn(consume::run(self.gateway.clone(), link, self.stop.clone()));
+        Ok(Response::new(ReceiverStream::new(frames)))
+    }
+
+    async fn receive(
+        &self,
+        request: Request<v1::ReceiveRequest>,
+    ) -> Result<Response<v1::ReceiveResponse>, Status> {
+        self.check_open()?;
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let request = request.into_inner();
+        let shard = self.shard_of(&request.vhost, &request.queue);
+        let answer = receive::receive(&self.gateway, request, deadline).await;
+        self.with_leader(shard, answer)
+    }
+
+    async fn settle(
+        &self,
+        request: Request<v1::SettleRequest>,
+    ) -> Result<Response<v1::SettleResponse>, Status> {
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let answer = settle::settle(&self.gateway, request.into_inner(), deadline).await;
+        Ok(Response::new(answer?))
+    }
+
+    type PeekStream = Frames<v1::PeekResponse>;
+
+    async fn peek(
+        &self,
+        _request: Request<v1::PeekRequest>,
+    ) -> Result<Response<Self::PeekStream>, Status> {
+        Err(unsupported("Peek").into())
+    }
+
+    async fn cancel_scheduled(
+        &self,
+        _request: Request<v1::CancelScheduledRequest>,
+    ) -> Result<Response<v1::CancelScheduledResponse>, Status> {
+        Err(unsupported("CancelScheduled").into())
+    }
+}

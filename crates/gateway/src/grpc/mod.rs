@@ -1,0 +1,34 @@
+//! The gRPC front: one server for the client services, health and reflection. Not here: what calls do (one file per call).
+
+// Errors are built when something fails, and their way is short; a status of tonic is no smaller.
+#![allow(clippy::result_large_err)]
+
+mod cluster;
+mod cluster_view;
+mod confirms;
+mod connection;
+mod consume;
+mod consumer_credit;
+mod deadline;
+mod deliveries;
+mod entry;
+mod error;
+mod held;
+mod leases;
+mod messaging;
+mod open;
+mod publish_credit;
+mod publish_stream;
+mod publish_unary;
+mod receipt;
+mod receive;
+mod resume;
+mod server;
+mod settle;
+mod settle_plan;
+mod streams;
+mod topology;
+
+pub(crate) use leases::Leases;
+pub(crate) use resume::Parked;
+pub use server::{ServeError, serve_grpc};

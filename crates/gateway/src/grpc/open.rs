@@ -1,0 +1,68 @@
+//! What the calls that open something check and answer alike. Not here: the streams.
+
+use warren_proto::convert::error::ApiError;
+use warren_proto::v1;
+use warren_types::{QueueName, VhostName};
+
+use super::error::{of_name, unsupported};
+use crate::gateway::{Gateway, LeaderSeen};
+use crate::options::GatewayOptions;
+use warren_types::ShardId;
+
+/// The one durability class: on the disks of a majority before it is confirmed.
+pub(super) const DURABILITY: &str = "persisted";
+
+/// An empty vhost is "/".
+pub(super) fn vhost_name(name: &str) -> Result<VhostName, ApiError> {
+    let name = if name.is_empty() { "/" } else { name };
+    VhostName::try_from(name).map_err(|error| of_name("vhost", &error))
+}
+
+pub(super) fn queue_name(name: &str) -> Result<QueueName, ApiError> {
+    QueueName::try_from(name).map_err(|error| of_name("queue", &error))
+}
+
+/// There are no features to ask for yet.
+pub(super) fn check_features(wanted: &[String]) -> Result<(), ApiError> {
+    wanted
+        .first()
+        .map_or(Ok(()), |feature| Err(unsupported(feature)))
+}
+
+pub(super) fn limits(options: &GatewayOptions) -> v1::Limits {
+    v1::Limits {
+        max_message_bytes: options.max_message_bytes,
+        max_batch: options.max_batch,
+        max_prefetch: options.max_prefetch,
+    }
+}
+
+/// Where a shard is led, for clients that want to go there.
+pub(super) fn leader_hint(gateway: &Gateway, shard: ShardId) -> Option<v1::LeaderHint> {
+    gateway.leader(shard).map(|seen| hint_of(&seen))
+}
+
+pub(super) fn hint_of(seen: &LeaderSeen) -> v1::LeaderHint {
+    v1::LeaderHint {
+        node: seen.node.to_string(),
+        endpoint: seen.endpoint.to_string(),
+        term: seen.term.0,
+    }
+}
+
+/// The hint as the value of `warren-leader`.
+pub(super) fn leader_metadata(
+    gateway: &Gateway,
+    shard: ShardId,
+) -> Option<tonic::metadata::AsciiMetadataValue> {
+    let seen = gateway.leader(shard)?;
+    format!(
+        "node={};endpoint={};term={}",
+        seen.node, seen.endpoint, seen.term
+    )
+    .parse()
+    .ok()
+}
+
+/// Name of the metadata, in headers of answers and in trailers of errors.
+pub(super) const LEADER_METADATA: &str = "warren-leader";

@@ -1,0 +1,482 @@
+//! One `PublishStream`: reads batches while admission and the shards take them, and sends results as they come. One task owns it.
+//! Not here: checking entries (`entry`), routing and tracking (`publish`), packing results (`confirms`).
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::debug;
+use warren_proto::convert::error::ApiError;
+use warren_proto::convert::publish::{committed, refused, unrouted};
+use warren_proto::convert::reason::Reason;
+use warren_proto::v1;
+use warren_proto::v1::publish_stream_request::Frame as Request;
+use warren_proto::v1::publish_stream_response::Frame as Response;
+use warren_shard::Session;
+use warren_shard::api::SessionEvent;
+use warren_topology::Topology;
+
+use super::confirms::{BatchResults, EntryId};
+use super::entry::{Defaults, Publisher};
+use super::error::{bad_argument, of_operation, refused_publish};
+use super::open::{DURABILITY, check_features, limits, vhost_name};
+use super::publish_credit::PublishCredit;
+use super::streams::{CONTROL_MAX, OPEN_WITHIN, draining, draining_notice, has_room, reached};
+use crate::admission::{ConnectionAdmission, Permit};
+use crate::gateway::Gateway;
+use crate::operations::find_vhost;
+use crate::publish::{Outcome, Publish, PublishId, Publishing, Resolved};
+
+/// Results wait so long for the rest of their batch.
+const PARTIAL_AFTER: Duration = Duration::from_millis(20);
+/// How long the bytes of a client that left are held for the results of what it sent.
+const LINGER: Duration = Duration::from_secs(30);
+
+pub(super) type PublishOut = mpsc::Sender<Result<v1::PublishStreamResponse, Status>>;
+type Admitting = Pin<Box<dyn Future<Output = Permit> + Send>>;
+
+/// What a stream's task is given.
+pub(super) struct PublishParts {
+    pub(super) gateway: Gateway,
+    pub(super) inbound: Streaming<v1::PublishStreamRequest>,
+    pub(super) outbound: PublishOut,
+    pub(super) admission: ConnectionAdmission,
+    pub(super) stop: CancellationToken,
+}
+
+/// Runs a stream to its end.
+pub(super) async fn run(mut parts: PublishParts) {
+    let opened = open(&parts.gateway, &mut parts.inbound).await;
+    let publisher = match opened {
+        Ok(publisher) => publisher,
+        Err(error) => {
+            // The client may have left already.
+            let _gone = parts.outbound.send(Err(Status::from(error))).await;
+            return;
+        }
+    };
+    let mut stream = PublishStream::new(parts, publisher);
+    let end = stream.serve().await;
+    if let End::Status(error) = end {
+        debug!(session_id = %stream.session.id(), %error, "publish stream ended");
+        // The client may have left already.
+        let _gone = stream.outbound.send(Err(Status::from(error))).await;
+    }
+    stream.linger().await;
+}
+
+async fn open(
+    gateway: &Gateway,
+    inbound: &mut Streaming<v1::PublishStreamRequest>,
+) -> Result<Publisher, ApiError> {
+    let first = timeout(OPEN_WITHIN, inbound.message()).await;
+    let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
+    let frame = first
+        .map_err(|status| bad_argument("frame", status.message()))?
+        .and_then(|it| it.frame);
+    let Some(Request::Open(open)) = frame else {
+        return Err(bad_argument(
+            "frame",
+            "the first frame of a stream is `open`",
+        ));
+    };
+    check_features(&open.features)?;
+    if !gateway.may_serve() {
+        return Err(ApiError::new(
+            Reason::NotReady,
+            "the node does not know the cluster's topology yet",
+        ));
+    }
+    publisher(gateway, &open.vhost, open.producer)
+}
+
+/// Checks vhost and producer.
+///
+/// # Errors
+/// There is no such vhost, or a name is none.
+pub(super) fn publisher(
+    gateway: &Gateway,
+    vhost: &str,
+    producer: Option<v1::Producer>,
+) -> Result<Publisher, ApiError> {
+    let vhost = vhost_name(vhost)?;
+    let vhost = find_vhost(&gateway.topology(), &vhost).map_err(|error| of_operation(&error))?;
+    Publisher::new(vhost, producer, gateway.options().max_message_bytes)
+}
+
+enum End {
+    /// The client has closed its side and has every result.
+    Done,
+    /// The client is gone.
+    Gone,
+    Status(ApiError),
+}
+
+struct PublishStream {
+    gateway: Gateway,
+    session: Arc<Session>,
+    inbound: Streaming<v1::PublishStreamRequest>,
+    outbound: PublishOut,
+    admission: ConnectionAdmission,
+    stop: CancellationToken,
+    publisher: Publisher,
+    publishing: Publishing,
+    results: BatchResults,
+    credit: PublishCredit,
+    /// What is admitted and has no outcome.
+    admitted: Permit,
+    /// A batch that waits for admission.
+    waiting: Option<(Vec<Publish>, Admitting)>,
+    control: VecDeque<Response>,
+    /// When the oldest so many partial batches are told.
+    partial_at: Option<(Instant, usize)>,
+    /// No more comes from the client.
+    is_closed: bool,
+    draining_until: Option<Instant>,
+}
+
+impl PublishStream {
+    fn new(parts: PublishParts, publisher: Publisher) -> Self {
+        let PublishParts {
+            gateway,
+            inbound,
+            outbound,
+            admission,
+            stop,
+        } = parts;
+        let session = Arc::new(gateway.broker().session());
+        let options = gateway.options();
+        let credit = PublishCredit::new(
+            options.publish_credit_messages,
+            options.publish_credit_bytes,
+        );
+        let opened = v1::Opened {
+            credit: Some(credit.granted()),
+            limits: Some(limits(options)),
+            durability: DURABILITY.to_owned(),
+            ..v1::Opened::default()
+        };
+        Self {
+            publishing: Publishing::new(gateway.clone(), Arc::clone(&session)),
+            admitted: admission.nothing(),
+            gateway,
+            session,
+            inbound,
+            outbound,
+            admission,
+            stop,
+            publisher,
+            results: BatchResults::default(),
+            credit,
+            waiting: None,
+            control: VecDeque::from([Response::Opened(opened)]),
+            partial_at: None,
+            is_closed: false,
+            draining_until: None,
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            if let Some(end) = self.end() {
+                return end;
+            }
+            let has_output = self.has_output();
+            let is_handing_over = self.publishing.has_to_hand_over();
+            let may_read = !is_handing_over
+                && self.waiting.is_none()
+                && !self.is_closed
+                && self.draining_until.is_none()
+                && self.control.len() < CONTROL_MAX;
+            // Answers first: they free credit and admission. Reading last: what is read must be kept.
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled(), if self.draining_until.is_none() => self.drain(),
+                events = self.session.events() => match events {
+                    Some(events) => self.events(events),
+                    None => return End::Gone,
+                },
+                room = has_room(&self.outbound), if has_output => {
+                    if !room {
+                        return End::Gone;
+                    }
+                    self.send();
+                }
+                () = self.outbound.closed() => return End::Gone,
+                () = self.publishing.hand_over(), if is_handing_over => self.collect(),
+                permit = admitted(&mut self.waiting), if self.waiting.is_some() => self.admitted(permit).await,
+                () = reached(self.partial_at.map(|(at, _)| at)), if self.partial_at.is_some() => self.tell_partial(),
+                () = reached(self.draining_until), if self.draining_until.is_some() => {
+                    return End::Status(draining());
+                }
+                frame = self.inbound.message(), if may_read => match frame {
+                    Ok(Some(frame)) => if let Err(error) = self.frame(frame.frame).await {
+                        return End::Status(error);
+                    },
+                    Ok(None) => self.is_closed = true,
+                    Err(_) => return End::Gone,
+                },
+            }
+        }
+    }
+
+    /// The stream is over when there is nothing more to say.
+    fn end(&self) -> Option<End> {
+        let is_idle = self.publishing.is_idle()
+            && self.waiting.is_none()
+            && !self.publishing.has_to_hand_over()
+            && self.results.partial() == 0
+            && !self.has_output();
+        match (is_idle, self.is_closed, self.draining_until) {
+            (true, true, _) => Some(End::Done),
+            (true, false, Some(_)) => Some(End::Status(draining())),
+            (true | false, _, _) => None,
+        }
+    }
+
+    fn drain(&mut self) {
+        let within = self.gateway.options().drain;
+        self.draining_until = Some(Instant::now() + within);
+        self.control
+            .push_back(Response::Notice(draining_notice(within)));
+    }
+
+    fn events(&mut self, events: VecDeque<SessionEvent>) {
+        for event in events {
+            if let SessionEvent::Published(answers) = event {
+                self.publishing.published(answers);
+            }
+        }
+        self.collect();
+    }
+
+    async fn frame(&mut self, frame: Option<Request>) -> Result<(), ApiError> {
+        match frame {
+            Some(Request::Batch(batch)) => {
+                self.batch(batch).await;
+                Ok(())
+            }
+            Some(Request::Ping(ping)) => {
+                self.control
+                    .push_back(Response::Pong(v1::Pong { nonce: ping.nonce }));
+                Ok(())
+            }
+            // Nothing expires yet that could be renewed.
+            Some(Request::Refresh(_)) => Ok(()),
+            Some(Request::Open(_)) => Err(bad_argument("frame", "the stream is open already")),
+            // A frame that this version does not know.
+            None => Err(bad_argument("frame", "the frame is empty or unknown")),
+        }
+    }
+
+    async fn batch(&mut self, batch: v1::PublishBatch) {
+        let count = u32::try_from(batch.entries.len()).unwrap_or(u32::MAX);
+        let slot = self.results.open(batch.batch_ref, count);
+        if let Err(error) = self.check_batch(&batch) {
+            for (index, entry) in (0..count).zip(&batch.entries) {
+                self.turn_down(slot, index, body_bytes(entry), &error);
+            }
+            return;
+        }
+        let defaults = Defaults {
+            exchange: &batch.exchange,
+            routing_key: &batch.routing_key,
+        };
+        let mut publishes = Vec::with_capacity(batch.entries.len());
+        let mut bytes = 0;
+        for (index, entry) in (0_u32..).zip(batch.entries) {
+            let id = EntryId {
+                slot,
+                is_mandatory: entry.mandatory,
+                index,
+            };
+            let body = body_bytes(&entry);
+            match self.publisher.publish(PublishId::from(id), entry, defaults) {
+                Ok(publish) if self.credit.spend(publish.bytes) => {
+                    bytes += publish.bytes;
+                    publishes.push(publish);
+                }
+                Ok(_) => self.results.result(slot, refused(index, &over_credit())),
+                Err(error) => self.turn_down(slot, index, body, &error),
+            }
+        }
+        match self.admission.try_admit(bytes) {
+            Some(permit) => {
+                self.admitted.merge(permit);
+                self.route(publishes).await;
+            }
+            None => {
+                let admission = self.admission.clone();
+                self.waiting = Some((
+                    publishes,
+                    Box::pin(async move { admission.admit(bytes).await }),
+                ));
+            }
+        }
+    }
+
+    /// Refuses an entry that is not even routed. Its publisher has counted it, so the credit goes back.
+    fn turn_down(&mut self, slot: u32, index: u32, bytes: u64, error: &ApiError) {
+        if self.credit.spend(bytes) {
+            self.credit.give_back(bytes);
+        }
+        self.results.result(slot, refused(index, error));
+    }
+
+    fn check_batch(&self, batch: &v1::PublishBatch) -> Result<(), ApiError> {
+        check_batch(&self.gateway, batch)?;
+        if self.gateway.may_serve() {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            Reason::NotReady,
+            "the node has lost touch with the cluster",
+        ))
+    }
+
+    async fn admitted(&mut self, permit: Permit) {
+        self.admitted.merge(permit);
+        if let Some((publishes, _)) = self.waiting.take() {
+            self.route(publishes).await;
+        }
+    }
+
+    async fn route(&mut self, publishes: Vec<Publish>) {
+        self.publishing.route(publishes).await;
+        self.collect();
+    }
+
+    /// Turns outcomes into results.
+    fn collect(&mut self) {
+        let mut topology: Option<Arc<Topology>> = None;
+        let mut freed = 0;
+        for Resolved { id, bytes, outcome } in self.publishing.collect() {
+            self.credit.give_back(bytes);
+            freed += bytes;
+            let entry = EntryId::from(id);
+            if outcome == (Outcome::Committed { queues: 1 }) {
+                self.results.committed_once(entry.slot, entry.index);
+                continue;
+            }
+            let topology = topology.get_or_insert_with(|| self.gateway.topology());
+            self.results
+                .result(entry.slot, result(entry, &outcome, topology));
+        }
+        self.admitted.release(freed);
+        let partial = self.results.partial();
+        if partial == 0 {
+            self.partial_at = None;
+        } else if self.partial_at.is_none() {
+            self.partial_at = Some((Instant::now() + PARTIAL_AFTER, partial));
+        }
+    }
+
+    fn tell_partial(&mut self) {
+        if let Some((_, batches)) = self.partial_at.take()
+            && let Some(frame) = self.results.partial_frame(batches)
+        {
+            self.control.push_back(Response::Confirms(frame));
+        }
+        let partial = self.results.partial();
+        if partial > 0 {
+            self.partial_at = Some((Instant::now() + PARTIAL_AFTER, partial));
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        !self.control.is_empty() || self.results.has_complete() || self.credit.has_frame()
+    }
+
+    /// Sends the next frame; there is room for it.
+    fn send(&mut self) {
+        let frame = match self.control.pop_front() {
+            Some(frame) => frame,
+            None => match self.results.next_frame() {
+                Some(confirms) => Response::Confirms(confirms),
+                None => match self.credit.next_frame() {
+                    Some(credit) => Response::Credit(credit),
+                    None => return,
+                },
+            },
+        };
+        let response = v1::PublishStreamResponse { frame: Some(frame) };
+        // This task is the only sender and has seen the room; a client that left is noticed by the next turn.
+        let _gone = self.outbound.try_send(Ok(response));
+    }
+
+    /// The client is gone; its bytes are free when what it sent has its outcome.
+    async fn linger(mut self) {
+        self.waiting = None;
+        let rest = async {
+            while self.publishing.unresolved() > 0 {
+                let Some(events) = self.session.events().await else {
+                    return;
+                };
+                self.events(events);
+            }
+        };
+        if timeout(LINGER, rest).await.is_err() {
+            debug!("results of a publish stream that ended did not come");
+        }
+    }
+}
+
+/// # Errors
+/// What is wrong with the batch as a whole.
+pub(super) fn check_batch(gateway: &Gateway, batch: &v1::PublishBatch) -> Result<(), ApiError> {
+    let max = gateway.options().max_batch;
+    if batch.entries.len() > usize::try_from(max).unwrap_or(usize::MAX) {
+        let text = format!("has {} entries; the limit is {max}", batch.entries.len());
+        return Err(bad_argument("batch.entries", text));
+    }
+    if batch.atomic && batch.entries.len() > 1 {
+        return Err(super::error::unsupported("atomic batches"));
+    }
+    Ok(())
+}
+
+/// The result of one entry.
+pub(super) fn result(entry: EntryId, outcome: &Outcome, topology: &Topology) -> v1::PublishResult {
+    let index = entry.index;
+    match outcome {
+        Outcome::Committed { queues } => committed(index, *queues),
+        Outcome::Duplicate => v1::PublishResult {
+            index,
+            outcome: v1::PublishOutcome::Duplicate.into(),
+            ..v1::PublishResult::default()
+        },
+        Outcome::Unrouted if entry.is_mandatory => refused(
+            index,
+            &ApiError::new(Reason::Unroutable, "no queue takes the message"),
+        ),
+        Outcome::Unrouted => unrouted(index),
+        Outcome::Refused(why) => refused_publish(index, why, topology),
+    }
+}
+
+fn body_bytes(entry: &v1::PublishEntry) -> u64 {
+    entry
+        .message
+        .as_ref()
+        .map_or(0, |it| u64::try_from(it.body.len()).unwrap_or(u64::MAX))
+}
+
+fn over_credit() -> ApiError {
+    ApiError::new(
+        Reason::OverCredit,
+        "more was sent than the server had granted",
+    )
+}
+
+async fn admitted(waiting: &mut Option<(Vec<Publish>, Admitting)>) -> Permit {
+    match waiting {
+        Some((_, admitting)) => admitting.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,168 @@
+//! The unary `Publish`: one batch, one answer when every message has its result or the deadline is near.
+//! Not here: routing and tracking (`publish`), the pipelined twin (`publish_stream`).
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+use warren_proto::convert::error::ApiError;
+use warren_proto::convert::publish::refused;
+use warren_proto::convert::reason::Reason;
+use warren_proto::v1;
+use warren_shard::api::SessionEvent;
+
+use super::confirms::EntryId;
+use super::entry::Defaults;
+use super::error::bad_argument;
+use super::publish_stream::{check_batch, publisher, result};
+use crate::admission::ConnectionAdmission;
+use crate::gateway::Gateway;
+use crate::publish::{Publish, PublishId, Publishing};
+
+/// Publishes one batch.
+///
+/// # Errors
+/// Nothing of it was begun, or nothing is known of any message.
+pub(super) async fn publish(
+    gateway: &Gateway,
+    admission: &ConnectionAdmission,
+    request: v1::PublishRequest,
+    deadline: Instant,
+) -> Result<v1::PublishResponse, ApiError> {
+    let batch = request.batch.unwrap_or_default();
+    if batch.entries.is_empty() {
+        return Err(bad_argument("batch.entries", "is empty"));
+    }
+    check_batch(gateway, &batch)?;
+    if !gateway.may_serve() {
+        return Err(ApiError::new(
+            Reason::NotReady,
+            "the node does not know the cluster's topology yet",
+        ));
+    }
+    let mut publisher = publisher(gateway, &request.vhost, request.producer)?;
+    let mut results = Results {
+        found: vec![None; batch.entries.len()],
+    };
+    let defaults = Defaults {
+        exchange: &batch.exchange,
+        routing_key: &batch.routing_key,
+    };
+    let mut publishes: Vec<Publish> = Vec::with_capacity(batch.entries.len());
+    for (index, entry) in (0_u32..).zip(batch.entries) {
+        let id = EntryId {
+            slot: 0,
+            is_mandatory: entry.mandatory,
+            index,
+        };
+        match publisher.publish(PublishId::from(id), entry, defaults) {
+            Ok(publish) => publishes.push(publish),
+            Err(error) => results.set(refused(index, &error)),
+        }
+    }
+    let bytes = publishes.iter().map(|it| it.bytes).sum();
+    // Held until every result is known or given up on.
+    let _permit = timeout_at(deadline, admission.admit(bytes))
+        .await
+        .map_err(|_| not_started())?;
+    let session = Arc::new(gateway.broker().session());
+    let mut publishing = Publishing::new(gateway.clone(), Arc::clone(&session));
+    let all = async {
+        publishing.route(publishes).await;
+        loop {
+            collect(gateway, &mut publishing, &mut results);
+            if publishing.is_idle() {
+                return;
+            }
+            let is_handing_over = publishing.has_to_hand_over();
+            tokio::select! {
+                biased; // answers first: they free room
+                events = session.events() => {
+                    let Some(events) = events else { return };
+                    for event in events {
+                        if let SessionEvent::Published(answers) = event {
+                            publishing.published(answers);
+                        }
+                    }
+                }
+                () = publishing.hand_over(), if is_handing_over => {}
+            }
+        }
+    };
+    if timeout_at(deadline, all).await.is_err() {
+        collect(gateway, &mut publishing, &mut results);
+        results.give_up(&mut publishing)?;
+    }
+    results.into_response()
+}
+
+fn collect(gateway: &Gateway, publishing: &mut Publishing, results: &mut Results) {
+    let topology = gateway.topology();
+    for resolved in publishing.collect() {
+        results.set(result(
+            EntryId::from(resolved.id),
+            &resolved.outcome,
+            &topology,
+        ));
+    }
+}
+
+struct Results {
+    found: Vec<Option<v1::PublishResult>>,
+}
+
+impl Results {
+    fn set(&mut self, result: v1::PublishResult) {
+        let place = usize::try_from(result.index)
+            .ok()
+            .and_then(|index| self.found.get_mut(index));
+        if let Some(place) = place {
+            *place = Some(result);
+        }
+    }
+
+    /// The deadline is near: what is not known is said to be so, each message for itself.
+    ///
+    /// # Errors
+    /// Nothing is known of any message: that is the status of the call.
+    fn give_up(&mut self, publishing: &mut Publishing) -> Result<(), ApiError> {
+        let given_up = publishing.give_up();
+        if self.found.iter().all(Option::is_none) {
+            return Err(if given_up.unknown.is_empty() {
+                not_started()
+            } else {
+                unknown()
+            });
+        }
+        for id in given_up.not_started {
+            self.set(refused(EntryId::from(id).index, &not_started()));
+        }
+        for id in given_up.unknown {
+            self.set(refused(EntryId::from(id).index, &unknown()));
+        }
+        // The rest was not even routed.
+        for (index, place) in (0_u32..).zip(&mut self.found) {
+            place.get_or_insert_with(|| refused(index, &not_started()));
+        }
+        Ok(())
+    }
+
+    fn into_response(self) -> Result<v1::PublishResponse, ApiError> {
+        let results: Option<Vec<v1::PublishResult>> = self.found.into_iter().collect();
+        let results = results.ok_or_else(unknown)?;
+        Ok(v1::PublishResponse { results })
+    }
+}
+
+fn not_started() -> ApiError {
+    ApiError::new(
+        Reason::NotStarted,
+        "the deadline passed before the message was handed over",
+    )
+}
+
+fn unknown() -> ApiError {
+    ApiError::new(
+        Reason::OutcomeUnknown,
+        "the deadline passed; whether the message is stored is not known",
+    )
+}

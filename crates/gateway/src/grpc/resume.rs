@@ -1,0 +1,207 @@
+//! Consumers that can be taken back by their clients after a broken stream: the tokens, and the way to the task that keeps each.
+//! Not here: what is kept (`consume`). Kept on their node only: a token of another node opens a fresh consumer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use rand::Rng;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+use warren_proto::v1;
+use warren_shard::api::Target;
+use warren_types::{NodeId, Run};
+
+const VERSION: u8 = 1;
+
+/// Both ends of a client's stream.
+pub(super) struct Link {
+    pub(super) inbound: Streaming<v1::ConsumeRequest>,
+    pub(super) outbound: mpsc::Sender<Result<v1::ConsumeResponse, Status>>,
+}
+
+/// A client comes back for its consumer.
+pub(super) struct Rejoin {
+    pub(super) link: Link,
+    pub(super) open: v1::ConsumeOpen,
+}
+
+/// Names a kept consumer; the secret keeps others from guessing it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ResumeToken {
+    node: NodeId,
+    run: Run,
+    number: u64,
+    secret: u128,
+}
+
+impl ResumeToken {
+    fn to_bytes(self) -> Bytes {
+        let mut out = BytesMut::with_capacity(1 + 3 * 8 + 16);
+        out.put_u8(VERSION);
+        out.put_u64(self.node.0);
+        out.put_u64(self.run.0);
+        out.put_u64(self.number);
+        out.put_u128(self.secret);
+        out.freeze()
+    }
+
+    fn read(mut token: &[u8]) -> Option<Self> {
+        if token.len() != 1 + 3 * 8 + 16 || token.get_u8() != VERSION {
+            return None;
+        }
+        Some(Self {
+            node: NodeId(token.get_u64()),
+            run: Run(token.get_u64()),
+            number: token.get_u64(),
+            secret: token.get_u128(),
+        })
+    }
+}
+
+struct Entry {
+    token: ResumeToken,
+    target: Target,
+    door: mpsc::Sender<Rejoin>,
+}
+
+/// Every consumer of this node that its client may come back to. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Parked {
+    entries: Arc<Mutex<HashMap<u64, Entry>>>,
+    max: usize,
+}
+
+impl Parked {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            entries: Arc::default(),
+            max,
+        }
+    }
+
+    /// Makes a consumer one that can be taken back. `None`: there are too many; then it ends with its stream.
+    pub(super) fn register(
+        &self,
+        node: NodeId,
+        run: Run,
+        number: u64,
+        target: Target,
+    ) -> Option<Registration> {
+        let token = ResumeToken {
+            node,
+            run,
+            number,
+            secret: rand::rng().random(),
+        };
+        let (door, rejoins) = mpsc::channel(1);
+        let mut entries = self.entries.lock();
+        if entries.len() >= self.max {
+            return None;
+        }
+        entries.insert(
+            number,
+            Entry {
+                token,
+                target,
+                door,
+            },
+        );
+        drop(entries);
+        Some(Registration {
+            parked: self.clone(),
+            token,
+            rejoins,
+        })
+    }
+
+    /// The way to the task that keeps a client's consumer of this queue.
+    pub(super) fn find(&self, token: &[u8], target: Target) -> Option<mpsc::Sender<Rejoin>> {
+        let token = ResumeToken::read(token)?;
+        let entries = self.entries.lock();
+        let entry = entries.get(&token.number)?;
+        (entry.token == token && entry.target == target).then(|| entry.door.clone())
+    }
+}
+
+/// One consumer's place; it is given up when this is dropped.
+pub(super) struct Registration {
+    parked: Parked,
+    token: ResumeToken,
+    rejoins: mpsc::Receiver<Rejoin>,
+}
+
+impl Registration {
+    pub(super) fn token(&self) -> Bytes {
+        self.token.to_bytes()
+    }
+
+    /// Waits for the client.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn rejoin(&mut self) -> Rejoin {
+        match self.rejoins.recv().await {
+            Some(rejoin) => rejoin,
+            // The sender lives in the table as long as this does.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.parked.entries.lock().remove(&self.token.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::{QueueId, ShardId};
+
+    use super::*;
+
+    const TARGET: Target = Target {
+        queue: QueueId(1),
+        shard: ShardId(1),
+    };
+
+    #[test]
+    fn token_finds_its_consumer_until_it_ends() {
+        let parked = Parked::new(10);
+        let place = parked.register(NodeId(1), Run(2), 3, TARGET).unwrap();
+        let token = place.token();
+        assert!(parked.find(&token, TARGET).is_some());
+        let other = Target {
+            queue: QueueId(2),
+            shard: ShardId(1),
+        };
+        assert!(parked.find(&token, other).is_none());
+        drop(place);
+        assert!(parked.find(&token, TARGET).is_none());
+    }
+
+    #[test]
+    fn guessed_cut_and_foreign_tokens_find_nothing() {
+        let parked = Parked::new(10);
+        let place = parked.register(NodeId(1), Run(2), 3, TARGET).unwrap();
+        let token = place.token();
+        for at in 0..token.len() {
+            let mut altered = token.to_vec();
+            altered[at] ^= 1;
+            assert!(parked.find(&altered, TARGET).is_none(), "byte {at}");
+            assert!(parked.find(&token[..at], TARGET).is_none());
+        }
+    }
+
+    #[test]
+    fn full_table_takes_no_more() {
+        let parked = Parked::new(1);
+        let first = parked.register(NodeId(1), Run(1), 1, TARGET);
+        assert!(first.is_some());
+        assert!(parked.register(NodeId(1), Run(1), 2, TARGET).is_none());
+        drop(first);
+        assert!(parked.register(NodeId(1), Run(1), 2, TARGET).is_some());
+    }
+}

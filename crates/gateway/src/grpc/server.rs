@@ -1,0 +1,171 @@
+//! Serves gRPC on a listener until it is told to stop, then lets clients leave. Not here: the services.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use futures::StreamExt;
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::{debug, warn};
+use warren_proto::FILE_DESCRIPTOR_SET;
+use warren_proto::admin_v1::topology_service_server::TopologyServiceServer;
+use warren_proto::cluster_v1::cluster_service_server::ClusterServiceServer;
+use warren_proto::v1::messaging_service_server::MessagingServiceServer;
+
+use super::cluster::ClusterAdmin;
+use super::connection::ClientIo;
+use super::messaging::Messaging;
+use super::topology::TopologyAdmin;
+use crate::gateway::Gateway;
+
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+const STREAMS_MAX: u32 = 200;
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_WITHIN: Duration = Duration::from_secs(20);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// What is around a message in its frame.
+const DECODE_SLACK: usize = 64 << 10;
+/// A batch may hold many small messages, whatever the limit of one is.
+const DECODE_MIN: usize = 4 << 20;
+const HEALTH_EVERY: Duration = Duration::from_millis(100);
+/// After the clients' time to leave, connections are closed.
+const CLOSE_AFTER: Duration = Duration::from_secs(2);
+const MESSAGING: &str = "warren.v1.MessagingService";
+
+/// Why clients are not served.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    #[error("gRPC cannot be served")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("gRPC reflection cannot be served")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves clients until `shutdown`; then takes no new streams, tells those that are open, and ends when they have left or
+/// their time is over.
+///
+/// # Errors
+/// [`ServeError`] if it cannot begin; what a client does is no error.
+pub async fn serve_grpc(
+    gateway: Gateway,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let admission = gateway.admission().clone();
+    let sockets = TcpListenerStream::new(listener).filter_map(move |accepted| {
+        let admission = admission.connection();
+        async move {
+            accepted_socket(accepted)
+                .map(|socket| Ok::<_, io::Error>(ClientIo::new(socket, admission)))
+        }
+    });
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = gateway.options().reflection.then(|| {
+        let files = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        files.build_v1()
+    });
+    let reflection = reflection.transpose()?;
+    let drain = gateway.options().drain;
+    let max_message = usize::try_from(gateway.options().max_message_bytes).unwrap_or(usize::MAX);
+    let decode_max = max_message.saturating_add(DECODE_SLACK).max(DECODE_MIN);
+    let messaging = MessagingServiceServer::new(Messaging::new(gateway.clone(), shutdown.clone()))
+        .max_decoding_message_size(decode_max)
+        .max_encoding_message_size(usize::MAX);
+    let topology =
+        TopologyServiceServer::new(TopologyAdmin::new(gateway.clone(), shutdown.clone()));
+    let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_WITHIN))
+        .add_service(messaging)
+        .add_service(topology)
+        .add_service(cluster)
+        .add_service(health_service)
+        .add_optional_service(reflection);
+    let stopped = shutdown.clone();
+    let serving =
+        server.serve_with_incoming_shutdown(sockets, async move { stopped.cancelled().await });
+    let watched = watch(gateway, health, shutdown.clone());
+    let served = async { tokio::join!(serving, watched).0 };
+    until_drained(served, shutdown, drain + CLOSE_AFTER).await
+}
+
+/// Runs the server to its end, which it finds within `drain` after the shutdown.
+async fn until_drained(
+    served: impl Future<Output = Result<(), tonic::transport::Error>>,
+    shutdown: CancellationToken,
+    drain: Duration,
+) -> Result<(), ServeError> {
+    tokio::pin!(served);
+    tokio::select! {
+        biased; // an end by itself is an error to be told
+        ended = &mut served => return Ok(ended?),
+        () = shutdown.cancelled() => {}
+    }
+    match timeout(drain, served).await {
+        Ok(ended) => Ok(ended?),
+        Err(_) => {
+            debug!("connections that did not end in time are closed");
+            Ok(())
+        }
+    }
+}
+
+fn accepted_socket(accepted: io::Result<TcpStream>) -> Option<TcpStream> {
+    let socket = match accepted {
+        Ok(socket) => socket,
+        // Of one client, or out of file descriptors: the listener goes on.
+        Err(error) => {
+            warn!(%error, "connection not accepted");
+            return None;
+        }
+    };
+    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE);
+    let set = socket
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(&socket).set_tcp_keepalive(&keepalive));
+    if let Err(error) = set {
+        debug!(%error, "socket options not set");
+    }
+    Some(socket)
+}
+
+/// Tells whether this node can serve, and notes how recent its topology is.
+async fn watch(gateway: Gateway, health: HealthReporter, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(HEALTH_EVERY);
+    let mut told = None;
+    loop {
+        tokio::select! {
+            biased; // stopping comes first
+            () = stop.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        gateway.look_for_leader();
+        let status = if gateway.broker().is_ready() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        if told != Some(status) {
+            told = Some(status);
+            health.set_service_status(MESSAGING, status).await;
+        }
+    }
+    health
+        .set_service_status(MESSAGING, ServingStatus::NotServing)
+        .await;
+}

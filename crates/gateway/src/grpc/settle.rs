@@ -1,0 +1,128 @@
+//! The unary `Settle`: deliveries of any stream or call, on any node, by receipt. Not here: what a settlement asks for (`settle_plan`).
+
+use tokio::time::{Instant, timeout_at};
+use warren_proto::convert::error::ApiError;
+use warren_proto::v1;
+use warren_shard::api::{RequestToken, SessionEvent, Unavailable};
+
+use super::consume::not_leased;
+use super::error::bad_argument;
+use super::held::HeldBook;
+use super::open::vhost_name;
+use super::settle_plan::{Context, SettleResults, extended, plan, refused};
+use crate::clock::wall_clock_ms;
+use crate::gateway::Gateway;
+
+const SETTLEMENTS_MAX: usize = 10_000;
+
+/// Settles and answers when all is committed; what is not known at the deadline is to be sent again.
+///
+/// # Errors
+/// The request as a whole makes no sense.
+pub(super) async fn settle(
+    gateway: &Gateway,
+    request: v1::SettleRequest,
+    deadline: Instant,
+) -> Result<v1::SettleResponse, ApiError> {
+    vhost_name(&request.vhost)?;
+    let count = request.settlements.len();
+    if count > SETTLEMENTS_MAX {
+        return Err(bad_argument(
+            "settlements",
+            format!("has {count} entries; the limit is {SETTLEMENTS_MAX}"),
+        ));
+    }
+    let context = Context {
+        cluster: gateway.cluster(),
+        own: None,
+        now_ms: wall_clock_ms(),
+    };
+    let mut plan = plan(request.settlements, context, &mut HeldBook::default());
+    for (index, receipt, by) in std::mem::take(&mut plan.extensions) {
+        let is_extended = gateway
+            .leases()
+            .extend(receipt.target.queue, receipt.held, by);
+        let result = if is_extended {
+            extended(index, context.now_ms, by)
+        } else {
+            refused(index, &not_leased())
+        };
+        plan.results.push(result);
+    }
+    let session = gateway.broker().session();
+    let mut results = SettleResults::default();
+    let mut last = 0;
+    let tokens = results.open(0, plan.results, &plan.asks, || {
+        last += 1;
+        RequestToken(last)
+    });
+    let all = async {
+        for (ask, token) in plan.asks.iter().zip(tokens) {
+            let spec = ask.spec();
+            gateway.leases().settled(&spec);
+            if let Err(why) = session.settle(spec, token).await {
+                results.not_asked(token, why);
+            }
+        }
+        while results.unanswered() > 0 {
+            let Some(events) = session.events().await else {
+                return;
+            };
+            for event in events {
+                if let SessionEvent::Settled {
+                    token,
+                    results: answers,
+                } = event
+                {
+                    results.settled(token, &answers);
+                }
+            }
+        }
+    };
+    if timeout_at(deadline, all).await.is_err() {
+        results.give_up(Unavailable::NoQuorum);
+    }
+    let named = results.take_done().map(|it| it.results).unwrap_or_default();
+    Ok(v1::SettleResponse {
+        results: in_order(count, named),
+    })
+}
+
+/// One result per settlement; what is not named was done.
+fn in_order(count: usize, named: Vec<v1::SettleResult>) -> Vec<v1::SettleResult> {
+    let done = |index| v1::SettleResult {
+        index,
+        outcome: v1::SettleOutcome::Done.into(),
+        ..v1::SettleResult::default()
+    };
+    let mut results: Vec<v1::SettleResult> = (0_u32..).take(count).map(done).collect();
+    for result in named {
+        let place = usize::try_from(result.index)
+            .ok()
+            .and_then(|index| results.get_mut(index));
+        if let Some(place) = place {
+            *place = result;
+        }
+    }
+    results
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_settlement_has_one_result_in_its_place() {
+        let named = v1::SettleResult {
+            index: 1,
+            outcome: v1::SettleOutcome::Expired.into(),
+            ..Default::default()
+        };
+        let outcomes: Vec<v1::SettleOutcome> = in_order(3, vec![named])
+            .iter()
+            .map(v1::SettleResult::outcome)
+            .collect();
+        let done = v1::SettleOutcome::Done;
+        assert_eq!(outcomes, vec![done, v1::SettleOutcome::Expired, done]);
+    }
+}

@@ -1,0 +1,437 @@
+//! What a batch of settlements asks of which queue, and its results as they come back. Pure. Not here: asking (`consume`, `settle`).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use warren_proto::convert::error::ApiError;
+use warren_proto::convert::message::{
+    duration_ms_from_client, duration_to_client, time_ms_to_client,
+};
+use warren_proto::convert::reason::Reason;
+use warren_proto::v1;
+use warren_proto::v1::settlement::{Action, Target as Named};
+use warren_shard::api::{RequestToken, SettleAction, SettleSpec, Target, Unavailable};
+use warren_shard::{Held, ReturnKind, SettleReason, SettleResult};
+use warren_types::ClusterId;
+
+use super::error::{bad_argument, of_settle, of_unavailable, unsupported};
+use super::held::{HeldBook, HeldDelivery, NotHeld};
+use super::receipt::Receipt;
+use crate::clock::millis;
+
+/// What is asked of one queue in one go.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) target: Target,
+    pub(super) action: SettleAction,
+    pub(super) items: Vec<AskItem>,
+}
+
+/// One delivery of an ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AskItem {
+    /// Index of the settlement.
+    index: u32,
+    /// Named by a range: its own tag, else 0.
+    range_tag: u64,
+    held: Held,
+    /// It was in the session's book.
+    pub(super) taken: Option<HeldDelivery>,
+}
+
+impl Ask {
+    pub(super) fn spec(&self) -> SettleSpec {
+        let items = self.items.iter().map(|it| it.held).collect();
+        SettleSpec {
+            target: self.target,
+            items,
+            action: self.action,
+        }
+    }
+}
+
+/// Where deliveries are looked up, and what extending one answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) cluster: ClusterId,
+    /// The stream's queue; `None` outside streams, where tags mean nothing.
+    pub(super) own: Option<Target>,
+    pub(super) now_ms: u64,
+}
+
+/// What a batch comes to.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) asks: Vec<Ask>,
+    /// Known without asking.
+    pub(super) results: Vec<v1::SettleResult>,
+    /// Extensions of deliveries that are not in the book: `(index, receipt, by)`.
+    pub(super) extensions: Vec<(u32, Receipt, std::time::Duration)>,
+}
+
+/// One action, checked.
+enum Wish {
+    Do(SettleAction),
+    Extend(std::time::Duration),
+}
+
+pub(super) fn plan(
+    settlements: Vec<v1::Settlement>,
+    context: Context,
+    book: &mut HeldBook,
+) -> Plan {
+    let mut plan = Plan::default();
+    for (index, settlement) in (0_u32..).zip(settlements) {
+        let wish = if settlement.then_publish.is_empty() {
+            wish(settlement.action.as_ref())
+        } else {
+            Err(unsupported("then_publish"))
+        };
+        let added = match wish {
+            Ok(Wish::Do(action)) => add(&mut plan, index, settlement.target, action, context, book),
+            Ok(Wish::Extend(by)) => extend(&mut plan, index, settlement.target, by, context),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = added {
+            plan.results.push(refused(index, &error));
+        }
+    }
+    plan
+}
+
+fn wish(action: Option<&Action>) -> Result<Wish, ApiError> {
+    match action {
+        Some(Action::Ack(_)) => Ok(Wish::Do(SettleAction::Settle(SettleReason::Acked))),
+        Some(Action::Reject(reject)) if reject.park => Err(unsupported("parking")),
+        Some(Action::Reject(_)) => Ok(Wish::Do(SettleAction::Settle(SettleReason::Rejected))),
+        Some(Action::Requeue(requeue)) => {
+            let kind = if requeue.failed {
+                ReturnKind::Failed
+            } else {
+                ReturnKind::Untouched
+            };
+            let delay_ms = match &requeue.delay {
+                Some(delay) => Some(duration(delay, "requeue.delay")?).filter(|it| *it > 0),
+                // No retry policy can be set yet, and without one a message is ready at once.
+                None => None,
+            };
+            Ok(Wish::Do(SettleAction::Return { kind, delay_ms }))
+        }
+        Some(Action::Extend(extend)) => {
+            let by = extend
+                .by
+                .as_ref()
+                .map(|by| duration(by, "extend.by"))
+                .transpose()?;
+            Ok(Wish::Extend(std::time::Duration::from_millis(
+                by.unwrap_or(0),
+            )))
+        }
+        None => Err(bad_argument("action", "is missing or unknown")),
+    }
+}
+
+fn duration(duration: &prost_types::Duration, field: &str) -> Result<u64, ApiError> {
+    duration_ms_from_client(duration).ok_or_else(|| bad_argument(field, "is negative or too long"))
+}
+
+fn add(
+    plan: &mut Plan,
+    index: u32,
+    named: Option<Named>,
+    action: SettleAction,
+    context: Context,
+    book: &mut HeldBook,
+) -> Result<(), ApiError> {
+    match named {
+        Some(Named::Receipt(receipt)) => {
+            let receipt = read_receipt(context, &receipt)?;
+            let taken = if context.own == Some(receipt.target) {
+                book.take(receipt.held)
+            } else {
+                None
+            };
+            let item = AskItem {
+                index,
+                range_tag: 0,
+                held: receipt.held,
+                taken,
+            };
+            ask(plan, receipt.target, action, item);
+        }
+        Some(Named::DeliveryTag(tag)) => {
+            let own = own(context)?;
+            match book.take_tag(tag) {
+                Ok(taken) => {
+                    let item = AskItem {
+                        index,
+                        range_tag: 0,
+                        held: taken.held,
+                        taken: Some(taken),
+                    };
+                    ask(plan, own, action, item);
+                }
+                Err(why) => plan.results.push(not_held(index, why)?),
+            }
+        }
+        Some(Named::Tags(range)) => {
+            let own = own(context)?;
+            match book.take_range(range.first, range.last) {
+                Ok(taken) => {
+                    for taken in taken {
+                        let item = AskItem {
+                            index,
+                            range_tag: taken.tag,
+                            held: taken.held,
+                            taken: Some(taken),
+                        };
+                        ask(plan, own, action, item);
+                    }
+                }
+                Err(why) => plan.results.push(not_held(index, why)?),
+            }
+        }
+        None => return Err(bad_argument("target", "is missing or unknown")),
+    }
+    Ok(())
+}
+
+fn read_receipt(context: Context, receipt: &Bytes) -> Result<Receipt, ApiError> {
+    Receipt::read(context.cluster, receipt)
+        .map_err(|error| ApiError::new(Reason::BadReceipt, error.to_string()))
+}
+
+fn own(context: Context) -> Result<Target, ApiError> {
+    context.own.ok_or_else(|| {
+        bad_argument(
+            "target",
+            "tags name deliveries of a stream; this call needs a receipt",
+        )
+    })
+}
+
+fn not_held(index: u32, why: NotHeld) -> Result<v1::SettleResult, ApiError> {
+    let result = match why {
+        NotHeld::NeverGiven => {
+            return Err(bad_argument(
+                "target",
+                "the tag was not given on this stream",
+            ));
+        }
+        NotHeld::Settled => SettleResult::AlreadySettled,
+        NotHeld::Lost => SettleResult::Expired,
+    };
+    Ok(result_of(index, 0, result))
+}
+
+fn ask(plan: &mut Plan, target: Target, action: SettleAction, item: AskItem) {
+    match plan
+        .asks
+        .iter_mut()
+        .find(|it| it.target == target && it.action == action)
+    {
+        Some(ask) => ask.items.push(item),
+        None => plan.asks.push(Ask {
+            target,
+            action,
+            items: vec![item],
+        }),
+    }
+}
+
+/// On a stream the lease is the consumer's, whatever its client asks for; a lease of `Receive` is prolonged.
+fn extend(
+    plan: &mut Plan,
+    index: u32,
+    named: Option<Named>,
+    by: std::time::Duration,
+    context: Context,
+) -> Result<(), ApiError> {
+    match named {
+        Some(Named::Receipt(receipt)) => {
+            let receipt = read_receipt(context, &receipt)?;
+            if context.own == Some(receipt.target) {
+                plan.results.push(extended(index, context.now_ms, by));
+            } else {
+                plan.extensions.push((index, receipt, by));
+            }
+        }
+        Some(Named::DeliveryTag(_) | Named::Tags(_)) => {
+            own(context)?;
+            plan.results.push(extended(index, context.now_ms, by));
+        }
+        None => return Err(bad_argument("target", "is missing or unknown")),
+    }
+    Ok(())
+}
+
+/// The result of an extension.
+pub(super) fn extended(index: u32, now_ms: u64, by: std::time::Duration) -> v1::SettleResult {
+    v1::SettleResult {
+        index,
+        outcome: v1::SettleOutcome::Done.into(),
+        lease_until: Some(time_ms_to_client(now_ms.saturating_add(millis(by)))),
+        ..v1::SettleResult::default()
+    }
+}
+
+/// A settlement that was refused for itself.
+pub(super) fn refused(index: u32, error: &ApiError) -> v1::SettleResult {
+    v1::SettleResult {
+        index,
+        outcome: v1::SettleOutcome::Refused.into(),
+        error: Some(error.to_status()),
+        ..v1::SettleResult::default()
+    }
+}
+
+fn result_of(index: u32, range_tag: u64, result: SettleResult) -> v1::SettleResult {
+    let (outcome, error) = of_settle(result);
+    v1::SettleResult {
+        index,
+        tags: tags_of(range_tag),
+        outcome: outcome.into(),
+        error: error.map(|it| it.to_status()),
+        ..v1::SettleResult::default()
+    }
+}
+
+fn retry_later(item: &AskItem, why: Unavailable) -> v1::SettleResult {
+    v1::SettleResult {
+        index: item.index,
+        tags: tags_of(item.range_tag),
+        outcome: v1::SettleOutcome::RetryLater.into(),
+        error: Some(of_unavailable(why).to_status()),
+        ..v1::SettleResult::default()
+    }
+}
+
+fn tags_of(range_tag: u64) -> Option<v1::TagRange> {
+    (range_tag != 0).then_some(v1::TagRange {
+        first: range_tag,
+        last: range_tag,
+    })
+}
+
+#[derive(Debug)]
+struct Batch {
+    settle_ref: u64,
+    asks_left: usize,
+    /// All but those that were done.
+    results: Vec<v1::SettleResult>,
+}
+
+/// The batches that wait for results.
+#[derive(Debug, Default)]
+pub(super) struct SettleResults {
+    batches: BTreeMap<u64, Batch>,
+    asks: BTreeMap<RequestToken, (u64, Vec<AskItem>)>,
+    last: u64,
+    items: usize,
+}
+
+impl SettleResults {
+    /// Deliveries without a result.
+    pub(super) fn unanswered(&self) -> usize {
+        self.items
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Opens a batch with what is known of it and the asks that follow: their tokens, in order.
+    pub(super) fn open(
+        &mut self,
+        settle_ref: u64,
+        results: Vec<v1::SettleResult>,
+        asks: &[Ask],
+        mut token: impl FnMut() -> RequestToken,
+    ) -> Vec<RequestToken> {
+        self.last += 1;
+        self.batches.insert(
+            self.last,
+            Batch {
+                settle_ref,
+                asks_left: asks.len(),
+                results,
+            },
+        );
+        let mut tokens = Vec::with_capacity(asks.len());
+        for ask in asks {
+            let token = token();
+            self.items += ask.items.len();
+            self.asks.insert(token, (self.last, ask.items.clone()));
+            tokens.push(token);
+        }
+        tokens
+    }
+
+    /// A batch that waits for nothing.
+    pub(super) fn take_done(&mut self) -> Option<v1::SettleResults> {
+        // In the order they came; one that waits does not hold up the others.
+        let done = *self
+            .batches
+            .iter()
+            .find(|(_, batch)| batch.asks_left == 0)?
+            .0;
+        let batch = self.batches.remove(&done)?;
+        Some(v1::SettleResults {
+            settle_ref: batch.settle_ref,
+            all_done: true,
+            results: batch.results,
+        })
+    }
+
+    /// The results of an ask; gives how many there were. `None`: nobody waits for them.
+    pub(super) fn settled(
+        &mut self,
+        token: RequestToken,
+        results: &[SettleResult],
+    ) -> Option<usize> {
+        let (batch, items) = self.close(token)?;
+        for (item, result) in items.iter().zip(results) {
+            if *result != SettleResult::Done {
+                batch
+                    .results
+                    .push(result_of(item.index, item.range_tag, *result));
+            }
+        }
+        Some(items.len())
+    }
+
+    /// An ask could not be made: nothing was done, and its items are held still.
+    pub(super) fn not_asked(&mut self, token: RequestToken, why: Unavailable) -> Vec<AskItem> {
+        let Some((batch, items)) = self.close(token) else {
+            return Vec::new();
+        };
+        batch
+            .results
+            .extend(items.iter().map(|item| retry_later(item, why)));
+        items
+    }
+
+    /// Gives up on everything that has no result.
+    pub(super) fn give_up(&mut self, why: Unavailable) {
+        let tokens: Vec<RequestToken> = self.asks.keys().copied().collect();
+        for token in tokens {
+            self.not_asked(token, why);
+        }
+    }
+
+    fn close(&mut self, token: RequestToken) -> Option<(&mut Batch, Vec<AskItem>)> {
+        let (batch, items) = self.asks.remove(&token)?;
+        self.items -= items.len();
+        let batch = self.batches.get_mut(&batch)?;
+        batch.asks_left -= 1;
+        Some((batch, items))
+    }
+}
+
+/// How long a lease lasts, for clients.
+pub(super) fn lease_to_client(lease: std::time::Duration) -> prost_types::Duration {
+    duration_to_client(lease)
+}
+
+#[cfg(test)]
+mod tests;

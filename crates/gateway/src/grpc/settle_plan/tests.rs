@@ -1,0 +1,284 @@
+//! Settlements of every form against a book of held deliveries.
+
+use warren_types::{Attempt, Position, QueueId, ShardId, Term};
+
+use super::*;
+
+const CLUSTER: ClusterId = ClusterId(7);
+const OWN: Target = Target {
+    queue: QueueId(1),
+    shard: ShardId(1),
+};
+const OTHER: Target = Target {
+    queue: QueueId(2),
+    shard: ShardId(3),
+};
+const CONTEXT: Context = Context {
+    cluster: CLUSTER,
+    own: Some(OWN),
+    now_ms: 1_000,
+};
+
+fn held(position: u64) -> Held {
+    Held {
+        position: Position(position),
+        attempt: Attempt {
+            term: Term(1),
+            number: 1,
+        },
+    }
+}
+
+fn book(count: u64) -> HeldBook {
+    let mut book = HeldBook::default();
+    for position in 1..=count {
+        book.add(held(position), 10);
+    }
+    book
+}
+
+fn settlement(target: Named, action: Action) -> v1::Settlement {
+    v1::Settlement {
+        target: Some(target),
+        action: Some(action),
+        ..v1::Settlement::default()
+    }
+}
+
+fn ack(target: Named) -> v1::Settlement {
+    settlement(target, Action::Ack(v1::Ack {}))
+}
+
+fn receipt(target: Target, position: u64) -> Named {
+    Named::Receipt(
+        Receipt {
+            target,
+            held: held(position),
+        }
+        .to_bytes(CLUSTER),
+    )
+}
+
+fn tags(first: u64, last: u64) -> Named {
+    Named::Tags(v1::TagRange { first, last })
+}
+
+fn tokens() -> impl FnMut() -> RequestToken {
+    let mut last = 0;
+    move || {
+        last += 1;
+        RequestToken(last)
+    }
+}
+
+fn reason(result: &v1::SettleResult) -> Reason {
+    ApiError::from_status(result.error.as_ref().unwrap())
+        .unwrap()
+        .reason()
+}
+
+#[test]
+fn acks_by_tag_range_and_receipt_are_one_ask() {
+    let mut book = book(5);
+    let settlements = vec![
+        ack(Named::DeliveryTag(1)),
+        ack(tags(2, 3)),
+        ack(receipt(OWN, 5)),
+    ];
+    let plan = plan(settlements, CONTEXT, &mut book);
+    assert!(plan.results.is_empty());
+    assert_eq!(plan.asks.len(), 1);
+    let spec = plan.asks[0].spec();
+    assert_eq!(spec.target, OWN);
+    assert_eq!(spec.action, SettleAction::Settle(SettleReason::Acked));
+    assert_eq!(spec.items, vec![held(1), held(2), held(3), held(5)]);
+    assert_eq!(book.len(), 1);
+}
+
+#[test]
+fn receipt_of_another_queue_is_asked_there() {
+    let mut book = book(1);
+    let plan = plan(
+        vec![ack(receipt(OTHER, 1)), ack(receipt(OWN, 1))],
+        CONTEXT,
+        &mut book,
+    );
+    let targets: Vec<Target> = plan.asks.iter().map(|it| it.target).collect();
+    assert_eq!(targets, vec![OTHER, OWN]);
+    assert!(plan.asks[0].items[0].taken.is_none() && plan.asks[1].items[0].taken.is_some());
+}
+
+#[test]
+fn every_action_becomes_its_fact() {
+    let delay = Some(prost_types::Duration {
+        seconds: 2,
+        nanos: 0,
+    });
+    let cases = [
+        (
+            Action::Reject(v1::Reject::default()),
+            SettleAction::Settle(SettleReason::Rejected),
+        ),
+        (
+            Action::Requeue(v1::Requeue {
+                failed: true,
+                ..v1::Requeue::default()
+            }),
+            SettleAction::Return {
+                kind: ReturnKind::Failed,
+                delay_ms: None,
+            },
+        ),
+        (
+            Action::Requeue(v1::Requeue {
+                delay,
+                ..v1::Requeue::default()
+            }),
+            SettleAction::Return {
+                kind: ReturnKind::Untouched,
+                delay_ms: Some(2_000),
+            },
+        ),
+    ];
+    for (action, fact) in cases {
+        let plan = plan(
+            vec![settlement(Named::DeliveryTag(1), action)],
+            CONTEXT,
+            &mut book(1),
+        );
+        assert_eq!(plan.asks[0].action, fact);
+    }
+}
+
+#[test]
+fn one_bad_settlement_affects_only_itself() {
+    let mut book = book(4);
+    let forged = Named::Receipt(Bytes::from_static(b"forged"));
+    let settlements = vec![
+        ack(forged),
+        ack(Named::DeliveryTag(1)),
+        ack(Named::DeliveryTag(99)),
+        ack(Named::DeliveryTag(1)),
+        v1::Settlement::default(),
+        settlement(
+            Named::DeliveryTag(2),
+            Action::Reject(v1::Reject {
+                park: true,
+                ..v1::Reject::default()
+            }),
+        ),
+        v1::Settlement {
+            then_publish: vec![v1::PublishEntry::default()],
+            ..ack(Named::DeliveryTag(3))
+        },
+        ack(tags(4, 2)),
+    ];
+    let plan = plan(settlements, CONTEXT, &mut book);
+    assert_eq!(plan.asks.len(), 1);
+    assert_eq!(plan.asks[0].items.len(), 1);
+    let named: Vec<(u32, Reason)> = plan
+        .results
+        .iter()
+        .map(|it| (it.index, reason(it)))
+        .collect();
+    assert_eq!(
+        named,
+        vec![
+            (0, Reason::BadReceipt),
+            (2, Reason::BadArgument),
+            (3, Reason::AlreadySettled),
+            (4, Reason::BadArgument),
+            (5, Reason::UnsupportedFeature),
+            (6, Reason::UnsupportedFeature),
+            (7, Reason::BadArgument),
+        ]
+    );
+    assert_eq!(book.len(), 3);
+}
+
+#[test]
+fn tags_mean_nothing_outside_streams() {
+    let context = Context {
+        own: None,
+        ..CONTEXT
+    };
+    let plan = plan(
+        vec![ack(Named::DeliveryTag(1)), ack(receipt(OWN, 1))],
+        context,
+        &mut HeldBook::default(),
+    );
+    assert_eq!(reason(&plan.results[0]), Reason::BadArgument);
+    assert_eq!(plan.asks.len(), 1);
+}
+
+#[test]
+fn results_name_only_what_was_not_done() {
+    let plan = plan(
+        vec![ack(tags(1, 3)), ack(receipt(OTHER, 1))],
+        CONTEXT,
+        &mut book(3),
+    );
+    let mut results = SettleResults::default();
+    let asked = results.open(42, plan.results, &plan.asks, tokens());
+    assert_eq!((asked.len(), results.unanswered()), (2, 4));
+    let own = [
+        SettleResult::Done,
+        SettleResult::NotOwner,
+        SettleResult::Done,
+    ];
+    assert_eq!(results.settled(asked[0], &own), Some(3));
+    assert_eq!(results.take_done(), None);
+    assert_eq!(results.settled(asked[1], &[SettleResult::Done]), Some(1));
+    let done = results.take_done().unwrap();
+    assert_eq!(
+        (done.settle_ref, done.all_done, done.results.len()),
+        (42, true, 1)
+    );
+    assert_eq!(
+        done.results[0].tags,
+        Some(v1::TagRange { first: 2, last: 2 })
+    );
+    assert_eq!(reason(&done.results[0]), Reason::NotOwner);
+    assert!(results.is_idle());
+    assert_eq!(results.settled(asked[1], &[]), None);
+}
+
+#[test]
+fn ask_that_could_not_be_made_gives_its_items_back() {
+    let mut book = book(1);
+    let plan = plan(vec![ack(Named::DeliveryTag(1))], CONTEXT, &mut book);
+    let mut results = SettleResults::default();
+    let asked = results.open(1, plan.results, &plan.asks, tokens());
+    for item in results.not_asked(asked[0], Unavailable::NotReady) {
+        book.put_back(item.taken.unwrap());
+    }
+    let done = results.take_done().unwrap();
+    assert_eq!(done.results[0].outcome(), v1::SettleOutcome::RetryLater);
+    assert!(book.take_tag(1).is_ok());
+}
+
+#[test]
+fn batch_that_waits_does_not_hold_up_the_next() {
+    let mut results = SettleResults::default();
+    let plan = plan(vec![ack(Named::DeliveryTag(1))], CONTEXT, &mut book(1));
+    results.open(1, Vec::new(), &plan.asks, tokens());
+    results.open(2, Vec::new(), &[], tokens());
+    assert_eq!(results.take_done().unwrap().settle_ref, 2);
+    assert_eq!(results.take_done(), None);
+}
+
+#[test]
+fn extension_on_a_stream_is_the_lease() {
+    let by = Some(prost_types::Duration {
+        seconds: 5,
+        nanos: 0,
+    });
+    let extend = Action::Extend(v1::Extend { by });
+    let settlements = vec![
+        settlement(Named::DeliveryTag(1), extend.clone()),
+        settlement(receipt(OTHER, 1), extend),
+    ];
+    let plan = plan(settlements, CONTEXT, &mut book(1));
+    assert_eq!(plan.results[0].lease_until, Some(time_ms_to_client(6_000)));
+    assert_eq!(plan.extensions.len(), 1);
+}

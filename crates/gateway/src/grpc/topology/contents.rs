@@ -1,0 +1,237 @@
+//! A queue's contents as a whole: purge and stats. Not here: single messages (`messaging`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use warren_proto::admin_v1;
+use warren_proto::convert::error::ApiError;
+use warren_proto::convert::message::{duration_ms_from_client, time_ms_to_client};
+use warren_proto::v1::MessageState;
+use warren_shard::api::QueueStats;
+use warren_topology::{Queue, Topology};
+use warren_types::VhostName;
+
+use super::queues::find;
+use super::{TopologyAdmin, check_validate_only};
+use crate::clock::wall_clock_ms;
+use crate::grpc::error::{bad_argument, of_operation, unsupported};
+use crate::grpc::open::{leader_hint, queue_name, vhost_name};
+use crate::operations::find_vhost;
+
+const QUEUES_MAX: usize = 1_000;
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Leaders are asked for so many queues at a time.
+const ASKED_AT_ONCE: usize = 64;
+
+type Rounds = std::pin::Pin<
+    Box<dyn futures::Stream<Item = Result<admin_v1::WatchQueueStatsResponse, Status>> + Send>,
+>;
+
+impl TopologyAdmin {
+    pub(super) async fn purge_queue_here(
+        &self,
+        request: admin_v1::PurgeQueueRequest,
+    ) -> Result<admin_v1::PurgeQueueResponse, ApiError> {
+        check_validate_only(request.validate_only)?;
+        let only_ready = |state: &i32| *state == i32::from(MessageState::Ready);
+        if !request.states.iter().all(only_ready) {
+            return Err(unsupported("purging by state"));
+        }
+        let (vhost, name) = (vhost_name(&request.vhost)?, queue_name(&request.queue)?);
+        let queue = self
+            .gateway
+            .find_queue(&vhost, &name, None)
+            .await
+            .map_err(|error| of_operation(&error))?;
+        let messages = self
+            .gateway
+            .purge_queue(&queue)
+            .await
+            .map_err(|error| of_operation(&error))?;
+        Ok(admin_v1::PurgeQueueResponse { messages })
+    }
+
+    pub(super) async fn get_queue_stats_here(
+        &self,
+        request: admin_v1::GetQueueStatsRequest,
+    ) -> Result<admin_v1::GetQueueStatsResponse, ApiError> {
+        if request.queues.len() > QUEUES_MAX {
+            return Err(bad_argument(
+                "queues",
+                format!("names more than {QUEUES_MAX}"),
+            ));
+        }
+        let vhost = vhost_name(&request.vhost)?;
+        let mut stats = Vec::with_capacity(request.queues.len());
+        for name in &request.queues {
+            let name = queue_name(name)?;
+            let queue = self
+                .gateway
+                .find_queue(&vhost, &name, None)
+                .await
+                .map_err(|error| of_operation(&error))?;
+            let known = self
+                .gateway
+                .queue_stats(&queue)
+                .await
+                .map_err(|error| of_operation(&error))?;
+            stats.push(self.stats_to_client(&vhost, &queue, known));
+        }
+        Ok(admin_v1::GetQueueStatsResponse { stats })
+    }
+
+    /// The stats of those queues of which they are known.
+    pub(super) async fn known_stats(
+        &self,
+        vhost: &VhostName,
+        queues: &[&Queue],
+    ) -> Vec<admin_v1::QueueStats> {
+        let mut stats = Vec::with_capacity(queues.len());
+        for some in queues.chunks(ASKED_AT_ONCE) {
+            let asked = some
+                .iter()
+                .map(|queue| async move { (queue, self.gateway.queue_stats(queue).await) });
+            for (queue, known) in join_all(asked).await {
+                stats.extend(
+                    known
+                        .ok()
+                        .map(|known| self.stats_to_client(vhost, queue, known)),
+                );
+            }
+        }
+        stats
+    }
+
+    fn stats_to_client(
+        &self,
+        vhost: &VhostName,
+        queue: &Queue,
+        stats: QueueStats,
+    ) -> admin_v1::QueueStats {
+        admin_v1::QueueStats {
+            vhost: vhost.to_string(),
+            queue: queue.name.to_string(),
+            ready: stats.ready,
+            unacked: stats.unacked,
+            bytes: stats.body_bytes,
+            consumers: u32::try_from(stats.consumers).unwrap_or(u32::MAX),
+            published_total: stats.enqueued,
+            acked_total: stats.settled,
+            taken_at: Some(time_ms_to_client(wall_clock_ms())),
+            leader: leader_hint(&self.gateway, queue.shard),
+            ..admin_v1::QueueStats::default()
+        }
+    }
+
+    pub(super) fn watch_queue_stats_here(
+        &self,
+        request: admin_v1::WatchQueueStatsRequest,
+    ) -> Result<Rounds, ApiError> {
+        let vhost = vhost_name(&request.vhost)?;
+        if request.queues.len() > QUEUES_MAX {
+            return Err(bad_argument(
+                "queues",
+                format!("names more than {QUEUES_MAX}"),
+            ));
+        }
+        let interval = match &request.interval {
+            Some(interval) => duration_ms_from_client(interval)
+                .map(Duration::from_millis)
+                .ok_or_else(|| bad_argument("interval", "is negative or too long"))?,
+            None => INTERVAL_DEFAULT,
+        };
+        for name in &request.queues {
+            queue_name(name)?;
+        }
+        let (out, rounds) = mpsc::channel(1);
+        let admin = self.clone();
+        let watch = Watch {
+            admin,
+            vhost,
+            names: request.queues,
+            interval: interval.max(INTERVAL_MIN),
+        };
+        self.gateway.tasks().spawn(watch.run(out));
+        Ok(Box::pin(ReceiverStream::new(rounds)))
+    }
+}
+
+/// One call of `WatchQueueStats`.
+struct Watch {
+    admin: TopologyAdmin,
+    vhost: VhostName,
+    /// None = all.
+    names: Vec<String>,
+    interval: Duration,
+}
+
+impl Watch {
+    async fn run(self, out: mpsc::Sender<Result<admin_v1::WatchQueueStatsResponse, Status>>) {
+        let mut told: BTreeMap<String, admin_v1::QueueStats> = BTreeMap::new();
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_first = true;
+        loop {
+            tokio::select! {
+                biased; // stopping comes first
+                () = self.admin.stop.cancelled() => return,
+                () = out.closed() => return,
+                _ = ticks.tick() => {}
+            }
+            let round = self.round(&mut told).await;
+            let is_news = is_first || !round.stats.is_empty() || !round.unknown.is_empty();
+            is_first = false;
+            if is_news && out.send(Ok(round)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn round(
+        &self,
+        told: &mut BTreeMap<String, admin_v1::QueueStats>,
+    ) -> admin_v1::WatchQueueStatsResponse {
+        let topology = self.admin.gateway.topology();
+        let queues = self.queues(&topology);
+        let known = self.admin.known_stats(&self.vhost, &queues).await;
+        let mut unknown: Vec<String> = queues.iter().map(|it| it.name.to_string()).collect();
+        unknown.extend(
+            self.names
+                .iter()
+                .filter(|name| !queues.iter().any(|it| it.name.as_str() == **name))
+                .cloned(),
+        );
+        unknown.retain(|name| !known.iter().any(|it| it.queue == *name));
+        told.retain(|name, _| queues.iter().any(|it| it.name.as_str() == name));
+        let mut stats = Vec::new();
+        for one in known {
+            let figures = admin_v1::QueueStats {
+                taken_at: None,
+                ..one.clone()
+            };
+            if told.insert(one.queue.clone(), figures.clone()) != Some(figures) {
+                stats.push(one);
+            }
+        }
+        admin_v1::WatchQueueStatsResponse { stats, unknown }
+    }
+
+    fn queues<'a>(&self, topology: &'a Topology) -> Vec<&'a Queue> {
+        if self.names.is_empty() {
+            let space = find_vhost(topology, &self.vhost);
+            return space
+                .map(|space| topology.queues_after(space, None).collect())
+                .unwrap_or_default();
+        }
+        let names = self.names.iter().filter_map(|name| queue_name(name).ok());
+        names
+            .filter_map(|name| find(topology, &self.vhost, &name).ok())
+            .collect()
+    }
+}

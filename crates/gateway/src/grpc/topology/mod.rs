@@ -1,0 +1,236 @@
+//! `warren.admin.v1.TopologyService`: each call goes to the file of its object. Not here: the rules (`warren-topology`).
+
+mod bindings;
+mod contents;
+mod exchanges;
+mod pages;
+mod queues;
+mod vhosts;
+
+use std::pin::Pin;
+
+use futures::Stream;
+use tonic::{Request, Response, Status};
+use warren_proto::admin_v1;
+use warren_proto::admin_v1::topology_service_server::TopologyService;
+use warren_proto::convert::error::ApiError;
+
+use super::error::unsupported;
+use crate::gateway::Gateway;
+
+/// Declares are made by no user yet.
+const NO_USER: &str = "";
+
+#[derive(Clone)]
+pub(super) struct TopologyAdmin {
+    gateway: Gateway,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl TopologyAdmin {
+    pub(super) fn new(gateway: Gateway, stop: tokio_util::sync::CancellationToken) -> Self {
+        Self { gateway, stop }
+    }
+}
+
+fn answer<T>(result: Result<T, ApiError>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(Status::from)
+}
+
+/// # Errors
+/// `validate_only` was asked for, which no write can do yet.
+fn check_validate_only(validate_only: bool) -> Result<(), ApiError> {
+    if validate_only {
+        Err(unsupported("validate_only"))
+    } else {
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl TopologyService for TopologyAdmin {
+    async fn get_vhost(
+        &self,
+        request: Request<admin_v1::GetVhostRequest>,
+    ) -> Result<Response<admin_v1::GetVhostResponse>, Status> {
+        answer(self.get_vhost_here(request.into_inner()).await)
+    }
+
+    async fn list_vhosts(
+        &self,
+        request: Request<admin_v1::ListVhostsRequest>,
+    ) -> Result<Response<admin_v1::ListVhostsResponse>, Status> {
+        answer(self.list_vhosts_here(request.into_inner()).await)
+    }
+
+    async fn create_exchange(
+        &self,
+        request: Request<admin_v1::CreateExchangeRequest>,
+    ) -> Result<Response<admin_v1::CreateExchangeResponse>, Status> {
+        answer(self.create_exchange_here(request.into_inner()).await)
+    }
+
+    async fn get_exchange(
+        &self,
+        request: Request<admin_v1::GetExchangeRequest>,
+    ) -> Result<Response<admin_v1::GetExchangeResponse>, Status> {
+        answer(self.get_exchange_here(request.into_inner()).await)
+    }
+
+    async fn list_exchanges(
+        &self,
+        request: Request<admin_v1::ListExchangesRequest>,
+    ) -> Result<Response<admin_v1::ListExchangesResponse>, Status> {
+        answer(self.list_exchanges_here(request.into_inner()).await)
+    }
+
+    async fn delete_exchange(
+        &self,
+        request: Request<admin_v1::DeleteExchangeRequest>,
+    ) -> Result<Response<admin_v1::DeleteExchangeResponse>, Status> {
+        answer(self.delete_exchange_here(request.into_inner()).await)
+    }
+
+    async fn create_queue(
+        &self,
+        request: Request<admin_v1::CreateQueueRequest>,
+    ) -> Result<Response<admin_v1::CreateQueueResponse>, Status> {
+        answer(self.create_queue_here(request.into_inner()).await)
+    }
+
+    async fn get_queue(
+        &self,
+        request: Request<admin_v1::GetQueueRequest>,
+    ) -> Result<Response<admin_v1::GetQueueResponse>, Status> {
+        answer(self.get_queue_here(request.into_inner()).await)
+    }
+
+    async fn list_queues(
+        &self,
+        request: Request<admin_v1::ListQueuesRequest>,
+    ) -> Result<Response<admin_v1::ListQueuesResponse>, Status> {
+        answer(self.list_queues_here(request.into_inner()).await)
+    }
+
+    async fn delete_queue(
+        &self,
+        request: Request<admin_v1::DeleteQueueRequest>,
+    ) -> Result<Response<admin_v1::DeleteQueueResponse>, Status> {
+        answer(self.delete_queue_here(request.into_inner()).await)
+    }
+
+    async fn create_binding(
+        &self,
+        request: Request<admin_v1::CreateBindingRequest>,
+    ) -> Result<Response<admin_v1::CreateBindingResponse>, Status> {
+        answer(self.create_binding_here(request.into_inner()).await)
+    }
+
+    async fn list_bindings(
+        &self,
+        request: Request<admin_v1::ListBindingsRequest>,
+    ) -> Result<Response<admin_v1::ListBindingsResponse>, Status> {
+        answer(self.list_bindings_here(request.into_inner()).await)
+    }
+
+    async fn delete_binding(
+        &self,
+        request: Request<admin_v1::DeleteBindingRequest>,
+    ) -> Result<Response<admin_v1::DeleteBindingResponse>, Status> {
+        answer(self.delete_binding_here(request.into_inner()).await)
+    }
+
+    async fn purge_queue(
+        &self,
+        request: Request<admin_v1::PurgeQueueRequest>,
+    ) -> Result<Response<admin_v1::PurgeQueueResponse>, Status> {
+        answer(self.purge_queue_here(request.into_inner()).await)
+    }
+
+    async fn get_queue_stats(
+        &self,
+        request: Request<admin_v1::GetQueueStatsRequest>,
+    ) -> Result<Response<admin_v1::GetQueueStatsResponse>, Status> {
+        answer(self.get_queue_stats_here(request.into_inner()).await)
+    }
+
+    type WatchQueueStatsStream =
+        Pin<Box<dyn Stream<Item = Result<admin_v1::WatchQueueStatsResponse, Status>> + Send>>;
+
+    async fn watch_queue_stats(
+        &self,
+        request: Request<admin_v1::WatchQueueStatsRequest>,
+    ) -> Result<Response<Self::WatchQueueStatsStream>, Status> {
+        answer(self.watch_queue_stats_here(request.into_inner()))
+    }
+
+    async fn create_vhost(
+        &self,
+        _request: Request<admin_v1::CreateVhostRequest>,
+    ) -> Result<Response<admin_v1::CreateVhostResponse>, Status> {
+        Err(unsupported("CreateVhost").into())
+    }
+
+    async fn update_vhost(
+        &self,
+        _request: Request<admin_v1::UpdateVhostRequest>,
+    ) -> Result<Response<admin_v1::UpdateVhostResponse>, Status> {
+        Err(unsupported("UpdateVhost").into())
+    }
+
+    async fn delete_vhost(
+        &self,
+        _request: Request<admin_v1::DeleteVhostRequest>,
+    ) -> Result<Response<admin_v1::DeleteVhostResponse>, Status> {
+        Err(unsupported("DeleteVhost").into())
+    }
+
+    async fn update_exchange(
+        &self,
+        _request: Request<admin_v1::UpdateExchangeRequest>,
+    ) -> Result<Response<admin_v1::UpdateExchangeResponse>, Status> {
+        Err(unsupported("UpdateExchange").into())
+    }
+
+    async fn update_queue(
+        &self,
+        _request: Request<admin_v1::UpdateQueueRequest>,
+    ) -> Result<Response<admin_v1::UpdateQueueResponse>, Status> {
+        Err(unsupported("UpdateQueue").into())
+    }
+
+    async fn move_messages(
+        &self,
+        _request: Request<admin_v1::MoveMessagesRequest>,
+    ) -> Result<Response<admin_v1::MoveMessagesResponse>, Status> {
+        Err(unsupported("MoveMessages").into())
+    }
+
+    async fn delete_messages(
+        &self,
+        _request: Request<admin_v1::DeleteMessagesRequest>,
+    ) -> Result<Response<admin_v1::DeleteMessagesResponse>, Status> {
+        Err(unsupported("DeleteMessages").into())
+    }
+
+    async fn seek_queue(
+        &self,
+        _request: Request<admin_v1::SeekQueueRequest>,
+    ) -> Result<Response<admin_v1::SeekQueueResponse>, Status> {
+        Err(unsupported("SeekQueue").into())
+    }
+
+    async fn export_definitions(
+        &self,
+        _request: Request<admin_v1::ExportDefinitionsRequest>,
+    ) -> Result<Response<admin_v1::ExportDefinitionsResponse>, Status> {
+        Err(unsupported("ExportDefinitions").into())
+    }
+
+    async fn import_definitions(
+        &self,
+        _request: Request<admin_v1::ImportDefinitionsRequest>,
+    ) -> Result<Response<admin_v1::ImportDefinitionsResponse>, Status> {
+        Err(unsupported("ImportDefinitions").into())
+    }
+}

@@ -1,0 +1,236 @@
+//! Changes of the topology and questions to a queue's leader, the same for both fronts. Not here: their wire forms (`grpc`, `amqp`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use thiserror::Error;
+use tokio::time::timeout;
+use warren_shard::TopologyError;
+use warren_shard::api::{QueueStats, RequestToken, SessionEvent, Target, Unavailable};
+use warren_topology::{
+    DeleteQueue, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply,
+};
+use warren_types::{QueueId, QueueName, ShardId, VhostId, VhostName};
+
+use crate::gateway::Gateway;
+
+/// How long a queue's leader has to answer a question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why an operation failed. Each front has one function from this to its codes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum OperationError {
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("{0}")]
+    Topology(#[from] TopologyError),
+    #[error("queue '{queue}': {cause}")]
+    Unavailable {
+        queue: QueueName,
+        cause: Unavailable,
+    },
+    /// What a queue holds is not known: its leader cannot be asked.
+    #[error("the depth of queue '{queue}' is not known")]
+    DepthUnknown { queue: QueueName },
+    /// AMQP 0-9-1: 406.
+    #[error("queue '{queue}' in vhost '{vhost}' in use")]
+    QueueInUse { vhost: VhostName, queue: QueueName },
+    /// AMQP 0-9-1: 406.
+    #[error("queue '{queue}' in vhost '{vhost}' not empty")]
+    QueueNotEmpty { vhost: VhostName, queue: QueueName },
+    /// A fault of ours: the reply is one of another command.
+    #[error("the topology answered something else than was asked")]
+    UnexpectedReply,
+}
+
+/// Conditions of a deletion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DeleteIf {
+    pub(crate) unused: bool,
+    pub(crate) empty: bool,
+}
+
+impl Gateway {
+    /// Changes the topology; answered when it is committed and felt everywhere.
+    ///
+    /// # Errors
+    /// [`OperationError`]; a refusal changed nothing.
+    pub(crate) async fn change(
+        &self,
+        command: TopologyCommand,
+        user: &str,
+    ) -> Result<TopologyReply, OperationError> {
+        let reply = self.broker().topology().propose(command, user).await?;
+        if let TopologyReply::Refused(refusal) = reply {
+            return Err(OperationError::Refused(refusal));
+        }
+        Ok(reply)
+    }
+
+    /// The topology as it is now, for answers that may be negative.
+    ///
+    /// # Errors
+    /// [`OperationError::Topology`] if no leader could confirm it.
+    pub(crate) async fn fresh_topology(&self) -> Result<Arc<Topology>, OperationError> {
+        Ok(self.broker().topology().fresh().await?)
+    }
+
+    /// A queue by name: from this node's copy if it is there, else as it is now.
+    ///
+    /// # Errors
+    /// [`OperationError::Refused`] if there is none; locked if it is another's.
+    pub(crate) async fn find_queue(
+        &self,
+        vhost: &VhostName,
+        name: &QueueName,
+        requester: Option<&QueueOwner>,
+    ) -> Result<Queue, OperationError> {
+        let mut topology = self.topology();
+        let known = topology
+            .vhost(vhost.as_str())
+            .is_some_and(|it| topology.queue(it.id, name.as_str()).is_some());
+        if !known {
+            topology = self.fresh_topology().await?;
+        }
+        let space = find_vhost(&topology, vhost)?;
+        let queue = topology.queue(space, name.as_str()).cloned();
+        let queue = queue.ok_or_else(|| {
+            OperationError::Refused(Refusal::NoSuchQueue {
+                vhost: vhost.clone(),
+                queue: name.clone(),
+            })
+        })?;
+        if !queue.is_open_to(requester) {
+            let refusal = Refusal::ResourceLocked {
+                vhost: vhost.clone(),
+                queue: name.clone(),
+            };
+            return Err(OperationError::Refused(refusal));
+        }
+        Ok(queue)
+    }
+
+    /// Deletes a queue; a missing one is a success. Gives the messages that were in it, as far as known.
+    ///
+    /// # Errors
+    /// In use or not empty, where that was a condition; whatever the topology refuses.
+    pub(crate) async fn delete_queue(
+        &self,
+        vhost: &VhostName,
+        name: &QueueName,
+        only: Option<QueueId>,
+        condition: DeleteIf,
+        requester: Option<QueueOwner>,
+        user: &str,
+    ) -> Result<u64, OperationError> {
+        let topology = self.fresh_topology().await?;
+        let space = find_vhost(&topology, vhost)?;
+        let Some(queue) = topology.queue(space, name.as_str()) else {
+            return Ok(0);
+        };
+        let stats = self.broker().queue_stats(target_of(queue)).await;
+        if condition != DeleteIf::default() {
+            let unknown = || OperationError::DepthUnknown {
+                queue: name.clone(),
+            };
+            let stats = stats.map_err(|_| unknown())?.ok_or_else(unknown)?;
+            let (vhost, queue) = (vhost.clone(), name.clone());
+            if condition.unused && stats.consumers > 0 {
+                return Err(OperationError::QueueInUse { vhost, queue });
+            }
+            if condition.empty && stats.ready + stats.unacked > 0 {
+                return Err(OperationError::QueueNotEmpty { vhost, queue });
+            }
+        }
+        let command = DeleteQueue {
+            vhost: space,
+            name: name.clone(),
+            only,
+            requester,
+        };
+        self.change(TopologyCommand::DeleteQueue(command), user)
+            .await?;
+        Ok(stats.ok().flatten().map_or(0, |it| it.ready + it.unacked))
+    }
+
+    /// Removes a queue's ready messages; gives how many.
+    ///
+    /// # Errors
+    /// [`OperationError::Unavailable`]; whether it was done is then not known.
+    pub(crate) async fn purge_queue(&self, queue: &Queue) -> Result<u64, OperationError> {
+        let unavailable = |cause| OperationError::Unavailable {
+            queue: queue.name.clone(),
+            cause,
+        };
+        let session = self.broker().session();
+        let token = RequestToken(1);
+        session
+            .purge(target_of(queue), token)
+            .await
+            .map_err(unavailable)?;
+        let answered = async {
+            while let Some(events) = session.events().await {
+                for event in events {
+                    if let SessionEvent::Purged {
+                        token: answered,
+                        result,
+                    } = event
+                        && answered == token
+                    {
+                        return result;
+                    }
+                }
+            }
+            Err(Unavailable::Draining)
+        };
+        let result = timeout(ANSWER_WITHIN, answered)
+            .await
+            .unwrap_or(Err(Unavailable::NoQuorum));
+        result.map_err(unavailable)
+    }
+
+    /// A queue's counts from its leader.
+    ///
+    /// # Errors
+    /// [`OperationError::DepthUnknown`]: never taken for zero.
+    pub(crate) async fn queue_stats(&self, queue: &Queue) -> Result<QueueStats, OperationError> {
+        let asked = timeout(ANSWER_WITHIN, self.broker().queue_stats(target_of(queue))).await;
+        match asked {
+            Ok(Ok(Some(stats))) => Ok(stats),
+            Ok(Ok(None) | Err(_)) | Err(_) => Err(OperationError::DepthUnknown {
+                queue: queue.name.clone(),
+            }),
+        }
+    }
+}
+
+/// Where a queue's messages are.
+pub(crate) fn target_of(queue: &Queue) -> Target {
+    target(queue.id, queue.shard)
+}
+
+pub(crate) fn target(queue: QueueId, shard: ShardId) -> Target {
+    Target { queue, shard }
+}
+
+/// A vhost's id.
+///
+/// # Errors
+/// [`OperationError::Refused`] if there is none of that name.
+pub(crate) fn find_vhost(topology: &Topology, name: &VhostName) -> Result<VhostId, OperationError> {
+    // Vhosts other than `/` cannot be created yet, so the number of a missing one says nothing.
+    let missing = || OperationError::Refused(Refusal::NoSuchVhost { vhost: VhostId(0) });
+    topology
+        .vhost(name.as_str())
+        .map(|it| it.id)
+        .ok_or_else(missing)
+}
+
+/// A name for the server to choose; `None` = the usual prefix.
+pub(crate) fn generated_name(prefix: Option<QueueName>) -> NewQueueName {
+    NewQueueName::Generated {
+        prefix,
+        token: rand::rng().random(),
+    }
+}

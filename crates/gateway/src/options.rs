@@ -1,0 +1,63 @@
+//! The limits of client sessions with their defaults. Not here: where they are configured (`server`).
+
+use std::time::Duration;
+
+/// Limits and switches of the gateway of one node.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// Largest message, in bytes of body and properties. Larger ones are refused one by one.
+    pub max_message_bytes: u64,
+    /// Most messages in one publish batch.
+    pub max_batch: u32,
+    /// Largest prefetch, and the most credit a consumer may have, in messages.
+    pub max_prefetch: u32,
+    /// Unconfirmed bytes of one connection; when full its streams are not read.
+    pub connection_bytes: u64,
+    /// Unconfirmed bytes of all connections together; when full no publishing stream is read.
+    pub admission_bytes: u64,
+    /// Messages one publish stream may have unconfirmed; more is refused in-band.
+    pub publish_credit_messages: u32,
+    /// Bytes one publish stream may have unconfirmed; one message may overdraw them.
+    pub publish_credit_bytes: u64,
+    /// Delivered and not yet written bytes of one consumer; beyond it the shard's leader is lent no more credit.
+    pub outbox_bytes: u64,
+    /// A consumer that says nothing for so long has lost what it holds.
+    pub lease: Duration,
+    /// The longest lease a client may ask for.
+    pub lease_max: Duration,
+    /// How long a broken stream's deliveries are kept for it to come back.
+    pub resume_grace: Duration,
+    /// Consumers kept for their clients to come back; more end at once.
+    pub resumable_max: usize,
+    /// Deliveries taken by `Receive` and not settled yet, with their attempts, on this node; then it refuses.
+    pub receive_leases_max: usize,
+    /// How long clients have to leave when the node stops.
+    pub drain: Duration,
+    /// What is given up on a unary call that names no deadline.
+    pub unary_timeout: Duration,
+    /// Serve gRPC reflection.
+    pub reflection: bool,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 16 << 20,
+            max_batch: 1_000,
+            max_prefetch: 65_535,
+            connection_bytes: 64 << 20,
+            admission_bytes: 128 << 20,
+            publish_credit_messages: 20_000,
+            publish_credit_bytes: 32 << 20,
+            outbox_bytes: 1 << 20,
+            lease: Duration::from_secs(30),
+            lease_max: Duration::from_secs(3_600),
+            resume_grace: Duration::from_secs(15),
+            resumable_max: 10_000,
+            receive_leases_max: 100_000,
+            drain: Duration::from_secs(5),
+            unary_timeout: Duration::from_secs(30),
+            reflection: true,
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The road of published messages from a session to the shards, the same for both fronts: route by this node's topology, group per
+//! shard, hand over in order, track the answers. Admission comes before. Not here: decoding, and what clients are told.
+
+mod tracker;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use warren_shard::Session;
+use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
+use warren_topology::{RouteError, Target, Targets, Topology};
+use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
+
+pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
+
+use crate::gateway::Gateway;
+
+/// A message that was decoded, checked and admitted.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) id: PublishId,
+    pub(crate) vhost: VhostId,
+    pub(crate) message: Message,
+    /// Further routing keys (AMQP's CC and BCC, gRPC's `cc`).
+    pub(crate) further_keys: Vec<RoutingKey>,
+    pub(crate) producer: Option<ProducerTag>,
+    /// As admitted; comes back with the outcome.
+    pub(crate) bytes: u64,
+}
+
+/// Items on their way to one shard's uplink; gives back the tokens if nothing was taken.
+type HandOver = Pin<Box<dyn Future<Output = Option<(Vec<RequestToken>, Unavailable)>> + Send>>;
+
+/// One session's publishes under way.
+pub(crate) struct Publishing {
+    gateway: Gateway,
+    session: Arc<Session>,
+    tracker: Tracker,
+    routed: Targets,
+    /// Where the message that is being routed goes, each queue once.
+    targets: Vec<Target>,
+    /// What is routed and not handed over, per shard in the order of its first message.
+    groups: Vec<(ShardId, Vec<PublishItem>)>,
+    under_way: Option<HandOver>,
+    /// Known already, not collected yet.
+    resolved: Vec<Resolved>,
+}
+
+impl Publishing {
+    pub(crate) fn new(gateway: Gateway, session: Arc<Session>) -> Self {
+        Self {
+            gateway,
+            session,
+            tracker: Tracker::default(),
+            routed: Targets::new(),
+            targets: Vec::new(),
+            groups: Vec::new(),
+            under_way: None,
+            resolved: Vec::new(),
+        }
+    }
+
+    /// Messages without an outcome.
+    pub(crate) fn unresolved(&self) -> usize {
+        self.tracker.len()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tracker.is_empty() && self.resolved.is_empty()
+    }
+
+    /// Whether `hand_over` has something to do. Route nothing more meanwhile: what waits here is bounded by one batch.
+    pub(crate) fn has_to_hand_over(&self) -> bool {
+        self.under_way.is_some() || !self.groups.is_empty()
+    }
+
+    /// Routes a batch. A negative answer (no queue, no exchange) is given from a recent copy only, else the topology's leader is
+    /// asked once; outcomes that are known at once wait in `collect`.
+    pub(crate) async fn route(&mut self, batch: impl IntoIterator<Item = Publish>) {
+        let broker = self.gateway.broker().clone();
+        let mut view = broker.topology().current();
+        let mut is_certain = false;
+        let mut cannot_tell = false;
+        for publish in batch {
+            let mut found = self.find(&view, &publish);
+            if !found && !is_certain && !cannot_tell {
+                if broker.topology().is_recent() {
+                    // It may have grown since the batch began.
+                    view = broker.topology().current();
+                    is_certain = true;
+                } else if let Ok(fresh) = broker.topology().fresh().await {
+                    view = fresh;
+                    is_certain = true;
+                } else {
+                    cannot_tell = true;
+                }
+                found = self.find(&view, &publish);
+            }
+            if found {
+                self.queue_up(publish);
+            } else if is_certain {
+                let outcome = self.negative(&view, &publish);
+                self.resolve(publish, outcome);
+            } else {
+                self.resolve(
+                    publish,
+                    Outcome::Refused(Refused::Unavailable(Unavailable::NotReady)),
+                );
+            }
+        }
+    }
+
+    fn resolve(&mut self, publish: Publish, outcome: Outcome) {
+        self.resolved.push(Resolved {
+            id: publish.id,
+            bytes: publish.bytes,
+            outcome,
+        });
+    }
+
+    /// Whether there is a queue to go to; `targets` then holds all of them.
+    fn find(&mut self, view: &Topology, publish: &Publish) -> bool {
+        self.targets.clear();
+        let exchange = publish.message.exchange.as_str();
+        let key = publish.message.routing_key.as_str();
+        if view
+            .route(publish.vhost, exchange, key, None, &mut self.routed)
+            .is_err()
+        {
+            return false;
+        }
+        self.targets.extend(self.routed.iter());
+        if publish.further_keys.is_empty() {
+            return !self.targets.is_empty();
+        }
+        for key in &publish.further_keys {
+            if view
+                .route(
+                    publish.vhost,
+                    exchange,
+                    key.as_str(),
+                    None,
+                    &mut self.routed,
+                )
+                .is_ok()
+            {
+                self.targets.extend(self.routed.iter());
+            }
+        }
+        self.targets.sort_unstable();
+        self.targets.dedup();
+        !self.targets.is_empty()
+    }
+
+    fn negative(&mut self, view: &Topology, publish: &Publish) -> Outcome {
+        let message = &publish.message;
+        let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
+        match view.route(publish.vhost, exchange, key, None, &mut self.routed) {
+            Ok(()) => Outcome::Unrouted,
+            Err(RouteError::NoSuchVhost { .. }) => Outcome::Refused(Refused::NoSuchVhost),
+            Err(RouteError::NoSuchExchange { exchange }) => {
+                Outcome::Refused(Refused::NoSuchExchange { exchange })
+            }
+            Err(RouteError::InternalExchange { exchange }) => {
+                Outcome::Refused(Refused::InternalExchange { exchange })
+            }
+        }
+    }
+
+    /// Tracks a message and puts it into its targets' groups.
+    fn queue_up(&mut self, publish: Publish) {
+        let Publish {
+            id,
+            message,
+            producer,
+            bytes,
+            ..
+        } = publish;
+        if let [target] = *self.targets {
+            let token = self.tracker.one(id, bytes, target.queue);
+            let item = PublishItem {
+                token,
+                queue: target.queue,
+                message,
+                producer,
+            };
+            return push(&mut self.groups, target.shard, item);
+        }
+        let queues: Vec<QueueId> = self.targets.iter().map(|target| target.queue).collect();
+        for (token, target) in self.tracker.many(id, bytes, queues).zip(&self.targets) {
+            let (message, producer) = (message.clone(), producer.clone());
+            let item = PublishItem {
+                token,
+                queue: target.queue,
+                message,
+                producer,
+            };
+            push(&mut self.groups, target.shard, item);
+        }
+    }
+
+    /// Hands what is routed over, shard after shard; waits while a shard has too much unconfirmed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: the next call goes on where this one was.
+    pub(crate) async fn hand_over(&mut self) {
+        loop {
+            let under_way = match &mut self.under_way {
+                Some(under_way) => under_way,
+                None => {
+                    if self.groups.is_empty() {
+                        return;
+                    }
+                    let (shard, items) = self.groups.remove(0);
+                    self.under_way
+                        .insert(hand_over(Arc::clone(&self.session), shard, items))
+                }
+            };
+            let refused = under_way.await;
+            self.under_way = None;
+            if let Some((tokens, why)) = refused {
+                for token in tokens {
+                    self.resolved
+                        .extend(self.tracker.resolve(token, PublishOutcome::NotStarted(why)));
+                }
+            }
+        }
+    }
+
+    /// Takes the answers of the shards in.
+    pub(crate) fn published(&mut self, answers: Vec<(RequestToken, PublishOutcome)>) {
+        for (token, outcome) in answers {
+            self.resolved.extend(self.tracker.resolve(token, outcome));
+        }
+    }
+
+    /// The outcomes that are known since the last call.
+    pub(crate) fn collect(&mut self) -> std::vec::Drain<'_, Resolved> {
+        self.resolved.drain(..)
+    }
+
+    /// Forgets what has no outcome: not begun, and begun with an unknown outcome.
+    pub(crate) fn give_up(&mut self) -> GivenUp {
+        let mut not_started = Vec::new();
+        for (_, items) in self.groups.drain(..) {
+            for item in items {
+                let outcome = PublishOutcome::NotStarted(Unavailable::NotReady);
+                not_started.extend(self.tracker.resolve(item.token, outcome).map(|it| it.id));
+            }
+        }
+        // What is being handed over may be taken yet.
+        self.under_way = None;
+        GivenUp {
+            not_started,
+            unknown: self.tracker.give_up(),
+        }
+    }
+}
+
+/// What was given up on.
+#[derive(Debug, Default)]
+pub(crate) struct GivenUp {
+    pub(crate) not_started: Vec<PublishId>,
+    pub(crate) unknown: Vec<PublishId>,
+}
+
+fn push(groups: &mut Vec<(ShardId, Vec<PublishItem>)>, shard: ShardId, item: PublishItem) {
+    // The last one is the likely one; there are few shards.
+    match groups.iter_mut().rev().find(|(known, _)| *known == shard) {
+        Some((_, items)) => items.push(item),
+        None => groups.push((shard, vec![item])),
+    }
+}
+
+fn hand_over(session: Arc<Session>, shard: ShardId, items: Vec<PublishItem>) -> HandOver {
+    let tokens: Vec<RequestToken> = items.iter().map(|item| item.token).collect();
+    Box::pin(async move {
+        session
+            .publish(shard, items)
+            .await
+            .err()
+            .map(|why| (tokens, why))
+    })
+}
