@@ -61,7 +61,7 @@ fn follower_behind_a_purge_catches_up_by_snapshot() {
 /// openraft issue 2116: a snapshot that is taken while applies are queued trims log ids that they still look up.
 #[test]
 fn snapshot_while_apply_is_blocked_waits_for_it() {
-    let mut cluster = Cluster::start(3, 1, purge_soon);
+    let cluster = Cluster::start(3, 1, purge_soon);
     let leader = cluster.leader(GROUP);
     let away = leader % 3 + 1;
     fill(&cluster, 100);

@@ -20,6 +20,7 @@ struct Seen {
     digest: u64,
     restored: u64,
     keep: bool,
+    panics: u32,
     payloads: Vec<Bytes>,
 }
 
@@ -41,6 +42,21 @@ impl View {
     /// From now on, keep what is applied.
     pub(crate) fn keep_payloads(&self) {
         self.0.lock().keep = true;
+    }
+
+    /// The next so many calls of `apply` panic.
+    pub(crate) fn panic_times(&self, times: u32) {
+        self.0.lock().panics = times;
+    }
+
+    fn panic_if_told(&self) {
+        let told = {
+            let mut seen = self.0.lock();
+            let left = seen.panics;
+            seen.panics = left.saturating_sub(1);
+            left > 0
+        };
+        assert!(!told, "told to panic");
     }
 
     pub(crate) fn payloads(&self) -> Vec<Bytes> {
@@ -130,6 +146,7 @@ impl MachineFactory for Recorder {
 impl Machine for Recording {
     fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) {
         self.gate.pass();
+        self.view.panic_if_told();
         for entry in entries {
             self.count += 1;
             let sum = u64::from(crc32c::crc32c(&entry.payload));

@@ -224,18 +224,7 @@ impl TestNode {
             connect_within: Duration::from_secs(1),
         });
         let raft = RaftNode::new(options, log.clone(), state.clone(), peers.clone());
-        let (stop_server, stopped) = oneshot::channel::<()>();
-        let service = raft.service();
-        let listener = retry(|| runtime.block_on(TcpListener::bind(address)));
-        let listener = NodeListener::new(listener, peers.clone());
-        runtime.spawn(async move {
-            let stopped = async { drop(stopped.await) };
-            node_server()
-                .add_service(service)
-                .serve_with_incoming_shutdown(listener.incoming(), stopped)
-                .await
-                .unwrap();
-        });
+        let stop_server = serve(&runtime, &raft, address);
         let groups = groups.iter().map(|group| {
             let view = View::default();
             let machine = Box::new(Recorder {
@@ -289,6 +278,23 @@ impl TestNode {
         drop(self.stop_server.take());
         self.runtime.shutdown_timeout(Duration::from_secs(5));
     }
+}
+
+/// Serves the node on its address until the sender is dropped.
+fn serve(runtime: &Runtime, raft: &RaftNode, address: SocketAddr) -> oneshot::Sender<()> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let service = raft.service();
+    let listener = retry(|| runtime.block_on(TcpListener::bind(address)));
+    let listener = NodeListener::new(listener, raft.peers().clone());
+    runtime.spawn(async move {
+        let stopped = async { drop(stopped.await) };
+        node_server()
+            .add_service(service)
+            .serve_with_incoming_shutdown(listener.incoming(), stopped)
+            .await
+            .unwrap();
+    });
+    stop
 }
 
 /// Proposes through whoever leads until it is taken.
