@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 use warren_proto::internal_v1::raft_service_server::RaftServiceServer;
 use warren_storage::{LogEngine, StateStore};
 use warren_types::{GroupId, Member};
@@ -214,8 +214,11 @@ impl RaftNode {
         futures::future::join_all(stopping).await;
         self.inner.tasks.stop(STOP_WITHIN).await;
         let parts = self.inner.parts.clone();
-        // Joins threads, so not on the runtime; a panic in there has been logged.
-        let _ = tokio::task::spawn_blocking(move || parts.appliers.stop()).await;
+        // Joins threads, so not on the runtime. A machine that never returns is left behind; a panic has been logged.
+        let joined = tokio::task::spawn_blocking(move || parts.appliers.stop());
+        if tokio::time::timeout(STOP_WITHIN, joined).await.is_err() {
+            warn!("apply threads did not end in time");
+        }
     }
 }
 
