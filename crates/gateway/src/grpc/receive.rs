@@ -155,6 +155,14 @@ struct Taken {
     deliveries: Vec<Delivery>,
 }
 
+/// What came while a call waited.
+#[derive(Default)]
+struct First {
+    /// The queue's leader has answered: that nothing came means that nothing was ready.
+    is_attached: bool,
+    deliveries: Vec<Delivery>,
+}
+
 /// An attempt is known as long as this lives.
 struct AttemptEnd {
     leases: Leases,
@@ -211,19 +219,19 @@ impl Call {
             credit: self.limits.credit,
         };
         let consumer = session.attach(spec).await.map_err(of_unavailable)?;
-        let mut deliveries = Vec::new();
-        let first = tokio::select! {
+        let mut first = First::default();
+        let waited = tokio::select! {
             biased; // what has come counts
-            first = timeout_at(self.limits.wait_until, self.first(&session, &mut deliveries)) => first,
-            () = self.sender.closed(), if self.key.attempt_id.is_empty() => Ok(Ok(true)),
+            waited = timeout_at(self.limits.wait_until, self.first(&session, &mut first)) => waited,
+            () = self.sender.closed(), if self.key.attempt_id.is_empty() => Ok(Ok(())),
         };
-        let is_attached = match first {
-            Ok(attached) => attached?,
-            Err(_) => !deliveries.is_empty() || self.gateway.leader(self.queue.shard).is_some(),
-        };
-        if !is_attached {
+        if let Ok(Err(refused)) = waited {
+            return Err(refused);
+        }
+        if waited.is_err() && !first.is_attached {
             return Err(of_unavailable(Unavailable::NoQuorum));
         }
+        let mut deliveries = first.deliveries;
         self.call_back(&session, consumer, &mut deliveries).await;
         Ok(Taken {
             session,
@@ -232,23 +240,20 @@ impl Call {
     }
 
     /// Waits for the first deliveries.
-    async fn first(
-        &self,
-        session: &Session,
-        deliveries: &mut Vec<Delivery>,
-    ) -> Result<bool, ApiError> {
+    async fn first(&self, session: &Session, first: &mut First) -> Result<(), ApiError> {
         while let Some(events) = session.events().await {
             for event in events {
                 if let SessionEvent::Attached { result, .. } = &event {
                     self.attached(result)?;
+                    first.is_attached = true;
                 }
-                took(event, deliveries);
+                took(event, &mut first.deliveries);
             }
-            if !deliveries.is_empty() {
-                return Ok(true);
+            if !first.deliveries.is_empty() {
+                return Ok(());
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     fn attached(&self, result: &AttachResult) -> Result<(), ApiError> {

@@ -398,6 +398,8 @@ impl ConsumeSession {
             let held = held_of(&delivery);
             let tag = if no_ack {
                 settled.push(held);
+                // Settled as soon as it is written, so a prefetch is refilled at once.
+                self.attached.credit.returned(bytes);
                 self.held.skip()
             } else {
                 self.held.add(held, bytes)
