@@ -8,6 +8,7 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::convert::publish::refused;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
+use warren_shard::Session;
 use warren_shard::api::SessionEvent;
 
 use super::confirms::EntryId;
@@ -66,33 +67,41 @@ pub(super) async fn publish(
         .map_err(|_| not_started())?;
     let session = Arc::new(gateway.broker().session());
     let mut publishing = Publishing::new(gateway.clone(), Arc::clone(&session));
-    let all = async {
-        publishing.route(publishes).await;
-        loop {
-            collect(gateway, &mut publishing, &mut results);
-            if publishing.is_idle() {
-                return;
-            }
-            let is_handing_over = publishing.has_to_hand_over();
-            tokio::select! {
-                biased; // answers first: they free room
-                events = session.events() => {
-                    let Some(events) = events else { return };
-                    for event in events {
-                        if let SessionEvent::Published(answers) = event {
-                            publishing.published(answers);
-                        }
-                    }
-                }
-                () = publishing.hand_over(), if is_handing_over => {}
-            }
-        }
-    };
+    let all = publish_all(gateway, &session, publishes, &mut publishing, &mut results);
     if timeout_at(deadline, all).await.is_err() {
         collect(gateway, &mut publishing, &mut results);
         results.give_up(&mut publishing)?;
     }
     results.into_response()
+}
+
+async fn publish_all(
+    gateway: &Gateway,
+    session: &Session,
+    publishes: Vec<Publish>,
+    publishing: &mut Publishing,
+    results: &mut Results,
+) {
+    publishing.route(publishes).await;
+    loop {
+        collect(gateway, publishing, results);
+        if publishing.is_idle() {
+            return;
+        }
+        let is_handing_over = publishing.has_to_hand_over();
+        tokio::select! {
+            biased; // answers first: they free room
+            events = session.events() => {
+                let Some(events) = events else { return };
+                for event in events {
+                    if let SessionEvent::Published(answers) = event {
+                        publishing.published(answers);
+                    }
+                }
+            }
+            () = publishing.hand_over(), if is_handing_over => {}
+        }
+    }
 }
 
 fn collect(gateway: &Gateway, publishing: &mut Publishing, results: &mut Results) {

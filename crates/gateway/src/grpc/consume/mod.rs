@@ -210,6 +210,30 @@ async fn attach(
     };
     let target = spec.target;
     let consumer = session.attach(spec).await.map_err(of_unavailable)?;
+    let early = answered(&session, link, &queue).await?;
+    let no_ack = open.no_ack;
+    let gateway = gateway.clone();
+    Ok((
+        Attached {
+            gateway,
+            session,
+            consumer,
+            target,
+            queue,
+            tag,
+            credit,
+            no_ack,
+        },
+        early,
+    ))
+}
+
+/// Waits until the consumer is attached; gives what came with the answer.
+async fn answered(
+    session: &Session,
+    link: &Link,
+    queue: &Queue,
+) -> Result<Vec<SessionEvent>, ApiError> {
     let mut early = Vec::new();
     let attached = async {
         while let Some(events) = session.events().await {
@@ -258,19 +282,5 @@ async fn attach(
             );
         }
     }
-    let no_ack = open.no_ack;
-    let gateway = gateway.clone();
-    Ok((
-        Attached {
-            gateway,
-            session,
-            consumer,
-            target,
-            queue,
-            tag,
-            credit,
-            no_ack,
-        },
-        early,
-    ))
+    Ok(early)
 }
