@@ -101,15 +101,8 @@ def test_nack_with_requeue_comes_again_and_reject_does_not(cluster):
     method, _, body = channel.basic_get(queue)
     assert body == b"0" and not method.redelivered
     channel.basic_nack(method.delivery_tag, requeue=True)
-    again = [None]
-
-    def taken():
-        again[0] = channel.basic_get(queue)
-        return again[0][0] is not None and again[0][2] == b"0"
-
-    until(taken, "the same message again")
-    method, properties, _ = again[0]
-    assert method.redelivered
+    method, properties, body = channel.basic_get(queue)
+    assert body == b"0" and method.redelivered, "back at its place"
     assert properties.headers["x-delivery-count"] == 0, properties.headers
     channel.basic_reject(method.delivery_tag, requeue=False)
     method, _, body = channel.basic_get(queue, auto_ack=True)
@@ -124,10 +117,7 @@ def test_recover_gives_back_what_is_unacked(cluster):
     assert channel.basic_get(queue)[2] == b"0"
     assert channel.basic_get(queue)[2] == b"1"
     channel.basic_recover(requeue=True)
-    until(
-        lambda: channel.queue_declare(queue, passive=True).method.message_count == 2,
-        "both ready again",
-    )
+    assert channel.queue_declare(queue, passive=True).method.message_count == 2
     channel.queue_delete(queue)
 
 

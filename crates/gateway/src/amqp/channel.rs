@@ -50,8 +50,8 @@ pub(super) enum Busy {
     Free,
     /// An operation on the topology or a question to a queue's leader.
     Operation,
-    /// The first waiting step looks into a queue: the channel's own publishes must be there first.
-    Publishes,
+    /// The first waiting step looks into a queue: the channel's own publishes and settles must be done first.
+    Behind,
     Attach(Attaching),
     Cancel(Cancelling),
     Get(Box<Getting>),
@@ -61,7 +61,7 @@ impl Busy {
     /// When it has waited long enough.
     pub(super) fn until(&self) -> Option<Time> {
         match self {
-            Self::Free | Self::Operation | Self::Publishes => None,
+            Self::Free | Self::Operation | Self::Behind => None,
             Self::Attach(it) => Some(it.until),
             Self::Cancel(it) => Some(it.until),
             Self::Get(it) => Some(it.until),
@@ -95,6 +95,8 @@ pub(super) struct Channel {
     pub(super) published: u64,
     /// Publishes without an outcome.
     pub(super) unresolved: u64,
+    /// Requests to settle without an answer.
+    pub(super) settling: u64,
     pub(super) confirms: Option<Confirms>,
     pub(super) unacked: UnackedTags<Unacked>,
     /// Unacked deliveries that are this client's no more: their ack does nothing but free its credit.

@@ -10,6 +10,7 @@ use super::consume::Standing;
 use super::listen::delete_queues;
 use super::operation::Answer;
 use super::session::{AmqpSession, Closing};
+use super::settle::{Asker, NO_ACK};
 
 impl AmqpSession {
     /// Refuses: the error's code says whether it costs the channel or the connection.
@@ -56,8 +57,19 @@ impl AmqpSession {
                 self.leaving -= 1;
             }
             self.outbox.take(id);
+            self.settle_flying(id);
             self.detach(id, ReturnKind::Failed);
         }
+    }
+
+    /// Without ack, what is encoded counts as delivered, unless it cannot be written any more.
+    fn settle_flying(&mut self, consumer: ConsumerId) {
+        for it in self.outbox.take_flying_without_ack(consumer) {
+            if !self.gone {
+                self.settles.add(Asker::NOBODY, it.target, it.held, NO_ACK);
+            }
+        }
+        self.settles.hand_over(&mut self.pipeline);
     }
 
     pub(super) fn drop_all(&mut self) {
@@ -68,6 +80,7 @@ impl AmqpSession {
 
     /// The client has gone.
     pub(super) fn abandon(&mut self) {
+        self.gone = true;
         self.drop_all();
         self.publishes.hand_over(&mut self.pipeline);
         self.settles.hand_over(&mut self.pipeline);

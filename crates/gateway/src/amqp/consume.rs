@@ -16,7 +16,7 @@ use super::error;
 use super::outbox::OUT_BYTES_MAX;
 use super::pipeline::{AttachSent, Op};
 use super::session::AmqpSession;
-use super::settle::REQUEUE;
+use super::settle::{Asker, REQUEUE};
 use crate::operations::target_of;
 
 /// How long a queue's leader has to answer.
@@ -340,6 +340,8 @@ impl AmqpSession {
             let held = state.unacked.iter().filter(|(_, it)| it.consumer == id);
             held.count()
         });
+        // Without ack, what is encoded is settled when it is written.
+        let unsettled = unsettled + self.outbox.flying_without_ack(id);
         if unsettled == 0 {
             self.consumers.remove(&id);
             return self.detach(id, ReturnKind::Untouched);
@@ -396,7 +398,7 @@ impl AmqpSession {
             }
             Busy::Free
             | Busy::Operation
-            | Busy::Publishes
+            | Busy::Behind
             | Busy::Attach(_)
             | Busy::Cancel(_)
             | Busy::Get(_) => {}
@@ -462,7 +464,8 @@ impl AmqpSession {
 
     /// A delivery that no client gets goes back to its place.
     pub(super) fn give_back(&mut self, target: Target, delivery: &Delivery) {
-        self.settles.add(target, held(delivery), REQUEUE);
+        self.settles
+            .add(Asker::NOBODY, target, held(delivery), REQUEUE);
     }
 }
 

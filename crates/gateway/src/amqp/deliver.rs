@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use warren_amqp::{Content, Delivery as Deliver, Outcome};
+use warren_amqp::{ChannelId, Content, Delivery as Deliver, Outcome};
 use warren_shard::api::{Delivery, PublishOutcome, RequestToken, SessionEvent};
 use warren_types::{ConsumerId, Position, Properties, PropertiesBuilder, Value};
 
@@ -12,7 +12,7 @@ use super::consume::{Lending, Standing, held};
 use super::outbox::{Flying, OUT_BYTES_MAX};
 use super::publishes::{Kept, PublishKey};
 use super::session::AmqpSession;
-use super::settle::NO_ACK;
+use super::settle::{Asker, NO_ACK};
 use crate::publish;
 
 /// How often a message was given back as failed, and how often it was handed out before: from the second time on (features A5).
@@ -44,10 +44,9 @@ impl AmqpSession {
                 consumer, position, ..
             } => self.forget(consumer, position),
             SessionEvent::LeaderMoved { consumer, .. } => self.leader_moved(consumer),
-            // AMQP has no answer to a settle, and purges are asked for elsewhere.
-            SessionEvent::Settled { .. }
-            | SessionEvent::Waiting { .. }
-            | SessionEvent::Purged { .. } => {}
+            SessionEvent::Settled { token, .. } => self.settle_answered(token),
+            // Purges are asked for elsewhere.
+            SessionEvent::Waiting { .. } | SessionEvent::Purged { .. } => {}
         }
     }
 
@@ -102,7 +101,18 @@ impl AmqpSession {
                 self.to_confirm.push(channel);
             }
         }
-        if state.unresolved == 0 && matches!(state.busy, Busy::Publishes) {
+        if state.unresolved == 0 {
+            self.caught_up(channel);
+        }
+    }
+
+    /// One thing less is under way: the channel may go on if it waited for that.
+    pub(super) fn caught_up(&mut self, channel: ChannelId) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        let done = state.unresolved == 0 && state.settling == 0;
+        if done && matches!(state.busy, Busy::Behind) {
             state.busy = Busy::Free;
             self.freed(channel);
         }
@@ -213,7 +223,7 @@ impl AmqpSession {
         self.outbox.wrote(bytes);
         while let Some(it) = self.outbox.landed() {
             if it.no_ack {
-                self.settles.add(it.target, it.held, NO_ACK);
+                self.settles.add(Asker::NOBODY, it.target, it.held, NO_ACK);
             }
             self.lend_again(it.consumer, it.body_bytes);
             if it.no_ack && self.leaving > 0 {

@@ -13,7 +13,7 @@ use warren_types::ConsumerId;
 use super::channel::{Busy, Unacked};
 use super::consume::{ANSWER_MS_MAX, held};
 use super::deliver::with_counts;
-use super::operation::count_ready;
+use super::operation::{Getter, count_ready};
 use super::outbox::Flying;
 use super::pipeline::Op;
 use super::session::AmqpSession;
@@ -29,8 +29,6 @@ pub(super) struct Getting {
     pub(super) no_ack: bool,
     pub(super) consumer: Option<ConsumerId>,
     delivery: Option<Delivery>,
-    /// Ready messages beside it, once known.
-    remaining: Option<u64>,
     /// The credit is called back: the message comes before the answer, or there is none.
     pub(super) recalled: bool,
 }
@@ -47,7 +45,6 @@ impl AmqpSession {
             no_ack: it.no_ack,
             consumer: None,
             delivery: None,
-            remaining: None,
             recalled: false,
         }));
         let slot = state.slot;
@@ -78,66 +75,60 @@ impl AmqpSession {
     fn getting(&mut self, channel: ChannelId) -> Option<&mut Getting> {
         match &mut self.channels.get_mut(&channel)?.busy {
             Busy::Get(getting) => Some(getting),
-            Busy::Free | Busy::Operation | Busy::Publishes | Busy::Attach(_) | Busy::Cancel(_) => {
-                None
-            }
+            Busy::Free | Busy::Operation | Busy::Behind | Busy::Attach(_) | Busy::Cancel(_) => None,
         }
     }
 
     pub(super) fn count_for_get(&mut self, channel: ChannelId, after: Duration) {
-        let consumer = self.getting(channel).and_then(|it| it.consumer);
+        let Some(getting) = self.getting(channel) else {
+            return;
+        };
+        let (consumer, has_message) = (getting.consumer, getting.delivery.is_some());
         let target = consumer
             .and_then(|it| self.consumers.get(&it))
             .map(|it| it.target);
         if let (Some(consumer), Some(target), Some(caller)) =
             (consumer, target, self.caller.clone())
         {
-            self.operate(channel, count_ready(caller, consumer, target, after));
+            let getter = Getter {
+                consumer,
+                has_message,
+            };
+            self.operate(channel, count_ready(caller, getter, target, after));
         }
     }
 
-    /// The leader has said how many messages are ready. What it sent before that has been taken in.
-    pub(super) fn ready_for_get(
-        &mut self,
-        channel: ChannelId,
-        consumer: ConsumerId,
-        ready: Option<u64>,
-    ) {
+    /// The leader has said how many messages are ready.
+    pub(super) fn ready_for_get(&mut self, channel: ChannelId, by: Getter, ready: Option<u64>) {
         let Some(getting) = self.getting(channel) else {
             return;
         };
-        if getting.consumer != Some(consumer) {
+        if getting.consumer != Some(by.consumer) {
             return; // the answer to an earlier get
         }
-        if getting.delivery.is_some() {
-            getting.remaining = Some(ready.unwrap_or(0));
-            return self.get_ok(channel);
+        if by.has_message {
+            return self.get_ok(channel, ready.unwrap_or(0));
         }
-        // The count was made before the message came, so it counts the message.
-        getting.remaining = ready.map(|it| it.saturating_sub(1));
-        if getting.recalled {
+        if getting.delivery.is_some() || getting.recalled {
             return;
         }
         if ready == Some(0) {
             getting.recalled = true;
-            self.pipeline.push(Op::Recall(consumer));
+            self.pipeline.push(Op::Recall(by.consumer));
         } else {
             self.count_for_get(channel, COUNT_AGAIN);
         }
     }
 
-    /// The message is here.
+    /// The message is here; what remains is counted now that it is not ready any more.
     pub(super) fn got(&mut self, channel: ChannelId, delivery: Delivery) {
-        let Some(getting) = self.getting(channel) else {
-            return;
-        };
-        getting.delivery = Some(delivery);
-        if getting.remaining.is_some() {
-            self.get_ok(channel);
+        if let Some(getting) = self.getting(channel) {
+            getting.delivery = Some(delivery);
+            self.count_for_get(channel, Duration::ZERO);
         }
     }
 
-    fn get_ok(&mut self, channel: ChannelId) {
+    fn get_ok(&mut self, channel: ChannelId, remaining: u64) {
         let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
@@ -165,7 +156,7 @@ impl AmqpSession {
             redelivered: delivery.redelivered,
             exchange: delivery.message.exchange(),
             routing_key: delivery.message.routing_key(),
-            message_count: u32::try_from(getting.remaining.unwrap_or(0)).unwrap_or(u32::MAX),
+            message_count: u32::try_from(remaining).unwrap_or(u32::MAX),
         };
         let properties = with_counts(&delivery);
         let body = std::slice::from_ref(&delivery.message.body);

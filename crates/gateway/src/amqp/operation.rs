@@ -37,6 +37,13 @@ pub(super) struct Finished {
     pub(super) answer: Answer,
 }
 
+/// Who counts, and whether it had its message by then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Getter {
+    pub(super) consumer: ConsumerId,
+    pub(super) has_message: bool,
+}
+
 #[derive(Debug)]
 pub(super) enum Answer {
     /// `None`: the client asked for no answer.
@@ -54,7 +61,7 @@ pub(super) enum Answer {
     Get(Box<(basic::Get, Queue)>),
     /// How many ready messages the queue of a get has; `None`: not known.
     Ready {
-        consumer: ConsumerId,
+        by: Getter,
         ready: Option<u64>,
     },
     /// The topology was asked: try the step again.
@@ -450,7 +457,7 @@ async fn find_or_last(
 /// Counts a queue's ready messages for a get, after a while.
 pub(super) async fn count_ready(
     caller: Arc<Caller>,
-    consumer: ConsumerId,
+    by: Getter,
     target: Target,
     after: Duration,
 ) -> Answer {
@@ -459,5 +466,5 @@ pub(super) async fn count_ready(
     }
     let stats = caller.gateway.broker().queue_stats(target).await;
     let ready = stats.ok().flatten().map(|stats| stats.ready);
-    Answer::Ready { consumer, ready }
+    Answer::Ready { by, ready }
 }

@@ -79,6 +79,27 @@ impl Outbox {
         self.flying.push_back((end, it));
     }
 
+    /// Deliveries without ack of one consumer that are encoded and not in the socket.
+    pub(super) fn flying_without_ack(&self, consumer: ConsumerId) -> usize {
+        let flying = self.flying.iter().map(|(_, it)| it);
+        flying
+            .filter(|it| it.consumer == consumer && it.no_ack)
+            .count()
+    }
+
+    /// Takes those out.
+    pub(super) fn take_flying_without_ack(&mut self, consumer: ConsumerId) -> Vec<Flying> {
+        let mut taken = Vec::new();
+        self.flying.retain(|(_, it)| {
+            let hit = it.consumer == consumer && it.no_ack;
+            if hit {
+                taken.push(*it);
+            }
+            !hit
+        });
+        taken
+    }
+
     pub(super) fn wrote(&mut self, bytes: usize) {
         self.written += u64::try_from(bytes).unwrap_or(u64::MAX);
     }

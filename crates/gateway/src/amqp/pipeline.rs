@@ -12,16 +12,16 @@ use warren_shard::api::{ConsumerSpec, PublishItem, RequestToken, SettleSpec, Una
 use warren_shard::{Credit, ReturnKind, Session};
 use warren_types::{ConsumerId, ShardId};
 
-/// Answers to settles are not looked at: AMQP's ack has none.
-const SETTLE_TOKEN: RequestToken = RequestToken(0);
-
 #[derive(Debug)]
 pub(super) enum Op {
     Publish {
         shard: ShardId,
         items: Vec<PublishItem>,
     },
-    Settle(SettleSpec),
+    Settle {
+        spec: SettleSpec,
+        token: RequestToken,
+    },
     Credit {
         consumer: ConsumerId,
         add: Credit,
@@ -44,6 +44,8 @@ pub(super) enum Op {
 pub(super) struct Sent {
     /// Publishes that were not taken.
     pub(super) refused: Vec<(RequestToken, Unavailable)>,
+    /// Settles that were not taken.
+    pub(super) unsettled: Vec<RequestToken>,
     pub(super) attached: Option<AttachSent>,
 }
 
@@ -131,7 +133,11 @@ async fn hand_over(session: Arc<Session>, ops: Vec<Op>) -> Sent {
                 }
                 taken
             }
-            Op::Settle(spec) => session.settle(spec, SETTLE_TOKEN).await,
+            Op::Settle { spec, token } => {
+                let taken = session.settle(spec, token).await;
+                sent.unsettled.extend(taken.is_err().then_some(token));
+                taken
+            }
             Op::Credit { consumer, add } => session.credit(consumer, add).await,
             Op::Recall(consumer) => {
                 let all = Credit {

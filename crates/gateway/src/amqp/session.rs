@@ -84,6 +84,8 @@ pub(super) struct AmqpSession {
     pub(super) closing: Closing,
     /// When some channel may have waited long enough.
     check_at: Option<Time>,
+    /// The client reads no more.
+    pub(super) gone: bool,
     ended: bool,
 }
 
@@ -123,6 +125,7 @@ impl AmqpSession {
             exclusive: BTreeMap::new(),
             closing: Closing::No,
             check_at: None,
+            gone: false,
             ended: false,
             gateway,
         }
@@ -342,11 +345,11 @@ impl AmqpSession {
         if state.slot != slot {
             return;
         }
-        if let Answer::Ready { consumer, ready } = answer {
+        if let Answer::Ready { by, ready } = answer {
             // What the leader sent before it counted lies in the inbox.
             let events = self.broker.events_now();
             self.events(events);
-            return self.ready_for_get(channel, consumer, ready);
+            return self.ready_for_get(channel, by, ready);
         }
         state.busy = Busy::Free;
         self.freed.push(channel);
@@ -399,6 +402,9 @@ impl AmqpSession {
         for (token, why) in sent.refused {
             self.published(token, warren_shard::api::PublishOutcome::NotStarted(why));
         }
+        for token in sent.unsettled {
+            self.settle_answered(token);
+        }
         if let Some(attached) = sent.attached {
             self.attach_sent(attached);
         }
@@ -442,7 +448,7 @@ impl AmqpSession {
             Some(_) => {}
         }
         match &state.busy {
-            Busy::Free | Busy::Operation | Busy::Publishes => {}
+            Busy::Free | Busy::Operation | Busy::Behind => {}
             Busy::Attach(_) => {
                 let error = AmqpError::internal_error("the queue's leader does not answer")
                     .for_method(warren_amqp::method::basic::Consume::ID);

@@ -2,7 +2,7 @@
 
 use warren_amqp::method::basic;
 use warren_amqp::{AmqpError, ChannelId, DeliveryTag};
-use warren_shard::api::{SettleAction, SettleSpec, Target};
+use warren_shard::api::{RequestToken, SettleAction, SettleSpec, Target};
 use warren_shard::{Held, ReturnKind, SettleReason};
 
 use super::channel::Unacked;
@@ -28,31 +28,58 @@ pub(super) const REQUEUE: SettleAction = SettleAction::Return {
 /// A delivery without ack is settled when it is written.
 pub(super) const NO_ACK: SettleAction = SettleAction::Settle(SettleReason::NoAck);
 
-/// Settles of one turn, gathered per queue.
+/// Whom the answer to a settle is for: a channel, by its slot, or nobody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Asker(pub(super) u64);
+
+impl Asker {
+    pub(super) const NOBODY: Self = Self(u64::MAX);
+
+    pub(super) fn channel(slot: u32) -> Self {
+        Self(slot.into())
+    }
+
+    pub(super) fn slot(self) -> Option<u32> {
+        u32::try_from(self.0).ok()
+    }
+}
+
+/// Settles of one turn, gathered per asker and queue.
 #[derive(Debug, Default)]
 pub(super) struct Settles {
-    groups: Vec<SettleSpec>,
+    groups: Vec<(Asker, SettleSpec)>,
 }
 
 impl Settles {
-    pub(super) fn add(&mut self, target: Target, held: Held, action: SettleAction) {
-        let known =
-            self.groups.iter_mut().rev().take(GROUPS_SEEN).find(|it| {
-                it.target == target && it.action == action && it.items.len() < ITEMS_MAX
-            });
-        match known {
-            Some(group) => group.items.push(held),
-            None => self.groups.push(SettleSpec {
-                target,
-                items: vec![held],
-                action,
-            }),
+    /// Adds one; true: it begins a request, which will be answered.
+    pub(super) fn add(
+        &mut self,
+        asker: Asker,
+        target: Target,
+        held: Held,
+        action: SettleAction,
+    ) -> bool {
+        let mut known = self.groups.iter_mut().rev().take(GROUPS_SEEN);
+        let known = known.find(|(of, it)| {
+            *of == asker && it.target == target && it.action == action && it.items.len() < ITEMS_MAX
+        });
+        if let Some((_, group)) = known {
+            group.items.push(held);
+            return false;
         }
+        let spec = SettleSpec {
+            target,
+            items: vec![held],
+            action,
+        };
+        self.groups.push((asker, spec));
+        true
     }
 
     pub(super) fn hand_over(&mut self, pipeline: &mut Pipeline) {
-        for spec in self.groups.drain(..) {
-            pipeline.push(Op::Settle(spec));
+        for (asker, spec) in self.groups.drain(..) {
+            let token = RequestToken(asker.0);
+            pipeline.push(Op::Settle { spec, token });
         }
     }
 }
@@ -113,15 +140,31 @@ impl AmqpSession {
         unacked: Unacked,
         action: SettleAction,
     ) {
-        let state = self.channels.get_mut(&channel);
-        if state.is_some_and(|it| !it.lost.is_empty() && it.lost.remove(&tag)) {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        if !state.lost.is_empty() && state.lost.remove(&tag) {
             // It is another's: nothing is settled, but the client has room for one more.
             self.lend_one(unacked.consumer);
         } else {
-            self.settles.add(unacked.target, unacked.held, action);
+            let asker = Asker::channel(state.slot);
+            let Unacked { target, held, .. } = unacked;
+            state.settling += u64::from(self.settles.add(asker, target, held, action));
         }
         if self.leaving > 0 {
             self.left(unacked.consumer);
+        }
+    }
+
+    /// A request to settle has been answered: AMQP has no answer to it, but what asks about queues waits for it.
+    pub(super) fn settle_answered(&mut self, token: RequestToken) {
+        let slot = Asker(token.0).slot();
+        let Some(&channel) = slot.and_then(|slot| self.slots.get(&slot)) else {
+            return;
+        };
+        if let Some(state) = self.channels.get_mut(&channel) {
+            state.settling = state.settling.saturating_sub(1);
+            self.caught_up(channel);
         }
     }
 }
@@ -142,17 +185,25 @@ mod tests {
             position: Position(position),
             attempt: Default::default(),
         };
-        let mut settles = Settles::default();
+        let (mut settles, one) = (Settles::default(), Asker::channel(1));
         for position in 1..=10 {
-            settles.add(target(1), held(position), ACK);
-            settles.add(target(2), held(position), ACK);
+            let began = settles.add(one, target(1), held(position), ACK);
+            assert_eq!(began, position == 1);
+            settles.add(one, target(2), held(position), ACK);
         }
-        settles.add(target(1), held(11), REQUEUE);
-        let sizes: Vec<usize> = settles.groups.iter().map(|it| it.items.len()).collect();
-        assert_eq!(sizes, [10, 10, 1]);
+        assert!(settles.add(one, target(1), held(11), REQUEUE));
+        assert!(settles.add(Asker::NOBODY, target(1), held(12), ACK));
+        let sizes = |settles: &Settles| -> Vec<usize> {
+            settles
+                .groups
+                .iter()
+                .map(|(_, it)| it.items.len())
+                .collect()
+        };
+        assert_eq!(sizes(&settles), [10, 10, 1, 1]);
         for position in 0..ITEMS_MAX as u64 {
-            settles.add(target(1), held(position), ACK);
+            settles.add(one, target(1), held(position), ACK);
         }
-        assert!(settles.groups.iter().all(|it| it.items.len() <= ITEMS_MAX));
+        assert!(sizes(&settles).iter().all(|items| *items <= ITEMS_MAX));
     }
 }

@@ -39,7 +39,7 @@ impl AmqpSession {
             Step::Request(request) => {
                 if self.must_wait(channel, &request) {
                     self.wait(channel, Step::Request(request));
-                    self.set_busy(channel, Busy::Publishes);
+                    self.set_busy(channel, Busy::Behind);
                     return;
                 }
                 if let Err(error) = self.request(channel, caller, request) {
@@ -55,7 +55,7 @@ impl AmqpSession {
         }
     }
 
-    /// What looks into a queue is to see what the channel has published before.
+    /// What looks into a queue is to see what the channel has published and settled before.
     fn must_wait(&self, channel: ChannelId, request: &Request) -> bool {
         let looks = match request {
             Request::QueueDeclare(_)
@@ -80,11 +80,8 @@ impl AmqpSession {
             | Request::TxCommit
             | Request::TxRollback => false,
         };
-        looks
-            && self
-                .channels
-                .get(&channel)
-                .is_some_and(|it| it.unresolved > 0)
+        let state = self.channels.get(&channel);
+        looks && state.is_some_and(|it| it.unresolved > 0 || it.settling > 0)
     }
 
     fn request(
