@@ -1,5 +1,6 @@
 //! Assembly of one node: configuration, start order, forming the cluster, listeners, telemetry, shutdown.
 //! Not here: rules of its own; every decision about messages lies in the crates below.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod clients;
 pub mod config;

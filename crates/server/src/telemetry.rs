@@ -14,7 +14,8 @@ use crate::config::{LogConfig, LogFormat};
 /// There is one already.
 pub(crate) fn init(config: &LogConfig) -> Result<(), TryInitError> {
     // `Config::load` has refused a filter that cannot be read.
-    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_new(levels(&config.filter)).unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         LogFormat::Text => {
@@ -26,5 +27,14 @@ pub(crate) fn init(config: &LogConfig) -> Result<(), TryInitError> {
         LogFormat::Json => registry
             .with(fmt::layer().json().with_writer(io::stderr))
             .try_init(),
+    }
+}
+
+/// openraft tells every step of every group; what of it matters to an operator our own crates tell.
+fn levels(filter: &str) -> String {
+    if filter.contains("openraft") {
+        filter.to_owned()
+    } else {
+        format!("{filter},openraft=error")
     }
 }

@@ -33,7 +33,7 @@ const FORMATS: &[&str] = &["text", "json"];
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "log.filter",
-        about: "levels, such as info or info,warren_raft=debug [default: info]",
+        about: "levels, such as info or info,warren_raft=debug; openraft is at error unless named [default: info]",
         kind: Kind::Text,
         set: |config, text| {
             config.log.filter = text.to_owned();

@@ -10,6 +10,8 @@ mod error;
 mod form;
 mod record;
 mod spread;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};

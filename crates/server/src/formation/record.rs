@@ -154,10 +154,11 @@ impl Record {
 }
 
 fn form_cluster_of(entry: stored::TopologyEntry) -> Option<stored::FormCluster> {
-    match entry.command?.kind? {
-        stored::topology_command::Kind::FormCluster(cluster) => Some(cluster),
-        // What was encoded is a cluster's beginning.
-        _ => None,
+    let kind = entry.command?.kind?;
+    if let stored::topology_command::Kind::FormCluster(cluster) = kind {
+        Some(cluster)
+    } else {
+        None
     }
 }
 
