@@ -99,6 +99,9 @@ async fn supervise(parts: Arc<Parts>, shared: Arc<Shared>, stored: Stored, first
         let since = Instant::now();
         raft.run();
         follow(&shared, &raft).await;
+        if *shared.health.lock() == ReplicaHealth::Stopped {
+            return;
+        }
         let mut cause = raft
             .metrics()
             .borrow_watched()
