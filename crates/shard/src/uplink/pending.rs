@@ -105,8 +105,11 @@ impl Pending {
 /// Outcomes gathered per session, so that each is woken once.
 #[derive(Default)]
 pub(crate) struct Told {
-    runs: Vec<(Outbox<SessionEvent>, Vec<(RequestToken, PublishOutcome)>)>,
+    runs: Vec<Run>,
 }
+
+/// A session and what it is told.
+type Run = (Outbox<SessionEvent>, Vec<(RequestToken, PublishOutcome)>);
 
 impl Told {
     pub(crate) fn add(&mut self, waiter: Waiter, outcome: PublishOutcome) {
