@@ -61,7 +61,14 @@ async fn consume(
                         "{results:?}"
                     );
                 }
-                _ => {}
+                SessionEvent::Published(_)
+                | SessionEvent::Attached { .. }
+                | SessionEvent::Recalled { .. }
+                | SessionEvent::Waiting { .. }
+                | SessionEvent::Cancelled { .. }
+                | SessionEvent::Forget { .. }
+                | SessionEvent::Purged { .. }
+                | SessionEvent::LeaderMoved { .. } => {}
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Three real processes under load on all nodes, killed and frozen at random: nothing is lost, doubled, altered or out of order.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Unmodified pika programs against three real nodes (`tests/pika`). Needs Python 3 with `venv` and its package index.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,5 @@
 //! Power loss of all nodes at once: the disk loses what was not synced, and every confirmed message is there afterwards.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::time::Duration;
 

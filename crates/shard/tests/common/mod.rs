@@ -1,5 +1,10 @@
 //! A cluster of brokers in one process: each node with its own runtime, disk and loopback listener, so that a node can be killed.
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
