@@ -1,6 +1,6 @@
 //! What the decisions of dispatch cause: frames down to the nodes, facts for the next entry, loads. Not here: the decisions (`warren-queue`).
 
-use warren_queue::dispatch::io::{Action, Token};
+use warren_queue::dispatch::io::{Action, ConsumerKey, Token};
 use warren_types::NodeId;
 
 use super::work::Leading;
@@ -12,20 +12,6 @@ impl Leading {
     pub(super) fn perform(&mut self) {
         for action in std::mem::take(&mut self.actions.list) {
             match action {
-                Action::Deliver {
-                    consumer,
-                    queue,
-                    deliveries,
-                } => {
-                    self.links.tell(
-                        consumer.node,
-                        Down::Deliver {
-                            consumer: consumer.consumer,
-                            queue,
-                            deliveries,
-                        },
-                    );
-                }
                 Action::Propose(command) => self.batcher.command(command),
                 Action::Load {
                     queue,
@@ -36,64 +22,10 @@ impl Leading {
                     priority,
                     from,
                 }),
-                Action::Attached { consumer, result } => {
-                    self.links.tell(
-                        consumer.node,
-                        Down::Attached {
-                            consumer: consumer.consumer,
-                            result,
-                        },
-                    );
-                }
-                Action::SettleResults {
-                    node,
-                    token,
-                    results,
-                } => {
-                    self.links
-                        .tell(node, Down::SettleResults { token, results });
-                }
-                Action::Recalled { consumer, credit } => {
-                    self.links.tell(
-                        consumer.node,
-                        Down::Recalled {
-                            consumer: consumer.consumer,
-                            credit,
-                        },
-                    );
-                }
-                Action::Waiting { consumer } => {
-                    self.links.tell(
-                        consumer.node,
-                        Down::Waiting {
-                            consumer: consumer.consumer,
-                        },
-                    );
-                }
-                Action::Cancelled { consumer } => {
-                    self.links.tell(
-                        consumer.node,
-                        Down::Cancelled {
-                            consumer: consumer.consumer,
-                        },
-                    );
-                }
-                Action::Forget {
-                    consumer,
-                    queue,
-                    position,
-                } => {
-                    self.links.tell(
-                        consumer.node,
-                        Down::Forget {
-                            consumer: consumer.consumer,
-                            queue,
-                            position,
-                        },
-                    );
-                }
-                Action::Purged { node, token, count } => {
-                    self.links.tell(node, Down::Purged { token, count })
+                told => {
+                    if let Some((node, frame)) = frame(told) {
+                        self.links.tell(node, frame);
+                    }
                 }
             }
         }
@@ -118,4 +50,55 @@ impl Leading {
         });
         self.links.tell(node, Down::Stats { token, stats });
     }
+}
+
+/// What a node is told, and which one; `None` for what no node hears of.
+fn frame(action: Action) -> Option<(NodeId, Down)> {
+    Some(match action {
+        Action::Propose(_) | Action::Load { .. } => return None,
+        Action::Deliver {
+            consumer: ConsumerKey { node, consumer },
+            queue,
+            deliveries,
+        } => (
+            node,
+            Down::Deliver {
+                consumer,
+                queue,
+                deliveries,
+            },
+        ),
+        Action::Attached {
+            consumer: ConsumerKey { node, consumer },
+            result,
+        } => (node, Down::Attached { consumer, result }),
+        Action::SettleResults {
+            node,
+            token,
+            results,
+        } => (node, Down::SettleResults { token, results }),
+        Action::Recalled {
+            consumer: ConsumerKey { node, consumer },
+            credit,
+        } => (node, Down::Recalled { consumer, credit }),
+        Action::Waiting {
+            consumer: ConsumerKey { node, consumer },
+        } => (node, Down::Waiting { consumer }),
+        Action::Cancelled {
+            consumer: ConsumerKey { node, consumer },
+        } => (node, Down::Cancelled { consumer }),
+        Action::Forget {
+            consumer: ConsumerKey { node, consumer },
+            queue,
+            position,
+        } => (
+            node,
+            Down::Forget {
+                consumer,
+                queue,
+                position,
+            },
+        ),
+        Action::Purged { node, token, count } => (node, Down::Purged { token, count }),
+    })
 }

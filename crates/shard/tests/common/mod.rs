@@ -129,23 +129,11 @@ impl Cluster {
         let (broker, raft, log, state, stop) = runtime.block_on(async move {
             let log = Arc::new(RocksLog::open(&path.join("log"), LogOptions::default()).unwrap());
             let state = StateStore::open(&path.join("state"), StateOptions::default()).unwrap();
-            let peers = Peers::new(PeerOptions {
-                node: NodeId(id),
-                incarnation: Incarnation(u128::from(id)),
-                cluster_name: "test".to_owned(),
-                secret: ClusterSecret::new(b"a secret of the test cluster"),
-                addresses,
-                connect_within: Duration::from_secs(1),
-            });
+            let peers = peers(id, addresses);
             let mut options = RaftOptions::new(NodeId(id), CLUSTER);
             options.compaction.every = Duration::from_secs(2);
             let raft = RaftNode::new(options, log.clone(), state.clone(), peers.clone());
-            let listener = loop {
-                match TcpListener::bind(address).await {
-                    Ok(listener) => break listener,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-                }
-            };
+            let listener = bind(address).await;
             let listener = NodeListener::new(listener, peers.clone());
             let (stop, stopped) = oneshot::channel::<()>();
             // The services are mounted before the broker starts: replicas that open early must be reachable.
@@ -271,6 +259,27 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.kill(id);
+        }
+    }
+}
+
+fn peers(id: u64, addresses: Vec<(NodeId, String)>) -> Peers {
+    Peers::new(PeerOptions {
+        node: NodeId(id),
+        incarnation: Incarnation(u128::from(id)),
+        cluster_name: "test".to_owned(),
+        secret: ClusterSecret::new(b"a secret of the test cluster"),
+        addresses,
+        connect_within: Duration::from_secs(1),
+    })
+}
+
+/// The port of a node that was killed a moment ago may still be busy.
+async fn bind(address: SocketAddr) -> TcpListener {
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }

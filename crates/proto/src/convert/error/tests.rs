@@ -1,3 +1,5 @@
+//! Tests of the conversions of `error`. Not here: the conversions themselves.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;

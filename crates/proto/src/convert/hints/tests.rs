@@ -1,3 +1,5 @@
+//! Tests of the conversions of `hints`. Not here: the conversions themselves.
+
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of the conversions of `message`. Not here: the conversions themselves.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use proptest::{collection::vec, option, prelude::*};

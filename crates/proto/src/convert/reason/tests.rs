@@ -1,3 +1,5 @@
+//! Tests of the conversions of `reason`. Not here: the conversions themselves.
+
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+//! Tests of the conversions of `value`. Not here: the conversions themselves.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use proptest::{collection::vec, prelude::*};

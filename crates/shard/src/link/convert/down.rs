@@ -89,25 +89,27 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             count,
             ..Default::default()
         }),
-        Down::Stats { token, stats } => {
-            let found = stats.is_some();
-            let stats = stats.unwrap_or_default();
-            DownKind::Stats(wire::QueueAnswer {
-                token: token.0,
-                found,
-                ready: stats.ready,
-                unacked: stats.unacked,
-                consumers: stats.consumers,
-                enqueued: stats.enqueued,
-                settled: stats.settled,
-                body_bytes: stats.body_bytes,
-                count: 0,
-            })
-        }
+        Down::Stats { token, stats } => DownKind::Stats(encode_stats(token, stats)),
     };
     wire::DownFrame {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+fn encode_stats(token: Token, stats: Option<QueueStats>) -> wire::QueueAnswer {
+    let found = stats.is_some();
+    let stats = stats.unwrap_or_default();
+    wire::QueueAnswer {
+        token: token.0,
+        found,
+        ready: stats.ready,
+        unacked: stats.unacked,
+        consumers: stats.consumers,
+        enqueued: stats.enqueued,
+        settled: stats.settled,
+        body_bytes: stats.body_bytes,
+        count: 0,
     }
 }
 

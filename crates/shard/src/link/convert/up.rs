@@ -144,20 +144,7 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             },
             delay_ms: give_back.delay_ms,
         }),
-        UpKind::Detach(detach) => {
-            let returns = match wire::DetachReturns::try_from(detach.returns) {
-                Ok(wire::DetachReturns::Nothing) => None,
-                Ok(wire::DetachReturns::Failed) => Some(ReturnKind::Failed),
-                Ok(wire::DetachReturns::Untouched) => Some(ReturnKind::Untouched),
-                Ok(wire::DetachReturns::Unspecified) | Err(_) => {
-                    return Err(bad("unknown way to detach"));
-                }
-            };
-            Up::Detach {
-                consumer: ConsumerId(detach.consumer),
-                returns,
-            }
-        }
+        UpKind::Detach(detach) => decode_detach(&detach)?,
         UpKind::Purge(question) => Up::Purge {
             queue: QueueId(question.queue),
             token: Token(question.token),
@@ -168,6 +155,19 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
         },
     };
     Ok((ShardId(frame.shard), up))
+}
+
+fn decode_detach(detach: &wire::Detach) -> Result<Up, BadFrame> {
+    let returns = match wire::DetachReturns::try_from(detach.returns) {
+        Ok(wire::DetachReturns::Nothing) => None,
+        Ok(wire::DetachReturns::Failed) => Some(ReturnKind::Failed),
+        Ok(wire::DetachReturns::Untouched) => Some(ReturnKind::Untouched),
+        Ok(wire::DetachReturns::Unspecified) | Err(_) => return Err(bad("unknown way to detach")),
+    };
+    Ok(Up::Detach {
+        consumer: ConsumerId(detach.consumer),
+        returns,
+    })
 }
 
 fn encode_part(part: Part) -> wire::PublishPart {
