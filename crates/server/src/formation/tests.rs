@@ -85,10 +85,21 @@ async fn formation_cut_off_after_the_record_goes_on_with_the_same_cluster() {
         .iter()
         .map(|config| Arc::new(DataDir::open(&config.node.data_dir, config.node.id).unwrap()))
         .collect();
+    let identity = |config: &Config, dir: &Arc<DataDir>| {
+        let node = config.listen.node.to_string().into();
+        Identity::new(
+            config,
+            dir,
+            Addresses {
+                node,
+                ..Addresses::default()
+            },
+        )
+    };
     let identities: Vec<Identity> = configs
         .iter()
         .zip(&dirs)
-        .map(|(config, dir)| Identity::new(config, dir, Addresses::default()))
+        .map(|(config, dir)| identity(config, dir))
         .collect();
     let record = record_of(&configs[0], &identities);
     Storage::open(&dirs[0], &configs[0].storage)
@@ -105,13 +116,15 @@ async fn formation_cut_off_after_the_record_goes_on_with_the_same_cluster() {
                 .unwrap()
         })
     });
-    for node in futures::future::join_all(starting).await {
-        let node = node.unwrap();
+    let started = futures::future::join_all(starting).await;
+    let nodes: Vec<Node> = started.into_iter().map(Result::unwrap).collect();
+    for node in &nodes {
         node.ready().await;
         assert_eq!(node.cluster(), record.cluster.cluster);
-        let topology = node.broker().topology().current();
-        assert_eq!(topology.shards().count(), 2);
-        tokio::spawn(node.shutdown());
+        assert_eq!(node.broker().topology().current().shards().count(), 2);
+    }
+    for node in nodes {
+        node.shutdown().await;
     }
 }
 
