@@ -305,17 +305,10 @@ impl Broker {
 
     async fn follow_placement(&self) {
         let mut view = self.inner.topology.watch();
+        let mut addresses = BTreeMap::new();
         loop {
             let topology = view.borrow_and_update().clone();
-            for node in topology
-                .nodes()
-                .filter(|node| node.id != self.inner.me.node)
-            {
-                self.inner
-                    .peers
-                    .set_address(node.id, node.addresses.node.to_string());
-                self.inner.peers.set_incarnation(node.id, node.incarnation);
-            }
+            self.follow_addresses(&topology, &mut addresses);
             for placement in topology.placements() {
                 self.place(placement).await;
             }
@@ -323,6 +316,23 @@ impl Broker {
                 biased; // stopping comes first
                 () = self.inner.stop.cancelled() => return,
                 changed = view.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// A node's configured address holds until the topology tells of a change: what was stored before a restart may be older.
+    fn follow_addresses(&self, topology: &Topology, known: &mut BTreeMap<NodeId, Box<str>>) {
+        let peers = &self.inner.peers;
+        for node in topology
+            .nodes()
+            .filter(|node| node.id != self.inner.me.node)
+        {
+            peers.set_incarnation(node.id, node.incarnation);
+            let before = known.insert(node.id, node.addresses.node.clone());
+            let changed = before.is_some_and(|before| before != node.addresses.node);
+            if changed || !peers.nodes().contains(&node.id) {
+                peers.set_address(node.id, node.addresses.node.to_string());
+                peers.set_incarnation(node.id, node.incarnation);
             }
         }
     }
