@@ -22,7 +22,14 @@ impl Leading {
                     priority,
                     from,
                 }),
-                told => {
+                told @ (Action::Deliver { .. }
+                | Action::Attached { .. }
+                | Action::SettleResults { .. }
+                | Action::Recalled { .. }
+                | Action::Waiting { .. }
+                | Action::Cancelled { .. }
+                | Action::Forget { .. }
+                | Action::Purged { .. }) => {
                     if let Some((node, frame)) = frame(told) {
                         self.links.tell(node, frame);
                     }
