@@ -11,13 +11,15 @@ use crate::{
 };
 
 pub(crate) const QUEUE_TYPE: &str = "x-queue-type";
-const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
-const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
+pub(crate) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+pub(crate) const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
 
 /// What a known argument may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
     Integer { min: i64, max: i64 },
+    /// A count, or `true` for the default and `false` for none.
+    CountOrFlag,
     Flag,
     Text,
     OneOf(&'static [&'static str]),
@@ -65,8 +67,12 @@ pub(crate) const QUEUE: Known = &[
     ("x-delayed-retry-max", COUNT),
     ("x-retry-backoff", Shape::OneOf(&["linear", "exponential"])),
     ("x-consumer-timeout", COUNT),
+    ("x-consumer-disconnected-timeout", COUNT),
     ("x-max-priority", Shape::Integer { min: 1, max: 255 }),
     ("x-single-active-consumer", Shape::Flag),
+    ("x-message-groups", Shape::OneOf(&["strict", "step-aside"])),
+    ("x-dedup-window", Shape::CountOrFlag),
+    ("x-parked-max-length", COUNT),
     (
         "x-queue-leader-locator",
         Shape::OneOf(&["client-local", "balanced"]),
@@ -136,6 +142,8 @@ fn fits(shape: Shape, value: &Value) -> Result<(), String> {
             Some(_) => Ok(()),
             None => Err(format!("{} is not an integer", describe(Some(value)))),
         },
+        Shape::CountOrFlag if value.as_bool().is_some() => Ok(()),
+        Shape::CountOrFlag => fits(COUNT, value),
         Shape::Flag => match value.as_bool() {
             Some(_) => Ok(()),
             None => Err(format!("{} is not a boolean", describe(Some(value)))),

@@ -15,6 +15,7 @@ mod placement;
 mod queue;
 mod reply;
 mod route;
+mod settings;
 mod topology;
 mod vhost;
 

@@ -7,6 +7,7 @@ mod message;
 mod names;
 mod properties;
 mod raft;
+mod settings;
 mod table;
 
 pub use ids::{
@@ -20,4 +21,7 @@ pub use names::{
 };
 pub use properties::{Properties, PropertiesBuilder, PropertiesError, Property};
 pub use raft::{Leader, Leadership, LogId, Member, Vote};
+pub use settings::{
+    Backoff, DeadLetter, DeadLetterStrategy, MessageGroups, Overflow, QueueSettings, Retry, RetryOn,
+};
 pub use table::{Decimal, Float32, Float64, TABLE_DEPTH_MAX, Table, TableError, Value};

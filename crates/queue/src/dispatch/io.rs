@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_types::{
-    Attempt, ConsumerId, Facts, NodeId, Position, PositionRange, Priority, QueueId, ShardTime, Term,
+    Attempt, ConsumerId, Facts, NodeId, Position, PositionRange, Priority, QueueId, QueueSettings,
+    ShardTime, Term,
 };
 
 use crate::entry::{Command, ReturnKind};
@@ -49,6 +50,11 @@ pub enum Input {
         term: Term,
         now: ShardTime,
         queues: Vec<QueueOpening>,
+    },
+    /// What is in force for a queue from now on; until then the defaults are. Again whenever it changes.
+    Settings {
+        queue: QueueId,
+        settings: Arc<QueueSettings>,
     },
     /// Every live node has reported, or the time for it is up: what nobody holds becomes ready.
     Start,

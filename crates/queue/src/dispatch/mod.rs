@@ -121,6 +121,9 @@ impl Dispatch {
     fn take(&mut self, input: Input, out: &mut Actions) {
         match input {
             Input::Open { term, now, queues } => self.open(term, now, queues),
+            Input::Settings { queue, settings } => {
+                self.of_queue(queue, |queue, _| queue.settings = settings);
+            }
             Input::Start => {
                 self.shared.started = true;
                 self.touch_all();

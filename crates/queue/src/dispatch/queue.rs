@@ -1,8 +1,9 @@
 //! What the dispatcher knows of one queue. Not here: what happens to it (one file per input).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use warren_types::{Attempt, NodeId, Position, Priority, QueueId, ShardTime};
+use warren_types::{Attempt, NodeId, Position, Priority, QueueId, QueueSettings, ShardTime};
 
 use super::claim::Claim;
 use super::consumer::Holder;
@@ -30,6 +31,8 @@ pub(super) struct Delayed {
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) id: QueueId,
+    /// What is in force.
+    pub(super) settings: Arc<QueueSettings>,
     /// The next position to be given.
     pub(super) next: Position,
     /// Messages in the queue, in whatever state.
@@ -61,6 +64,7 @@ impl Queue {
     pub(super) fn new(id: QueueId, next: Position) -> Self {
         Self {
             id,
+            settings: Arc::default(),
             next,
             live: 0,
             levels: Vec::new(),

@@ -1,7 +1,7 @@
 //! What a leader does with each frame and event, and how a turn ends: actions performed, an entry proposed, frames sent.
 //! Not here: waiting for any of it (`task`).
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -16,7 +16,9 @@ use warren_queue::outcome::Effect;
 use warren_queue::rows::OriginRow;
 use warren_raft::{Group, ProposeError};
 use warren_topology::Topology;
-use warren_types::{Incarnation, NodeId, QueueId, ShardId, ShardTime, Term, TopologyIndex};
+use warren_types::{
+    Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
+};
 
 use super::batcher::Batcher;
 use super::links::{Acceptance, Links};
@@ -53,6 +55,8 @@ pub(crate) struct Leading {
     known: HashSet<QueueId>,
     /// Queues whose creation is on its way.
     creating: HashSet<QueueId>,
+    /// What is in force for each queue of the shard, by this node's copy of the topology.
+    pub(super) settings: HashMap<QueueId, Arc<QueueSettings>>,
 }
 
 impl Leading {
@@ -81,6 +85,7 @@ impl Leading {
             lost: BTreeSet::new(),
             known: HashSet::new(),
             creating: HashSet::new(),
+            settings: HashMap::new(),
         }
     }
 
@@ -151,6 +156,7 @@ impl Leading {
         let mut placed = HashSet::new();
         for queue in topology.queues_of(self.shard) {
             placed.insert(queue.id);
+            self.note_settings(topology, queue);
             if !self.known.contains(&queue.id) && self.creating.insert(queue.id) {
                 self.batcher.command(Command::CreateQueue(CreateQueue {
                     queue: queue.id,
@@ -168,12 +174,35 @@ impl Leading {
             .collect();
         for queue in gone {
             self.known.remove(&queue);
+            self.settings.remove(&queue);
             self.batcher.command(Command::DeleteQueue(DeleteQueue {
                 queue,
                 topology: index,
             }));
         }
         self.unpark();
+    }
+
+    /// Notes what is in force for a queue, and tells dispatch if that is something new.
+    fn note_settings(&mut self, topology: &Topology, queue: &warren_topology::Queue) {
+        let settings = topology.queue_settings(queue);
+        if self
+            .settings
+            .get(&queue.id)
+            .is_some_and(|known| **known == settings)
+        {
+            return;
+        }
+        self.settings.insert(queue.id, Arc::new(settings));
+        self.tell_settings(queue.id);
+    }
+
+    /// A queue that dispatch does not know yet is told of again when it is created.
+    fn tell_settings(&mut self, queue: QueueId) {
+        if let Some(settings) = self.settings.get(&queue) {
+            let settings = Arc::clone(settings);
+            self.step(Input::Settings { queue, settings });
+        }
     }
 
     /// Before anything is handed out in a turn, dispatch hears whether the lease still holds: the process may have been frozen.
@@ -356,12 +385,18 @@ impl Leading {
                 }
                 let mut created = false;
                 for effect in effects {
-                    if let Effect::QueueCreated { queue } = &effect {
-                        self.creating.remove(queue);
-                        self.known.insert(*queue);
+                    let new = if let Effect::QueueCreated { queue } = &effect {
+                        Some(*queue)
+                    } else {
+                        None
+                    };
+                    self.step(Input::Applied(effect));
+                    if let Some(queue) = new {
+                        self.creating.remove(&queue);
+                        self.known.insert(queue);
+                        self.tell_settings(queue);
                         created = true;
                     }
-                    self.step(Input::Applied(effect));
                 }
                 if created {
                     self.unpark();
