@@ -17,7 +17,10 @@ pub(crate) const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
 /// What a known argument may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
-    Integer { min: i64, max: i64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     /// A count, or `true` for the default and `false` for none.
     CountOrFlag,
     Flag,
