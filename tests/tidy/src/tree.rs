@@ -39,8 +39,8 @@ impl SourceFile {
 /// Directories that hold no sources of ours.
 const SKIPPED_DIRECTORIES: [&str; 4] = [".git", "target", "node_modules", ".local"];
 
-/// The lockfile is written by cargo and names what cargo likes.
-const SKIPPED_FILES: [&str; 1] = ["Cargo.lock"];
+/// The lockfile is written by cargo and names what cargo likes; `.git` is a file where several checkouts share one repository.
+const SKIPPED_FILES: [&str; 2] = ["Cargo.lock", ".git"];
 
 /// The directory above `tests/tidy`.
 ///
