@@ -18,10 +18,11 @@ import getting
 import publishing
 import routing
 import rpc
+import single_active
 import workers
 from cluster import Cluster
 
-MODULES = (publishing, workers, getting, errors, routing, exclusive, rpc)
+MODULES = (publishing, workers, getting, errors, routing, exclusive, rpc, single_active)
 
 
 def tests(only):

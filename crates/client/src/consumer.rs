@@ -89,6 +89,8 @@ pub struct Delivery {
     pub delivery_count: u32,
     /// Hand-outs before this one.
     pub acquired_count: u32,
+    /// Number of the single active consumer's activation, which rises at each takeover; 0 on other queues.
+    pub fencing: u64,
     /// When it was enqueued.
     pub enqueued_at: Option<SystemTime>,
     /// Number within this consumer, never reused.

@@ -64,6 +64,7 @@ pub enum Command {
     CreateQueue(CreateQueue),
     DeleteQueue(DeleteQueue),
     Purge(Purge),
+    Activate(Activate),
 }
 
 /// Adds one block: messages of one queue and one priority, in order.
@@ -153,6 +154,14 @@ pub struct CreateQueue {
 pub struct DeleteQueue {
     pub queue: QueueId,
     pub topology: TopologyIndex,
+}
+
+/// A single active consumer is activated (features B33).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activate {
+    pub queue: QueueId,
+    /// Higher than that of every earlier activation of the queue.
+    pub fencing: u64,
 }
 
 /// Removes what is ready in the named ranges (dispatch says which: it knows what is in flight).

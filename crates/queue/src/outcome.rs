@@ -56,6 +56,10 @@ pub enum Reply {
     Purged {
         count: u64,
     },
+    /// The fencing number in force.
+    Activated {
+        fencing: u64,
+    },
     /// The queue does not exist (any more).
     QueueGone,
 }
@@ -127,6 +131,11 @@ pub enum Effect {
     Purged {
         queue: QueueId,
         ranges: Vec<PositionRange>,
+    },
+    /// A single active consumer was activated; the number in force.
+    Activated {
+        queue: QueueId,
+        fencing: u64,
     },
     /// The shard's time after this entry.
     Time {

@@ -149,6 +149,8 @@ pub struct QueueRow {
     /// Per priority that has ever been used, ascending.
     pub levels: Vec<LevelRow>,
     pub counters: Counters,
+    /// Fencing number of the last activation of a single active consumer; 0 = there was none.
+    pub fencing: u64,
 }
 
 /// One priority of a queue.

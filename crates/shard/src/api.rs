@@ -154,5 +154,7 @@ pub struct Delivery {
     pub delivery_count: u32,
     /// Hand-outs so far, this one not counted; best effort across a change of leader.
     pub acquired_count: u32,
+    /// Number of the single active consumer's activation, which rises at each takeover; 0 = the queue serves all its consumers.
+    pub fencing: u64,
     pub message: StoredMessageView,
 }

@@ -30,6 +30,12 @@ impl Queue {
         self.owner.is_some()
     }
 
+    /// One consumer is served at a time (`x-single-active-consumer`, features B33).
+    #[must_use]
+    pub fn is_single_active(&self) -> bool {
+        self.arguments.get_bool("x-single-active-consumer") == Some(true)
+    }
+
     /// Whether `user` may use, bind, redeclare or delete it (AMQP 0-9-1: else 405 RESOURCE_LOCKED).
     #[must_use]
     pub fn is_open_to(&self, user: Option<&QueueOwner>) -> bool {

@@ -374,6 +374,7 @@ impl Driver {
                 redelivered: wire.redelivered,
                 delivery_count: wire.delivery_count,
                 acquired_count: wire.acquired_count,
+                fencing: wire.fencing,
                 enqueued_at,
                 number,
             });

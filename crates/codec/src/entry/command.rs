@@ -3,8 +3,8 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    Command, CreateQueue, DeleteQueue, Enqueue, HandOut, Purge, Release, Return, ReturnKind,
-    Settle, SettleReason,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, Purge, Release, Return,
+    ReturnKind, Settle, SettleReason,
 };
 use warren_types::{
     Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, TopologyIndex,
@@ -63,6 +63,10 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             below: it.below.0,
             except: ranges::encode(&it.except),
         }),
+        Command::Activate(it) => Kind::SingleActiveActivated(pb::SingleActiveActivated {
+            queue: it.queue.0,
+            fencing: it.fencing,
+        }),
     };
     pb::ShardCommand { kind: Some(kind) }
 }
@@ -111,11 +115,13 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             below: Position(it.below),
             except: ranges::decode(it.except)?,
         }),
-        Kind::Move(_)
-        | Kind::AutoDeleteHadConsumer(_)
-        | Kind::SingleActiveActivated(_)
-        | Kind::MoveOut(_)
-        | Kind::MoveIn(_) => return Err(malformed("command", "its number is set aside")),
+        Kind::SingleActiveActivated(it) => Command::Activate(Activate {
+            queue: QueueId(it.queue),
+            fencing: it.fencing,
+        }),
+        Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
+            return Err(malformed("command", "its number is set aside"));
+        }
     })
 }
 
@@ -129,10 +135,10 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::Release(_)
         | Kind::CreateQueue(_)
         | Kind::DeleteQueue(_)
-        | Kind::Purge(_) => None,
+        | Kind::Purge(_)
+        | Kind::SingleActiveActivated(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
-        Kind::SingleActiveActivated(_) => Some(11),
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
     }

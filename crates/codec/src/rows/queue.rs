@@ -24,6 +24,7 @@ pub(super) fn encode(row: &QueueRow) -> pb::QueueRow {
         enqueued_total: row.counters.enqueued,
         settled_total: settled(&row.counters),
         queue: row.queue.0,
+        fencing: row.fencing,
         ..pb::QueueRow::default()
     }
 }
@@ -53,6 +54,7 @@ pub(super) fn decode(queue: QueueId, row: pb::QueueRow) -> Result<QueueRow, Code
             .map(decode_level)
             .collect::<Result<_, _>>()?,
         counters,
+        fencing: row.fencing,
     })
 }
 

@@ -176,6 +176,8 @@ pub fn command() -> impl Strategy<Value = Command> {
             below,
             except
         })),
+        (queue(), any::<u64>())
+            .prop_map(|(queue, fencing)| Command::Activate(Activate { queue, fencing })),
     ]
 }
 
@@ -286,7 +288,7 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
         any::<(u32, u64)>(),
         queue_name(),
         vec(level, 0..3),
-        any::<[u64; 9]>(),
+        any::<[u64; 10]>(),
     )
         .prop_map(move |((vhost, next), name, levels, it)| QueueRow {
             queue,
@@ -305,6 +307,7 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
                 purged: it[7],
                 live_body_bytes: it[8],
             },
+            fencing: it[9],
         })
 }
 

@@ -187,6 +187,7 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             purged: 0,
             live_body_bytes: 500,
         },
+        fencing: 0,
     }
 }
 

@@ -16,6 +16,8 @@ use super::settle::{Asker, NO_ACK};
 use crate::publish;
 
 /// How often a message was given back as failed, and how often it was handed out before: from the second time on (features A5).
+/// Of the single active consumer's activation.
+const FENCING: &str = "x-fencing";
 const DELIVERY_COUNT: &str = "x-delivery-count";
 const ACQUIRED_COUNT: &str = "x-acquired-count";
 
@@ -253,24 +255,35 @@ impl AmqpSession {
     }
 }
 
-/// The properties as published, with the counts in the headers from the second hand-out on.
+/// The properties as published, with the counts in the headers from the second hand-out on, and the fencing number where a queue has
+/// a single active consumer.
 pub(super) fn with_counts(delivery: &Delivery) -> Cow<'_, Properties> {
     let properties = &delivery.message.properties;
     let (failed, acquired) = (delivery.delivery_count, delivery.acquired_count);
-    if failed == 0 && acquired == 0 {
+    if failed == 0 && acquired == 0 && delivery.fencing == 0 {
         return Cow::Borrowed(properties);
     }
-    match counted(properties, failed, acquired) {
+    match counted(properties, failed, acquired, delivery.fencing) {
         Some(counted) => Cow::Owned(counted),
         None => Cow::Borrowed(properties),
     }
 }
 
-fn counted(properties: &Properties, failed: u32, acquired: u32) -> Option<Properties> {
+fn counted(
+    properties: &Properties,
+    failed: u32,
+    acquired: u32,
+    fencing: u64,
+) -> Option<Properties> {
     let mut headers = properties.headers().unwrap_or_default();
     let count = |count: u32| Value::I64(i64::from(count));
-    headers.insert(DELIVERY_COUNT, count(failed)).ok()?;
-    headers.insert(ACQUIRED_COUNT, count(acquired)).ok()?;
+    if failed != 0 || acquired != 0 {
+        headers.insert(DELIVERY_COUNT, count(failed)).ok()?;
+        headers.insert(ACQUIRED_COUNT, count(acquired)).ok()?;
+    }
+    if let Some(fencing) = i64::try_from(fencing).ok().filter(|&it| it > 0) {
+        headers.insert(FENCING, Value::I64(fencing)).ok()?;
+    }
     PropertiesBuilder::from(properties)
         .headers(&headers)
         .build()
@@ -289,10 +302,11 @@ mod tests {
             .headers(&warren_types::Table::new().with("mine", "x"))
             .build()
             .unwrap();
-        let counted = counted(&properties, 2, 3).unwrap();
+        let counted = counted(&properties, 2, 3, 7).unwrap();
         let headers = counted.headers().unwrap();
         assert_eq!(headers.get_int("x-delivery-count"), Some(2));
         assert_eq!(headers.get_int("x-acquired-count"), Some(3));
+        assert_eq!(headers.get_int("x-fencing"), Some(7));
         assert_eq!(headers.get_str("mine"), Some("x"));
         assert_eq!(counted.content_type(), Some("text/plain"));
         assert!(counted.is_persistent());

@@ -183,6 +183,13 @@ impl AmqpSession {
                     self.fail(channel, error.for_method(basic::Consume::ID));
                 }
             }
+            Answer::Get(it) if it.1.is_single_active() => {
+                let error = AmqpError::resource_locked(format_args!(
+                    "queue '{}' serves a single active consumer: basic.get would be another",
+                    it.1.name
+                ));
+                self.fail(channel, error.for_method(basic::Get::ID));
+            }
             Answer::Get(it) => self.get(channel, &it.0, &it.1),
             // The view of this turn is older than the answer.
             Answer::Again => {

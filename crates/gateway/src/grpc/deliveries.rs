@@ -67,6 +67,7 @@ pub(super) fn to_client(
         redelivered: delivery.redelivered,
         delivery_count: delivery.delivery_count,
         acquired_count: delivery.acquired_count,
+        fencing: delivery.fencing,
         enqueued_at: Some(time_ms_to_client(view.enqueued_at.0)),
         lease_until: frame.lease_until_ms.map(time_ms_to_client),
         message: Some(message_to_client(&view.properties, view.body)),

@@ -48,6 +48,10 @@ pub(super) async fn receive(
         .find_queue(&vhost, &name, None)
         .await
         .map_err(|error| of_operation(&error))?;
+    if queue.is_single_active() {
+        let text = format!("queue '{name}' serves a single active consumer: open a Consume stream");
+        return Err(ApiError::new(Reason::ResourceLocked, text).resource("queue", name.as_str()));
+    }
     let key = AttemptKey {
         queue: queue.id,
         consumer_tag: request.consumer_tag,

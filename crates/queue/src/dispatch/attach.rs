@@ -47,7 +47,7 @@ pub(super) fn step(queue: &mut Queue, shared: &mut Shared, it: Attach, out: &mut
     claim::complete(queue, shared, holder, out);
 }
 
-/// An exclusive consumer tolerates no other, and wants to be the first (features B35).
+/// An exclusive consumer tolerates no other, and wants to be the first (features B35); where one is served at a time, none may be.
 fn is_excluded(queue: &Queue, shared: &Shared, it: &Attach, known: Option<Holder>) -> bool {
     let mut others = queue
         .attached
@@ -55,7 +55,7 @@ fn is_excluded(queue: &Queue, shared: &Shared, it: &Attach, known: Option<Holder
         .filter(|&&other| Some(other) != known)
         .filter_map(|&other| shared.consumers.get(other));
     if it.options.exclusive {
-        others.next().is_some()
+        queue.single.is_some() || others.next().is_some()
     } else {
         others.any(|other: &Consumer| other.options.exclusive)
     }

@@ -34,6 +34,8 @@ pub(super) struct Consumer {
     pub(super) options: ConsumerOptions,
     pub(super) standing: Standing,
     messages: u64,
+    /// Counts the attachments of the shard: among equals the first comes first.
+    pub(super) place: u64,
     /// Below zero after a message that was larger than what was left.
     bytes: i64,
     /// Messages in flight in its name, settling and returning ones too.
@@ -116,6 +118,7 @@ pub(super) struct Consumers {
     free: Vec<u32>,
     by_key: BTreeMap<ConsumerKey, Holder>,
     nodes: Vec<Node>,
+    places: u64,
 }
 
 impl Consumers {
@@ -125,12 +128,14 @@ impl Consumers {
         queue: QueueId,
         options: ConsumerOptions,
     ) -> Holder {
+        self.places += 1;
         let consumer = Consumer {
             key,
             queue,
             options,
             standing: Standing::Attaching,
             messages: 0,
+            place: self.places,
             bytes: 0,
             in_flight: 0,
             uncommitted: 0,

@@ -5,6 +5,7 @@ use super::dispose;
 use super::io::Actions;
 use super::queue::Queue;
 use super::shared::Shared;
+use super::single_active;
 use crate::entry::ReturnKind;
 
 pub(super) fn step(
@@ -29,6 +30,7 @@ pub(super) fn leave(queue: &mut Queue, shared: &mut Shared, holder: Holder) {
     queue.attached.remove(&holder);
     queue.ring.leave(holder);
     queue.dry.retain(|&it| it != holder);
+    single_active::left(queue, holder);
     if let Some(consumer) = shared.consumers.get_mut(holder) {
         consumer.ringed = false;
         consumer.dry = false;

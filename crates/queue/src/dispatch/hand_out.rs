@@ -10,7 +10,7 @@ use super::io::{Action, Actions, HandedOut};
 use super::level::{Level, Next};
 use super::queue::Queue;
 use super::shared::Shared;
-use super::{claim, mark};
+use super::{claim, mark, single_active};
 
 /// Whether a raise of the mark may be proposed now. After a block was added it may not: the raise that rode on it is heard next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +48,9 @@ pub(super) fn fill(
         claim::ask(queue, out);
     }
     let may_hand_out = shared.started && shared.lease && queue.purges.is_empty();
+    if may_hand_out && queue.single.is_some() {
+        single_active::choose(queue, shared, out);
+    }
     let put_off = may_hand_out && hand_out(queue, shared, may_raise, out);
     if may_hand_out {
         tell_waiting(queue, shared, out);
@@ -92,6 +95,7 @@ fn hand_out(
             out.list.push(Action::Deliver {
                 consumer: consumer.key,
                 queue: queue.id,
+                fencing: queue.single.as_ref().map_or(0, |_| queue.fencing),
                 deliveries: std::mem::take(&mut consumer.outbox),
             });
         }

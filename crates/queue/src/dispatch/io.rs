@@ -109,6 +109,8 @@ pub struct QueueOpening {
     /// The next position to be given when dispatch opened; what is below and below the mark may have been seen.
     pub next: Position,
     pub levels: Vec<LevelOpening>,
+    /// Of the last activation of a single active consumer.
+    pub fencing: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -189,6 +191,8 @@ pub enum Action {
     Deliver {
         consumer: ConsumerKey,
         queue: QueueId,
+        /// Of the single active consumer's activation; 0 = the queue serves all.
+        fencing: u64,
         deliveries: Vec<HandedOut>,
     },
     /// Put this fact into the next entry.

@@ -1,5 +1,5 @@
 //! Decides who gets which message. Leader only, in memory, rebuilt after failover. Not here: IO, clocks, durable facts;
-//! nor, so far, expiry, schedules, message groups and single active consumers.
+//! nor, so far, expiry, schedules and message groups.
 //!
 //! What the caller owes: `Open` comes first; every effect of every entry applied after the opening is passed on, in order;
 //! every proposal is committed while this leader leads (or the dispatcher is dropped and opened anew); every `Load` is answered,
@@ -32,6 +32,7 @@ mod request;
 mod ring;
 mod settle;
 mod shared;
+mod single_active;
 
 use std::collections::BTreeMap;
 
@@ -122,7 +123,10 @@ impl Dispatch {
         match input {
             Input::Open { term, now, queues } => self.open(term, now, queues),
             Input::Settings { queue, settings } => {
-                self.of_queue(queue, |queue, _| queue.settings = settings);
+                self.of_queue(queue, |queue, shared| {
+                    queue.settings = settings;
+                    single_active::set(queue, shared);
+                });
             }
             Input::Start => {
                 self.shared.started = true;
@@ -231,6 +235,9 @@ impl Dispatch {
             Effect::Released { .. } => {}
             Effect::Purged { queue, ranges } => self.of_queue(queue, |queue, shared| {
                 applied::purged(queue, shared, &ranges, out);
+            }),
+            Effect::Activated { queue, fencing } => self.of_queue(queue, |queue, shared| {
+                single_active::activated(queue, shared, fencing);
             }),
             Effect::Time { now } => self.shared.now = self.shared.now.max(now),
         }

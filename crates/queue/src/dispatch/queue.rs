@@ -12,6 +12,7 @@ use super::io::{QueueOpening, Token};
 use super::level::{Back, Level};
 use super::request::Item;
 use super::ring::Ring;
+use super::single_active::SingleActive;
 
 /// What an item asked for that waits for another item's fact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +51,10 @@ pub(super) struct Queue {
     pub(super) also: BTreeMap<Position, Vec<(Item, Asked)>>,
     pub(super) attached: BTreeSet<Holder>,
     pub(super) ring: Ring,
+    /// One consumer is served at a time.
+    pub(super) single: Option<SingleActive>,
+    /// Of the last activation.
+    pub(super) fencing: u64,
     /// To be told that messages wait for their credit.
     pub(super) dry: Vec<Holder>,
     /// Proposed and not applied; nothing is handed out meanwhile.
@@ -76,6 +81,8 @@ impl Queue {
             also: BTreeMap::new(),
             attached: BTreeSet::new(),
             ring: Ring::default(),
+            single: None,
+            fencing: 0,
             dry: Vec::new(),
             purges: VecDeque::new(),
             hot_bytes: 0,
@@ -85,6 +92,7 @@ impl Queue {
 
     pub(super) fn opened(opening: QueueOpening) -> Self {
         let mut queue = Self::new(opening.queue, opening.next);
+        queue.fencing = opening.fencing;
         queue.live = opening.levels.iter().map(|it| it.live).sum();
         queue.levels = opening
             .levels

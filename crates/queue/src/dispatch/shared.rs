@@ -62,6 +62,9 @@ impl Shared {
         if consumer.standing != Standing::Active || consumer.ringed {
             return;
         }
+        if queue.single.as_ref().is_some_and(|it| !it.serves(holder)) {
+            return;
+        }
         if consumer.has_credit() {
             consumer.ringed = true;
             queue.ring.join(holder, consumer.options.priority);

@@ -6,7 +6,9 @@ use warren_types::NotStored;
 
 use super::Store;
 use super::command::enqueue::Enqueued;
-use super::command::{create, delete, enqueue, hand_out, purge, release, requeue, settle};
+use super::command::{
+    activate, create, delete, enqueue, hand_out, purge, release, requeue, settle,
+};
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
 use crate::outcome::{Effect, EntryOutcome, Output, Reply};
@@ -83,6 +85,7 @@ impl Store {
             Command::CreateQueue(it) => create::apply(self, it, out),
             Command::DeleteQueue(it) => delete::apply(self, &it, out),
             Command::Purge(it) => purge::apply(self, rows, &it, out),
+            Command::Activate(it) => activate::apply(self, rows, &it, out),
         };
         (reply, Note::NoMessages)
     }

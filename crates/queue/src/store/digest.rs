@@ -79,6 +79,9 @@ pub(super) fn of_queue(row: &QueueRow) -> u64 {
             .add(level.live);
         mix = mix.position(level.handed_out).ranges(&level.released);
     }
+    if row.fencing != 0 {
+        mix = mix.add(row.fencing);
+    }
     mix.end()
 }
 

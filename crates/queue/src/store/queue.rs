@@ -21,6 +21,8 @@ pub(super) struct Queue {
     pub(super) levels: Vec<Level>,
     pub(super) counters: Counters,
     pub(super) producers: Producers,
+    /// Of the last activation of a single active consumer.
+    pub(super) fencing: u64,
     /// Digest of the row as last written.
     pub(super) digest: u64,
     /// The current entry has it on its list.
@@ -54,6 +56,7 @@ impl Queue {
             next,
             levels,
             counters,
+            fencing: 0,
         });
         queue.digest = 0; // nothing is written yet
         queue
@@ -74,6 +77,7 @@ impl Queue {
             levels,
             counters: row.counters,
             producers: Producers::default(),
+            fencing: row.fencing,
             digest,
             touched: false,
             touched_blocks: Vec::new(),
@@ -89,6 +93,7 @@ impl Queue {
             next: self.next,
             levels: self.levels.iter().map(|level| level.row.clone()).collect(),
             counters: self.counters,
+            fencing: self.fencing,
         }
     }
 

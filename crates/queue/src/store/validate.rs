@@ -52,7 +52,7 @@ impl ShardEntry {
                 }
                 Command::Release(it) => ranges(number, &it.ranges)?,
                 Command::Purge(it) => ranges(number, &it.except)?,
-                Command::CreateQueue(_) | Command::DeleteQueue(_) => {}
+                Command::CreateQueue(_) | Command::DeleteQueue(_) | Command::Activate(_) => {}
             }
         }
         self.validate_parts()
@@ -75,7 +75,8 @@ impl ShardEntry {
                     | Command::Release(_)
                     | Command::CreateQueue(_)
                     | Command::DeleteQueue(_)
-                    | Command::Purge(_),
+                    | Command::Purge(_)
+                    | Command::Activate(_),
                 )
                 | None => false,
             };

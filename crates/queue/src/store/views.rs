@@ -56,6 +56,7 @@ impl Store {
             queue: queue.id,
             next: queue.next,
             levels: levels.collect(),
+            fencing: queue.fencing,
         })
     }
 

@@ -22,6 +22,7 @@ pub(crate) struct FakeQueue {
     pub(crate) blocks: BTreeMap<Priority, BTreeMap<u64, (Arc<Facts>, Bytes)>>,
     pub(crate) live: BTreeSet<u64>,
     pub(crate) counts: BTreeMap<u64, (u32, u32)>,
+    pub(crate) fencing: u64,
 }
 
 /// A block of `bodies.len()` messages whose payload is the position-independent text `<id>` padded to nothing.
@@ -108,6 +109,16 @@ impl FakeStore {
             }
             Command::CreateQueue(it) => vec![self.create(it.queue)],
             Command::Release(_) => Vec::new(),
+            Command::Activate(it) => match self.queues.get_mut(&it.queue) {
+                Some(queue) => {
+                    queue.fencing = queue.fencing.max(it.fencing);
+                    vec![Effect::Activated {
+                        queue: it.queue,
+                        fencing: queue.fencing,
+                    }]
+                }
+                None => Vec::new(),
+            },
         }
     }
 
@@ -131,6 +142,7 @@ impl FakeStore {
                 queue,
                 next: Position(it.next),
                 levels: it.openings(),
+                fencing: it.fencing,
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use warren_queue::dispatch::io::{
     Action, Actions, Attach, ConsumerKey, ConsumerOptions, Credit, HandedOut, Held, Input,
@@ -12,7 +13,8 @@ use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{Command, ReturnKind, SettleReason};
 use warren_queue::outcome::Effect;
 use warren_types::{
-    Attempt, ConsumerId, NodeId, Position, PositionRange, Priority, QueueId, ShardTime, Term,
+    Attempt, ConsumerId, NodeId, Position, PositionRange, Priority, QueueId, QueueSettings,
+    ShardTime, Term,
 };
 
 use crate::fake::{FakeStore, enqueue};
@@ -165,6 +167,13 @@ impl World {
                     self.apply(command);
                 }
             }
+            "single_active" => self.step(Input::Settings {
+                queue: line.queue(),
+                settings: Arc::new(QueueSettings {
+                    single_active_consumer: true,
+                    ..QueueSettings::default()
+                }),
+            }),
             "load" => {
                 for (queue, priority, from) in std::mem::take(&mut self.loads) {
                     let loaded = self.store.load(queue, priority, from);
@@ -297,9 +306,13 @@ impl World {
             Action::Deliver {
                 consumer,
                 deliveries,
+                fencing,
                 ..
             } => {
-                let all: Vec<String> = deliveries.iter().map(delivery).collect();
+                let mut all: Vec<String> = deliveries.iter().map(delivery).collect();
+                if *fencing != 0 {
+                    all.push(format!("fencing={fencing}"));
+                }
                 format!("deliver: {} {}", key(*consumer), all.join(" "))
             }
             Action::Propose(command) => format!("propose: {}", proposal(command)),
@@ -364,6 +377,7 @@ fn proposal(command: &Command) -> String {
             None => format!("HandOut(positions={})", spans(&it.positions)),
         },
         Command::Purge(it) => format!("Purge(below={}, except={})", it.below, spans(&it.except)),
+        Command::Activate(it) => format!("Activate(fencing={})", it.fencing),
         Command::Enqueue(_)
         | Command::Release(_)
         | Command::CreateQueue(_)

@@ -1,12 +1,12 @@
 //! What the dispatcher says, checked as it says it: the laws. Not here: what happens to it (`world`).
 
 use warren_queue::dispatch::io::{
-    Action, AttachResult, ConsumerKey, HandedOut, HeldState, SettleResult,
+    Action, AttachResult, ConsumerKey, Credit, HandedOut, HeldState, Input, SettleResult,
 };
 use warren_types::QueueId;
 
 use crate::sessions::Link;
-use crate::world::{BODY_MAX, World, body_size};
+use crate::world::{BODY_MAX, SINGLE, World, body_size};
 
 impl World {
     pub(crate) fn perform(&mut self, action: Action) {
@@ -14,8 +14,10 @@ impl World {
             Action::Deliver {
                 consumer,
                 queue,
+                fencing,
                 deliveries,
             } => {
+                self.is_the_active_one(consumer, queue, fencing);
                 assert!(self.started && self.lease, "delivered without the right to");
                 for delivery in deliveries {
                     self.receive(consumer, queue, &delivery);
@@ -64,6 +66,31 @@ impl World {
         }
     }
 
+    /// One at a time, under a number that rises with each takeover, and nobody else holds anything.
+    fn is_the_active_one(&mut self, consumer: ConsumerKey, queue: QueueId, fencing: u64) {
+        if queue != SINGLE {
+            return assert_eq!(fencing, 0);
+        }
+        let (last, of) = self.activation;
+        if of == Some(consumer) {
+            assert!(fencing >= last, "a lower fencing number");
+        } else {
+            assert!(fencing > last, "a takeover under an old fencing number");
+        }
+        self.activation = (fencing, Some(consumer));
+        for other in self.sessions.values() {
+            let holds = other.key != consumer
+                && other.queue == queue
+                && other.link == Link::Attached
+                && !other.held.is_empty();
+            assert!(
+                !holds,
+                "{consumer:?} is served, {:?} holds {:?}",
+                other.key, other.held
+            );
+        }
+    }
+
     fn attached(&mut self, consumer: ConsumerKey, result: AttachResult) {
         let Some(session) = self.sessions.get_mut(&consumer) else {
             return;
@@ -74,10 +101,19 @@ impl World {
         assert_eq!(session.link, Link::Attaching);
         assert_eq!(held.len(), session.claimed.len());
         session.link = Link::Attached;
+        let mut free = Credit::default();
         for (position, state) in session.claimed.iter().zip(held) {
-            if state != HeldState::StillYours {
-                session.held.remove(position);
+            if state != HeldState::StillYours
+                && let Some((_, bytes)) = session.held.remove(position)
+            {
+                free.messages += 1;
+                free.bytes += bytes;
             }
+        }
+        // What is not its any more takes up no credit: nobody else would give it back.
+        if free.messages > 0 {
+            let add = free;
+            self.later.push_back(Input::Credit { consumer, add });
         }
     }
 

@@ -12,8 +12,8 @@ use warren_queue::entry::{
 use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, ShardTime, Term,
-    TopologyIndex, VhostId,
+    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, QueueSettings,
+    ShardTime, Term, TopologyIndex, VhostId,
 };
 
 use crate::rows::MapRows;
@@ -21,6 +21,8 @@ use crate::sessions::{Asked, Link, Random, Session};
 
 const QUEUES: u64 = 2;
 const NODES: u64 = 3;
+/// It serves one consumer at a time.
+pub(crate) const SINGLE: QueueId = QueueId(2);
 pub(crate) const BODY_MAX: u64 = 50;
 const HOT_BYTES: usize = 4_000;
 /// A block of the largest size with its facts.
@@ -50,6 +52,10 @@ pub(crate) struct World {
     pub(crate) seen: BTreeSet<Spot>,
     pub(crate) done: BTreeSet<Spot>,
     pub(crate) delivered: u64,
+    /// What sessions say once they have heard all that a step told them.
+    pub(crate) later: VecDeque<Input>,
+    /// Of the second queue, which serves one consumer at a time: the last fencing number and whose it was.
+    pub(crate) activation: (u64, Option<ConsumerKey>),
 }
 
 impl World {
@@ -78,6 +84,8 @@ impl World {
             seen: BTreeSet::new(),
             done: BTreeSet::new(),
             delivered: 0,
+            later: VecDeque::new(),
+            activation: (0, None),
         };
         for queue in 1..=QUEUES {
             world.apply(Command::CreateQueue(CreateQueue {
@@ -380,6 +388,13 @@ impl World {
                 .map(|it| self.store.opening(it).unwrap())
                 .collect(),
         });
+        self.step(Input::Settings {
+            queue: SINGLE,
+            settings: Arc::new(QueueSettings {
+                single_active_consumer: true,
+                ..QueueSettings::default()
+            }),
+        });
         for node in 1..=NODES {
             if !self.random.one_in(4) {
                 self.step(Input::NodeBack { node: NodeId(node) });
@@ -413,6 +428,9 @@ impl World {
         self.dispatch.step(input, &mut out);
         for action in out.list {
             self.perform(action);
+        }
+        while let Some(input) = self.later.pop_front() {
+            self.step(input);
         }
     }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Command, CreateQueue, DeleteQueue, Enqueue, HandOut, OriginBatch, OriginPart, ProposalId,
-    Purge, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, OriginBatch, OriginPart,
+    ProposalId, Purge, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
     BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId, ProducerSpan,
@@ -161,6 +161,9 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         1 => (queue(), position(), ranges()).prop_map(|(queue, below, except)| {
             Command::Purge(Purge { queue, below, except })
+        }),
+        1 => (queue(), 0..9_u64).prop_map(|(queue, fencing)| {
+            Command::Activate(Activate { queue, fencing })
         }),
         1 => Just(Command::DeleteQueue(DeleteQueue { queue: QueueId(2), topology: TopologyIndex(1) })),
     ]

@@ -29,6 +29,7 @@ struct ModelOrigin {
 
 #[derive(Default)]
 pub(crate) struct ModelQueue {
+    pub(crate) fencing: u64,
     /// Message `n` has position `n + 1`.
     pub(crate) messages: Vec<ModelMessage>,
     pub(crate) counters: Counters,
@@ -203,6 +204,7 @@ impl Model {
             Command::HandOut(it) => it.queue,
             Command::Release(it) => it.queue,
             Command::Purge(it) => it.queue,
+            Command::Activate(it) => it.queue,
         };
         let Some(queue) = self.queues.get_mut(&id.0) else {
             if let Command::Enqueue(it) = command {
@@ -230,6 +232,12 @@ impl Model {
                     .collect();
                 Reply::Purged {
                     count: queue.settle(&ranges, None),
+                }
+            }
+            Command::Activate(it) => {
+                queue.fencing = queue.fencing.max(it.fencing);
+                Reply::Activated {
+                    fencing: queue.fencing,
                 }
             }
             Command::CreateQueue(_) | Command::DeleteQueue(_) => unreachable!("answered above"),

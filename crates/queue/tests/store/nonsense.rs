@@ -97,6 +97,10 @@ fn any_command() -> impl Strategy<Value = Command> {
                 except: a,
                 ..it
             }),
+            Command::Activate(it) => Command::Activate(warren_queue::entry::Activate {
+                fencing: number,
+                ..it
+            }),
             it @ (Command::Enqueue(_) | Command::CreateQueue(_) | Command::DeleteQueue(_)) => it,
         });
     prop_oneof![3 => ranged, 1 => any_enqueue()]

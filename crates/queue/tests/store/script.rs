@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    Command, CreateQueue, DeleteQueue, Enqueue, HandOut, OriginBatch, OriginPart, ProposalId,
-    Purge, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, OriginBatch, OriginPart,
+    ProposalId, Purge, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
@@ -164,6 +164,10 @@ fn command(line: &Line<'_>) -> Command {
                 except: line.ranges("except"),
             })
         }
+        "activate" => Command::Activate(Activate {
+            queue,
+            fencing: line.number("fencing").unwrap(),
+        }),
         verb => panic!("no such command: {verb}"),
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Created => "Created".to_owned(),
         Reply::Deleted { messages } => format!("Deleted messages={messages}"),
         Reply::Purged { count } => format!("Purged count={count}"),
+        Reply::Activated { fencing } => format!("Activated fencing={fencing}"),
         Reply::QueueGone => "QueueGone".to_owned(),
     }
 }
@@ -119,6 +120,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         }
         Effect::Released { queue, ranges } => format!("Released({queue} {})", self::ranges(ranges)),
         Effect::Purged { queue, ranges } => format!("Purged({queue} {})", self::ranges(ranges)),
+        Effect::Activated { queue, fencing } => format!("Activated({queue} fencing={fencing})"),
         Effect::Time { .. } => return None,
     };
     Some(shown)

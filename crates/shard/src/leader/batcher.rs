@@ -61,7 +61,8 @@ impl Batcher {
             | Command::Return(_)
             | Command::HandOut(_)
             | Command::Release(_)
-            | Command::Purge(_) => self.others.push(command),
+            | Command::Purge(_)
+            | Command::Activate(_) => self.others.push(command),
         }
     }
 

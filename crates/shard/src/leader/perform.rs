@@ -66,12 +66,14 @@ fn frame(action: Action) -> Option<(NodeId, Down)> {
         Action::Deliver {
             consumer: ConsumerKey { node, consumer },
             queue,
+            fencing,
             deliveries,
         } => (
             node,
             Down::Deliver {
                 consumer,
                 queue,
+                fencing,
                 deliveries,
             },
         ),

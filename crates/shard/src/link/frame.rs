@@ -133,6 +133,8 @@ pub(crate) enum Down {
     Deliver {
         consumer: ConsumerId,
         queue: QueueId,
+        /// Of the single active consumer's activation; 0 = the queue serves all.
+        fencing: u64,
         deliveries: Vec<HandedOut>,
     },
     SettleResults {

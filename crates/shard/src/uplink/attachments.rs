@@ -278,6 +278,7 @@ impl Attachments {
         &mut self,
         consumer: ConsumerId,
         queue: QueueId,
+        fencing: u64,
         deliveries: Vec<HandedOut>,
     ) -> bool {
         let Some(known) = self.consumers.get_mut(&consumer) else {
@@ -285,7 +286,7 @@ impl Attachments {
         };
         let mut out = Vec::with_capacity(deliveries.len());
         for handed in deliveries {
-            let delivery = match open(queue, handed) {
+            let delivery = match open(queue, fencing, handed) {
                 Ok(delivery) => delivery,
                 // Never passed on; it stays with this consumer until the consumer ends.
                 Err(error) => {
@@ -399,7 +400,7 @@ fn own_doing(mut results: Vec<SettleResult>) -> Vec<SettleResult> {
     results
 }
 
-fn open(queue: QueueId, handed: HandedOut) -> Result<Delivery, CodecError> {
+fn open(queue: QueueId, fencing: u64, handed: HandedOut) -> Result<Delivery, CodecError> {
     Ok(Delivery {
         queue,
         position: handed.position,
@@ -407,6 +408,7 @@ fn open(queue: QueueId, handed: HandedOut) -> Result<Delivery, CodecError> {
         redelivered: handed.redelivered,
         delivery_count: handed.delivery_count,
         acquired_count: handed.acquired_count,
+        fencing,
         message: StoredMessageView::open(&handed.message)?,
     })
 }

@@ -219,6 +219,7 @@ impl Uplink {
             Down::Deliver {
                 consumer,
                 queue,
+                fencing,
                 deliveries,
             } => {
                 if !self.leader_may_deliver(node) {
@@ -226,7 +227,9 @@ impl Uplink {
                     return state.lose_link();
                 }
                 // A consumer that has gone meanwhile: its detach has returned them already.
-                let _taken = state.attachments.deliver(consumer, queue, deliveries);
+                let _taken = state
+                    .attachments
+                    .deliver(consumer, queue, fencing, deliveries);
             }
             Down::SettleResults { token, results } => state.attachments.settled(token, results),
             Down::Recalled { consumer, credit } => state.attachments.recalled(consumer, credit),

@@ -62,8 +62,12 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
         Down::Deliver {
             consumer,
             queue,
+            fencing,
             deliveries,
-        } => DownKind::Deliver(encode_deliver(consumer, queue, deliveries)),
+        } => DownKind::Deliver(wire::Deliver {
+            fencing,
+            ..encode_deliver(consumer, queue, deliveries)
+        }),
         Down::SettleResults { token, results } => {
             DownKind::SettleResults(encode_results(token, &results))
         }
@@ -316,6 +320,7 @@ fn decode_deliver(frame: wire::Deliver) -> Result<Down, BadFrame> {
     Ok(Down::Deliver {
         consumer: ConsumerId(frame.consumer),
         queue: QueueId(frame.queue),
+        fencing: frame.fencing,
         deliveries,
     })
 }
