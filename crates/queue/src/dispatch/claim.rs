@@ -207,9 +207,14 @@ pub(super) fn check(
         claim.absent |= bit(priority);
     }
     let end = arrival.block.as_ref().map_or(void.end, |it| it.end());
+    // Claims below what was asked for may lie in the block too: they came while it was read.
+    let start = arrival
+        .block
+        .as_ref()
+        .map_or(arrival.from, |it| it.first().min(arrival.from));
     let touched: Vec<Position> = queue
         .claims
-        .range(arrival.from.min(end)..end)
+        .range(start.min(end)..end)
         .map(|(&at, _)| at)
         .collect();
     let mut proposals = Proposals::default();

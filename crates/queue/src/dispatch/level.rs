@@ -320,7 +320,8 @@ impl Level {
 
     /// These left the queue: not by being in flight.
     pub(super) fn strike(&mut self, range: PositionRange) {
-        if let Some(load) = self.load.as_mut().filter(|it| it.from < range.end()) {
+        // The block may begin below what was asked for.
+        if let Some(load) = self.load.as_mut() {
             load.gone.push(range);
         }
         if let Some(aside) = &mut self.aside {
