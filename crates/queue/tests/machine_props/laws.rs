@@ -5,8 +5,8 @@ use warren_queue::dispatch::io::{
 };
 use warren_types::QueueId;
 
-use crate::sessions::Link;
-use crate::world::{BODY_MAX, SINGLE, World, body_size};
+use crate::sessions::{Link, body_size};
+use crate::world::{BODY_MAX, SINGLE, World};
 
 impl World {
     pub(crate) fn perform(&mut self, action: Action) {

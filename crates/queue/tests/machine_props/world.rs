@@ -12,12 +12,12 @@ use warren_queue::entry::{
 use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, QueueSettings,
-    ShardTime, Term, TopologyIndex, VhostId,
+    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, ShardTime, Term,
+    TopologyIndex, VhostId,
 };
 
 use crate::rows::MapRows;
-use crate::sessions::{Asked, Link, Random, Session};
+use crate::sessions::{Asked, Link, Random, Session, body_size, single_active};
 
 const QUEUES: u64 = 2;
 const NODES: u64 = 3;
@@ -390,10 +390,7 @@ impl World {
         });
         self.step(Input::Settings {
             queue: SINGLE,
-            settings: Arc::new(QueueSettings {
-                single_active_consumer: true,
-                ..QueueSettings::default()
-            }),
+            settings: single_active(),
         });
         for node in 1..=NODES {
             if !self.random.one_in(4) {
@@ -499,8 +496,4 @@ impl World {
         self.sessions.insert(key, session);
         self.attach(key);
     }
-}
-
-pub(crate) fn body_size(message: &Bytes) -> u64 {
-    message.iter().map(|&it| u64::from(it)).sum::<u64>() % BODY_MAX
 }
