@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# Measures the local cluster with `warren perf` and prints the figures, one JSON object per mode.
+# Measures the local cluster and prints the figures, one JSON object per measurement.
 #
-# usage: scripts/bench.sh [--seconds N] [--size BYTES] [--out FILE] [--help]
-#   --seconds N   length of each mode (default 15)
+# usage: scripts/bench.sh [throughput|failover|idle] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
+#   throughput    `warren perf` in three modes (the default)
+#   failover      SIGKILL of a queue's leader under 1,000 messages per second, clients on the other nodes: the longest
+#                 time without a confirm and without a delivery, per round and as percentiles
+#   idle          CPU and memory of each node while nothing is asked of the cluster
+#   --seconds N   length of each mode, or of the idle time (default 15)
 #   --size BYTES  body size (default 1024)
+#   --rounds N    leader kills (default 20)
 #   --out FILE    add the JSON lines to this file too
 #
 # BENCH_FLOOR: a program that measures the bare floor (write, fdatasync on two of three) as `PROGRAM --size B
@@ -12,8 +17,10 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+what=throughput
 seconds=15
 size=1024
+rounds=20
 out=""
 while [[ $# -gt 0 ]]; do
     case "$1" in
@@ -21,11 +28,13 @@ while [[ $# -gt 0 ]]; do
             show_help "${BASH_SOURCE[0]}"
             exit 0
             ;;
-        --seconds | --size | --out)
+        throughput | failover | idle) what="$1" ;;
+        --seconds | --size | --rounds | --out)
             [[ $# -ge 2 ]] || fail "$1 needs a value"
             case "$1" in
                 --seconds) seconds="$2" ;;
                 --size) size="$2" ;;
+                --rounds) rounds="$2" ;;
                 --out) out="$2" ;;
             esac
             shift
@@ -56,9 +65,82 @@ mode() {
     fi
 }
 
+throughput() {
+    mode "one queue, publish and consume, window 1000, prefetch 200" 1000 --publishers 1 --consumers 1 --queues 1 --prefetch 200 --verify
+    mode "ten queues, publish and consume, window 1000 together" 1000 --publishers 10 --consumers 10 --queues 10 --prefetch 200 --verify
+    mode "one queue, one message in flight" 1 --publishers 1 --consumers 1 --queues 1 --prefetch 1
+}
+
+# The node that leads queue failover-0; waits until there is one.
+leader_of_queue() {
+    local leader="" end=$((SECONDS + 30))
+    while [[ ! "$leader" =~ ^[123]$ ]]; do
+        [[ "$SECONDS" -lt "$end" ]] || fail "no leader for queue failover-0 within 30 s"
+        leader="$("$WARREN_BIN" queue show failover-0 --server "$servers" --output json | json_field leader_node || true)"
+        [[ "$leader" =~ ^[123]$ ]] || sleep 0.2
+    done
+    printf '%s' "$leader"
+}
+
+# One round: load on the two other nodes, the leader killed in the middle, then started again.
+failover_round() {
+    local round="$1" leader n others=""
+    leader="$(leader_of_queue)"
+    for n in 1 2 3; do [[ "$n" == "$leader" ]] || others+="${others:+,}127.0.0.1:710$n"; done
+    "$WARREN_BIN" perf --server "$others" --place spread --queue-prefix failover --keep --publishers 2 --consumers 2 \
+        --queues 1 --rate 1000 --window 2000 --prefetch 200 --size "$size" --seconds 6 --verify \
+        --label "failover round $round" >"$work/round" 2>"$work/log" &
+    local load=$!
+    sleep 3
+    "$REPO_DIR/scripts/local-cluster.sh" kill "$leader" 2>/dev/null
+    wait "$load" || { cat "$work/log" "$work/round" >&2; fail "round $round: the load ended with an error"; }
+    "$REPO_DIR/scripts/local-cluster.sh" start "$leader" 2>/dev/null
+    tail --lines=1 "$work/round" | tee --append "$work/rounds" | python3 -c '
+import json, sys
+it = json.loads(sys.stdin.read())
+print("  round %s: no confirm for %s ms, no delivery for %s ms, verify %s" % (sys.argv[1], it["max_confirm_gap_ms"], it["max_delivery_gap_ms"], json.dumps(it["verify"])))' "$round" >&2
+}
+
+failover() {
+    work="$(mktemp --directory)"
+    "$WARREN_BIN" queue declare failover-0 --server "$servers" >/dev/null
+    say "SIGKILL of the leader, $rounds rounds"
+    local round
+    for ((round = 1; round <= rounds; round++)); do failover_round "$round"; done
+    python3 -c '
+import json, sys
+rounds = [json.loads(line) for line in open(sys.argv[1])]
+def figures(key):
+    values = sorted(it[key] for it in rounds)
+    at = lambda share: values[min(len(values) - 1, int(len(values) * share))]
+    return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": values[-1]}
+print(json.dumps({"what": "failover", "rounds": len(rounds), "confirm_gap_ms": figures("max_confirm_gap_ms"),
+    "delivery_gap_ms": figures("max_delivery_gap_ms"),
+    "lost": sum(it["verify"]["lost"] for it in rounds), "duplicates": sum(it["verify"]["duplicates"] for it in rounds)}))' "$work/rounds" | keep
+    "$WARREN_BIN" queue delete failover-0 --server "$servers" >/dev/null
+    rm --recursive --force "$work"
+}
+
+idle() {
+    say "idle for $seconds s"
+    sleep 5
+    python3 -c '
+import json, os, sys, time
+pids, seconds = sys.argv[1].split(","), float(sys.argv[2])
+tick = os.sysconf("SC_CLK_TCK")
+def cpu(pid):
+    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / tick
+def rss(pid):
+    return next(int(line.split()[1]) / 1024 for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS"))
+before = [cpu(pid) for pid in pids]
+time.sleep(seconds)
+print(json.dumps({"what": "idle", "seconds": seconds,
+    "core_percent": [round(100 * (cpu(pid) - was) / seconds, 2) for pid, was in zip(pids, before)],
+    "rss_mib": [round(rss(pid), 1) for pid in pids]}))' "$(node_pids)" "$seconds" | keep
+}
+
 ensure_tools
 build_release
 "$REPO_DIR/scripts/local-cluster.sh" up
-mode "one queue, publish and consume, window 1000, prefetch 200" 1000 --publishers 1 --consumers 1 --queues 1 --prefetch 200 --verify
-mode "ten queues, publish and consume, window 1000 together" 1000 --publishers 10 --consumers 10 --queues 10 --prefetch 200 --verify
-mode "one queue, one message in flight" 1 --publishers 1 --consumers 1 --queues 1 --prefetch 1
+"$what"

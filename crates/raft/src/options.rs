@@ -43,6 +43,9 @@ pub struct StreamOptions {
     pub heartbeat_window: Duration,
     /// A node sends a beat to each other node at least this often.
     pub beat: Duration,
+    /// So long the news that entries are committed waits for entries to travel with. Followers apply later by that much, and
+    /// several entries at a time; nobody waits for them. Zero: it goes at once.
+    pub commit_waits: Duration,
 }
 
 /// When applied entries are made durable and removed from the log.
@@ -128,6 +131,7 @@ impl Default for StreamOptions {
             answer_within: Duration::from_secs(2),
             heartbeat_window: Duration::from_millis(10),
             beat: Duration::from_millis(150),
+            commit_waits: Duration::from_millis(10),
         }
     }
 }

@@ -103,6 +103,12 @@ impl Dispatch {
         })
     }
 
+    /// No consumers and no messages: nothing will happen here by time alone.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.shared.started && self.queues.values().all(Queue::is_quiet)
+    }
+
     /// Bytes of blocks kept ready, all queues together.
     #[must_use]
     pub fn hot_bytes(&self) -> usize {

@@ -146,6 +146,11 @@ impl Queue {
         Some((level.priority, level.back.remove(&position)?))
     }
 
+    /// No messages, in whatever state, and no consumers.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.live == 0 && self.attached.is_empty()
+    }
+
     /// Messages that are not in flight and not delayed.
     pub(super) fn ready(&self) -> u64 {
         let elsewhere = (self.in_flight.len() + self.delayed.len()) as u64;

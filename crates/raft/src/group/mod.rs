@@ -2,6 +2,7 @@
 
 mod early;
 mod handle;
+mod lease;
 mod membership;
 mod open;
 mod proposer;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use warren_types::{GroupId, Leader, Leadership, LogId, NodeId, ReplicaId, Term};
 
 use super::handle::ReplicaHealth;
+use super::lease::Acknowledged;
 use super::proposer::Proposal;
 use crate::config::{TypeConfig, VoteOf};
 use crate::convert;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     raft: RwLock<Option<RaftOf>>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) applied: watch::Sender<Option<LogId>>,
+    /// What followers have acknowledged to this replica as their leader.
+    pub(crate) acknowledged: Acknowledged,
     pub(super) proposals: mpsc::Sender<Proposal>,
     pub(super) waiting: AtomicUsize,
     pub(super) waiting_bytes: AtomicUsize,
@@ -54,6 +57,7 @@ impl Shared {
             raft: RwLock::default(),
             leadership: watch::Sender::new(Leadership::default()),
             applied: watch::Sender::new(None),
+            acknowledged: Acknowledged::default(),
             proposals,
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
@@ -114,7 +118,8 @@ impl Shared {
     /// Until when this replica may act as leader, on what its followers have acknowledged so far.
     pub(crate) fn lease_until(&self) -> Option<Instant> {
         let lease = self.options.lease() * 9 / 10;
-        let (term, until) = self.metrics(|metrics| {
+        let now = Instant::now();
+        let (term, acked) = self.metrics(|metrics| {
             let leads = metrics.state == ServerState::Leader
                 && metrics.vote.committed
                 && metrics.vote.leader_id.node_id == self.replica.0
@@ -123,16 +128,14 @@ impl Shared {
                 return None;
             }
             let term = Term(metrics.vote.leader_id.term);
-            let mut voters = metrics.membership_config.voter_ids();
-            let alone = voters.next() == Some(self.replica.0) && voters.next().is_none();
-            let acked = if alone {
-                Instant::now()
-            } else {
-                convert::instant(metrics.last_quorum_acked?.into_inner())
-            };
-            Some((term, acked + lease))
+            let configs = metrics.membership_config.membership().get_joint_config();
+            let acked = self
+                .acknowledged
+                .by_majority(term, self.replica, configs, now)?;
+            Some((term, acked))
         })??;
-        (until > Instant::now() && !self.has_given_up(term)).then_some(until)
+        let until = acked + lease;
+        (until > now && !self.has_given_up(term)).then_some(until)
     }
 
     /// What the newest metrics say of the leadership, less what this replica has given up.

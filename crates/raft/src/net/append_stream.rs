@@ -1,10 +1,15 @@
 //! One group's pipelined appends to one follower: requests in order, answers in order, a bound on what is in flight, and a
-//! deadline, since a stream that neither fails nor progresses would wedge replication and purging. Not here: the wire
+//! deadline, since a stream that neither fails nor progresses would wedge replication and purging.
+//!
+//! A request without entries on an open stream only says what is committed. It waits a little for one with entries, which says
+//! it as well; openraft counts answers by log id, so one that was never sent is covered by the next. Not here: the wire
 //! (`append_link`).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
@@ -14,11 +19,12 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::PollSender;
 use warren_proto::internal_v1::append_reply::Result as Answer;
 use warren_proto::internal_v1::{AppendItem, AppendReply, AppendStep, WireEntry};
-use warren_types::{GroupId, NodeId, ReplicaId};
+use warren_types::{GroupId, NodeId, ReplicaId, Term};
 
 use super::append_link::{AppendLinks, LinkStream};
 use crate::config::TypeConfig;
 use crate::convert;
+use crate::group::Shared;
 use crate::options::StreamOptions;
 
 type Request = AppendEntriesRequest<TypeConfig>;
@@ -27,8 +33,7 @@ type Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 /// The stream of answers that openraft polls; polling it sends requests.
 pub(super) struct AppendStream<S> {
     requests: S,
-    /// What a request must carry to be accepted.
-    group: GroupId,
+    shared: Arc<Shared>,
     to: ReplicaId,
     links: AppendLinks,
     node: NodeId,
@@ -37,13 +42,24 @@ pub(super) struct AppendStream<S> {
     link: Option<Link>,
     /// A request that waits for room on the link.
     unsent: Option<AppendItem>,
-    /// Bytes of each request in flight, oldest first.
-    in_flight: VecDeque<usize>,
+    /// A request without entries that waits for one with entries.
+    held: Option<Request>,
+    held_until: Pin<Box<Sleep>>,
+    /// Oldest first.
+    in_flight: VecDeque<InFlight>,
     bytes_in_flight: usize,
     options: StreamOptions,
     progress_at: Instant,
     deadline: Pin<Box<Sleep>>,
     state: State,
+}
+
+/// A request that was not answered yet.
+struct InFlight {
+    bytes: usize,
+    /// Before it was handed to the link: the leader's lease begins no later.
+    sent: Instant,
+    term: Term,
 }
 
 struct Link {
@@ -65,7 +81,7 @@ where
 {
     pub(super) fn new(
         requests: S,
-        group: GroupId,
+        shared: Arc<Shared>,
         to: ReplicaId,
         node: NodeId,
         links: AppendLinks,
@@ -74,12 +90,14 @@ where
         let now = Instant::now();
         Self {
             requests,
-            group,
+            shared,
             to,
             links,
             node,
             link: None,
             unsent: None,
+            held: None,
+            held_until: Box::pin(tokio::time::sleep_until(now)),
             in_flight: VecDeque::new(),
             bytes_in_flight: 0,
             progress_at: now,
@@ -103,7 +121,7 @@ where
             AppendStep::Open
         };
         let link = self.link.get_or_insert_with(|| {
-            let stream = self.links.open(self.node, self.group);
+            let stream = self.links.open(self.node, self.shared.group);
             let sender = PollSender::new(stream.items.clone());
             Link { stream, sender }
         });
@@ -112,7 +130,7 @@ where
             entry: convert::encode_entry(entry),
         });
         AppendItem {
-            group: self.group.0,
+            group: self.shared.group.0,
             to_replica: self.to.0,
             stream: link.stream.id,
             step: step.into(),
@@ -145,20 +163,69 @@ where
                 return Ok(());
             }
             match self.requests.poll_next_unpin(cx) {
+                Poll::Ready(Some(request)) if self.may_wait(&request) => self.hold(request),
                 Poll::Ready(Some(request)) => {
-                    if self.in_flight.is_empty() {
-                        self.progress_at = Instant::now();
-                    }
-                    let item = self.item(&request);
-                    let bytes = item.entries.iter().map(|entry| entry.entry.len()).sum();
-                    self.in_flight.push_back(bytes);
-                    self.bytes_in_flight += bytes;
-                    self.unsent = Some(item);
+                    // It says what is committed as well, and no less.
+                    self.held = None;
+                    self.send(&request);
                 }
-                Poll::Ready(None) => self.state = State::Draining,
-                Poll::Pending => return Ok(()),
+                Poll::Ready(None) => {
+                    self.state = State::Draining;
+                    self.send_held();
+                }
+                Poll::Pending => {
+                    if self.held.is_none() || self.held_until.as_mut().poll(cx).is_pending() {
+                        return Ok(());
+                    }
+                    self.send_held();
+                }
             }
         }
+    }
+
+    /// Nobody waits for it: it has no entries, and is no first question of where the follower's log agrees.
+    fn may_wait(&self, request: &Request) -> bool {
+        let waits = self.commit_waits();
+        !waits.is_zero() && self.link.is_some() && request.entries.is_empty()
+    }
+
+    /// What the topology's log says is awaited on every node.
+    fn commit_waits(&self) -> Duration {
+        if self.shared.group == GroupId::TOPOLOGY {
+            Duration::ZERO
+        } else {
+            self.options.commit_waits
+        }
+    }
+
+    fn hold(&mut self, request: Request) {
+        if self.held.is_none() {
+            let until = Instant::now() + self.commit_waits();
+            self.held_until.as_mut().reset(until);
+        }
+        self.held = Some(request);
+    }
+
+    fn send_held(&mut self) {
+        if let Some(request) = self.held.take() {
+            self.send(&request);
+        }
+    }
+
+    fn send(&mut self, request: &Request) {
+        let now = Instant::now();
+        if self.in_flight.is_empty() {
+            self.progress_at = now;
+        }
+        let item = self.item(request);
+        let bytes = item.entries.iter().map(|entry| entry.entry.len()).sum();
+        self.in_flight.push_back(InFlight {
+            bytes,
+            sent: now,
+            term: Term(request.vote.leader_id.term),
+        });
+        self.bytes_in_flight += bytes;
+        self.unsent = Some(item);
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
@@ -173,14 +240,15 @@ where
     }
 
     fn answered(&mut self, reply: AppendReply) -> Poll<Option<Item>> {
-        if let Some(bytes) = self.in_flight.pop_front() {
-            self.bytes_in_flight -= bytes;
-        }
+        let request = self.in_flight.pop_front();
+        self.bytes_in_flight -= request.as_ref().map_or(0, |it| it.bytes);
         self.progress_at = Instant::now();
         match result_of(reply) {
             Ok(result) => {
                 if result.is_err() {
                     self.state = State::Ended;
+                } else if let Some(it) = request {
+                    self.shared.acknowledged.note(self.to, it.term, it.sent);
                 }
                 Poll::Ready(Some(Ok(result)))
             }

@@ -16,11 +16,12 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 use warren_proto::internal_v1 as wire;
 use warren_proto::internal_v1::raft_service_client::RaftServiceClient;
-use warren_types::{NodeId, ReplicaId};
+use warren_types::{NodeId, ReplicaId, Term};
 
 use super::append_stream::AppendStream;
 use super::links::Links;
@@ -149,6 +150,7 @@ impl Network {
             leader_commit: request.leader_commit.as_ref().map(convert::log_id_to_proto),
         };
         let (reply, answer) = oneshot::channel();
+        let (sent, term) = (Instant::now(), Term(request.vote.leader_id.term));
         let pulse = self
             .links
             .pulse(self.node)
@@ -162,7 +164,10 @@ impl Network {
             .map_err(|_| unreachable("node is not connected"))?;
         use wire::heartbeat_reply::Result as Answer;
         match reply.result {
-            Some(Answer::Matched(it)) => Ok(Ok(it.upto.as_ref().map(convert::log_id_from_proto))),
+            Some(Answer::Matched(it)) => {
+                self.shared.acknowledged.note(self.to, term, sent);
+                Ok(Ok(it.upto.as_ref().map(convert::log_id_from_proto)))
+            }
             Some(Answer::Conflict(id)) => Ok(Err(StreamAppendError::Conflict(
                 convert::log_id_from_proto(&id),
             ))),
@@ -236,7 +241,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
                 let options = self.shared.options.streams.clone();
                 let answers = AppendStream::new(
                     input,
-                    self.shared.group,
+                    self.shared.clone(),
                     self.to,
                     self.node,
                     self.links.append.clone(),

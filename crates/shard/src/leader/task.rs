@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use warren_queue::dispatch::Dispatch;
@@ -25,6 +25,8 @@ const REPORT_WAIT_MAX: Duration = Duration::from_secs(1);
 const LIVE_WITHIN: Duration = Duration::from_millis(300);
 /// How often time is told to dispatch when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
+/// The same while there is nothing that time could change: no messages, no consumers, no lost nodes.
+const TICK_QUIET: Duration = Duration::from_secs(1);
 /// Inputs handled before actions are performed and an entry is proposed.
 const INPUTS_PER_TURN: usize = 256;
 /// Pause before a leader that could not open tries again.
@@ -139,8 +141,8 @@ impl LeaderTask {
         leading.sync_queues(&self.topology.borrow_and_update().clone());
         let opened_at = Instant::now();
         let mut started = false;
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let tick = tokio::time::sleep(TICK);
+        tokio::pin!(tick);
         loop {
             tokio::select! {
                 biased; // what ends leadership first, then what frees proposals and credit, then new work
@@ -162,9 +164,11 @@ impl LeaderTask {
                     let copy = self.topology.borrow_and_update().clone();
                     leading.sync_queues(&copy);
                 }
-                _ = tick.tick() => {
+                () = &mut tick => {
                     leading.draw(self.median_wall_ms());
                     leading.bury(|node| self.peers.heard(node).refused);
+                    let pause = if leading.is_quiet() { TICK_QUIET } else { TICK };
+                    tick.as_mut().reset(Instant::now() + pause);
                 }
             }
             self.drain(&mut leading, &mut events);
@@ -174,6 +178,10 @@ impl LeaderTask {
             }
             if !leading.finish_turn() {
                 break;
+            }
+            let soon = Instant::now() + TICK;
+            if tick.deadline() > soon && !leading.is_quiet() {
+                tick.as_mut().reset(soon);
             }
         }
         let after = *self.group.leadership().borrow();

@@ -131,6 +131,11 @@ impl Leading {
         self.batcher.is_full()
     }
 
+    /// Nothing will happen here by time alone.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lost.is_empty() && self.dispatch.is_quiet()
+    }
+
     /// What lost nodes held returns at once if their process is known to be gone: nobody will claim it.
     pub(super) fn bury(&mut self, is_gone: impl Fn(NodeId) -> bool) {
         let gone: Vec<NodeId> = self

@@ -101,6 +101,11 @@ impl State {
         }
     }
 
+    /// Whether anything here happens by time alone. An idle uplink with a link is not to be woken for nothing.
+    pub(super) fn needs_time(&self) -> bool {
+        !matches!(self.link, Link::Open { .. }) || !self.questions.is_empty()
+    }
+
     pub(super) fn refuse_waiting(&mut self, outcome: PublishOutcome) {
         let mut told = Told::default();
         for Publish { item, inbox } in self.waiting.drain(..) {

@@ -108,7 +108,7 @@ impl Uplink {
                     Some(request) => self.requests_turn(&mut state, request),
                     None => break,
                 },
-                _ = tick.tick() => self.tick(&mut state),
+                _ = tick.tick(), if state.needs_time() => self.tick(&mut state),
             }
             self.seek(&mut state).await;
             self.publish(&mut state);
