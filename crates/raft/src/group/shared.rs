@@ -14,7 +14,6 @@ use super::handle::ReplicaHealth;
 use super::lease::Acknowledged;
 use super::proposer::Proposal;
 use crate::config::{TypeConfig, VoteOf};
-use crate::convert;
 use crate::machine::StateMachine;
 use crate::options::RaftOptions;
 
