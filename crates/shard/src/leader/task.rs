@@ -165,9 +165,7 @@ impl LeaderTask {
                     leading.sync_queues(&copy);
                 }
                 () = &mut tick => {
-                    leading.draw(self.median_wall_ms());
-                    leading.bury(|node| self.peers.heard(node).refused);
-                    let pause = if leading.is_quiet() { TICK_QUIET } else { TICK };
+                    let pause = self.tick(&mut leading);
                     tick.as_mut().reset(Instant::now() + pause);
                 }
             }
@@ -192,6 +190,13 @@ impl LeaderTask {
                 .map(|leader| leader.node)
                 .filter(|node| *node != self.me.node),
         );
+    }
+
+    /// Time has passed; answers when it is to be looked at again.
+    fn tick(&self, leading: &mut Leading) -> Duration {
+        leading.draw(self.median_wall_ms());
+        leading.bury(|node| self.peers.heard(node).refused);
+        if leading.is_quiet() { TICK_QUIET } else { TICK }
     }
 
     /// Takes what else is there, without waiting, so that one turn proposes and sends for many inputs.
