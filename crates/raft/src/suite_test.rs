@@ -1,4 +1,4 @@
-//! openraft's own storage tests, on both log engines and the state machine.
+//! openraft's own storage tests, on each log engine and the state machine.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 #[path = "suite_test/any_start.rs"]
@@ -17,7 +17,8 @@ use openraft::{OptionalSend, StorageError};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use warren_storage::{
-    Durable, LogEngine, LogOptions, ReplicaState, RocksLog, RowBatch, StateOptions, StateStore,
+    Durable, LogEngine, LogOptions, ReplicaState, RocksLog, RowBatch, SegmentLog, StateOptions,
+    StateStore,
 };
 use warren_types::{GroupId, LogId, LogIndex, ReplicaId, Term};
 
@@ -184,6 +185,20 @@ async fn storage_on_rocksdb_passes_openrafts_suite() {
     trace();
     Suite::test_all(Stores(|dir| {
         Arc::new(RocksLog::open(&dir.path().join("log"), LogOptions::default()).unwrap())
+    }))
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn storage_on_segments_passes_openrafts_suite() {
+    trace();
+    Suite::test_all(Stores(|dir| {
+        let options = LogOptions {
+            segment_bytes: 64 << 10,
+            ..LogOptions::default()
+        };
+        Arc::new(SegmentLog::open(&dir.path().join("log"), options).unwrap())
     }))
     .await
     .unwrap();

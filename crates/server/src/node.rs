@@ -113,7 +113,9 @@ impl Node {
     /// Nothing runs then. [`StartError`] says what is wrong and where.
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, StartError> {
         let (path, id) = (config.node.data_dir.clone(), config.node.id);
-        let dir = Arc::new(blocking(move || DataDir::open(&path, id)).await??);
+        let log_engine = config.storage.log_engine;
+        let dir = blocking(move || DataDir::open_with(&path, id, log_engine)).await??;
+        let dir = Arc::new(dir);
         let sockets = Sockets::bind(&config)?;
         let addresses = sockets.addresses(&config);
         let us = Arc::new(Identity::new(&config, &dir, addresses.clone()));

@@ -7,7 +7,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::error;
 use warren_storage::{
-    DataDir, LogEngine, LogError, LogOptions, RocksLog, StateError, StateOptions, StateStore,
+    DataDir, LogEngine, LogEngineKind, LogError, LogOptions, RocksLog, SegmentLog, StateError,
+    StateOptions, StateStore,
 };
 
 use crate::config::StorageConfig;
@@ -15,7 +16,7 @@ use crate::config::StorageConfig;
 /// Of all groups of the node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Storage {
-    pub(crate) log: Arc<RocksLog>,
+    pub(crate) log: Arc<dyn LogEngine>,
     pub(crate) state: StateStore,
 }
 
@@ -35,10 +36,18 @@ impl Storage {
             tail_cache_bytes: bytes(config.log_tail_cache),
             queue_bytes: bytes(config.log_queue),
             wal_bytes_max: config.log_wal_max,
+            segment_bytes: config.log_segment,
+            log_bytes_max: config.log_size,
+            ..LogOptions::default()
         };
         let path = dir.log_dir();
-        let log =
-            RocksLog::open(&path, options).map_err(|source| StorageError::Log { path, source })?;
+        let log: Result<Arc<dyn LogEngine>, LogError> = match config.log_engine {
+            LogEngineKind::Segments => {
+                SegmentLog::open(&path, options).map(|log| Arc::new(log) as _)
+            }
+            LogEngineKind::Rocks => RocksLog::open(&path, options).map(|log| Arc::new(log) as _),
+        };
+        let log = log.map_err(|source| StorageError::Log { path, source })?;
         let options = StateOptions {
             write_buffer_bytes: bytes(config.write_buffers),
             block_cache_bytes: bytes(config.block_cache),
@@ -48,10 +57,7 @@ impl Storage {
         let path = dir.state_dir();
         let state = StateStore::open(&path, options)
             .map_err(|source| StorageError::State { path, source })?;
-        Ok(Self {
-            log: Arc::new(log),
-            state,
-        })
+        Ok(Self { log, state })
     }
 
     /// The two engines' failures; once one is `Some` the process must exit.

@@ -15,7 +15,7 @@ use warren_types::{ClusterId, Incarnation, NodeId, Run};
 use crate::files::{create_directory, replace};
 use crate::manifest::Manifest;
 
-pub use crate::manifest::{DiskId, FORMAT_VERSION};
+pub use crate::manifest::{DiskId, FORMAT_VERSION, LogEngineKind};
 
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
@@ -45,6 +45,15 @@ pub enum DataDirError {
         found: NodeId,
         expected: NodeId,
     },
+    #[error(
+        "{path}: the log was made by engine '{found}', but '{expected}' is set: set storage.log_engine to '{found}', or start with an empty directory and let the node join anew",
+        path = path.display(), found = found.name(), expected = expected.name()
+    )]
+    OtherLogEngine {
+        path: PathBuf,
+        found: LogEngineKind,
+        expected: LogEngineKind,
+    },
     #[error("{path} belongs to cluster {found}, not to cluster {expected}", path = path.display())]
     OtherCluster {
         path: PathBuf,
@@ -68,6 +77,18 @@ impl DataDir {
     /// # Errors
     /// One variant per reason to refuse, naming file and cause.
     pub fn open(path: &Path, node: NodeId) -> Result<Self, DataDirError> {
+        Self::open_with(path, node, LogEngineKind::default())
+    }
+
+    /// Same, for a log by another engine than the usual one.
+    ///
+    /// # Errors
+    /// Same; [`DataDirError::OtherLogEngine`] if the directory's log is by another one.
+    pub fn open_with(
+        path: &Path,
+        node: NodeId,
+        log_engine: LogEngineKind,
+    ) -> Result<Self, DataDirError> {
         let at = |source| DataDirError::Io {
             path: path.to_owned(),
             source,
@@ -83,6 +104,7 @@ impl DataDir {
                     node,
                     Incarnation(Uuid::new_v4().as_u128()),
                     DiskId(Uuid::new_v4().as_u128()),
+                    log_engine,
                 )
             }
             Err(source) => return Err(DataDirError::Io { path: file, source }),
@@ -92,6 +114,13 @@ impl DataDir {
                 path: file,
                 found: manifest.node,
                 expected: node,
+            });
+        }
+        if manifest.log_engine != log_engine {
+            return Err(DataDirError::OtherLogEngine {
+                path: file,
+                found: manifest.log_engine,
+                expected: log_engine,
             });
         }
         manifest.run = Run(manifest.run.0 + 1);
@@ -338,6 +367,28 @@ mod tests {
                 "length {length}"
             );
         }
+    }
+
+    #[test]
+    fn log_of_another_engine_is_refused_not_begun_anew() {
+        let root = tempfile::tempdir().unwrap();
+        drop(DataDir::open_with(root.path(), NODE, LogEngineKind::Rocks).unwrap());
+        let refused = DataDir::open(root.path(), NODE).unwrap_err().to_string();
+        assert!(
+            refused.contains("'rocks'") && refused.contains("storage.log_engine"),
+            "{refused}"
+        );
+        // A manifest from before there were two engines.
+        let file = root.path().join(MANIFEST);
+        let text = fs::read_to_string(&file).unwrap();
+        let content = text.split("log_engine").next().unwrap();
+        let sum = crate::files::checksum(&[content.as_bytes()]);
+        fs::write(&file, format!("{content}crc32c = {sum:08x}\n")).unwrap();
+        assert!(matches!(
+            DataDir::open(root.path(), NODE),
+            Err(DataDirError::OtherLogEngine { .. })
+        ));
+        DataDir::open_with(root.path(), NODE, LogEngineKind::Rocks).unwrap();
     }
 
     #[test]

@@ -10,10 +10,10 @@ mod state;
 #[cfg(test)]
 mod test_files;
 
-pub use data_dir::{DataDir, DataDirError, DiskId, FORMAT_VERSION, free_bytes};
+pub use data_dir::{DataDir, DataDirError, DiskId, FORMAT_VERSION, LogEngineKind, free_bytes};
 pub use log::{
-    Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogOptions, LogRecord, LogStats,
-    RocksLog,
+    Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogOptions, LogRecord, LogSpace,
+    LogStats, RocksLog, SegmentLog,
 };
 pub use state::{
     Installer, ReplicaState, RowBatch, SnapshotChunks, StateError, StateOptions, StateSnapshot,

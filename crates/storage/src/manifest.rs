@@ -18,6 +18,34 @@ const TITLE: &str = "warren data directory";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskId(pub u128);
 
+/// Which engine a directory's log was made by. Neither reads the other's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogEngineKind {
+    #[default]
+    Segments,
+    /// What the first versions had; for comparison.
+    Rocks,
+}
+
+impl LogEngineKind {
+    pub const ALL: [Self; 2] = [Self::Segments, Self::Rocks];
+
+    /// As it stands in manifests and settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Segments => "segments",
+            Self::Rocks => "rocks",
+        }
+    }
+
+    /// The engine of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) cluster: Option<ClusterId>,
@@ -25,27 +53,35 @@ pub(crate) struct Manifest {
     pub(crate) incarnation: Incarnation,
     pub(crate) disk: DiskId,
     pub(crate) run: Run,
+    pub(crate) log_engine: LogEngineKind,
 }
 
 impl Manifest {
-    pub(crate) fn new(node: NodeId, incarnation: Incarnation, disk: DiskId) -> Self {
+    pub(crate) fn new(
+        node: NodeId,
+        incarnation: Incarnation,
+        disk: DiskId,
+        log_engine: LogEngineKind,
+    ) -> Self {
         Self {
             cluster: None,
             node,
             incarnation,
             disk,
             run: Run(0),
+            log_engine,
         }
     }
 
     pub(crate) fn encode(&self) -> String {
         let mut text = format!(
-            "{TITLE}\nformat_version = {FORMAT_VERSION}\ncluster = {}\nnode = {}\nincarnation = {}\ndisk = {:032x}\nrun = {}\n",
+            "{TITLE}\nformat_version = {FORMAT_VERSION}\ncluster = {}\nnode = {}\nincarnation = {}\ndisk = {:032x}\nrun = {}\nlog_engine = {}\n",
             self.cluster.unwrap_or_default(),
             self.node,
             self.incarnation,
             self.disk.0,
             self.run,
+            self.log_engine.name(),
         );
         let sum = checksum(&[text.as_bytes()]);
         writeln!(text, "crc32c = {sum:08x}").expect("a string takes all that is written to it");
@@ -94,6 +130,12 @@ impl Manifest {
                 found,
             });
         }
+        // Before there were two it was not written down.
+        let log_engine = fields
+            .get("log_engine")
+            .map_or(Some(LogEngineKind::Rocks), |name| {
+                LogEngineKind::named(name)
+            });
         let cluster = ClusterId(hex("cluster")?);
         Ok(Self {
             cluster: (cluster != ClusterId::default()).then_some(cluster),
@@ -101,6 +143,7 @@ impl Manifest {
             incarnation: Incarnation(hex("incarnation")?),
             disk: DiskId(hex("disk")?),
             run: Run(number("run")?),
+            log_engine: log_engine.ok_or_else(|| damaged("its log engine is not known"))?,
         })
     }
 }
@@ -111,7 +154,13 @@ mod tests {
 
     #[test]
     fn newer_format_is_named_not_called_damaged() {
-        let text = Manifest::new(NodeId(1), Incarnation(2), DiskId(3)).encode();
+        let text = Manifest::new(
+            NodeId(1),
+            Incarnation(2),
+            DiskId(3),
+            LogEngineKind::Segments,
+        )
+        .encode();
         let content = text[..text.rfind("crc32c").unwrap()]
             .replace("format_version = 1", "format_version = 2");
         let newer = format!(

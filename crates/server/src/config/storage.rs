@@ -2,6 +2,8 @@
 //!
 //! The defaults are small: an idle node stays well under 120 MiB.
 
+use warren_storage::LogEngineKind;
+
 use super::Config;
 use super::report::Report;
 use super::setting::{Kind, Setting, whole};
@@ -9,11 +11,17 @@ use super::units::{show_size, size};
 
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
+    /// Only for a new data directory: a directory keeps the engine it began with.
+    pub log_engine: LogEngineKind,
+    /// Size of one of the log's files.
+    pub log_segment: u64,
+    /// Beyond this old entries that are still needed are written again, so that the files they are in can go.
+    pub log_size: u64,
     /// Log entries kept in memory for followers and for apply, of all groups together.
     pub log_tail_cache: u64,
     /// What may wait for the log's writer.
     pub log_queue: u64,
-    /// The log's files are switched beyond this.
+    /// The files of the log engine `rocks` are switched beyond this.
     pub log_wal_max: u64,
     /// Cache of the applied state; the write buffers count in it.
     pub block_cache: u64,
@@ -24,6 +32,9 @@ pub struct StorageConfig {
 impl Default for StorageConfig {
     fn default() -> Self {
         Self {
+            log_engine: LogEngineKind::default(),
+            log_segment: 64 << 20,
+            log_size: 1 << 30,
             log_tail_cache: 16 << 20,
             log_queue: 64 << 20,
             log_wal_max: 128 << 20,
@@ -50,6 +61,26 @@ macro_rules! setting {
 }
 
 pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "storage.log_engine",
+        about: "what keeps the log of a new data directory: segments or rocks [default: segments]",
+        kind: Kind::Choice(&["segments", "rocks"]),
+        set: |config, text| {
+            config.storage.log_engine = LogEngineKind::named(text).ok_or(None)?;
+            Ok(())
+        },
+        show: |config| config.storage.log_engine.name().to_owned(),
+    },
+    setting!(
+        log_segment,
+        "storage.log_segment",
+        "size of one of the log's files [default: 64 MiB]"
+    ),
+    setting!(
+        log_size,
+        "storage.log_size",
+        "the log is tidied beyond this [default: 1 GiB]"
+    ),
     setting!(
         log_tail_cache,
         "storage.log_tail_cache",
@@ -63,7 +94,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting!(
         log_wal_max,
         "storage.log_wal_max",
-        "the log's files are switched beyond this [default: 128 MiB]"
+        "files of the log engine rocks are switched beyond this [default: 128 MiB]"
     ),
     setting!(
         block_cache,
@@ -93,6 +124,8 @@ const SIZE_MAX: u64 = 1 << 40;
 pub(super) fn check(config: &Config, report: &mut Report) {
     let storage = &config.storage;
     let sizes = [
+        ("storage.log_segment", storage.log_segment),
+        ("storage.log_size", storage.log_size),
         ("storage.log_tail_cache", storage.log_tail_cache),
         ("storage.log_queue", storage.log_queue),
         ("storage.log_wal_max", storage.log_wal_max),

@@ -24,7 +24,7 @@ use warren_shard::api::{
     ConsumerSpec, PublishItem, PublishOutcome, RequestToken, SessionEvent, Target,
 };
 use warren_shard::{Broker, BrokerParts, ConsumerOptions, Credit, Session};
-use warren_storage::{LogOptions, RocksLog, StateOptions, StateStore};
+use warren_storage::{LogOptions, SegmentLog, StateOptions, StateStore};
 use warren_topology::{
     Addresses, DeclareQueue, FormCluster, NewQueueName, Node, TopologyCommand, TopologyReply,
 };
@@ -40,7 +40,7 @@ pub struct TestNode {
     pub id: u64,
     pub broker: Broker,
     raft: RaftNode,
-    log: Arc<RocksLog>,
+    log: Arc<SegmentLog>,
     state: StateStore,
     stop_server: Option<oneshot::Sender<()>>,
     pub runtime: Runtime,
@@ -127,7 +127,12 @@ impl Cluster {
             .map(|(it, id)| (NodeId(id), it.to_string()))
             .collect();
         let (broker, raft, log, state, stop) = runtime.block_on(async move {
-            let log = Arc::new(RocksLog::open(&path.join("log"), LogOptions::default()).unwrap());
+            // Small segments, so that old ones are given back in these tests too.
+            let options = LogOptions {
+                segment_bytes: 4 << 20,
+                ..LogOptions::default()
+            };
+            let log = Arc::new(SegmentLog::open(&path.join("log"), options).unwrap());
             let state = StateStore::open(&path.join("state"), StateOptions::default()).unwrap();
             let peers = peers(id, addresses);
             let mut options = RaftOptions::new(NodeId(id), CLUSTER);

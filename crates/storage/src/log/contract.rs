@@ -1,7 +1,8 @@
-//! What a log engine promises, whatever it is built on. Not here: any engine (`rocks`), Raft's rules (`warren-raft`).
+//! What a log engine promises, whatever it is built on. Not here: any engine (`segments`, `rocks`), Raft's rules (`warren-raft`).
 //!
 //! One engine per data disk is shared by all groups of the node: one writer, one sync for what all groups queued meanwhile.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
 use warren_types::{GroupId, LogId, LogIndex, ReplicaId, Vote};
+
+use super::options::LogStats;
 
 /// One entry as the log keeps it: its id, and its encoding, which the engine does not look into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,17 @@ pub enum LogError {
     },
 }
 
+/// How much room the log has, in bytes. While it is low nothing should be taken on that only adds to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSpace {
+    /// Taken by the log's files, spare ones too.
+    pub used_bytes: u64,
+    /// Left on the file system.
+    pub free_bytes: u64,
+    /// Less is left than should be, or the disk refused to give more.
+    pub is_low: bool,
+}
+
 /// Called once, when what it was given with is on disk (`Ok`) or never will be. Runs on the engine's writer thread: must not block.
 pub type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
@@ -65,6 +79,18 @@ pub trait LogEngine: Send + Sync {
 
     /// Removes a group's log for good (its replica left the group).
     fn remove_group(&self, group: GroupId, done: Done);
+
+    /// Follows the engine's failure: once it is `Some(cause)` the process must exit, an fsync is never retried.
+    fn failed(&self) -> watch::Receiver<Option<Arc<str>>>;
+
+    /// What the engine has done since it was opened.
+    fn stats(&self) -> LogStats;
+
+    /// What the log takes of its disk and what is left there.
+    ///
+    /// # Errors
+    /// The system's, if the disk cannot be asked.
+    fn space(&self) -> io::Result<LogSpace>;
 
     /// Stops the writer after everything queued is on disk.
     fn close(&self);

@@ -1,7 +1,21 @@
-//! The log: what it promises (`contract`) and the engine on RocksDB (`rocks`). Not here: applied state (`state`).
+//! The log: what it promises (`contract`), the engine that nodes use (`segments`), and the one on RocksDB (`rocks`) that it is
+//! compared with. Not here: applied state (`state`).
 
+mod acked;
 mod contract;
+mod disk;
+mod options;
 mod rocks;
+mod segments;
+mod tail;
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod tests;
 
-pub use contract::{Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogRecord};
-pub use rocks::{LogOptions, LogStats, RocksLog};
+pub use contract::{
+    Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogRecord, LogSpace,
+};
+pub use options::{LogOptions, LogStats};
+pub use rocks::RocksLog;
+pub use segments::SegmentLog;

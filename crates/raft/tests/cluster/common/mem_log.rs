@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use warren_storage::{Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogRecord};
+use warren_storage::{
+    Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogRecord, LogSpace, LogStats,
+};
 use warren_types::{GroupId, LogId, LogIndex, ReplicaId, Vote};
 
 type Sync = Box<dyn FnOnce() + Send>;
@@ -64,6 +66,18 @@ impl LogEngine for MemLog {
     fn remove_group(&self, group: GroupId, done: Done) {
         self.groups.lock().remove(&group);
         done(Ok(()));
+    }
+
+    fn failed(&self) -> watch::Receiver<Option<Arc<str>>> {
+        watch::Sender::new(None).subscribe()
+    }
+
+    fn stats(&self) -> LogStats {
+        LogStats::default()
+    }
+
+    fn space(&self) -> std::io::Result<LogSpace> {
+        Ok(LogSpace::default())
     }
 
     fn close(&self) {}

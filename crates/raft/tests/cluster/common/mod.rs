@@ -17,7 +17,7 @@ use warren_raft::{
     ClusterSecret, Group, GroupSpec, NodeListener, PeerOptions, Peers, RaftNode, RaftOptions,
     node_server,
 };
-use warren_storage::{LogOptions, RocksLog, StateOptions, StateStore};
+use warren_storage::{LogEngine, LogOptions, SegmentLog, StateOptions, StateStore};
 use warren_types::{ClusterId, GroupId, Incarnation, Member, NodeId, ReplicaId};
 
 use machine::{Gate, Recorder, View};
@@ -28,7 +28,7 @@ pub(crate) struct TestNode {
     pub(crate) id: u64,
     pub(crate) raft: RaftNode,
     pub(crate) peers: Peers,
-    pub(crate) log: Arc<RocksLog>,
+    pub(crate) log: Arc<dyn LogEngine>,
     pub(crate) state: StateStore,
     pub(crate) groups: Vec<(GroupId, Group, View)>,
     pub(crate) gate: Gate,
@@ -204,9 +204,12 @@ impl TestNode {
             .enable_all()
             .build()
             .unwrap();
-        let log = Arc::new(retry(|| {
-            RocksLog::open(&path.join("log"), LogOptions::default())
-        }));
+        // Small segments, so that old ones are given back in these tests too.
+        let small = LogOptions {
+            segment_bytes: 4 << 20,
+            ..LogOptions::default()
+        };
+        let log = Arc::new(retry(|| SegmentLog::open(&path.join("log"), small.clone())));
         let small = StateOptions {
             write_buffer_bytes: 32 << 20,
             block_cache_bytes: 64 << 20,

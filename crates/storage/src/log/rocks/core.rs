@@ -8,8 +8,8 @@ use rocksdb::{ColumnFamily, DB};
 use tokio::sync::watch;
 
 use super::queue::Queue;
-use super::{LogOptions, LogStats};
 use crate::log::contract::LogError;
+use crate::log::options::{LogOptions, LogStats};
 
 pub(super) struct Core {
     pub(super) queue: Queue,
@@ -106,6 +106,7 @@ impl Core {
             batches: self.batches.load(Ordering::Relaxed),
             bytes_written: self.bytes_written.load(Ordering::Relaxed),
             records: self.records.load(Ordering::Relaxed),
+            bytes_rewritten: 0,
         }
     }
 }

@@ -11,8 +11,8 @@ use warren_types::{GroupId, LogId, LogIndex, ReplicaId, Vote};
 use super::core::{Core, column_family};
 use super::format::{ENTRIES, decode_record, entry_index, entry_key};
 use super::queue::Operation;
-use super::tail::Tail;
 use crate::log::contract::{Done, Durable, GroupLog, GroupLogState, LogError, LogRecord};
+use crate::log::tail::Tail;
 
 pub(super) struct Group {
     pub(super) id: GroupId,

@@ -4,13 +4,11 @@
 //! Purged entries go by range tombstone and compaction. Dropping whole files of a range would free their space sooner, but may
 //! bring older versions of what the files covered back to light, and a file seldom holds one group only.
 
-mod acked;
 mod core;
 mod format;
 mod group;
 mod queue;
 mod recover;
-mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -24,50 +22,23 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use warren_types::{GroupId, LogIndex, ReplicaId};
 
-use self::acked::Acked;
 use self::core::Core;
 use self::group::{Group, Handle};
 use self::queue::Operation;
 use self::writer::{Groups, RocksSink, Sink, Writer};
-use super::contract::{Done, GroupLog, LogEngine, LogError};
+use super::acked::Acked;
+use super::contract::{Done, GroupLog, LogEngine, LogError, LogSpace};
+use super::disk::{Disk, RealDisk};
+use super::options::{LogOptions, LogStats};
+use crate::data_dir::free_bytes;
 use crate::files::create_directory;
-
-/// Limits of one engine, in bytes.
-#[derive(Clone, Debug)]
-pub struct LogOptions {
-    /// Records kept in memory for reads, over all groups; what is not yet durable is kept beyond it.
-    pub tail_cache_bytes: usize,
-    /// What may be queued for the writer; beyond it `append` blocks its caller until the disk catches up.
-    pub queue_bytes: usize,
-    /// RocksDB's own log is switched, and its memtables flushed, beyond this.
-    pub wal_bytes_max: u64,
-}
-
-impl Default for LogOptions {
-    fn default() -> Self {
-        Self {
-            tail_cache_bytes: 64 << 20,
-            queue_bytes: 256 << 20,
-            wal_bytes_max: 128 << 20,
-        }
-    }
-}
-
-/// What the engine has done since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogStats {
-    pub syncs: u64,
-    pub batches: u64,
-    /// Size of the batches as given to RocksDB; it writes each once to its own log and, unless purged first, once more to a table.
-    pub bytes_written: u64,
-    pub records: u64,
-}
 
 /// All groups' logs of one data disk in one RocksDB.
 pub struct RocksLog {
     core: Arc<Core>,
     groups: Arc<Groups>,
     path: PathBuf,
+    free_bytes_min: u64,
     /// Marks as found at open, for groups that were not opened since. Locked while a group is opened or removed.
     marks: Mutex<BTreeMap<GroupId, LogIndex>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -91,7 +62,7 @@ impl RocksLog {
             |error: std::io::Error| LogError::Failed(format!("{}: {error}", dir.display()).into());
         create_directory(dir).map_err(failed)?;
         let database = Arc::new(recover::open_database(&dir.join("rocks"), options)?);
-        let acked = Acked::open(&dir.join("acked")).map_err(failed)?;
+        let acked = Acked::open(&RealDisk, &dir.join("acked")).map_err(failed)?;
         let marks = acked.marks();
         let core = Arc::new(Core::new(database.clone(), options));
         let groups = Arc::new(Groups::default());
@@ -110,19 +81,10 @@ impl RocksLog {
             core,
             groups,
             path: dir.to_owned(),
+            free_bytes_min: options.free_bytes_min,
             marks: Mutex::new(marks),
             writer: Mutex::new(Some(thread)),
         })
-    }
-
-    /// Follows the engine's failure: once it is `Some(cause)` the process must exit, an fsync is never retried.
-    pub fn failed(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.core.failed()
-    }
-
-    #[must_use]
-    pub fn stats(&self) -> LogStats {
-        self.core.stats()
     }
 
     /// Bytes of records held in memory.
@@ -203,6 +165,24 @@ impl LogEngine for RocksLog {
             open.remove();
         }
         self.core.queue.push(Operation::Remove { group, done });
+    }
+
+    fn failed(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.core.failed()
+    }
+
+    fn stats(&self) -> LogStats {
+        self.core.stats()
+    }
+
+    fn space(&self) -> std::io::Result<LogSpace> {
+        let files = RealDisk.list(&self.path.join("rocks"))?;
+        let free_bytes = free_bytes(&self.path)?;
+        Ok(LogSpace {
+            used_bytes: files.iter().map(|(_, bytes)| bytes).sum(),
+            free_bytes,
+            is_low: free_bytes < self.free_bytes_min,
+        })
     }
 
     fn close(&self) {

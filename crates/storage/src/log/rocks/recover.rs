@@ -9,13 +9,13 @@ use rocksdb::{
 };
 use warren_types::{GroupId, LogId, LogIndex, ReplicaId};
 
-use super::LogOptions;
 use super::core::column_family;
 use super::format::{
     ENTRIES, FIELDS, FORMAT, FORMAT_KEY, Field, GROUPS, decode_log_id, decode_record_id,
     decode_replica, decode_vote, entry_index, entry_key, field_key,
 };
 use crate::log::contract::{GroupLogState, LogError};
+use crate::log::options::LogOptions;
 
 const MEMTABLE_BYTES: usize = 32 << 20;
 /// Table files as flushed that are left before they are compacted; their size bounds what purged entries hold on disk.

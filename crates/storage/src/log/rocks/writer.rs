@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use rocksdb::{DB, WriteBatch, WriteOptions};
 use warren_types::{GroupId, LogIndex};
 
-use super::acked::Acked;
 use super::core::{Core, Written, column_family};
 use super::format::{
     ENTRIES, FIELDS, Field, GROUPS, encode_log_id, encode_record, encode_replica, encode_vote,
@@ -19,6 +18,7 @@ use super::format::{
 };
 use super::group::Group;
 use super::queue::Operation;
+use crate::log::acked::Acked;
 use crate::log::contract::LogError;
 
 /// A batch takes no more operations beyond this.

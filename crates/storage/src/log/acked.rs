@@ -1,6 +1,6 @@
 //! The highest acknowledged index of each group, kept in a file apart from the log. Not here: who compares (`open`), the log itself.
 //!
-//! RocksDB's recovery ends quietly at the first bad record. A log that ends before what was acknowledged has forgotten
+//! Recovery of a log ends at its first bad record, for that is how a torn write looks. A log that ends before what was acknowledged has forgotten
 //! something a majority may count on; only a mark that the log's own recovery does not touch can show it.
 //!
 //! A group has one slot of two copies, written in turn; the one with the higher sequence counts, so a torn write leaves the other.
@@ -8,14 +8,14 @@
 //! before a truncation reaches the log.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, IoSlice};
 use std::path::Path;
+use std::sync::Arc;
 
 use warren_types::{GroupId, LogIndex};
 
-use crate::files::{checksum, sync_parent, take_u32, take_u64};
+use super::disk::{Disk, DiskFile, read_full, write_all};
+use crate::files::{checksum, take_u32, take_u64};
 
 const COPY_BYTES: usize = 32;
 const SLOT_BYTES: usize = 2 * COPY_BYTES;
@@ -31,28 +31,28 @@ struct Slot {
     wanted: LogIndex,
 }
 
-#[derive(Debug)]
 pub(super) struct Acked {
-    file: File,
+    file: Arc<dyn DiskFile>,
     slots: BTreeMap<GroupId, Slot>,
     slot_count: u64,
     unsynced: bool,
 }
 
 impl Acked {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let existed = path.exists();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        if !existed {
-            file.sync_all()?;
-            sync_parent(path)?;
-        }
-        let bytes = std::fs::read(path)?;
+    pub(super) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let file = match disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = disk.create(path)?;
+                file.sync()?;
+                path.parent()
+                    .map_or(Ok(()), |dir| disk.sync_directory(dir))?;
+                file
+            }
+            opened => opened?,
+        };
+        let bytes = usize::try_from(file.size()?).map_err(io::Error::other)?;
+        let mut bytes = vec![0; bytes];
+        read_full(&*file, &mut bytes, 0)?;
         let mut slots = BTreeMap::new();
         let mut slot_count = 0;
         for (number, slot) in (0..).zip(bytes.chunks(SLOT_BYTES)) {
@@ -128,14 +128,12 @@ impl Acked {
         {
             let sequence = slot.sequence + 1;
             let offset = slot.number * SLOT_BYTES as u64 + (sequence % 2) * COPY_BYTES as u64;
-            self.file.write_all_at(
-                &encode(&Copy {
-                    sequence,
-                    group,
-                    index: slot.wanted,
-                }),
-                offset,
-            )?;
+            let copy = encode(&Copy {
+                sequence,
+                group,
+                index: slot.wanted,
+            });
+            write_all(&*self.file, &mut [IoSlice::new(&copy)], offset)?;
             slot.sequence = sequence;
             slot.written = slot.wanted;
             self.unsynced = true;
@@ -146,7 +144,7 @@ impl Acked {
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.write()?;
         if self.unsynced {
-            self.file.sync_data()?;
+            self.file.sync()?;
             self.unsynced = false;
         }
         Ok(())
@@ -198,12 +196,13 @@ fn decode(bytes: &[u8]) -> Option<Copy> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::disk::RealDisk;
 
     #[test]
     fn marks_survive_reopen_and_a_torn_last_write() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("acked");
-        let mut acked = Acked::open(&path).unwrap();
+        let mut acked = Acked::open(&RealDisk, &path).unwrap();
         for index in 1..=5 {
             acked.raise(GroupId(1), LogIndex(index));
             acked.raise(GroupId(9), LogIndex(index * 10));
@@ -211,7 +210,7 @@ mod tests {
         }
         acked.sync().unwrap();
         drop(acked);
-        let marks = Acked::open(&path).unwrap().marks();
+        let marks = Acked::open(&RealDisk, &path).unwrap().marks();
         assert_eq!(
             marks,
             BTreeMap::from([(GroupId(1), LogIndex(5)), (GroupId(9), LogIndex(50))])
@@ -222,7 +221,7 @@ mod tests {
         bytes[COPY_BYTES + 3] ^= 0xff;
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(
-            Acked::open(&path).unwrap().marks()[&GroupId(1)],
+            Acked::open(&RealDisk, &path).unwrap().marks()[&GroupId(1)],
             LogIndex(4)
         );
     }
@@ -231,14 +230,14 @@ mod tests {
     fn lowered_mark_wins_over_the_higher_one_before() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("acked");
-        let mut acked = Acked::open(&path).unwrap();
+        let mut acked = Acked::open(&RealDisk, &path).unwrap();
         acked.raise(GroupId(1), LogIndex(7));
         acked.sync().unwrap();
         assert!(!acked.lower(GroupId(1), LogIndex(7)));
         assert!(acked.lower(GroupId(1), LogIndex(3)));
         acked.sync().unwrap();
         assert_eq!(
-            Acked::open(&path).unwrap().marks()[&GroupId(1)],
+            Acked::open(&RealDisk, &path).unwrap().marks()[&GroupId(1)],
             LogIndex(3)
         );
     }

@@ -1,4 +1,5 @@
-//! Random histories of several groups against a `BTreeMap`: append, vote, truncate, purge, remove, reopen, crash.
+//! Random histories of several groups against a `BTreeMap`, on each engine: append, vote, truncate, purge, remove, reopen, crash.
+//! `WARREN_LONG=1` runs many more of them.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,8 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::log::contract::GroupLogState;
+use crate::test_files::copy_dir;
 
 const GROUPS: u32 = 3;
 
@@ -52,7 +55,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let group = 1..=GROUPS;
     prop_oneof![
-        8 => (group.clone(), 1..20_u64, 0..200_usize, any::<bool>())
+        8 => (group.clone(), 1..20_u64, 0..400_usize, any::<bool>())
             .prop_map(|(group, count, bytes, waits)| Step::Append { group, count, bytes, waits }),
         2 => group.clone().prop_map(|group| Step::Vote { group }),
         3 => (group.clone(), 0..25_u64).prop_map(|(group, back)| Step::Truncate { group, back }),
@@ -116,7 +119,8 @@ impl ModelGroup {
 
 struct World {
     dir: TempDir,
-    engine: RocksLog,
+    kind: Kind,
+    engine: Arc<dyn LogEngine>,
     logs: BTreeMap<u32, Arc<dyn GroupLog>>,
     model: BTreeMap<u32, ModelGroup>,
     answers: Vec<Answer>,
@@ -126,19 +130,23 @@ fn options() -> LogOptions {
     LogOptions {
         tail_cache_bytes: 4_000,
         queue_bytes: 20_000,
+        // Small, so that histories fill many segments and old ones have to be emptied.
+        segment_bytes: 16 << 10,
+        log_bytes_max: 64 << 10,
         ..LogOptions::default()
     }
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(kind: Kind) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let engine = RocksLog::open(dir.path(), options()).unwrap();
+        let engine = kind.open_with(dir.path(), options());
         let model = (1..=GROUPS)
             .map(|group| (group, ModelGroup::default()))
             .collect();
         let mut world = Self {
             dir,
+            kind,
             engine,
             logs: BTreeMap::new(),
             model,
@@ -205,7 +213,7 @@ impl World {
             Step::Reopen => {
                 self.settle();
                 self.engine.close();
-                self.engine = RocksLog::open(self.dir.path(), options()).unwrap();
+                self.engine = self.kind.open_with(self.dir.path(), options());
                 self.open_groups();
             }
             Step::Crash => self.crash(),
@@ -293,7 +301,7 @@ impl World {
         self.settle();
         let crashed = tempfile::tempdir().unwrap();
         copy_dir(self.dir.path(), crashed.path());
-        self.engine = RocksLog::open(crashed.path(), options()).unwrap();
+        self.engine = self.kind.open_with(crashed.path(), options());
         self.dir = crashed;
         self.open_groups();
     }
@@ -318,20 +326,45 @@ impl World {
     }
 }
 
+fn run(kind: Kind, steps: Vec<Step>) {
+    let mut world = World::new(kind);
+    for step in steps {
+        world.run(step);
+    }
+    world.settle();
+    world.run(Step::Reopen);
+    for (group, model) in &world.model {
+        let log = &world.logs[group];
+        assert_eq!(
+            read_all(log),
+            model.entries.values().cloned().collect::<Vec<_>>()
+        );
+        assert_eq!(log.durable().borrow().last, model.state.last);
+    }
+}
+
+fn cases(short: u32) -> ProptestConfig {
+    let long = std::env::var_os("WARREN_LONG").is_some();
+    ProptestConfig {
+        cases: if long { short * 100 } else { short },
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(cases(20))]
 
     #[test]
-    fn log_follows_the_model(steps in proptest::collection::vec(step(), 1..60)) {
-        let mut world = World::new();
-        for step in steps {
-            world.run(step);
-        }
-        world.settle();
-        world.run(Step::Reopen);
-        for (group, model) in &world.model {
-            prop_assert_eq!(read_all(&world.logs[group]), model.entries.values().cloned().collect::<Vec<_>>());
-            prop_assert_eq!(world.logs[group].durable().borrow().last, model.state.last);
-        }
+    fn log_on_rocks_follows_the_model(steps in proptest::collection::vec(step(), 1..60)) {
+        run(Kind::Rocks, steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn log_on_segments_follows_the_model(steps in proptest::collection::vec(step(), 1..200)) {
+        run(Kind::Segments, steps);
     }
 }

@@ -1,0 +1,167 @@
+//! The seam between the log and the file system: the few calls the log makes, so that tests can put a disk below it that
+//! fails, fills up or forgets. Not here: when they are made.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// A file system, as far as the log needs one.
+pub(crate) trait Disk: Send + Sync {
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Names and sizes of the files in a directory.
+    fn list(&self, directory: &Path) -> io::Result<Vec<(String, u64)>>;
+
+    /// Opens a file that is there, for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Makes an empty file, or empties the one that is there.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes names that were created, renamed or removed in the directory durable.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Bytes that may still be written.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// An open file.
+pub(crate) trait DiskFile: Send + Sync {
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads some bytes; none at the file's end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes some of the bytes.
+    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+
+    /// fdatasync: what was written is on the disk when it returns.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Makes sure of space for the first `bytes` bytes; the file is at least as long then.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// The operating system's.
+pub(crate) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        crate::files::create_directory(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
+        fs::read_dir(directory)?
+            .map(|item| {
+                let item = item?;
+                let name = item.file_name().to_string_lossy().into_owned();
+                Ok((name, item.metadata()?.len()))
+            })
+            .collect()
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        File::open(directory)?.sync_all()
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        crate::data_dir::free_bytes(path)
+    }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.0, slices, offset)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => Ok(()),
+            // A file system without preallocation: the file is as long, its blocks come when it is written.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                self.0.set_len(self.0.metadata()?.len().max(bytes))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// At most so many slices go to one call; the system's own limit.
+const SLICES_MAX: usize = 1024;
+
+/// Writes all slices, in as few calls as the file takes them. The slices are used up.
+pub(crate) fn write_all(
+    file: &dyn DiskFile,
+    mut slices: &mut [IoSlice<'_>],
+    mut offset: u64,
+) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let some = slices.get(..SLICES_MAX).unwrap_or(slices);
+        match file.write_at(some, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                IoSlice::advance_slices(&mut slices, written);
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Fills the buffer from `offset`; returns how much there was.
+pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
