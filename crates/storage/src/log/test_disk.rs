@@ -50,10 +50,14 @@ pub(crate) enum Fault {
     /// This call and all after it fail and do nothing: the power is gone.
     Cut,
     Error(io::ErrorKind),
+    /// The next sync of a segment fails.
+    SegmentSync,
     /// A write takes only part of what it was given; all others are not disturbed.
     Short,
     /// So many calls find no space.
     FullFor(u64),
+    /// So many files find no space from here on; those that are there are not disturbed.
+    NoNewFiles(u64),
 }
 
 /// What of unsynced writes a power cut leaves.
@@ -179,6 +183,12 @@ impl State {
             {
                 Err(io::ErrorKind::StorageFull.into())
             }
+            Some((at, Fault::NoNewFiles(files)))
+                if number >= at && files > 0 && matches!(call, Call::Allocate) =>
+            {
+                self.fault = Some((at, Fault::NoNewFiles(files - 1)));
+                Err(io::ErrorKind::StorageFull.into())
+            }
             _ => Ok(false),
         }
     }
@@ -284,6 +294,13 @@ impl DiskFile for TestFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.call(Call::Sync)?;
+        let segment = state.names.iter().any(|(path, node)| {
+            *node == self.node && path.extension().is_some_and(|it| it == "segment")
+        });
+        if segment && matches!(state.fault, Some((_, Fault::SegmentSync))) {
+            state.fault = None;
+            return Err(io::Error::other("input/output error"));
+        }
         let node = &mut state.nodes[self.node];
         node.synced = node.bytes.clone();
         node.writes.clear();

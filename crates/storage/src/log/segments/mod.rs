@@ -119,6 +119,7 @@ impl SegmentLog {
             relog: Relog::new(options.log_bytes_max),
             acked_at: Instant::now(),
             acked_synced_at: Instant::now(),
+            full_at: None,
         };
         let thread = std::thread::Builder::new()
             .name("log-writer".into())

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const ACKED_SYNC_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a full disk is left alone before it is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
+/// Same, while there is still room in the active segment.
+const FULL_RETRY: Duration = Duration::from_secs(1);
 
 pub(super) type Groups = Mutex<BTreeMap<GroupId, Arc<Group>>>;
 
@@ -47,6 +50,8 @@ pub(super) struct Writer {
     pub(super) relog: Relog,
     pub(super) acked_at: Instant,
     pub(super) acked_synced_at: Instant,
+    /// When there was no space for the next segment.
+    pub(super) full_at: Option<Instant>,
 }
 
 impl Writer {
@@ -56,7 +61,12 @@ impl Writer {
         loop {
             let taken = self.core.queue.take(BATCH_BYTES, patience);
             let rested = taken.operations.is_empty() && patience != Patience::None;
-            let rewrites = self.relog.step(&self.files, &self.written);
+            // It takes space before it gives some back.
+            let rewrites = if self.may_rewrite() {
+                self.relog.step(&self.files, &self.written)
+            } else {
+                Vec::new()
+            };
             if !taken.operations.is_empty() || !rewrites.is_empty() {
                 self.round(taken.operations, rewrites);
             }
@@ -66,15 +76,25 @@ impl Writer {
             }
             self.keep_marks_in_time(rested);
             self.evict();
-            let busy = self.maintain() || self.relog.is_due(&self.files);
+            let relog = self.may_rewrite() && self.relog.is_due(&self.files);
+            let busy = self.maintain() || relog;
             patience = if busy {
                 Patience::None
+            } else if self.full_at.is_some() {
+                Patience::Some(FULL_RETRY)
             } else if rested && !self.acked.is_unsynced() {
                 Patience::Endless
             } else {
                 Patience::Some(PATIENCE)
             };
         }
+    }
+
+    /// On a full disk only what surely fits into the segment that is there already.
+    fn may_rewrite(&self) -> bool {
+        let oldest = self.files.closed.front();
+        let live = oldest.map_or(0, |held| held.segment.live_bytes());
+        self.full_at.is_none() || 2 * live < self.files.active.bytes - self.files.offset
     }
 
     fn keep_marks_in_time(&mut self, rested: bool) {
@@ -89,10 +109,17 @@ impl Writer {
     }
 
     fn keep_marks(&mut self, keep: impl FnOnce(&mut Acked) -> std::io::Result<()>) {
-        if (self.acked.is_behind() || self.acked.is_unsynced())
-            && let Err(error) = keep(&mut self.acked)
-        {
-            self.poison(&format!("acknowledged marks: {error}"));
+        let failed = matches!(self.core.queue.closed(), Some(LogError::Failed(_)));
+        if failed || (!self.acked.is_behind() && !self.acked.is_unsynced()) {
+            return;
+        }
+        match keep(&mut self.acked) {
+            Ok(()) => {}
+            // They may lag: nothing was synced, and they are written again later.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {}
+            Err(error) => {
+                self.poison(&format!("acknowledged marks: {error}"));
+            }
         }
     }
 
@@ -181,7 +208,9 @@ impl Writer {
             };
             match self.files.append(&mut self.batch, groups) {
                 Ok(written) => {
-                    self.core.counters.full.store(false, Ordering::Relaxed);
+                    if self.full_at.is_none() {
+                        self.core.counters.full.store(false, Ordering::Relaxed);
+                    }
                     return Ok(written);
                 }
                 Err(WriteError::Failed(cause)) => return Err(self.poison(&cause)),
@@ -271,19 +300,30 @@ impl Writer {
         if self.core.queue.closed().is_some() {
             return false;
         }
-        if self.files.wants_next() && !self.core.counters.full.load(Ordering::Relaxed) {
-            match self.files.prepare_next() {
-                Ok(()) => {}
-                Err(WriteError::Full(cause)) => {
-                    self.core.counters.full.store(true, Ordering::Relaxed);
-                    tracing::warn!(%cause, "no space for the log's next segment");
-                }
-                Err(WriteError::Failed(cause)) => {
-                    self.poison(&cause);
-                }
-            }
+        let tried_lately = self.full_at.is_some_and(|at| at.elapsed() < FULL_RETRY);
+        if (self.files.wants_next() || self.full_at.is_some()) && !tried_lately {
+            self.prepare_next();
         }
         self.retire()
+    }
+
+    fn prepare_next(&mut self) {
+        let full = &self.core.counters.full;
+        match self.files.prepare_next() {
+            Ok(()) => {
+                self.full_at = None;
+                full.store(false, Ordering::Relaxed);
+            }
+            Err(WriteError::Full(cause)) => {
+                if self.full_at.replace(Instant::now()).is_none() {
+                    tracing::warn!(%cause, "no space for the log's next segment");
+                }
+                full.store(true, Ordering::Relaxed);
+            }
+            Err(WriteError::Failed(cause)) => {
+                self.poison(&cause);
+            }
+        }
     }
 
     /// Gives the oldest segment back if nothing needs it.

@@ -45,8 +45,7 @@ fn failed_sync_fails_all_waiters_and_is_not_tried_again() {
     let log = engine.open_group(GROUP, REPLICA).unwrap();
     let other = engine.open_group(GroupId(4), REPLICA).unwrap();
     append(&log, records(1, 1..=2)).unwrap();
-    // A write, then its sync.
-    disk.fault_at(1, Fault::Error(ErrorKind::Other));
+    disk.fault_at(0, Fault::SegmentSync);
     assert!(matches!(
         append(&log, records(1, 3..=3)),
         Err(LogError::Failed(_))
@@ -92,6 +91,30 @@ fn full_disk_delays_and_heals_by_itself() {
         engine.close();
         history.check(&disk, &format!("full at call {call}"));
     }
+}
+
+#[test]
+fn space_that_returns_is_noticed_at_rest() {
+    let disk = TestDisk::default();
+    let engine = open_on(&disk).unwrap();
+    let log = engine.open_group(GROUP, REPLICA).unwrap();
+    disk.fault_at(0, Fault::NoNewFiles(3));
+    // The second segment is ready, the third finds no space.
+    append(&log, vec![record(1, 1, 3_000)]).unwrap();
+    append(&log, vec![record(1, 2, 1_500)]).unwrap();
+    let mut low = false;
+    for _ in 0..200 {
+        let now = engine.space().unwrap().is_low;
+        if low && !now {
+            return;
+        }
+        low |= now;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!(
+        "space was never {}",
+        if low { "found again" } else { "low" }
+    );
 }
 
 #[test]
