@@ -127,12 +127,7 @@ impl Cluster {
             .map(|(it, id)| (NodeId(id), it.to_string()))
             .collect();
         let (broker, raft, log, state, stop) = runtime.block_on(async move {
-            // Small segments, so that old ones are given back in these tests too.
-            let options = LogOptions {
-                segment_bytes: 4 << 20,
-                ..LogOptions::default()
-            };
-            let log = Arc::new(SegmentLog::open(&path.join("log"), options).unwrap());
+            let log = Arc::new(SegmentLog::open(&path.join("log"), small_log()).unwrap());
             let state = StateStore::open(&path.join("state"), StateOptions::default()).unwrap();
             let peers = peers(id, addresses);
             let mut options = RaftOptions::new(NodeId(id), CLUSTER);
@@ -348,5 +343,13 @@ pub async fn confirmed(session: &Session, count: usize) {
                 }
             }
         }
+    }
+}
+
+/// Small segments, so that old ones are given back in these tests too.
+fn small_log() -> LogOptions {
+    LogOptions {
+        segment_bytes: 4 << 20,
+        ..LogOptions::default()
     }
 }

@@ -105,11 +105,6 @@ impl TestDisk {
         })))
     }
 
-    pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
-        let state = self.0.lock();
-        state.nodes[state.names[path]].bytes.clone()
-    }
-
     /// Changes a file behind everybody's back.
     pub(crate) fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.0.lock();

@@ -57,9 +57,14 @@ pub(super) struct Written {
 
 fn error_at(path: &Path, error: &io::Error) -> WriteError {
     let text = format!("{}: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WriteError::Full(text),
-        _ => WriteError::Failed(text),
+    let full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    );
+    if full {
+        WriteError::Full(text)
+    } else {
+        WriteError::Failed(text)
     }
 }
 

@@ -130,12 +130,12 @@ impl Told {
         self.acked
             .extend(first.iter().map(|it| (it.id.index.0, it.id)));
         log.save_committed(Some(id(term, self.last - 1)));
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             self.last -= 2;
             self.acked.retain(|index, _| *index <= self.last);
             log.truncate_after(Some(id(term, self.last)));
         }
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             self.purged = self.last - 4;
             let upto = self.acked[&self.purged];
             log.purge(upto);
