@@ -61,8 +61,9 @@ write_secret() {
 }
 
 write_config() {
-    local n="$1" dir
+    local n="$1" dir cores
     dir="$(node_dir "$n")"
+    cores="$(nproc)"
     mkdir --parents "$dir/data"
     cat >"$dir/config.toml" <<EOF
 # Written by scripts/local-cluster.sh at every start: change that script, not this file.
@@ -70,6 +71,7 @@ write_config() {
 id = $n
 data_dir = "$dir/data"
 zone = ""
+threads = $((cores > 3 ? cores / 3 : 1)) # three nodes share this machine
 
 [cluster]
 name = "local"

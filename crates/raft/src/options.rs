@@ -43,8 +43,8 @@ pub struct StreamOptions {
     pub heartbeat_window: Duration,
     /// A node sends a beat to each other node at least this often.
     pub beat: Duration,
-    /// So long the news that entries are committed waits for entries to travel with. Followers apply later by that much, and
-    /// several entries at a time; nobody waits for them. Zero: it goes at once.
+    /// A follower is told what is committed once in so long, at most (not of the topology: nodes wait for it). It applies
+    /// later by that much, and several entries at a time; nobody waits for that. Zero: it is told at once.
     pub commit_waits: Duration,
 }
 

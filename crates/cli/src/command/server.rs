@@ -93,7 +93,11 @@ impl FromArgMatches for ServerArgs {
 pub(crate) fn run(args: ServerArgs) -> Result<()> {
     let inputs = Inputs::of_process(args.config, args.settings);
     let loaded = Config::load(&inputs).map_err(|error| Failure::Usage(error.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Ok(threads @ 1..) = usize::try_from(loaded.config.node.threads) {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

@@ -1,9 +1,9 @@
 //! One group's pipelined appends to one follower: requests in order, answers in order, a bound on what is in flight, and a
 //! deadline, since a stream that neither fails nor progresses would wedge replication and purging.
 //!
-//! A request without entries on an open stream only says what is committed. It waits a little for one with entries, which says
-//! it as well; openraft counts answers by log id, so one that was never sent is covered by the next. Not here: the wire
-//! (`append_link`).
+//! A follower is told what is committed at most once in a while (`commit_waits`): it applies several entries at a time, and a
+//! request that says nothing else is mostly never sent. openraft counts answers by log id, so one that was never sent is
+//! covered by the next, and one too many changes nothing. Not here: the wire (`append_link`).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use warren_proto::internal_v1::{AppendItem, AppendReply, AppendStep, WireEntry};
 use warren_types::{GroupId, NodeId, ReplicaId, Term};
 
 use super::append_link::{AppendLinks, LinkStream};
-use crate::config::TypeConfig;
+use crate::config::{LogIdOf, TypeConfig};
 use crate::convert;
 use crate::group::Shared;
 use crate::options::StreamOptions;
@@ -42,9 +42,12 @@ pub(super) struct AppendStream<S> {
     link: Option<Link>,
     /// A request that waits for room on the link.
     unsent: Option<AppendItem>,
-    /// A request without entries that waits for one with entries.
+    /// A request without entries: says what is committed when its time has come, if no other has by then.
     held: Option<Request>,
     held_until: Pin<Box<Sleep>>,
+    /// What was said to be committed last, and not before when something new is said.
+    said: Option<LogIdOf>,
+    say_next: Instant,
     /// Oldest first.
     in_flight: VecDeque<InFlight>,
     bytes_in_flight: usize,
@@ -98,6 +101,8 @@ where
             unsent: None,
             held: None,
             held_until: Box::pin(tokio::time::sleep_until(now)),
+            said: None,
+            say_next: now,
             in_flight: VecDeque::new(),
             bytes_in_flight: 0,
             progress_at: now,
@@ -165,8 +170,7 @@ where
             match self.requests.poll_next_unpin(cx) {
                 Poll::Ready(Some(request)) if self.may_wait(&request) => self.hold(request),
                 Poll::Ready(Some(request)) => {
-                    // It says what is committed as well, and no less.
-                    self.held = None;
+                    let request = self.say_no_more(request);
                     self.send(&request);
                 }
                 Poll::Ready(None) => {
@@ -185,8 +189,7 @@ where
 
     /// Nobody waits for it: it has no entries, and is no first question of where the follower's log agrees.
     fn may_wait(&self, request: &Request) -> bool {
-        let waits = self.commit_waits();
-        !waits.is_zero() && self.link.is_some() && request.entries.is_empty()
+        self.link.is_some() && request.entries.is_empty() && !self.commit_waits().is_zero()
     }
 
     /// What the topology's log says is awaited on every node.
@@ -196,6 +199,26 @@ where
         } else {
             self.options.commit_waits
         }
+    }
+
+    /// The request without news of what is committed, if there was some lately; the news is held.
+    fn say_no_more(&mut self, mut request: Request) -> Request {
+        if self.link.is_none() || request.leader_commit <= self.said {
+            return request;
+        }
+        if Instant::now() >= self.say_next {
+            self.held = None;
+            return request;
+        }
+        let last = request.entries.last().map(|entry| entry.log_id());
+        self.hold(Request {
+            vote: request.vote,
+            prev_log_id: last.or(request.prev_log_id),
+            leader_commit: request.leader_commit.take(),
+            entries: Vec::new(),
+        });
+        request.leader_commit = self.said;
+        request
     }
 
     fn hold(&mut self, request: Request) {
@@ -216,6 +239,10 @@ where
         let now = Instant::now();
         if self.in_flight.is_empty() {
             self.progress_at = now;
+        }
+        if request.leader_commit > self.said {
+            self.said = request.leader_commit;
+            self.say_next = now + self.commit_waits();
         }
         let item = self.item(request);
         let bytes = item.entries.iter().map(|entry| entry.entry.len()).sum();

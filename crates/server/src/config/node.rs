@@ -16,9 +16,12 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Failure domain; empty = none.
     pub zone: String,
+    /// Threads that serve clients and replicate; 0 = one per processor.
+    pub threads: u32,
 }
 
 const ZONE_BYTES_MAX: usize = 255;
+const THREADS_MAX: u32 = 1_024;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
@@ -51,6 +54,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
         show: |config| format!("{:?}", config.node.zone),
     },
+    Setting {
+        name: "node.threads",
+        about: "threads that serve clients and replicate; fewer where several nodes share a machine [default: 0, one per processor]",
+        kind: Kind::Whole,
+        set: |config, text| {
+            config.node.threads = whole(text)?;
+            Ok(())
+        },
+        show: |config| config.node.threads.to_string(),
+    },
 ];
 
 pub(super) fn check(config: &Config, report: &mut Report) {
@@ -67,6 +80,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             "node.data_dir",
             "is missing: name the directory that holds the node's data",
         );
+    }
+    if config.node.threads > THREADS_MAX {
+        report.wrong("node.threads", format!("is at most {THREADS_MAX}"));
     }
     if config.node.zone.len() > ZONE_BYTES_MAX {
         report.wrong("node.zone", format!("has more than {ZONE_BYTES_MAX} bytes"));
