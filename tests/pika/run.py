@@ -15,14 +15,29 @@ import traceback
 import errors
 import exclusive
 import getting
+import limits
 import publishing
+import replies
 import routing
 import rpc
 import single_active
+import transactions
 import workers
 from cluster import Cluster
 
-MODULES = (publishing, workers, getting, errors, routing, exclusive, rpc, single_active)
+MODULES = (
+    publishing,
+    workers,
+    getting,
+    errors,
+    routing,
+    exclusive,
+    rpc,
+    single_active,
+    limits,
+    transactions,
+    replies,
+)
 
 
 def tests(only):

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use warren_shard::Broker;
@@ -15,6 +16,7 @@ use crate::admission::Admission;
 use crate::grpc::Leases;
 use crate::grpc::Parked;
 use crate::options::GatewayOptions;
+use crate::replies::Replies;
 
 /// A node that has not heard of the topology's leader for so long takes no publishes.
 const STALE_AFTER: Duration = Duration::from_secs(5);
@@ -35,6 +37,9 @@ struct Inner {
     tasks: TaskTracker,
     parked: Parked,
     leases: Leases,
+    replies: Replies,
+    /// AMQP connections that may open yet.
+    connections: Arc<Semaphore>,
 }
 
 /// Where a shard is led, as this node knows it.
@@ -56,12 +61,22 @@ impl Gateway {
             tasks: TaskTracker::new(),
             parked: Parked::new(options.resumable_max),
             leases: Leases::new(options.receive_leases_max),
+            replies: Replies::default(),
+            connections: Arc::new(Semaphore::new(options.amqp.connections_max)),
             broker,
             options,
         };
-        Self {
+        let gateway = Self {
             inner: Arc::new(inner),
-        }
+        };
+        // The broker does not keep its gateway alive.
+        let weak = Arc::downgrade(&gateway.inner);
+        gateway.broker().take_replies(move |reply| {
+            if let Some(inner) = weak.upgrade() {
+                Self { inner }.reply_came(reply);
+            }
+        });
+        gateway
     }
 
     #[must_use]
@@ -90,6 +105,15 @@ impl Gateway {
 
     pub(crate) fn leases(&self) -> &Leases {
         &self.inner.leases
+    }
+
+    pub(crate) fn replies(&self) -> &Replies {
+        &self.inner.replies
+    }
+
+    /// A place for one more open AMQP connection; `None`: there are as many as there may be.
+    pub(crate) fn connection_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.connections).try_acquire_owned().ok()
     }
 
     /// Where the tasks of sessions run.

@@ -12,8 +12,9 @@ mod message;
 mod operations;
 mod options;
 mod publish;
+mod replies;
 
 pub use amqp::serve_amqp;
 pub use gateway::Gateway;
 pub use grpc::{ServeError, serve_grpc};
-pub use options::GatewayOptions;
+pub use options::{AmqpOptions, GatewayOptions};

@@ -37,6 +37,36 @@ pub struct GatewayOptions {
     pub unary_timeout: Duration,
     /// Serve gRPC reflection.
     pub reflection: bool,
+    pub amqp: AmqpOptions,
+}
+
+/// What AMQP clients are told and held to.
+#[derive(Clone, Debug)]
+pub struct AmqpOptions {
+    /// Told in connection.start. kombu sets a shared prefetch only if it is `RabbitMQ`, with a version from 3.3 on (features C2).
+    pub product: String,
+    pub version: String,
+    /// Highest channel number of a connection.
+    pub channel_max: u16,
+    /// Open connections of this node; more get 530 at connection.open.
+    pub connections_max: usize,
+    /// Consumers of one channel; more get 530.
+    pub channel_consumers_max: usize,
+    /// Client products whose basic.qos changes consumers that exist already (features C32).
+    pub live_prefetch_products: Vec<String>,
+}
+
+impl Default for AmqpOptions {
+    fn default() -> Self {
+        Self {
+            product: "Warren".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            channel_max: 2047,
+            connections_max: 20_000,
+            channel_consumers_max: 10_000,
+            live_prefetch_products: vec!["py-amqp".to_owned()],
+        }
+    }
 }
 
 impl Default for GatewayOptions {
@@ -58,6 +88,7 @@ impl Default for GatewayOptions {
             drain: Duration::from_secs(5),
             unary_timeout: Duration::from_secs(30),
             reflection: true,
+            amqp: AmqpOptions::default(),
         }
     }
 }

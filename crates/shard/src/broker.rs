@@ -24,6 +24,7 @@ use crate::api::{QueueStats, Target, Unavailable};
 use crate::leader::task::{LeaderTask, NodeIdentity};
 use crate::link::post::{LeaderDoors, UplinkDoors};
 use crate::link::remote::NodeStreams;
+use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
 use crate::replica::machine::ShardMachineFactory;
 use crate::replica::tap::Mailbox;
@@ -79,6 +80,7 @@ struct Inner {
     leaders: LeaderDoors,
     uplink_doors: UplinkDoors,
     streams: NodeStreams,
+    replies: ReplyDoor,
     uplinks: RwLock<BTreeMap<ShardId, mpsc::Sender<Request>>>,
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
@@ -123,6 +125,7 @@ impl Broker {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let uplink_doors = UplinkDoors::default();
+        let replies = ReplyDoor::default();
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -137,10 +140,12 @@ impl Broker {
             streams: NodeStreams::new(
                 parts.peers.clone(),
                 uplink_doors.clone(),
+                replies.clone(),
                 tasks.clone(),
                 stop.clone(),
             ),
             uplink_doors,
+            replies,
             uplinks: RwLock::default(),
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
@@ -187,9 +192,21 @@ impl Broker {
     pub fn link_service(&self) -> LinkService {
         LinkService::new(
             self.inner.leaders.clone(),
+            self.inner.replies.clone(),
             self.inner.tasks.clone(),
             self.inner.stop.clone(),
         )
+    }
+
+    /// Who takes the direct replies that come from other nodes; only the first call counts.
+    pub fn take_replies(&self, sink: impl Fn(DirectReply) + Send + Sync + 'static) {
+        self.inner.replies.open(Box::new(sink));
+    }
+
+    /// Sends a direct reply to another node, at most once. False: too much waits, or there is no such node; it is dropped.
+    #[must_use]
+    pub fn send_reply(&self, node: NodeId, reply: DirectReply) -> bool {
+        self.inner.peers.nodes().contains(&node) && self.inner.streams.send_reply(node, reply)
     }
 
     /// Opens a session.

@@ -14,6 +14,7 @@ mod topology;
 mod uplink;
 
 pub use broker::{Broker, BrokerError, BrokerParts};
+pub use link::reply::DirectReply;
 pub use link::service::LinkService;
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};

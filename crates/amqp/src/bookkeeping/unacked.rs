@@ -105,6 +105,22 @@ impl<V> UnackedTags<V> {
         Ok(())
     }
 
+    /// Puts back what `settle` took out: a transaction is rolled back. A tag that is outstanding already keeps its value.
+    pub fn restore(&mut self, tag: DeliveryTag, value: V) {
+        match self.entries.binary_search_by_key(&tag.0, |(tag, _)| *tag) {
+            Ok(index) => {
+                if let Some((_, slot @ None)) = self.entries.get_mut(index) {
+                    *slot = Some(value);
+                    self.live += 1;
+                }
+            }
+            Err(index) => {
+                self.entries.insert(index, (tag.0, Some(value)));
+                self.live += 1;
+            }
+        }
+    }
+
     /// Takes out everything, by ascending tag: recover, or the channel has ended.
     pub fn take_all(&mut self) -> Vec<(DeliveryTag, V)> {
         self.live = 0;
@@ -240,7 +256,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_map_of_tags(steps in vec((0u8..6, 0u64..200), 0..400)) {
+        fn behaves_like_a_map_of_tags(steps in vec((0u8..7, 0u64..200), 0..400)) {
             let (mut it, mut model, mut next) = (UnackedTags::new(), BTreeMap::new(), 1u64);
             for (step, number) in steps {
                 match step {
@@ -250,6 +266,13 @@ mod tests {
                         next += 1;
                     }
                     2 => next = it.next_tag().0 + 1,
+                    6 => {
+                        let tag = 1 + number % next;
+                        if tag < next {
+                            it.restore(DeliveryTag(tag), 'v');
+                            model.insert(tag, 'v');
+                        }
+                    }
                     3 => {
                         let taken = it.take_if(|tag, _| tag.0 % 7 == number % 7);
                         model.retain(|tag, _| tag % 7 != number % 7);

@@ -9,8 +9,11 @@ use warren_types::{ConsumerId, QueueName};
 
 use super::consume::{Attaching, Cancelling};
 use super::get::Getting;
+use super::lend::Changing;
 use super::names::NameCache;
 use super::publishes::PublishKey;
+use super::reply::ReplyConsumer;
+use super::transaction::Transaction;
 
 /// What a queued step is counted as beside its bytes.
 const STEP_BYTES: usize = 512;
@@ -29,6 +32,10 @@ pub(super) enum Step {
     Request(Request),
     Publish(Publish),
     Close,
+    /// The publishes of a commit are under way: its settles follow.
+    CommitSettles,
+    /// The settles of a commit are under way: its answer follows.
+    CommitOk,
 }
 
 impl Step {
@@ -38,7 +45,7 @@ impl Step {
             Self::Publish(publish) => {
                 STEP_BYTES + publish.body.len() + publish.properties.as_wire().len()
             }
-            Self::Request(_) | Self::Close => STEP_BYTES,
+            Self::Request(_) | Self::Close | Self::CommitSettles | Self::CommitOk => STEP_BYTES,
         }
     }
 }
@@ -55,6 +62,7 @@ pub(super) enum Busy {
     Attach(Attaching),
     Cancel(Cancelling),
     Get(Box<Getting>),
+    Change(Box<Changing>),
 }
 
 impl Busy {
@@ -65,6 +73,7 @@ impl Busy {
             Self::Attach(it) => Some(it.until),
             Self::Cancel(it) => Some(it.until),
             Self::Get(it) => Some(it.until),
+            Self::Change(it) => Some(it.until),
         }
     }
 }
@@ -98,12 +107,17 @@ pub(super) struct Channel {
     /// Requests to settle without an answer.
     pub(super) settling: u64,
     pub(super) confirms: Option<Confirms>,
+    pub(super) transaction: Option<Box<Transaction>>,
     pub(super) unacked: UnackedTags<Unacked>,
     /// Unacked deliveries that are this client's no more: their ack does nothing but free its credit.
     pub(super) lost: BTreeSet<DeliveryTag>,
     pub(super) consumers: BTreeMap<Box<str>, ConsumerId>,
+    /// Its consumer of direct replies.
+    pub(super) replies: Option<ReplyConsumer>,
     /// Of consumers to come; 0 = no limit.
     pub(super) prefetch: u16,
+    /// Over all of its consumers; 0 = no limit.
+    pub(super) shared_limit: u16,
     pub(super) last_queue: Option<QueueName>,
     /// The topology's leader was asked for the next publish: a negative answer may be given.
     pub(super) certain: bool,

@@ -43,6 +43,7 @@ impl AmqpSession {
             return;
         };
         self.slots.remove(&state.slot);
+        self.forget_replies(state.replies.as_ref());
         self.waiting_bytes -= state.waiting.iter().map(Step::bytes).sum::<usize>();
         self.settles.hand_over(&mut self.pipeline);
         let of_it = self

@@ -1,4 +1,4 @@
-//! basic.consume and basic.cancel: attaching, credit, ending. Not here: deliveries (`deliver`), basic.get (`get`).
+//! basic.consume and basic.cancel: attaching, ending. Not here: credit (`lend`), deliveries (`deliver`), basic.get (`get`).
 //!
 //! A prefetch is lent to the queue's leader as so many messages, given back by each settle. Without a prefetch, and without acks, the
 //! leader is lent what the outbox has room for, and more as that drains into the socket.
@@ -13,7 +13,7 @@ use warren_types::ConsumerId;
 
 use super::channel::Busy;
 use super::error;
-use super::outbox::OUT_BYTES_MAX;
+use super::lend::Lending;
 use super::pipeline::{AttachSent, Op};
 use super::session::AmqpSession;
 use super::settle::{Asker, REQUEUE};
@@ -23,41 +23,13 @@ use crate::operations::target_of;
 pub(super) const ANSWER_MS_MAX: u64 = 10_000;
 /// How long the last deliveries of a cancelled consumer are waited for.
 const CANCEL_MS_MAX: u64 = 2_000;
-/// Consumers of one channel.
-const CONSUMERS_MAX: usize = 10_000;
-/// More than any prefetch of messages can hold: the messages are the limit.
-const BYTES_UNBOUND: u64 = 1 << 48;
-/// Messages and bytes lent without a prefetch.
-const WINDOW: Credit = Credit {
-    messages: 8192,
-    bytes: OUT_BYTES_MAX as u64,
-};
-/// So much must have been written before more is lent.
-const WINDOW_STEP: Credit = Credit {
-    messages: WINDOW.messages / 4,
-    bytes: WINDOW.bytes / 4,
-};
-/// A queue's leader lets so many settles be uncommitted before credit waits for them, or the prefetch if that is more.
-const UNCOMMITTED_MIN: u32 = 1_000;
-
-/// How a consumer's credit comes back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Lending {
-    /// By settles: it has a prefetch.
-    Counted,
-    /// By being written.
-    Window { owed: Credit },
-    /// One message, once.
-    Get,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
     Attaching,
     Active,
     /// It gets nothing more; so many of its deliveries are not settled.
     Leaving {
-        unsettled: usize,
+        unsettled: u64,
     },
 }
 
@@ -67,8 +39,21 @@ pub(super) struct Consumer {
     pub(super) tag: Box<str>,
     pub(super) target: Target,
     pub(super) no_ack: bool,
+    pub(super) options: ConsumerOptions,
+    /// Its own limit when it began; 0 = none.
+    pub(super) prefetch: u16,
+    /// A later basic.qos changes its limit (features C32).
+    pub(super) live: bool,
     pub(super) lending: Lending,
     pub(super) standing: Standing,
+    /// Who consumes in its place, and shares what it holds.
+    pub(super) heir: Option<ConsumerId>,
+}
+
+impl Consumer {
+    fn is_recalling(&self) -> bool {
+        matches!(&self.lending, Lending::Shared(share) if share.is_recalling())
+    }
 }
 
 /// A consumer that waits for its queue's leader.
@@ -87,6 +72,9 @@ pub(super) struct Cancelling {
     pub(super) consumer: ConsumerId,
 }
 
+/// With this argument a consumer's limit follows the channel's later basic.qos (features C32).
+const LIVE_PREFETCH: &str = "x-live-prefetch";
+
 /// # Errors
 /// 406 if it is no integer.
 fn priority(it: &basic::Consume) -> Result<i32, AmqpError> {
@@ -98,6 +86,11 @@ fn priority(it: &basic::Consume) -> Result<i32, AmqpError> {
         .ok_or_else(|| AmqpError::precondition_failed("x-priority is not an integer"))?;
     let clamped = value.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
     Ok(i32::try_from(clamped).unwrap_or_default())
+}
+
+/// A consumer tag for a client that names none.
+pub(super) fn generated_tag() -> String {
+    format!("amq.ctag-{:032x}", rand::rng().random::<u128>())
 }
 
 impl AmqpSession {
@@ -113,12 +106,16 @@ impl AmqpSession {
         let Some(state) = self.channels.get(&channel) else {
             return Ok(());
         };
-        if state.consumers.contains_key(it.consumer_tag.as_str()) {
+        let of_replies = state.replies.as_ref();
+        if state.consumers.contains_key(it.consumer_tag.as_str())
+            || of_replies.is_some_and(|known| *known.tag == *it.consumer_tag)
+        {
             let text = format_args!("attempt to reuse consumer tag '{}'", it.consumer_tag);
             return Err(AmqpError::not_allowed(text));
         }
-        if state.consumers.len() >= CONSUMERS_MAX {
-            let text = format_args!("more than {CONSUMERS_MAX} consumers on channel {channel}");
+        let max = self.gateway.options().amqp.channel_consumers_max;
+        if state.consumers.len() >= max {
+            let text = format_args!("more than {max} consumers on channel {channel}");
             return Err(AmqpError::not_allowed(text));
         }
         Ok(())
@@ -136,43 +133,37 @@ impl AmqpSession {
     ) -> Result<(), AmqpError> {
         let priority = priority(&it)?;
         if it.consumer_tag.is_empty() {
-            let tag = format!("amq.ctag-{:032x}", rand::rng().random::<u128>());
-            it.consumer_tag = ShortString::cut(&tag);
+            it.consumer_tag = ShortString::cut(&generated_tag());
         }
-        let Some(state) = self.channels.get_mut(&channel) else {
+        let Some(state) = self.channels.get(&channel) else {
             return Ok(());
         };
-        let counted = state.prefetch > 0 && !it.no_ack;
-        let prefetch = u32::from(state.prefetch);
-        let credit = if counted {
-            Credit {
-                messages: prefetch.into(),
-                bytes: BYTES_UNBOUND,
-            }
-        } else {
-            WINDOW
-        };
+        let slot = state.slot;
+        let terms = self.terms(channel, it.no_ack);
         let options = ConsumerOptions {
             no_ack: it.no_ack,
-            refill: counted,
+            refill: terms.refill,
             priority,
             exclusive: it.exclusive,
-            uncommitted_max: prefetch.max(UNCOMMITTED_MIN),
+            uncommitted_max: terms.uncommitted_max,
         };
+        let credit = terms.credit;
         let spec = Box::new(ConsumerSpec {
             target: target_of(queue),
             options,
             credit,
         });
-        let slot = state.slot;
         // The frame it came in is not kept alive by what is kept of it.
         it.consumer_tag = ShortString::cut(&it.consumer_tag);
-        state.busy = Busy::Attach(Attaching {
-            until: self.now.plus_ms(ANSWER_MS_MAX),
-            it,
-            consumer: None,
-        });
-        self.check_at(self.now.plus_ms(ANSWER_MS_MAX));
+        let until = self.now.plus_ms(ANSWER_MS_MAX);
+        if let Some(state) = self.channels.get_mut(&channel) {
+            state.busy = Busy::Attach(Attaching {
+                until,
+                it,
+                consumer: None,
+            });
+        }
+        self.check_at(until);
         self.pipeline.push(Op::Attach {
             channel,
             slot,
@@ -189,23 +180,20 @@ impl AmqpSession {
             .get_mut(&channel)
             .filter(|state| state.slot == sent.slot)
             .map(|state| &mut state.busy);
-        let (tag, lending) = match (waiting, sent.result) {
+        let (tag, live, is_get) = match (waiting, sent.result) {
             (Some(Busy::Attach(attaching)), Ok(consumer)) => {
                 attaching.consumer = Some(consumer);
-                let counted = sent.spec.options.refill;
-                let owed = Credit::default();
-                let lending = if counted {
-                    Lending::Counted
-                } else {
-                    Lending::Window { owed }
-                };
-                (Box::from(attaching.it.consumer_tag.as_str()), lending)
+                let live = attaching.it.arguments.get_bool(LIVE_PREFETCH) == Some(true);
+                (Box::from(attaching.it.consumer_tag.as_str()), live, false)
             }
             (Some(Busy::Get(getting)), Ok(consumer)) => {
                 getting.consumer = Some(consumer);
-                (Box::default(), Lending::Get)
+                (Box::default(), false, true)
             }
-            (Some(Busy::Attach(_) | Busy::Get(_)), Err(why)) => {
+            (Some(Busy::Change(_)), Ok(consumer)) => {
+                return self.change_attached(channel, consumer);
+            }
+            (Some(Busy::Attach(_) | Busy::Get(_) | Busy::Change(_)), Err(why)) => {
                 return self.attach_failed(channel, why);
             }
             // The channel has gone meanwhile.
@@ -213,16 +201,27 @@ impl AmqpSession {
             (_, Err(_)) => return,
         };
         let Ok(consumer) = sent.result else { return };
+        let options = sent.spec.options.clone();
+        let lending = if is_get {
+            Lending::Get
+        } else {
+            self.lending(channel, &options)
+        };
+        self.any_shared |= matches!(lending, Lending::Shared(_));
         let it = Consumer {
             channel,
             tag,
             target: sent.spec.target,
-            no_ack: sent.spec.options.no_ack,
+            no_ack: options.no_ack,
+            options,
+            prefetch: self.channels.get(&channel).map_or(0, |it| it.prefetch),
+            live,
             lending,
             standing: Standing::Attaching,
+            heir: None,
         };
         self.consumers.insert(consumer, it);
-        if lending == Lending::Get {
+        if is_get {
             self.count_for_get(channel, std::time::Duration::ZERO);
         }
     }
@@ -244,6 +243,11 @@ impl AmqpSession {
                 "another consumer has exclusive access to the queue, or exclusive access was asked for while there are others",
             )),
         };
+        let is_change = matches!(self.channels.get(&channel), Some(state) if matches!(state.busy, Busy::Change(_)));
+        if is_change {
+            consumer.standing = Standing::Active;
+            return self.change_answered(channel, id, text.is_none());
+        }
         if let Some(error) = text {
             self.consumers.remove(&id);
             // The leader knows of none: this clears the session's own books.
@@ -262,6 +266,7 @@ impl AmqpSession {
             return;
         };
         state.consumers.insert(tag, id);
+        self.unbalanced.insert(channel);
         if !attaching.it.no_wait {
             let consumer_tag = attaching.it.consumer_tag;
             self.conn.send(channel, basic::ConsumeOk { consumer_tag });
@@ -271,6 +276,9 @@ impl AmqpSession {
 
     /// basic.cancel.
     pub(super) fn cancel(&mut self, channel: ChannelId, mut it: basic::Cancel) {
+        if self.cancel_replies(channel, &it.consumer_tag) {
+            return self.cancel_ok(channel, it);
+        }
         let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
@@ -298,11 +306,14 @@ impl AmqpSession {
     }
 
     /// The unspent credit is back: nothing more comes.
-    pub(super) fn recalled(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get(&id) else {
+    pub(super) fn recalled(&mut self, id: ConsumerId, credit: Credit) {
+        self.on_share(id, |share| share.recalled(credit.messages));
+        let Some(channel) = self.consumers.get(&id).map(|it| it.channel) else {
             return;
         };
-        let channel = consumer.channel;
+        if self.is_changing(channel, id) {
+            return self.change_recalled(channel, id);
+        }
         let busy = self.channels.get(&channel).map(|state| &state.busy);
         match busy {
             Some(Busy::Cancel(cancelling)) if cancelling.consumer == id => {
@@ -334,14 +345,26 @@ impl AmqpSession {
                 self.give_back(target, &delivery);
             }
         }
-        self.settles.hand_over(&mut self.pipeline);
+        self.leave_softly(channel, id);
+    }
+
+    /// Deliveries of a consumer that the client has or gets, and has not settled.
+    pub(super) fn unsettled(&self, channel: ChannelId, id: ConsumerId) -> u64 {
         let state = self.channels.get(&channel);
-        let unsettled = state.map_or(0, |state| {
+        let held = state.map_or(0, |state| {
             let held = state.unacked.iter().filter(|(_, it)| it.consumer == id);
-            held.count()
+            let kept = state.transaction.as_ref();
+            held.count() + kept.map_or(0, |it| it.settles_of(id))
         });
         // Without ack, what is encoded is settled when it is written.
-        let unsettled = unsettled + self.outbox.flying_without_ack(id);
+        let unsettled = held + self.outbox.flying_without_ack(id) + self.outbox.waiting(id);
+        u64::try_from(unsettled).unwrap_or(u64::MAX)
+    }
+
+    /// As `leave`, but what is here is still written to the client.
+    pub(super) fn leave_softly(&mut self, channel: ChannelId, id: ConsumerId) {
+        self.settles.hand_over(&mut self.pipeline);
+        let unsettled = self.unsettled(channel, id);
         if unsettled == 0 {
             self.consumers.remove(&id);
             return self.detach(id, ReturnKind::Untouched);
@@ -385,6 +408,7 @@ impl AmqpSession {
         self.outbox.take(id);
         self.consumers.remove(&id);
         self.detach(id, ReturnKind::Untouched);
+        self.unbalanced.insert(channel);
         let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
@@ -401,11 +425,14 @@ impl AmqpSession {
             | Busy::Behind
             | Busy::Attach(_)
             | Busy::Cancel(_)
+            | Busy::Change(_)
             | Busy::Get(_) => {}
         }
-        if state.consumers.remove(&consumer.tag).is_some() {
+        if state.consumers.get(&consumer.tag) == Some(&id) {
+            state.consumers.remove(&consumer.tag);
             self.conn.cancel_consumer(channel, &consumer.tag);
         }
+        self.change_gone(channel, id);
     }
 
     /// Its queue has another leader: what was asked of the old one is asked again.
@@ -419,39 +446,10 @@ impl AmqpSession {
             Some(Busy::Get(getting)) => getting.consumer == Some(id) && getting.recalled,
             _ => false,
         };
-        if recall {
+        let shared = self.consumers.get(&id).is_some_and(|it| it.is_recalling());
+        let changing = channel.is_some_and(|it| self.is_changing(it, id));
+        if recall || shared || changing {
             self.pipeline.push(Op::Recall(id));
-        }
-    }
-
-    /// A delivery of a window was written: lends as much again, in steps.
-    pub(super) fn lend_again(&mut self, id: ConsumerId, body_bytes: u64) {
-        let Some(consumer) = self.consumers.get_mut(&id) else {
-            return;
-        };
-        let Lending::Window { owed } = &mut consumer.lending else {
-            return;
-        };
-        owed.messages += 1;
-        owed.bytes = owed.bytes.saturating_add(body_bytes);
-        let due = owed.messages >= WINDOW_STEP.messages || owed.bytes >= WINDOW_STEP.bytes;
-        if due && consumer.standing == Standing::Active {
-            let add = std::mem::take(owed);
-            self.pipeline.push(Op::Credit { consumer: id, add });
-        }
-    }
-
-    /// A delivery was lost to another: its consumer has room for one more that no settle gives back.
-    pub(super) fn lend_one(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get(&id) else {
-            return;
-        };
-        if consumer.lending == Lending::Counted && consumer.standing == Standing::Active {
-            let add = Credit {
-                messages: 1,
-                bytes: 0,
-            };
-            self.pipeline.push(Op::Credit { consumer: id, add });
         }
     }
 

@@ -8,11 +8,13 @@ use warren_shard::api::{Delivery, PublishOutcome, RequestToken, SessionEvent};
 use warren_types::{ConsumerId, Position, Properties, PropertiesBuilder, Value};
 
 use super::channel::{Busy, Unacked};
-use super::consume::{Lending, Standing, held};
+use super::consume::{Standing, held};
+use super::lend::Lending;
 use super::outbox::{Flying, OUT_BYTES_MAX};
 use super::publishes::{Kept, PublishKey};
 use super::session::AmqpSession;
 use super::settle::{Asker, NO_ACK};
+use super::shares::Share;
 use crate::publish;
 
 /// How often a message was given back as failed, and how often it was handed out before: from the second time on (features A5).
@@ -40,7 +42,7 @@ impl AmqpSession {
                 consumer,
                 deliveries,
             } => self.deliveries(consumer, deliveries),
-            SessionEvent::Recalled { consumer, .. } => self.recalled(consumer),
+            SessionEvent::Recalled { consumer, credit } => self.recalled(consumer, credit),
             SessionEvent::Cancelled { consumer } => self.consumer_gone(consumer),
             SessionEvent::Forget {
                 consumer, position, ..
@@ -48,7 +50,8 @@ impl AmqpSession {
             SessionEvent::LeaderMoved { consumer, .. } => self.leader_moved(consumer),
             SessionEvent::Settled { token, .. } => self.settle_answered(token),
             // Purges are asked for elsewhere.
-            SessionEvent::Waiting { .. } | SessionEvent::Purged { .. } => {}
+            SessionEvent::Waiting { consumer } => self.on_share(consumer, Share::ask),
+            SessionEvent::Purged { .. } => {}
         }
     }
 
@@ -95,6 +98,11 @@ impl AmqpSession {
             return;
         };
         state.unresolved = state.unresolved.saturating_sub(1);
+        if outcome == Outcome::Nack
+            && let Some(open) = &mut state.transaction
+        {
+            open.refuse();
+        }
         if let Some(confirms) = &mut state.confirms
             && let Some(tag) = confirms.tag(key.number)
         {
@@ -155,7 +163,12 @@ impl AmqpSession {
                     self.got(channel, first);
                 }
             }
-            (Standing::Attaching | Standing::Active, Lending::Counted | Lending::Window { .. }) => {
+            (
+                Standing::Attaching | Standing::Active,
+                Lending::Counted | Lending::Window { .. } | Lending::Shared(_),
+            ) => {
+                let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
+                self.on_share(id, |share| share.delivered(count));
                 self.outbox.push(id, deliveries);
             }
         }
@@ -203,7 +216,7 @@ impl AmqpSession {
         };
         let told = self.conn.deliver(consumer.channel, &deliver, content);
         let flies = match consumer.lending {
-            Lending::Counted | Lending::Get => consumer.no_ack,
+            Lending::Counted | Lending::Shared(_) | Lending::Get => consumer.no_ack,
             Lending::Window { .. } => true,
         };
         // On a channel that closes it was not written: it returns with the rest.
@@ -217,6 +230,7 @@ impl AmqpSession {
             };
             self.outbox.encoded(self.conn.output().len(), flying);
         }
+        self.on_share(id, Share::encoded);
     }
 
     /// Bytes have gone into the socket.
@@ -240,6 +254,8 @@ impl AmqpSession {
             return;
         };
         if self.outbox.remove(id, position) {
+            self.on_share(id, Share::dropped_unsent);
+            self.left(id);
             self.lend_one(id);
             return;
         }

@@ -75,7 +75,12 @@ impl AmqpSession {
     fn getting(&mut self, channel: ChannelId) -> Option<&mut Getting> {
         match &mut self.channels.get_mut(&channel)?.busy {
             Busy::Get(getting) => Some(getting),
-            Busy::Free | Busy::Operation | Busy::Behind | Busy::Attach(_) | Busy::Cancel(_) => None,
+            Busy::Free
+            | Busy::Operation
+            | Busy::Behind
+            | Busy::Attach(_)
+            | Busy::Cancel(_)
+            | Busy::Change(_) => None,
         }
     }
 

@@ -18,8 +18,8 @@ use super::run::Task;
 use super::session::AmqpSession;
 use crate::gateway::Gateway;
 
-/// Connections of a node; more wait unaccepted.
-const CONNECTIONS_MAX: usize = 20_000;
+/// Connections that have not opened yet; more wait unaccepted.
+const HANDSHAKES_MAX: usize = 500;
 /// After a failed accept (no file descriptors, say) before the next.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -27,7 +27,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub async fn serve_amqp(gateway: Gateway, listener: TcpListener, shutdown: CancellationToken) {
     let config = Arc::new(config(&gateway));
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         let accepted = tokio::select! {
             biased; // stopping comes first
@@ -46,10 +46,9 @@ pub async fn serve_amqp(gateway: Gateway, listener: TcpListener, shutdown: Cance
             warn!(%peer, %error, "TCP_NODELAY not set");
         }
         let session = AmqpSession::new(gateway.clone(), Arc::clone(&config), peer);
-        let task = Task::new(session, socket, shutdown.clone());
+        let task = Task::new(session, socket, shutdown.clone(), permit);
         connections.spawn(gateway.tasks().track_future(async move {
             task.run().await;
-            drop(permit);
         }));
     }
     info!(connections = connections.len(), "AMQP stops");
@@ -73,6 +72,7 @@ async fn accept(
 
 fn config(gateway: &Gateway) -> Config {
     let topology = gateway.topology();
+    let options = &gateway.options().amqp;
     let cluster_name = topology
         .cluster()
         .map(|it| it.name.to_string())
@@ -80,6 +80,9 @@ fn config(gateway: &Gateway) -> Config {
     Config {
         cluster_name,
         message_bytes_max: gateway.options().max_message_bytes,
+        product: options.product.clone(),
+        version: options.version.clone(),
+        channel_max: options.channel_max,
         ..Config::default()
     }
 }

@@ -48,6 +48,12 @@ impl Outbox {
         }
     }
 
+    /// Deliveries of one consumer that are not encoded yet.
+    pub(super) fn waiting(&self, consumer: ConsumerId) -> usize {
+        let waiting = self.backlog.iter().filter(|(of, _)| *of == consumer);
+        waiting.map(|(_, deliveries)| deliveries.len()).sum()
+    }
+
     /// Takes out what waits for one consumer.
     pub(super) fn take(&mut self, consumer: ConsumerId) -> Vec<Delivery> {
         let mut taken = Vec::new();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::{Future, FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -19,9 +20,11 @@ use warren_shard::api::SessionEvent;
 use super::listen::delete_queues;
 use super::operation::{Answer, Finished};
 use super::pipeline::Sent;
+use super::reply::next_reply;
 use super::session::{AmqpSession, Closing};
 use super::wire::{Progress, Wire};
 use crate::admission::Permit;
+use crate::replies::Reply;
 
 /// How long the last bytes may take to leave, and then the operations of a connection that is gone to end.
 const LAST_BYTES_WITHIN: Duration = Duration::from_secs(3);
@@ -36,6 +39,7 @@ enum Wake {
     Finished(Finished),
     Admitted(Permit),
     Inbox(VecDeque<SessionEvent>),
+    Reply(Reply),
     Time,
 }
 
@@ -53,10 +57,17 @@ pub(super) struct Task<S> {
     unlooked_bytes: usize,
     stop: CancellationToken,
     stopping: bool,
+    /// Its place among those that have not opened yet.
+    handshake: Option<OwnedSemaphorePermit>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
-    pub(super) fn new(session: AmqpSession, socket: S, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        session: AmqpSession,
+        socket: S,
+        stop: CancellationToken,
+        handshake: OwnedSemaphorePermit,
+    ) -> Self {
         let started = Instant::now();
         Self {
             session,
@@ -69,6 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             unlooked_bytes: 0,
             stop,
             stopping: false,
+            handshake: Some(handshake),
         }
     }
 
@@ -102,6 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     self.session.admitted(permit);
                 }
                 Wake::Inbox(events) => self.session.events(events),
+                Wake::Reply(reply) => self.session.reply(&reply),
                 Wake::Time => {
                     self.timer_at = None;
                     self.session.tick();
@@ -110,6 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             self.take_what_is_there();
             self.session.turn(&mut self.input);
             if self.session.caller.is_some() {
+                self.handshake = None;
                 self.wire.trust();
             }
             if self.session.has_ended() {
@@ -122,6 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// Waits for the next thing that happens.
     async fn next(&mut self, reading: bool) -> Wake {
         let session = &mut self.session;
+        let takes_replies = session.replies.is_some() && session.has_room_for_replies();
         tokio::select! {
             // The socket first: it bounds itself. All the others are looked at in every turn, so none of them starves.
             biased;
@@ -131,6 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             Some(finished) = session.operations.next() => Wake::Finished(finished),
             permit = admitted(&mut self.admitting) => Wake::Admitted(permit),
             events = session.broker.events() => Wake::Inbox(events.unwrap_or_default()),
+            reply = next_reply(&mut session.replies), if takes_replies => Wake::Reply(reply),
             () = &mut self.timer, if self.timer_at.is_some() => Wake::Time,
         }
     }
@@ -141,6 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
         let events = self.session.broker.events_now();
         self.session.events(events);
+        self.session.take_replies();
     }
 
     fn progressed(&mut self, progress: Progress) {

@@ -1,13 +1,14 @@
 //! One client connection as a state: its channels, consumers and what is under way for them. Called by its task (`run`), it never
 //! waits. Not here: the socket (`wire`), single features (`steps`, `consume`, `deliver`, `get`, `settle`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures::stream::FuturesUnordered;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
 use warren_amqp::{AmqpError, ChannelId, Config, Connection, DeliveryTag, Event, Login, Time};
 use warren_shard::Session;
@@ -22,6 +23,7 @@ use super::operation::{Answer, Finished, Operation, find_vhost};
 use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Sent};
 use super::publishes::{PublishKey, Publishes, View};
+use super::reply::ReplyInbox;
 use super::settle::Settles;
 use crate::gateway::Gateway;
 
@@ -75,12 +77,23 @@ pub(super) struct AmqpSession {
     pub(super) pipeline: Pipeline,
     pub(super) operations: FuturesUnordered<Operation>,
     pub(super) to_confirm: Vec<ChannelId>,
+    /// Channels whose consumers' credit is to be shared out anew.
+    pub(super) unbalanced: BTreeSet<ChannelId>,
+    pub(super) lending_turn: u64,
+    /// Some consumer's credit is shared out here.
+    pub(super) any_shared: bool,
+    /// Every basic.qos of this client changes the consumers there are (features C32).
+    pub(super) is_live_client: bool,
     /// Channels that wait for nothing any more.
     freed: Vec<ChannelId>,
     /// Bytes of the channels' waiting steps.
     pub(super) waiting_bytes: usize,
     pub(super) stalled: Option<Stalled>,
     pub(super) exclusive: BTreeMap<QueueName, QueueId>,
+    /// Direct replies for its channels.
+    pub(super) replies: Option<ReplyInbox>,
+    /// Its place among the node's open connections.
+    place: Option<OwnedSemaphorePermit>,
     pub(super) closing: Closing,
     /// When some channel may have waited long enough.
     check_at: Option<Time>,
@@ -119,10 +132,16 @@ impl AmqpSession {
             broker,
             operations: FuturesUnordered::new(),
             to_confirm: Vec::new(),
+            unbalanced: BTreeSet::new(),
+            lending_turn: 0,
+            any_shared: false,
+            is_live_client: false,
             freed: Vec::new(),
             waiting_bytes: 0,
             stalled: None,
             exclusive: BTreeMap::new(),
+            replies: None,
+            place: None,
             closing: Closing::No,
             check_at: None,
             gone: false,
@@ -148,6 +167,7 @@ impl AmqpSession {
         self.try_close();
         self.publishes.hand_over(&mut self.pipeline);
         self.settles.hand_over(&mut self.pipeline);
+        self.balance();
         while let Some(sent) = self.pipeline.advance() {
             self.sent(sent);
         }
@@ -226,6 +246,9 @@ impl AmqpSession {
         match authenticate(&login.credentials, self.peer) {
             Ok(user) => {
                 self.user = Some(user);
+                let live = &self.gateway.options().amqp.live_prefetch_products;
+                let product = login.client.product();
+                self.is_live_client = live.iter().any(|it| Some(it.as_str()) == product);
                 self.conn.login_ok();
             }
             Err(error) => {
@@ -248,6 +271,9 @@ impl AmqpSession {
 
     /// Does a step, or lets it wait behind others.
     fn take(&mut self, channel: ChannelId, step: Step) {
+        if let Err(error) = self.check_not_committing(channel, &step) {
+            return self.fail(channel, error);
+        }
         let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
@@ -386,6 +412,12 @@ impl AmqpSession {
             let error = AmqpError::internal_error("the node is not ready");
             return self.fail(ChannelId::CONNECTION, error);
         }
+        let Some(place) = self.gateway.connection_place() else {
+            let error = AmqpError::not_allowed("the node has as many connections as it may have")
+                .for_method(warren_amqp::method::connection::Open::ID);
+            return self.fail(ChannelId::CONNECTION, error);
+        };
+        self.place = Some(place);
         debug!(peer = %self.peer, %user, vhost = %vhost_name, "connection open");
         self.caller = Some(Arc::new(Caller {
             gateway: self.gateway.clone(),
@@ -456,6 +488,11 @@ impl AmqpSession {
             }
             Busy::Cancel(_) => self.end_cancel(channel),
             Busy::Get(_) => self.get_late(channel),
+            Busy::Change(_) => {
+                let error = AmqpError::internal_error("the queue's leader does not answer")
+                    .for_method(warren_amqp::method::basic::Qos::ID);
+                self.fail(channel, error);
+            }
         }
     }
 }

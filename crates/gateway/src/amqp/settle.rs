@@ -8,6 +8,7 @@ use warren_shard::{Held, ReturnKind, SettleReason};
 use super::channel::Unacked;
 use super::pipeline::{Op, Pipeline};
 use super::session::AmqpSession;
+use super::shares::Share;
 
 /// Settles of one request: what travels between nodes in one piece is bounded.
 const ITEMS_MAX: usize = 4096;
@@ -126,6 +127,10 @@ impl AmqpSession {
         if let Some(state) = self.channels.get_mut(&channel) {
             result = state.unacked.settle(tag, multiple, &mut settled);
         }
+        if !settled.is_empty() && self.keep_settles(channel, &mut settled, action)? {
+            self.settled = settled;
+            return result;
+        }
         for (tag, unacked) in settled.drain(..) {
             self.settle_one(channel, tag, unacked, action);
         }
@@ -133,7 +138,7 @@ impl AmqpSession {
         result
     }
 
-    fn settle_one(
+    pub(super) fn settle_one(
         &mut self,
         channel: ChannelId,
         tag: DeliveryTag,
@@ -151,6 +156,7 @@ impl AmqpSession {
             let Unacked { target, held, .. } = unacked;
             state.settling += u64::from(self.settles.add(asker, target, held, action));
         }
+        self.on_share(unacked.consumer, Share::settled);
         if self.leaving > 0 {
             self.left(unacked.consumer);
         }
@@ -164,6 +170,9 @@ impl AmqpSession {
         };
         if let Some(state) = self.channels.get_mut(&channel) {
             state.settling = state.settling.saturating_sub(1);
+            if self.any_shared {
+                self.unbalanced.insert(channel);
+            }
             self.caught_up(channel);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use warren_amqp::method::{basic, confirm};
+use warren_amqp::method::{basic, confirm, queue};
 use warren_amqp::{
     AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned, Time,
 };
@@ -15,11 +15,11 @@ use super::error;
 use super::names::NameCache;
 use super::operation::{self, Answer};
 use super::publishes::{Kept, Publishes};
+use super::reply::{declare_reply_queue, is_reply_name};
 use super::session::{AmqpSession, Stalled};
 use crate::message::{counted_bytes, message};
+use crate::replies::DIRECT_REPLY_TO;
 
-/// The address of direct replies: only who consumes it may name it (features C45, not served yet).
-const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// A publisher that waits so long for admission is told.
 const TELL_BLOCKED_MS: u64 = 1_000;
 
@@ -31,6 +31,12 @@ impl AmqpSession {
         };
         match step {
             Step::Publish(publish) => self.publish(channel, &caller, publish),
+            Step::CommitSettles => {
+                if let Err(error) = self.commit_settles(channel) {
+                    self.fail(channel, error);
+                }
+            }
+            Step::CommitOk => self.commit_ok(channel),
             Step::Close => {
                 self.publishes.hand_over(&mut self.pipeline);
                 self.drop_channel(channel);
@@ -49,7 +55,7 @@ impl AmqpSession {
         }
     }
 
-    fn set_busy(&mut self, channel: ChannelId, busy: Busy) {
+    pub(super) fn set_busy(&mut self, channel: ChannelId, busy: Busy) {
         if let Some(state) = self.channels.get_mut(&channel) {
             state.busy = busy;
         }
@@ -95,12 +101,20 @@ impl AmqpSession {
             Request::Nack(it) => return self.nack(channel, &it),
             Request::Reject(it) => return self.reject(channel, &it),
             Request::Recover { reply } => return self.recover(channel, reply),
-            Request::Qos(it) => self.qos(channel, &it),
-            Request::ConfirmSelect(it) => self.confirm_select(channel, &it),
+            Request::Qos(it) => self.qos(channel, it),
+            Request::ConfirmSelect(it) => {
+                self.check_confirm_select(channel)?;
+                self.confirm_select(channel, &it);
+            }
             Request::Cancel(it) => self.cancel(channel, it),
             Request::Consume(it) => {
                 self.check_consume(channel, &it)
                     .map_err(|error| error.for_method(basic::Consume::ID))?;
+                if *it.queue == *DIRECT_REPLY_TO {
+                    return self
+                        .consume_replies(channel, &it)
+                        .map_err(|error| error.for_method(basic::Consume::ID));
+                }
                 let last = self.last_queue(channel);
                 self.begin(channel, operation::find_to_consume(caller, it, last));
             }
@@ -114,6 +128,9 @@ impl AmqpSession {
             Request::ExchangeDelete(it) => {
                 self.begin(channel, operation::delete_exchange(caller, it));
             }
+            Request::QueueDeclare(it) if is_reply_name(&it.queue) => {
+                self.begin(channel, declare_reply_queue(caller, it));
+            }
             Request::QueueDeclare(it) => {
                 let last = self.last_queue(channel);
                 self.begin(channel, operation::declare_queue(caller, it, last));
@@ -125,6 +142,10 @@ impl AmqpSession {
             Request::QueuePurge(it) => {
                 let last = self.last_queue(channel);
                 self.begin(channel, operation::purge_queue(caller, it, last));
+            }
+            Request::QueueBind(it) if is_reply_name(&it.queue) => {
+                let text = "an address of direct replies cannot be bound";
+                return Err(AmqpError::access_refused(text).for_method(queue::Bind::ID));
             }
             Request::QueueBind(it) => {
                 let last = self.last_queue(channel);
@@ -138,11 +159,9 @@ impl AmqpSession {
                 let text = "bindings between exchanges are not available yet";
                 return Err(AmqpError::not_implemented(text));
             }
-            Request::TxSelect | Request::TxCommit | Request::TxRollback => {
-                return Err(AmqpError::not_implemented(
-                    "transactions are not available yet",
-                ));
-            }
+            Request::TxSelect => return self.tx_select(channel),
+            Request::TxCommit => return self.tx_commit(channel),
+            Request::TxRollback => return self.tx_rollback(channel),
         }
         Ok(())
     }
@@ -202,14 +221,6 @@ impl AmqpSession {
         }
     }
 
-    /// A limit for consumers to come. `global` asks for one limit over all of a channel's consumers; so far each has it for itself.
-    fn qos(&mut self, channel: ChannelId, it: &basic::Qos) {
-        if let Some(state) = self.channels.get_mut(&channel) {
-            state.prefetch = it.prefetch_count;
-        }
-        self.conn.send(channel, basic::QosOk {});
-    }
-
     fn confirm_select(&mut self, channel: ChannelId, it: &confirm::Select) {
         if let Some(state) = self.channels.get_mut(&channel)
             && state.confirms.is_none()
@@ -227,6 +238,9 @@ impl AmqpSession {
     fn publish(&mut self, channel: ChannelId, caller: &Arc<Caller>, it: Publish) {
         if !self.serving() {
             return self.refuse(channel);
+        }
+        if it.exchange.is_empty() && is_reply_name(&it.routing_key) {
+            return self.publish_direct(channel, caller, it);
         }
         let (exchange, key) = (&*it.exchange, &*it.routing_key);
         let routed = self
@@ -274,6 +288,10 @@ impl AmqpSession {
         is_routed: bool,
     ) -> Result<(), AmqpError> {
         check_properties(caller, &it)?;
+        let it = self.with_reply_address(channel, it)?;
+        let Some(it) = self.keep_publish(channel, it)? else {
+            return Ok(());
+        };
         let Some(state) = self.channels.get_mut(&channel) else {
             return Ok(());
         };
@@ -308,7 +326,19 @@ impl AmqpSession {
         }
     }
 
-    fn return_message(&mut self, channel: ChannelId, it: &Publish) {
+    /// A message for an address of direct replies.
+    fn publish_direct(&mut self, channel: ChannelId, caller: &Caller, it: Publish) {
+        let checked = check_properties(caller, &it)
+            .and_then(|()| self.with_reply_address(channel, it))
+            .and_then(|it| self.keep_publish(channel, it));
+        match checked {
+            Ok(Some(it)) => self.publish_reply(channel, it),
+            Ok(None) => {}
+            Err(error) => self.fail(channel, error.for_method(basic::Publish::ID)),
+        }
+    }
+
+    pub(super) fn return_message(&mut self, channel: ChannelId, it: &Publish) {
         let returned = Returned {
             exchange: &it.exchange,
             routing_key: &it.routing_key,
@@ -342,7 +372,7 @@ impl AmqpSession {
 }
 
 /// # Errors
-/// 406 for a user that is not the one logged in, and a reply address that nobody consumes.
+/// 406 for a user that is not the one logged in.
 fn check_properties(caller: &Caller, it: &Publish) -> Result<(), AmqpError> {
     if it.properties.is_empty() {
         return Ok(());
@@ -354,10 +384,6 @@ fn check_properties(caller: &Caller, it: &Publish) -> Result<(), AmqpError> {
             "user_id property set to '{user}' but authenticated user was '{}'",
             caller.user
         );
-        return Err(AmqpError::precondition_failed(text));
-    }
-    if it.properties.reply_to() == Some(DIRECT_REPLY_TO) {
-        let text = "fast reply consumer does not exist";
         return Err(AmqpError::precondition_failed(text));
     }
     Ok(())

@@ -5,4 +5,5 @@ pub(crate) mod frame;
 pub(crate) mod outbox;
 pub(crate) mod post;
 pub(crate) mod remote;
+pub(crate) mod reply;
 pub(crate) mod service;

@@ -112,6 +112,12 @@ impl<T> Outbox<T> {
         }
     }
 
+    /// Items that lie here.
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.shared.queue.lock().items.len()
+    }
+
     /// Whether both are ends of the same box.
     #[must_use]
     pub(crate) fn same(&self, other: &Self) -> bool {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::{Stream, stream};
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -18,6 +19,7 @@ use super::convert::{decode_down, encode_up, up_bytes};
 use super::frame::{Down, Up};
 use super::outbox::Outbox;
 use super::post::{ToUplink, UplinkDoors};
+use super::reply::{DirectReply, ReplyDoor};
 
 /// Frames that wait for a stream to take them, at most; then uplinks wait.
 const FRAMES_WAITING_MAX: usize = 1_024;
@@ -25,6 +27,13 @@ const FRAMES_WAITING_MAX: usize = 1_024;
 pub(crate) const LINK_MESSAGE_BYTES: usize = 1 << 20;
 /// One frame can be larger: the largest message plus what goes with it.
 pub(crate) const LINK_MESSAGE_BYTES_MAX: usize = 160 << 20;
+
+/// What a stream to another node carries.
+pub(crate) enum Outgoing {
+    Frame(ShardId, Up),
+    /// With its part of what may wait.
+    Reply(DirectReply, OwnedSemaphorePermit),
+}
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -35,7 +44,8 @@ pub(crate) struct NodeStreams {
 struct Inner {
     peers: Peers,
     uplinks: UplinkDoors,
-    streams: Mutex<HashMap<NodeId, Outbox<(ShardId, Up)>>>,
+    replies: ReplyDoor,
+    streams: Mutex<HashMap<NodeId, Outbox<Outgoing>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -44,6 +54,7 @@ impl NodeStreams {
     pub(crate) fn new(
         peers: Peers,
         uplinks: UplinkDoors,
+        replies: ReplyDoor,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -51,6 +62,7 @@ impl NodeStreams {
             inner: Arc::new(Inner {
                 peers,
                 uplinks,
+                replies,
                 streams: Mutex::default(),
                 tasks,
                 stop,
@@ -65,11 +77,25 @@ impl NodeStreams {
         if outbox.is_closed() {
             return false;
         }
-        outbox.push_all(frames.into_iter().map(|frame| (shard, frame)));
+        let frames = frames.into_iter();
+        outbox.push_all(frames.map(|frame| Outgoing::Frame(shard, frame)));
         true
     }
 
-    fn stream(&self, node: NodeId) -> Outbox<(ShardId, Up)> {
+    /// Queues a direct reply for a node. False: too much waits, it is dropped.
+    pub(crate) fn send_reply(&self, node: NodeId, reply: DirectReply) -> bool {
+        let outbox = self.stream(node);
+        if outbox.len() >= FRAMES_WAITING_MAX {
+            return false;
+        }
+        let Some(room) = self.inner.replies.room_for(&reply) else {
+            return false;
+        };
+        outbox.push(Outgoing::Reply(reply, room));
+        true
+    }
+
+    fn stream(&self, node: NodeId) -> Outbox<Outgoing> {
         let mut streams = self.inner.streams.lock();
         if let Some(outbox) = streams.get(&node)
             && !outbox.is_closed()
@@ -96,7 +122,7 @@ impl NodeStreams {
 }
 
 impl Inner {
-    async fn drive(&self, node: NodeId, outbox: &Outbox<(ShardId, Up)>) {
+    async fn drive(&self, node: NodeId, outbox: &Outbox<Outgoing>) {
         let Some(channel) = self.peers.channel(node, Lane::Forward) else {
             return;
         };
@@ -155,19 +181,27 @@ impl Inner {
 }
 
 /// Messages of a stream: all frames there are, up to the size of a message.
-fn requests(outbox: Outbox<(ShardId, Up)>) -> impl Stream<Item = LinkRequest> + Send + 'static {
+fn requests(outbox: Outbox<Outgoing>) -> impl Stream<Item = LinkRequest> + Send + 'static {
     stream::unfold((outbox, VecDeque::new()), |(outbox, mut left)| async move {
         if left.is_empty() {
             left = outbox.take().await?;
         }
-        let mut frames = Vec::new();
+        let mut request = LinkRequest::default();
         let mut bytes = 0;
         while bytes < LINK_MESSAGE_BYTES
-            && let Some((shard, frame)) = left.pop_front()
+            && let Some(next) = left.pop_front()
         {
-            bytes += up_bytes(&frame);
-            frames.push(encode_up(shard, frame));
+            match next {
+                Outgoing::Frame(shard, frame) => {
+                    bytes += up_bytes(&frame);
+                    request.frames.push(encode_up(shard, frame));
+                }
+                Outgoing::Reply(reply, _room) => {
+                    bytes += reply.properties.len() + reply.body.len();
+                    request.replies.push(reply.encode());
+                }
+            }
         }
-        Some((LinkRequest { frames }, (outbox, left)))
+        Some((request, (outbox, left)))
     })
 }

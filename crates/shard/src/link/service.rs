@@ -21,6 +21,7 @@ use super::frame::{Down, Up};
 use super::outbox::Outbox;
 use super::post::{DownOut, FromNode, LeaderDoors};
 use super::remote::LINK_MESSAGE_BYTES;
+use super::reply::{DirectReply, ReplyDoor};
 
 /// Serves `ForwardService` on the node-to-node listener.
 pub struct LinkService {
@@ -29,6 +30,7 @@ pub struct LinkService {
 
 struct Inner {
     leaders: LeaderDoors,
+    replies: ReplyDoor,
     streams: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -37,10 +39,16 @@ struct Inner {
 type Responses = Pin<Box<dyn Stream<Item = Result<LinkResponse, Status>> + Send>>;
 
 impl LinkService {
-    pub(crate) fn new(leaders: LeaderDoors, tasks: TaskTracker, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        leaders: LeaderDoors,
+        replies: ReplyDoor,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 leaders,
+                replies,
                 streams: AtomicU64::new(0),
                 tasks,
                 stop,
@@ -119,6 +127,9 @@ impl Inner {
         request: LinkRequest,
         out: &Outbox<(ShardId, Down)>,
     ) -> Result<(), BadFrame> {
+        for reply in request.replies {
+            self.replies.take(DirectReply::decode(reply)?);
+        }
         let mut runs: Vec<(ShardId, Vec<Up>)> = Vec::new();
         for frame in request.frames {
             let (shard, up) = decode_up(frame)?;
