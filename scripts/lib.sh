@@ -58,6 +58,8 @@ ensure_packages() {
     if ! have python3; then missing+=(python3); fi
     # The tests with pika make a virtual environment, which Debian keeps in a package of its own.
     if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
+    # The tests with amqplib.
+    if ! have node || ! have npm; then missing+=(nodejs npm); fi
     if ! have setsid || ! have ps; then missing+=(util-linux procps); fi
     if [[ "${#missing[@]}" -eq 0 ]]; then return 0; fi
     have apt-get || fail "please install: ${missing[*]} (no apt-get here to do it)"
