@@ -22,10 +22,7 @@ fn programs(client: &str, cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
     let ports: Vec<String> = nodes.iter().map(|number| port(cluster, *number)).collect();
     let mut command = Command::new("bash");
     command.arg(script).arg("--port").arg(ports.join(","));
-    command.env(
-        "WARREN_AMQPLIB_DIR",
-        cluster.directory().join("amqplib"),
-    );
+    command.env("WARREN_AMQPLIB_DIR", cluster.directory().join("amqplib"));
     command
 }
 
