@@ -2,7 +2,7 @@
 // everything is confirmed and delivered, and nothing comes twice without being flagged.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { connect, until } from './programs.mjs';
+import { connect, each, until } from './programs.mjs';
 
 const QUEUES = 6;
 const BEFORE = 200;
@@ -22,14 +22,17 @@ export async function failover(ports) {
   await channel.prefetch(10);
   for (const queue of queues) {
     await channel.assertQueue(queue, { durable: true });
-    await channel.consume(queue, (message) => {
-      const body = message.content.toString();
-      if (seen.has(body) && !message.fields.redelivered) {
-        doubled += 1;
-      }
-      seen.set(body, true);
-      channel.ack(message);
-    });
+    await channel.consume(
+      queue,
+      each((message) => {
+        const body = message.content.toString();
+        if (seen.has(body) && !message.fields.redelivered) {
+          doubled += 1;
+        }
+        seen.set(body, true);
+        channel.ack(message);
+      }),
+    );
   }
   let confirmed = 0;
   let refused = 0;
@@ -58,5 +61,6 @@ export async function failover(ports) {
   for (const queue of queues) {
     await channel.deleteQueue(queue);
   }
+  connection.removeAllListeners('close');
   await connection.close();
 }

@@ -92,9 +92,11 @@ def test_method_during_commit_is_504(cluster):
     channel = cluster.channel()
     channel.tx_select()
     channel.basic_publish("", queue, b"x", persistent())
+    # Both in one write: the commit cannot be over before the other is read.
+    frames = [pika.frame.Method(channel.channel_number, it()).marshal() for it in (pika.spec.Tx.Commit, pika.spec.Basic.Qos)]
+
     def both():
-        channel._impl._send_method(pika.spec.Tx.Commit())
-        channel._impl._send_method(pika.spec.Basic.Qos(prefetch_count=1))
+        channel.connection._impl._output_marshaled_frames([b"".join(frames)])
         for _ in range(200):
             channel.connection.process_data_events(time_limit=0.05)
 
