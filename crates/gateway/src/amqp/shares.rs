@@ -117,6 +117,7 @@ pub(super) fn balance(
     moves: &mut Vec<Move>,
 ) {
     let is_shared = limit > 0;
+    let began = *turn;
     let used: u64 = parties.iter().map(|it| it.share.used()).sum();
     let mut free = if is_shared {
         u64::from(limit).saturating_sub(used)
@@ -151,7 +152,9 @@ pub(super) fn balance(
         .any(|it| it.share.asked && may_get(it, is_shared));
     if free == 0 && somebody_waits {
         for party in parties.iter_mut() {
-            if party.takes && !party.share.asked && party.share.lent > 0 {
+            // What was lent just now is likely to be used.
+            let rests = party.share.lent > 0 && party.share.turn <= began;
+            if party.takes && !party.share.asked && rests {
                 recall(party, moves);
             }
         }
