@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use warren_gateway::{Gateway, GatewayOptions, serve_amqp, serve_grpc};
+use warren_gateway::{AmqpOptions, Gateway, GatewayOptions, serve_amqp, serve_grpc};
 use warren_shard::Broker;
 
 use crate::config::Config;
@@ -106,10 +106,31 @@ impl Clients {
     }
 }
 
+fn amqp_options(config: &Config) -> AmqpOptions {
+    let amqp = &config.amqp;
+    let defaults = AmqpOptions::default();
+    let products = amqp.live_prefetch_products.split(',').map(str::trim);
+    AmqpOptions {
+        product: amqp.product.clone(),
+        version: match amqp.version.as_str() {
+            "" => defaults.version,
+            version => version.to_owned(),
+        },
+        channel_max: amqp.channel_max,
+        connections_max: amqp.connection_max,
+        channel_consumers_max: amqp.consumer_max_per_channel,
+        live_prefetch_products: products
+            .filter(|it| !it.is_empty())
+            .map(str::to_owned)
+            .collect(),
+    }
+}
+
 fn options(config: &Config) -> GatewayOptions {
     GatewayOptions {
         max_message_bytes: config.limits.max_message_size,
         admission_bytes: config.limits.admission_bytes,
+        amqp: amqp_options(config),
         ..GatewayOptions::default()
     }
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::report::{ConfigError, Place, Report};
 use super::setting::{Kind, Setting};
-use super::{Config, SECTIONS, advertise, cluster, file, limits, listen, log, node, raft, storage};
+use super::{
+    Config, SECTIONS, advertise, amqp, cluster, file, limits, listen, log, node, raft, storage,
+};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,7 @@ pub(super) fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
         raft::check,
         storage::check,
         limits::check,
+        amqp::check,
     ] {
         check(&config, &mut report);
     }

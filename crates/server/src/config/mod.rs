@@ -5,6 +5,7 @@
 //! `--section-key`. Everything wrong is told at once, each with the place where it was given.
 
 mod advertise;
+mod amqp;
 mod cluster;
 mod file;
 mod limits;
@@ -20,6 +21,7 @@ mod storage;
 mod units;
 
 pub use advertise::AdvertiseConfig;
+pub use amqp::AmqpConfig;
 pub use cluster::{ClusterConfig, Peer};
 pub use limits::LimitsConfig;
 pub use listen::ListenConfig;
@@ -43,10 +45,11 @@ pub struct Config {
     pub raft: RaftConfig,
     pub storage: StorageConfig,
     pub limits: LimitsConfig,
+    pub amqp: AmqpConfig,
 }
 
 /// The tables of the file, in the order they are shown.
-const SECTIONS: [(&str, &[Setting]); 8] = [
+const SECTIONS: [(&str, &[Setting]); 9] = [
     ("node", node::SETTINGS),
     ("cluster", cluster::SETTINGS),
     ("listen", listen::SETTINGS),
@@ -55,6 +58,7 @@ const SECTIONS: [(&str, &[Setting]); 8] = [
     ("raft", raft::SETTINGS),
     ("storage", storage::SETTINGS),
     ("limits", limits::SETTINGS),
+    ("amqp", amqp::SETTINGS),
 ];
 
 impl Config {
