@@ -6,6 +6,8 @@
 //! cargo run --release --package warren-amqp --example fuzz -- [--seconds 60] [--seed N] [--only frames|methods|tables|headers|streams]
 //! ```
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+// A program of its own, that is told how long to run.
+#![allow(clippy::disallowed_methods)]
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use common::{CHANNEL, HEADER, Peer, content_header, frame, handshake, method, publish, short};
-use warren_amqp::method::{access, basic, channel, confirm, connection, exchange, queue, tx};
+use warren_amqp::method::{access, basic, channel, confirm, exchange, queue, tx};
 use warren_amqp::{
     ChannelId, Config, ContentHeader, DeliveryTag, Event, FrameDecoder, Method, Time,
 };
@@ -86,19 +88,25 @@ fn table(random: &mut Random, depth: usize) -> Table {
 
 /// Any method a client may send, with random arguments.
 fn any_method(random: &mut Random) -> Method {
-    let (name, other, more) = (
-        short(&random.text()),
-        short(&random.text()),
-        short(&random.text()),
-    );
-    let flag = random.next() & 1 == 1;
+    match random.below(3) {
+        0 => of_exchange(random),
+        1 => of_queue(random),
+        _ => of_channel(random),
+    }
+}
+
+fn name(random: &mut Random) -> warren_amqp::ShortString {
+    short(&random.text())
+}
+
+fn of_exchange(random: &mut Random) -> Method {
+    let (exchange, kind, routing_key) = (name(random), name(random), name(random));
+    let (flag, no_wait) = (random.below(2) == 0, random.below(4) == 0);
     let arguments = table(random, 3);
-    let delivery_tag = DeliveryTag(*random.pick(&[0, 1, 2, u64::MAX]));
-    let no_wait = random.below(4) == 0;
-    match random.below(24) {
+    match random.below(4) {
         0 => exchange::Declare {
-            exchange: name,
-            kind: other,
+            exchange,
+            kind,
             passive: flag,
             durable: flag,
             auto_delete: flag,
@@ -108,29 +116,37 @@ fn any_method(random: &mut Random) -> Method {
         }
         .into(),
         1 => exchange::Delete {
-            exchange: name,
+            exchange,
             if_unused: flag,
             no_wait,
         }
         .into(),
         2 => exchange::Bind {
-            destination: name,
-            source: other,
-            routing_key: more,
+            destination: exchange,
+            source: kind,
+            routing_key,
             no_wait,
             arguments,
         }
         .into(),
-        3 => exchange::Unbind {
-            destination: name,
-            source: other,
-            routing_key: more,
+        _ => exchange::Unbind {
+            destination: exchange,
+            source: kind,
+            routing_key,
             no_wait,
             arguments,
         }
         .into(),
-        4 => queue::Declare {
-            queue: name,
+    }
+}
+
+fn of_queue(random: &mut Random) -> Method {
+    let (queue, exchange, routing_key) = (name(random), name(random), name(random));
+    let (flag, no_wait) = (random.below(2) == 0, random.below(4) == 0);
+    let arguments = table(random, 3);
+    match random.below(6) {
+        0 => queue::Declare {
+            queue,
             passive: flag,
             durable: flag,
             exclusive: flag,
@@ -139,42 +155,30 @@ fn any_method(random: &mut Random) -> Method {
             arguments,
         }
         .into(),
-        5 => queue::Bind {
-            queue: name,
-            exchange: other,
-            routing_key: more,
+        1 => queue::Bind {
+            queue,
+            exchange,
+            routing_key,
             no_wait,
             arguments,
         }
         .into(),
-        6 => queue::Unbind {
-            queue: name,
-            exchange: other,
-            routing_key: more,
-            arguments,
-        }
-        .into(),
-        7 => queue::Purge {
-            queue: name,
-            no_wait,
-        }
-        .into(),
-        8 => queue::Delete {
-            queue: name,
+        2 => queue::Purge { queue, no_wait }.into(),
+        3 => queue::Delete {
+            queue,
             if_unused: flag,
             if_empty: flag,
             no_wait,
         }
         .into(),
-        9 => basic::Qos {
-            prefetch_size: random.below(2) as u32,
-            prefetch_count: random.next() as u16,
-            global: flag,
+        4 => basic::Get {
+            queue,
+            no_ack: flag,
         }
         .into(),
-        10 => basic::Consume {
-            queue: name,
-            consumer_tag: other,
+        _ => basic::Consume {
+            queue,
+            consumer_tag: exchange,
             no_local: flag,
             no_ack: flag,
             exclusive: flag,
@@ -182,42 +186,45 @@ fn any_method(random: &mut Random) -> Method {
             arguments,
         }
         .into(),
-        11 => basic::Cancel {
-            consumer_tag: name,
-            no_wait,
+    }
+}
+
+fn of_channel(random: &mut Random) -> Method {
+    let delivery_tag = DeliveryTag(*random.pick(&[0, 1, 2, u64::MAX]));
+    let (multiple, requeue) = (random.below(2) == 0, random.below(2) == 0);
+    match random.below(12) {
+        0 => basic::Qos {
+            prefetch_size: random.below(2) as u32,
+            prefetch_count: random.next() as u16,
+            global: multiple,
         }
         .into(),
-        12 => basic::Get {
-            queue: name,
-            no_ack: flag,
-        }
-        .into(),
-        13 => basic::Ack {
+        1 => basic::Ack {
             delivery_tag,
-            multiple: flag,
+            multiple,
         }
         .into(),
-        14 => basic::Nack {
+        2 => basic::Nack {
             delivery_tag,
-            multiple: flag,
-            requeue: !flag,
+            multiple,
+            requeue,
         }
         .into(),
-        15 => basic::Reject {
+        3 => basic::Reject {
             delivery_tag,
-            requeue: flag,
+            requeue,
         }
         .into(),
-        16 => basic::Recover { requeue: flag }.into(),
-        17 => basic::RecoverAsync { requeue: flag }.into(),
-        18 => confirm::Select { no_wait }.into(),
-        19 => tx::Select {}.into(),
-        20 => tx::Commit {}.into(),
-        21 => channel::Flow { active: flag }.into(),
-        22 => access::Request::default().into(),
-        _ => connection::UpdateSecret {
-            new_secret: Bytes::from(random.bytes(30)),
-            reason: name,
+        4 => basic::Recover { requeue }.into(),
+        5 => basic::RecoverAsync { requeue }.into(),
+        6 => confirm::Select { no_wait: multiple }.into(),
+        7 => tx::Select {}.into(),
+        8 => tx::Commit {}.into(),
+        9 => channel::Flow { active: multiple }.into(),
+        10 => access::Request::default().into(),
+        _ => basic::Cancel {
+            consumer_tag: name(random),
+            no_wait: multiple,
         }
         .into(),
     }

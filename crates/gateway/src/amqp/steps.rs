@@ -107,17 +107,7 @@ impl AmqpSession {
                 self.confirm_select(channel, &it);
             }
             Request::Cancel(it) => self.cancel(channel, it),
-            Request::Consume(it) => {
-                self.check_consume(channel, &it)
-                    .map_err(|error| error.for_method(basic::Consume::ID))?;
-                if *it.queue == *DIRECT_REPLY_TO {
-                    return self
-                        .consume_replies(channel, &it)
-                        .map_err(|error| error.for_method(basic::Consume::ID));
-                }
-                let last = self.last_queue(channel);
-                self.begin(channel, operation::find_to_consume(caller, it, last));
-            }
+            Request::Consume(it) => return self.begin_consume(channel, caller, it),
             Request::Get(it) => {
                 let last = self.last_queue(channel);
                 self.begin(channel, operation::find_to_get(caller, it, last));
@@ -143,10 +133,7 @@ impl AmqpSession {
                 let last = self.last_queue(channel);
                 self.begin(channel, operation::purge_queue(caller, it, last));
             }
-            Request::QueueBind(it) if is_reply_name(&it.queue) => {
-                let text = "an address of direct replies cannot be bound";
-                return Err(AmqpError::access_refused(text).for_method(queue::Bind::ID));
-            }
+            Request::QueueBind(it) if is_reply_name(&it.queue) => return Err(reply_bound()),
             Request::QueueBind(it) => {
                 let last = self.last_queue(channel);
                 self.begin(channel, operation::bind_queue(caller, it, last));
@@ -163,6 +150,22 @@ impl AmqpSession {
             Request::TxCommit => return self.tx_commit(channel),
             Request::TxRollback => return self.tx_rollback(channel),
         }
+        Ok(())
+    }
+
+    fn begin_consume(
+        &mut self,
+        channel: ChannelId,
+        caller: Arc<Caller>,
+        it: basic::Consume,
+    ) -> Result<(), AmqpError> {
+        let failed = |error: AmqpError| error.for_method(basic::Consume::ID);
+        self.check_consume(channel, &it).map_err(failed)?;
+        if *it.queue == *DIRECT_REPLY_TO {
+            return self.consume_replies(channel, &it).map_err(failed);
+        }
+        let last = self.last_queue(channel);
+        self.begin(channel, operation::find_to_consume(caller, it, last));
         Ok(())
     }
 
@@ -369,6 +372,12 @@ impl AmqpSession {
             self.check_at(at);
         }
     }
+}
+
+/// 403: queue.bind names an address of direct replies.
+fn reply_bound() -> AmqpError {
+    let text = "an address of direct replies cannot be bound";
+    AmqpError::access_refused(text).for_method(queue::Bind::ID)
 }
 
 /// # Errors

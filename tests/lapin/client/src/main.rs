@@ -5,98 +5,23 @@
 //! With several ports, publishers and consumers connect to different nodes. With --failover it says READY when it is under way, and
 //! judges what it saw at the end. The last line says how many passed.
 
-use std::collections::{HashMap, HashSet};
-use std::error::Error;
+mod failover;
+mod nodes;
+
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use failover::failover;
 use futures_lite::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions,
-    BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicCancelOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer,
-    ExchangeKind,
-};
+use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind};
+use nodes::{Nodes, Result, WAIT, consume, declare, delete, ensure, next, persistent, publish};
 use tokio::time::timeout;
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-const WAIT: Duration = Duration::from_secs(15);
-
-macro_rules! ensure {
-    ($condition:expr, $($text:tt)+) => { if !$condition { return Err(format!($($text)+).into()); } };
-}
-
-struct Nodes {
-    ports: Vec<String>,
-    run: u128,
-}
-
-impl Nodes {
-    async fn connect(&self, node: usize) -> Result<Connection> {
-        let port = &self.ports[node % self.ports.len()];
-        let uri = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
-        Ok(Connection::connect(&uri, ConnectionProperties::default()).await?)
-    }
-
-    async fn channel(&self, node: usize) -> Result<Channel> {
-        Ok(self.connect(node).await?.create_channel().await?)
-    }
-
-    fn name(&self, what: &str) -> String {
-        format!("lapin.{what}.{:x}", self.run)
-    }
-}
-
-fn persistent() -> BasicProperties {
-    BasicProperties::default().with_delivery_mode(2)
-}
-
-async fn declare(channel: &Channel, queue: &str) -> Result<u32> {
-    let options = QueueDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    let queue = channel
-        .queue_declare(queue.into(), options, FieldTable::default())
-        .await?;
-    Ok(queue.message_count())
-}
-
-async fn delete(channel: &Channel, queue: &str) -> Result<()> {
-    channel
-        .queue_delete(queue.into(), QueueDeleteOptions::default())
-        .await?;
-    Ok(())
-}
-
-/// Waits for the confirm.
-async fn publish(channel: &Channel, exchange: &str, key: &str, body: &[u8]) -> Result<()> {
-    let options = BasicPublishOptions::default();
-    let confirm = channel
-        .basic_publish(exchange.into(), key.into(), options, body, persistent())
-        .await?;
-    ensure!(!confirm.await?.is_nack(), "refused");
-    Ok(())
-}
-
-async fn consume(channel: &Channel, queue: &str, no_ack: bool) -> Result<Consumer> {
-    let options = BasicConsumeOptions {
-        no_ack,
-        ..Default::default()
-    };
-    Ok(channel
-        .basic_consume(queue.into(), "".into(), options, FieldTable::default())
-        .await?)
-}
-
-async fn next(consumer: &mut Consumer) -> Result<lapin::message::Delivery> {
-    let next = timeout(WAIT, consumer.next()).await?;
-    Ok(next.ok_or("the consumer ended")??)
-}
 
 async fn hello_world(nodes: &Nodes) -> Result<()> {
     let (sending, receiving) = (nodes.channel(0).await?, nodes.channel(1).await?);
@@ -422,78 +347,6 @@ async fn cancelled_consumer_keeps_what_it_holds(nodes: &Nodes) -> Result<()> {
         "the message is there again"
     );
     delete(&channel, &queue).await
-}
-
-/// One publisher and consumers on one node, while another node, which leads some of the queues, is lost.
-async fn failover(nodes: &Nodes) -> Result<()> {
-    const QUEUES: usize = 6;
-    const MESSAGES: usize = 2_000;
-    let connection = nodes.connect(0).await?;
-    let channel = connection.create_channel().await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
-    channel.basic_qos(10, BasicQosOptions::default()).await?;
-    let queues: Vec<String> = (0..QUEUES)
-        .map(|it| nodes.name(&format!("failover.{it}")))
-        .collect();
-    let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    for queue in &queues {
-        declare(&channel, queue).await?;
-        let mut consumer = consume(&channel, queue, false).await?;
-        let said = said.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(delivery)) = consumer.next().await {
-                let body = String::from_utf8_lossy(&delivery.data).into_owned();
-                said.send((body, delivery.redelivered)).ok();
-                delivery.ack(BasicAckOptions::default()).await.ok();
-            }
-        });
-    }
-    let mut confirms = Vec::new();
-    for number in 0..MESSAGES {
-        let (queue, body) = (&queues[number % QUEUES], number.to_string());
-        let options = BasicPublishOptions::default();
-        confirms.push(
-            channel
-                .basic_publish(
-                    "".into(),
-                    queue.as_str().into(),
-                    options,
-                    body.as_bytes(),
-                    persistent(),
-                )
-                .await?,
-        );
-        if number == 200 {
-            println!("READY");
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    for confirm in confirms {
-        let outcome = timeout(Duration::from_secs(60), confirm).await??;
-        ensure!(
-            matches!(outcome, Confirmation::Ack(_)),
-            "not confirmed: {outcome:?}"
-        );
-    }
-    let mut seen: HashMap<String, u32> = HashMap::new();
-    let mut doubled = 0;
-    while seen.len() < MESSAGES {
-        let Some((body, redelivered)) = timeout(Duration::from_secs(60), heard.recv()).await?
-        else {
-            return Err("all consumers ended".into());
-        };
-        let times = seen.entry(body).or_default();
-        *times += 1;
-        doubled += u32::from(*times > 1 && !redelivered);
-    }
-    ensure!(doubled == 0, "{doubled} came twice without a flag");
-    ensure!(connection.status().connected(), "the connection is gone");
-    for queue in &queues {
-        delete(&channel, queue).await?;
-    }
-    Ok(())
 }
 
 fn option(name: &str) -> Option<String> {
