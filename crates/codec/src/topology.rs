@@ -4,6 +4,7 @@ mod command;
 mod objects;
 mod reply;
 mod snapshot;
+mod tenancy;
 
 pub use command::{TopologyEntry, decode_topology_entry, encode_topology_entry};
 pub use reply::{decode_reply, encode_reply};

@@ -102,6 +102,25 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
 }
 
 #[test]
+fn snapshot_of_the_time_before_vhosts_is_read_and_goes_on() {
+    let text = fs::read_to_string(path("topology_before_vhosts.txt")).unwrap();
+    let bytes = unhex(text.split_once(": ").unwrap().1);
+    let mut topology = decode_topology(&bytes).unwrap();
+    assert_eq!(topology.user_count(), 0);
+    let create = warren_topology::CreateVhost {
+        name: warren_types::VhostName::try_from("v").unwrap(),
+        settings: warren_topology::VhostSettings::default(),
+    };
+    let at = warren_types::TopologyIndex(topology.index().0 + 1);
+    let reply = topology.apply(at, create.into());
+    let created = warren_topology::TopologyReply::VhostCreated {
+        vhost: warren_types::VhostId(2),
+        declared: warren_topology::Declared::Created,
+    };
+    assert_eq!(reply, created);
+}
+
+#[test]
 #[ignore = "writes the files: only after a decided change of a format"]
 fn write_golden_files() {
     for (file, lines) in lines() {

@@ -86,10 +86,14 @@ pub(crate) const QUEUE: Known = &[
 
 pub(crate) const EXCHANGE: Known = &[("alternate-exchange", Shape::Text)];
 
-/// The declared type; `classic` if none is.
-pub(crate) fn queue_type(queue: &str, arguments: &Table) -> Result<QueueType, Refusal> {
+/// The declared type; the vhost's default if none is.
+pub(crate) fn queue_type(
+    queue: &str,
+    arguments: &Table,
+    default: QueueType,
+) -> Result<QueueType, Refusal> {
     let Some(value) = arguments.get(QUEUE_TYPE) else {
-        return Ok(QueueType::default());
+        return Ok(default);
     };
     let name = value.as_str().ok_or_else(|| Refusal::InvalidArgument {
         object: ObjectKind::Queue,

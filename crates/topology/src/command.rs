@@ -2,6 +2,14 @@
 //!
 //! Commands are idempotent by content: a repeated declare finds its object, a repeated delete finds nothing.
 
+mod tenancy;
+
+pub use tenancy::{
+    Batch, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser, CreateVhost,
+    DeleteUser, DeleteVhost, PasswordChange, SetParameter, SetPermission, SetTopicPermission,
+    SetVhostLimits, TenancyCommand, UpdateUser, UpdateVhost,
+};
+
 use warren_types::{
     ClusterId, ExchangeName, Incarnation, Member, NodeId, QueueId, QueueName, RoutingKey, Table,
     VhostId,
@@ -24,6 +32,8 @@ pub enum TopologyCommand {
     DeleteQueue(DeleteQueue),
     Bind(Bind),
     Unbind(Unbind),
+    Tenancy(TenancyCommand),
+    Batch(Batch),
 }
 
 /// Names the members and places all shards. Once in a cluster's life.

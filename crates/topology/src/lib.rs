@@ -1,8 +1,10 @@
-//! The pure control plane: cluster members, shard placement, vhosts, exchanges, queues, bindings; `apply` and `route`.
-//! Not here: IO, clocks, randomness, formats (`codec`), what a queue holds (`queue`), who may do what (later, beside this).
+//! The pure control plane: cluster members, shard placement, vhosts, exchanges, queues, bindings, users; `apply`, `route` and
+//! the one authorisation table (`access`).
+//! Not here: IO, clocks, randomness, formats (`codec`), what a queue holds (`queue`), how passwords are hashed (`gateway`).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod access;
 mod apply;
 mod arguments;
 mod binding;
@@ -10,26 +12,38 @@ mod cluster;
 mod command;
 mod exchange;
 mod maps;
+mod parameter;
 mod parts;
+mod pattern;
+mod permission;
 mod placement;
 mod queue;
 mod reply;
 mod route;
 mod settings;
+mod tenants;
 mod topology;
+mod user;
 mod vhost;
 
+pub use access::{Asker, Denied, Need, Operation, Principal, ResourceKind, Right, Rights};
 pub use binding::{Binding, BindingKey, Destination};
 pub use cluster::{Addresses, Cluster, Node};
 pub use command::{
-    Bind, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, FormCluster, NewQueueName,
-    TopologyCommand, Unbind, UpdateNode,
+    Batch, Bind, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser, CreateVhost,
+    DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, DeleteUser, DeleteVhost,
+    FormCluster, NewQueueName, PasswordChange, SetParameter, SetPermission, SetTopicPermission,
+    SetVhostLimits, TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
 };
 pub use exchange::{Exchange, ExchangeKind, UnknownExchangeType};
+pub use parameter::{Parameter, ParameterKey};
 pub use parts::{PartsError, TopologyParts};
+pub use pattern::{Pattern, PatternError};
+pub use permission::{Permission, TopicPattern, TopicPermission, TopicVariables};
 pub use placement::Placement;
 pub use queue::{Queue, QueueOwner, QueueType};
 pub use reply::{ClusterFault, Declared, ObjectKind, Refusal, TopologyReply};
 pub use route::{RouteError, Target, Targets};
 pub use topology::Topology;
-pub use vhost::Vhost;
+pub use user::{PasswordHash, PasswordScheme, User, UserLimits, UserTag};
+pub use vhost::{Vhost, VhostLimits, VhostSettings};

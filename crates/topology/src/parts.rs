@@ -10,10 +10,14 @@ use crate::{
     cluster::{Cluster, Node},
     exchange::Exchange,
     maps::OrdSet,
+    parameter::Parameter,
+    permission::{Permission, TopicPermission},
     placement::Placement,
     queue::Queue,
     route,
+    tenants::Tenants,
     topology::{Next, Space, Topology},
+    user::User,
     vhost::Vhost,
 };
 
@@ -28,6 +32,11 @@ pub struct TopologyParts {
     pub exchanges: Vec<Exchange>,
     pub queues: Vec<Queue>,
     pub bindings: Vec<Binding>,
+    pub users: Vec<User>,
+    pub permissions: Vec<Permission>,
+    pub topic_permissions: Vec<TopicPermission>,
+    pub parameters: Vec<Parameter>,
+    pub next_vhost: VhostId,
     /// The lowest ids never given out.
     pub next_exchange: ExchangeId,
     pub next_queue: QueueId,
@@ -47,6 +56,8 @@ pub enum PartsError {
     Binding { exchange: ExchangeId },
     #[error("vhost {vhost} is there twice")]
     Vhost { vhost: VhostId },
+    #[error("a user, permission or parameter is there twice, or has no user or no vhost")]
+    Tenant,
     #[error("group {group} is there twice")]
     Placement { group: GroupId },
     #[error("an id is not below the next one to be given")]
@@ -73,6 +84,11 @@ impl Topology {
                 .values()
                 .map(|it| Binding::clone(it))
                 .collect(),
+            users: self.users_after(None).cloned().collect(),
+            permissions: self.permissions().cloned().collect(),
+            topic_permissions: self.topic_permissions().cloned().collect(),
+            parameters: self.parameters().cloned().collect(),
+            next_vhost: self.next.vhost,
             next_exchange: self.next.exchange,
             next_queue: self.next.queue,
             next_replica: self.next.replica,
@@ -87,6 +103,7 @@ impl Topology {
         topology.cluster = parts.cluster.map(Arc::new);
         topology.nodes = Arc::new(parts.nodes.into_iter().map(|it| (it.id, it)).collect());
         topology.next = Next {
+            vhost: parts.next_vhost,
             exchange: parts.next_exchange,
             queue: parts.next_queue,
             replica: parts.next_replica,
@@ -95,8 +112,12 @@ impl Topology {
             topology.read_placement(it)?;
         }
         for it in parts.vhosts {
-            if topology.vhosts.contains_key(&it.id) {
+            let named = topology.vhost(it.name.as_str()).is_some();
+            if named || topology.vhosts.contains_key(&it.id) {
                 return Err(PartsError::Vhost { vhost: it.id });
+            }
+            if it.id >= topology.next.vhost {
+                return Err(PartsError::Counters);
             }
             topology.vhosts.insert_mut(it.id, Space::new(it));
         }
@@ -107,7 +128,50 @@ impl Topology {
             topology.read_queue(it)?;
         }
         topology.read_bindings(parts.bindings)?;
+        topology.read_tenants(
+            parts.users,
+            parts.permissions,
+            parts.topic_permissions,
+            parts.parameters,
+        )?;
         Ok(topology)
+    }
+
+    fn read_tenants(
+        &mut self,
+        users: Vec<User>,
+        permissions: Vec<Permission>,
+        topic_permissions: Vec<TopicPermission>,
+        parameters: Vec<Parameter>,
+    ) -> Result<(), PartsError> {
+        let mut read = Tenants::new();
+        read.access_at = self.index;
+        for it in users {
+            read.users.insert_mut(it.name.clone(), Arc::new(it));
+        }
+        let vhosts = &self.vhosts;
+        for it in permissions {
+            if !read.users.contains_key(&it.user) || !vhosts.contains_key(&it.vhost) {
+                return Err(PartsError::Tenant);
+            }
+            let key = (it.user.clone(), it.vhost);
+            read.permissions.insert_mut(key, Arc::new(it));
+        }
+        for it in topic_permissions {
+            if !read.users.contains_key(&it.user) || !vhosts.contains_key(&it.vhost) {
+                return Err(PartsError::Tenant);
+            }
+            let key = (it.user.clone(), it.vhost, it.exchange.clone());
+            read.topic_permissions.insert_mut(key, Arc::new(it));
+        }
+        for it in parameters {
+            if it.key.vhost.is_some_and(|it| !vhosts.contains_key(&it)) {
+                return Err(PartsError::Tenant);
+            }
+            read.parameters.insert_mut(it.key.clone(), Arc::new(it));
+        }
+        self.tenants = read;
+        Ok(())
     }
 
     fn read_placement(&mut self, it: Placement) -> Result<(), PartsError> {

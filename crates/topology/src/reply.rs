@@ -4,7 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 use warren_types::{
-    ClusterId, ExchangeId, ExchangeName, NodeId, QueueId, QueueName, ShardId, VhostId, VhostName,
+    ClusterId, ExchangeId, ExchangeName, NodeId, QueueId, QueueName, ShardId, UserName, VhostId,
+    VhostName,
 };
 
 use crate::exchange::ExchangeKind;
@@ -38,6 +39,17 @@ pub enum TopologyReply {
         existed: bool,
     },
     Refused(Refusal),
+    VhostCreated {
+        vhost: VhostId,
+        declared: Declared,
+    },
+    UserCreated(Declared),
+    /// Of the commands that set, replace or remove something of a vhost or user: whether anything is different now.
+    Done {
+        changed: bool,
+    },
+    /// One per command of the batch, in its order.
+    Batch(Vec<TopologyReply>),
 }
 
 /// Whether a declare made something or found it there, equal.
@@ -52,6 +64,10 @@ pub enum ObjectKind {
     Exchange,
     Queue,
     Binding,
+    Vhost,
+    User,
+    Permission,
+    Parameter,
 }
 
 impl fmt::Display for ObjectKind {
@@ -60,6 +76,10 @@ impl fmt::Display for ObjectKind {
             Self::Exchange => "exchange",
             Self::Queue => "queue",
             Self::Binding => "binding",
+            Self::Vhost => "vhost",
+            Self::User => "user",
+            Self::Permission => "permission",
+            Self::Parameter => "parameter",
         })
     }
 }
@@ -139,6 +159,27 @@ pub enum Refusal {
     /// 406.
     #[error("no more than {limit} objects of the kind {object} are allowed")]
     LimitReached { object: ObjectKind, limit: u64 },
+    /// 530.
+    #[error("vhost '{vhost}' not found")]
+    NoVhostNamed { vhost: VhostName },
+    #[error("no user '{user}'")]
+    NoSuchUser { user: UserName },
+    #[error("user '{user}' exists already, and is another")]
+    UserExists { user: UserName },
+    #[error("vhost '{vhost}' is protected from deletion")]
+    VhostProtected { vhost: VhostName },
+    /// 406. The vhost's own limit.
+    #[error("vhost '{vhost}' may have no more than {limit} objects of the kind {object}")]
+    VhostLimitReached {
+        vhost: VhostName,
+        object: ObjectKind,
+        limit: u64,
+    },
+    #[error(
+        "a batch holds a batch, forms the cluster, or has more than {} commands",
+        crate::Batch::COMMANDS_MAX
+    )]
+    BatchInvalid,
 }
 
 /// What is wrong with a [`crate::FormCluster`].

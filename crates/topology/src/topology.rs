@@ -17,6 +17,7 @@ use crate::{
     placement::Placement,
     queue::Queue,
     route::{RouteError, Routes, Targets},
+    tenants::Tenants,
     vhost::Vhost,
 };
 
@@ -37,12 +38,21 @@ pub struct Topology {
     pub(crate) bindings: OrdMap<BindingKey, Arc<Binding>>,
     /// The same bindings by where they lead.
     pub(crate) inbound: OrdSet<(Destination, BindingKey)>,
+    pub(crate) tenants: Tenants,
     pub(crate) next: Next,
 }
+
+/// The exchanges every vhost has from the start.
+const PREDECLARED: [(&str, ExchangeKind); 3] = [
+    ("", ExchangeKind::Direct),
+    ("amq.direct", ExchangeKind::Direct),
+    ("amq.fanout", ExchangeKind::Fanout),
+];
 
 /// The lowest numbers never given out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Next {
+    pub(crate) vhost: VhostId,
     pub(crate) exchange: ExchangeId,
     pub(crate) queue: QueueId,
     pub(crate) replica: ReplicaId,
@@ -66,6 +76,11 @@ impl Space {
             routes: Routes::new(),
         }
     }
+
+    /// Those that were declared.
+    pub(crate) fn own_exchanges(&self) -> usize {
+        self.exchanges.size().saturating_sub(PREDECLARED.len())
+    }
 }
 
 impl Default for Topology {
@@ -80,32 +95,28 @@ impl Topology {
     pub fn new() -> Self {
         let mut topology = Self::bare();
         let root = VhostName::try_from("/").expect("it is a valid name");
-        topology.vhosts.insert_mut(
-            Vhost::ROOT,
-            Space::new(Vhost {
-                id: Vhost::ROOT,
-                name: root,
-            }),
-        );
-        for (name, kind) in [
-            ("", ExchangeKind::Direct),
-            ("amq.direct", ExchangeKind::Direct),
-            ("amq.fanout", ExchangeKind::Fanout),
-        ] {
-            topology.add_exchange(Exchange {
-                id: topology.next.exchange,
-                vhost: Vhost::ROOT,
+        topology.add_vhost(Vhost::new(Vhost::ROOT, root, TopologyIndex(0)));
+        topology
+    }
+
+    /// Makes a vhost with its predeclared exchanges (features B2).
+    pub(crate) fn add_vhost(&mut self, vhost: Vhost) {
+        let (id, created_at) = (vhost.id, vhost.created_at);
+        self.vhosts.insert_mut(id, Space::new(vhost));
+        for (name, kind) in PREDECLARED {
+            self.add_exchange(Exchange {
+                id: self.next.exchange,
+                vhost: id,
                 name: ExchangeName::try_from(name).expect("it is a valid name"),
                 kind,
                 durable: true,
                 auto_delete: false,
                 internal: false,
                 arguments: Table::new(),
-                declared_at: TopologyIndex(0),
+                declared_at: created_at,
             });
-            topology.next.exchange.0 += 1;
+            self.next.exchange.0 += 1;
         }
-        topology
     }
 
     /// Nothing at all, not even vhosts: what a snapshot is read into.
@@ -121,7 +132,9 @@ impl Topology {
             shards: OrdMap::new_sync(),
             bindings: OrdMap::new_sync(),
             inbound: OrdSet::new_sync(),
+            tenants: Tenants::new(),
             next: Next {
+                vhost: VhostId(Vhost::ROOT.0 + 1),
                 exchange: ExchangeId(1),
                 queue: QueueId(1),
                 replica: ReplicaId(1),

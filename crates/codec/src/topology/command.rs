@@ -6,14 +6,14 @@ use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::topology_command::Kind;
 use warren_queue::entry::ProposalId;
 use warren_topology::{
-    Bind, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, FormCluster, NewQueueName,
-    TopologyCommand, Unbind, UpdateNode,
+    Batch, Bind, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, FormCluster,
+    NewQueueName, TopologyCommand, Unbind, UpdateNode,
 };
 use warren_types::{
     ExchangeName, GroupId, NodeId, QueueId, QueueName, RoutingKey, Run, ShardTime, Table, VhostId,
 };
 
-use super::objects;
+use super::{objects, tenancy};
 use crate::{
     error::{CodecError, malformed},
     wire::{Field, Fields},
@@ -21,6 +21,9 @@ use crate::{
 
 const WHAT: &str = "topology entry";
 const FORMAT: u32 = 1;
+/// Numbers of the commands that hold others: named when what they hold is not known.
+const TENANCY: u32 = 40;
+const BATCH: u32 = 41;
 /// Number of `TopologyEntry.command`.
 const COMMAND_FIELD: u64 = 8;
 
@@ -42,9 +45,7 @@ pub fn encode_topology_entry(entry: &TopologyEntry) -> Bytes {
         proposer_run: entry.proposal.run.0,
         proposal_sequence: entry.proposal.number,
         leader_time_ms: entry.now.0,
-        command: Some(pb::TopologyCommand {
-            kind: Some(encode(&entry.command)),
-        }),
+        command: Some(wrapped(&entry.command)),
         ..pb::TopologyEntry::default()
     };
     let mut out = BytesMut::with_capacity(message.encoded_len());
@@ -118,8 +119,11 @@ fn set_aside(kind: &Kind) -> Option<u32> {
         Kind::RemoveNode(_) => Some(4),
         Kind::PlaceGroup(_) => Some(11),
         Kind::FinalizeVersion(_) => Some(12),
-        Kind::CreateVhost(_) => Some(13),
-        Kind::DeleteVhost(_) => Some(14),
+        Kind::Tenancy(it) => it.kind.is_none().then_some(TENANCY),
+        Kind::Batch(it) => {
+            let mut kinds = it.commands.iter().map(|it| it.kind.as_ref());
+            kinds.find_map(|kind| kind.map_or(Some(BATCH), set_aside))
+        }
     }
 }
 
@@ -178,7 +182,25 @@ fn encode(command: &TopologyCommand) -> Kind {
             )),
             requester: it.requester.as_ref().map(objects::owner),
         }),
+        TopologyCommand::Tenancy(it) => Kind::Tenancy(tenancy::encode(it)),
+        TopologyCommand::Batch(it) => Kind::Batch(pb::Batch {
+            commands: it.commands.iter().map(wrapped).collect(),
+        }),
     }
+}
+
+fn wrapped(it: &TopologyCommand) -> pb::TopologyCommand {
+    pb::TopologyCommand {
+        kind: Some(encode(it)),
+    }
+}
+
+fn decode_batch(it: pb::Batch) -> Result<Batch, CodecError> {
+    let commands = it.commands.into_iter();
+    let commands = commands.map(|it| decode(there(it.kind)?));
+    Ok(Batch {
+        commands: commands.collect::<Result<_, _>>()?,
+    })
 }
 
 fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
@@ -239,16 +261,15 @@ fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
                 requester: it.requester.map(objects::decode_owner),
             })
         }
-        Kind::AddNode(_)
-        | Kind::RemoveNode(_)
-        | Kind::PlaceGroup(_)
-        | Kind::FinalizeVersion(_)
-        | Kind::CreateVhost(_)
-        | Kind::DeleteVhost(_) => return Err(malformed("command", "its number is set aside")),
+        Kind::Tenancy(it) => TopologyCommand::Tenancy(tenancy::decode(it)?),
+        Kind::Batch(it) => TopologyCommand::Batch(decode_batch(it)?),
+        Kind::AddNode(_) | Kind::RemoveNode(_) | Kind::PlaceGroup(_) | Kind::FinalizeVersion(_) => {
+            return Err(malformed("command", "its number is set aside"));
+        }
     })
 }
 
-fn there<T>(part: Option<T>) -> Result<T, CodecError> {
+pub(super) fn there<T>(part: Option<T>) -> Result<T, CodecError> {
     part.ok_or_else(|| malformed(WHAT, "a part is missing"))
 }
 

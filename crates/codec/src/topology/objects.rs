@@ -3,11 +3,11 @@
 use bytes::{Bytes, BytesMut};
 use warren_proto::stored_v1 as pb;
 use warren_topology::{
-    Addresses, Exchange, ExchangeKind, Node, Placement, Queue, QueueOwner, QueueType, Vhost,
+    Addresses, Exchange, ExchangeKind, Node, Placement, Queue, QueueOwner, QueueType,
 };
 use warren_types::{
     ClusterId, ExchangeId, ExchangeName, Generation, GroupId, Member, NodeId, QueueId, QueueName,
-    ReplicaId, Run, ShardId, Table, TopologyIndex, VhostId, VhostName,
+    ReplicaId, Run, ShardId, Table, TopologyIndex, VhostId,
 };
 
 use crate::{
@@ -104,21 +104,6 @@ pub(super) fn decode_group(it: &pb::StoredGroup) -> Result<Placement, CodecError
             .iter()
             .map(decode_replica)
             .collect::<Result<_, _>>()?,
-    })
-}
-
-pub(super) fn vhost(it: &Vhost) -> pb::StoredVhost {
-    pb::StoredVhost {
-        vhost: it.id.0,
-        name: it.name.as_str().into(),
-        ..pb::StoredVhost::default()
-    }
-}
-
-pub(super) fn decode_vhost(it: &pb::StoredVhost) -> Result<Vhost, CodecError> {
-    Ok(Vhost {
-        id: VhostId(it.vhost),
-        name: VhostName::try_from(it.name.as_str())?,
     })
 }
 

@@ -6,7 +6,7 @@ use warren_proto::internal_v1 as pb;
 use warren_proto::internal_v1::topology_reply as kinds;
 use warren_proto::internal_v1::topology_reply::Kind;
 use warren_topology::{Declared, TopologyReply};
-use warren_types::{ExchangeId, QueueId, QueueName, ShardId};
+use warren_types::{ExchangeId, QueueId, QueueName, ShardId, VhostId};
 
 mod refusal;
 
@@ -16,6 +16,10 @@ const WHAT: &str = "topology reply";
 
 #[must_use]
 pub fn encode_reply(reply: &TopologyReply) -> Bytes {
+    Bytes::from(encode(reply).encode_to_vec())
+}
+
+fn encode(reply: &TopologyReply) -> pb::TopologyReply {
     let kind = match reply {
         TopologyReply::ClusterFormed(it) => Kind::ClusterCreated(created(*it)),
         TopologyReply::NodeUpdated => Kind::NodeUpdated(kinds::NodeUpdated {}),
@@ -46,14 +50,28 @@ pub fn encode_reply(reply: &TopologyReply) -> Bytes {
         TopologyReply::Bound(it) => Kind::BindingCreated(created(*it)),
         TopologyReply::Unbound { existed } => Kind::BindingExisted(*existed),
         TopologyReply::Refused(it) => Kind::Refused(refusal::encode(it)),
+        TopologyReply::VhostCreated { vhost, declared } => {
+            Kind::VhostCreated(kinds::VhostCreated {
+                vhost: vhost.0,
+                created: created(*declared),
+            })
+        }
+        TopologyReply::UserCreated(it) => Kind::UserCreated(created(*it)),
+        TopologyReply::Done { changed } => Kind::Changed(*changed),
+        TopologyReply::Batch(replies) => Kind::Batch(kinds::Batch {
+            replies: replies.iter().map(encode).collect(),
+        }),
     };
-    Bytes::from(pb::TopologyReply { kind: Some(kind) }.encode_to_vec())
+    pb::TopologyReply { kind: Some(kind) }
 }
 
 /// # Errors
 /// [`CodecError`] if the bytes are no reply, or one of a newer version.
 pub fn decode_reply(bytes: &Bytes) -> Result<TopologyReply, CodecError> {
-    let reply = pb::TopologyReply::decode(bytes.clone()).map_err(CodecError::wire(WHAT))?;
+    decode(pb::TopologyReply::decode(bytes.clone()).map_err(CodecError::wire(WHAT))?)
+}
+
+fn decode(reply: pb::TopologyReply) -> Result<TopologyReply, CodecError> {
     let kind = reply
         .kind
         .ok_or_else(|| malformed(WHAT, "its kind is not known to this node"))?;
@@ -79,6 +97,16 @@ pub fn decode_reply(bytes: &Bytes) -> Result<TopologyReply, CodecError> {
         Kind::BindingCreated(it) => TopologyReply::Bound(declared(it)),
         Kind::BindingExisted(existed) => TopologyReply::Unbound { existed },
         Kind::Refused(it) => TopologyReply::Refused(refusal::decode(it)?),
+        Kind::VhostCreated(it) => TopologyReply::VhostCreated {
+            vhost: VhostId(it.vhost),
+            declared: declared(it.created),
+        },
+        Kind::UserCreated(it) => TopologyReply::UserCreated(declared(it)),
+        Kind::Changed(changed) => TopologyReply::Done { changed },
+        Kind::Batch(it) => {
+            let replies = it.replies.into_iter().map(decode);
+            TopologyReply::Batch(replies.collect::<Result<_, _>>()?)
+        }
     })
 }
 

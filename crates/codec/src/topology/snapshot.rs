@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use warren_proto::stored_v1 as pb;
-use warren_topology::{Binding, Cluster, Destination, Topology, TopologyParts};
+use warren_topology::{Binding, Cluster, Destination, Topology, TopologyParts, Vhost};
 use warren_types::{
     ExchangeId, ExchangeName, QueueId, QueueName, ReplicaId, RoutingKey, TopologyIndex, VhostId,
 };
 
-use super::objects;
+use super::{objects, tenancy};
 use crate::{
     error::{CodecError, malformed},
     rows::{check_format, open, seal},
@@ -31,7 +31,7 @@ pub fn encode_topology(topology: &Topology) -> Bytes {
         topology_index: parts.index.0,
         nodes: parts.nodes.iter().map(objects::node).collect(),
         groups: parts.placements.iter().map(objects::group).collect(),
-        vhosts: parts.vhosts.iter().map(objects::vhost).collect(),
+        vhosts: parts.vhosts.iter().map(tenancy::vhost).collect(),
         exchanges: parts.exchanges.iter().map(objects::exchange).collect(),
         queues: parts.queues.iter().map(objects::queue).collect(),
         bindings: parts
@@ -39,6 +39,15 @@ pub fn encode_topology(topology: &Topology) -> Bytes {
             .iter()
             .filter_map(|it| binding(topology, it))
             .collect(),
+        users: parts.users.iter().map(tenancy::user).collect(),
+        permissions: parts.permissions.iter().map(tenancy::permission).collect(),
+        topic_permissions: parts
+            .topic_permissions
+            .iter()
+            .map(tenancy::topic_permission)
+            .collect(),
+        parameters: parts.parameters.iter().map(tenancy::parameter).collect(),
+        next_vhost: u64::from(parts.next_vhost.0),
         next_exchange: parts.next_exchange.0,
         next_queue: parts.next_queue.0,
         next_replica: parts.next_replica.0,
@@ -68,15 +77,33 @@ pub fn decode_topology(bytes: &Bytes) -> Result<Topology, CodecError> {
         cluster,
         nodes: all(message.nodes, objects::decode_node)?,
         placements: all(message.groups, |it| objects::decode_group(&it))?,
-        vhosts: all(message.vhosts, |it| objects::decode_vhost(&it))?,
+        vhosts: all(message.vhosts, |it| tenancy::decode_vhost(it))?,
         exchanges: all(message.exchanges, |it| objects::decode_exchange(&it))?,
         queues: all(message.queues, objects::decode_queue)?,
         bindings: all(message.bindings, |it| names.binding(&it))?,
+        users: all(message.users, tenancy::decode_user)?,
+        permissions: all(message.permissions, |it| tenancy::decode_permission(&it))?,
+        topic_permissions: all(message.topic_permissions, |it| {
+            tenancy::decode_topic_permission(&it)
+        })?,
+        parameters: all(message.parameters, |it| Ok(tenancy::decode_parameter(it)))?,
+        next_vhost: next_vhost(message.next_vhost)?,
         next_exchange: ExchangeId(message.next_exchange),
         next_queue: QueueId(message.next_queue),
         next_replica: ReplicaId(message.next_replica),
     };
     Ok(Topology::from_parts(parts)?)
+}
+
+/// Snapshots of the time before vhosts could be created do not count them: there is `/` alone.
+fn next_vhost(stored: u64) -> Result<VhostId, CodecError> {
+    if stored == 0 {
+        return Ok(VhostId(Vhost::ROOT.0 + 1));
+    }
+    let next = u32::try_from(stored);
+    Ok(VhostId(next.map_err(|_| {
+        malformed(WHAT, "there are no more vhosts to come")
+    })?))
 }
 
 fn all<T, U>(

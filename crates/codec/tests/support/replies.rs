@@ -8,6 +8,10 @@ fn queue_name(name: &str) -> QueueName {
     QueueName::try_from(name).unwrap()
 }
 
+fn user_name() -> UserName {
+    UserName::try_from("u").unwrap()
+}
+
 fn refusals() -> Vec<Refusal> {
     let vhost = VhostName::try_from("/").unwrap();
     let exchange = ExchangeName::try_from("x").unwrap();
@@ -66,6 +70,24 @@ fn refusals() -> Vec<Refusal> {
             object: ObjectKind::Binding,
             limit: 5,
         },
+        Refusal::NoVhostNamed {
+            vhost: VhostName::try_from("v").unwrap(),
+        },
+        Refusal::NoSuchUser { user: user_name() },
+        Refusal::UserExists { user: user_name() },
+        Refusal::VhostProtected {
+            vhost: VhostName::try_from("v").unwrap(),
+        },
+        Refusal::VhostLimitReached {
+            vhost: VhostName::try_from("v").unwrap(),
+            object: ObjectKind::Parameter,
+            limit: 1,
+        },
+        Refusal::LimitReached {
+            object: ObjectKind::Permission,
+            limit: 2,
+        },
+        Refusal::BatchInvalid,
     ]
 }
 
@@ -94,6 +116,16 @@ pub fn replies() -> Vec<TopologyReply> {
         },
         TopologyReply::Bound(Declared::Created),
         TopologyReply::Unbound { existed: true },
+        TopologyReply::VhostCreated {
+            vhost: VhostId(4),
+            declared: Declared::Created,
+        },
+        TopologyReply::UserCreated(Declared::Existed),
+        TopologyReply::Done { changed: true },
+        TopologyReply::Batch(vec![
+            TopologyReply::Done { changed: false },
+            TopologyReply::Refused(Refusal::DefaultExchange),
+        ]),
     ];
     replies.extend(refusals().into_iter().map(TopologyReply::Refused));
     replies

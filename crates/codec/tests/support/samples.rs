@@ -6,6 +6,9 @@
     clippy::indexing_slicing
 )]
 
+#[path = "tenancy.rs"]
+mod tenancy;
+
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -289,6 +292,7 @@ fn node(id: u64) -> Node {
 fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let mut commands = cluster_commands();
     commands.extend(object_commands());
+    commands.extend(tenancy::commands());
     commands
 }
 

@@ -35,7 +35,7 @@ fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::ClusterInvalid { .. }
         | Refusal::NoSuchNode { .. }
         | Refusal::OtherIncarnation { .. } => Code::InternalError,
-        Refusal::NoSuchVhost { .. } => Code::NotAllowed,
+        Refusal::NoSuchVhost { .. } | Refusal::NoVhostNamed { .. } => Code::NotAllowed,
         Refusal::NoSuchExchange { .. } | Refusal::NoSuchQueue { .. } => Code::NotFound,
         Refusal::NameReserved { .. } | Refusal::DefaultExchange => Code::AccessRefused,
         Refusal::ResourceLocked { .. } => Code::ResourceLocked,
@@ -45,7 +45,13 @@ fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::InvalidArgument { .. }
         | Refusal::ExclusiveWithoutOwner
         | Refusal::ExchangeInUse { .. }
-        | Refusal::LimitReached { .. } => Code::PreconditionFailed,
+        | Refusal::LimitReached { .. }
+        | Refusal::VhostLimitReached { .. } => Code::PreconditionFailed,
+        // Of commands that AMQP has no method for.
+        Refusal::NoSuchUser { .. }
+        | Refusal::UserExists { .. }
+        | Refusal::VhostProtected { .. }
+        | Refusal::BatchInvalid => Code::InternalError,
     }
 }
 

@@ -33,7 +33,12 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
         Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
         Refusal::ExchangeInUse { .. } => Reason::InUse,
-        Refusal::LimitReached { .. } => Reason::LimitReached,
+        Refusal::LimitReached { .. } | Refusal::VhostLimitReached { .. } => Reason::LimitReached,
+        Refusal::NoVhostNamed { .. } => Reason::VhostNotFound,
+        Refusal::NoSuchUser { .. } => Reason::UserNotFound,
+        Refusal::UserExists { .. } => Reason::InequivalentArgument,
+        Refusal::VhostProtected { .. } => Reason::InUse,
+        Refusal::BatchInvalid => Reason::Bug,
     };
     let error = ApiError::new(reason, refusal.to_string());
     match refusal {
@@ -68,7 +73,15 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         | Refusal::ExchangeTypeUnavailable { .. }
         | Refusal::QueueTypeUnavailable { .. }
         | Refusal::ExclusiveWithoutOwner
-        | Refusal::LimitReached { .. } => error,
+        | Refusal::LimitReached { .. }
+        | Refusal::VhostLimitReached { .. }
+        | Refusal::BatchInvalid => error,
+        Refusal::NoVhostNamed { vhost } | Refusal::VhostProtected { vhost } => {
+            error.resource("vhost", vhost.as_str())
+        }
+        Refusal::NoSuchUser { user } | Refusal::UserExists { user } => {
+            error.resource("user", user.as_str())
+        }
     }
 }
 

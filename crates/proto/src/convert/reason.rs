@@ -97,6 +97,8 @@ reasons! {
     ExchangeNotFound = "EXCHANGE_NOT_FOUND", NotFound, No;
     /// There is no such vhost.
     VhostNotFound = "VHOST_NOT_FOUND", NotFound, No;
+    /// There is no such user.
+    UserNotFound = "USER_NOT_FOUND", NotFound, No;
     /// There is no such scheduled message.
     ScheduleNotFound = "SCHEDULE_NOT_FOUND", NotFound, No;
 

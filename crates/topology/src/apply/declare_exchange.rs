@@ -48,6 +48,14 @@ pub(super) fn apply(
             limit: EXCHANGES_PER_VHOST_MAX as u64,
         });
     }
+    let limit = space.vhost.limits.exchanges;
+    if let Some(limit) = limit.filter(|it| space.own_exchanges() >= *it as usize) {
+        return Err(Refusal::VhostLimitReached {
+            vhost: space.vhost.name.clone(),
+            object: ObjectKind::Exchange,
+            limit: u64::from(limit),
+        });
+    }
 
     let id = topology.next.exchange;
     topology.next.exchange.0 += 1;

@@ -25,7 +25,8 @@ pub(super) fn apply(
         (false, requester) => (None, requester),
     };
     let (owner, requester) = owner;
-    let queue_type = arguments::queue_type(name.as_str(), &command.arguments)?;
+    let default = space.vhost.settings.default_queue_type.unwrap_or_default();
+    let queue_type = arguments::queue_type(name.as_str(), &command.arguments, default)?;
     let arguments = with_type(command.arguments, queue_type);
 
     if space.queues.contains_key(&name) {
@@ -47,6 +48,14 @@ pub(super) fn apply(
         return Err(Refusal::LimitReached {
             object: ObjectKind::Queue,
             limit: QUEUES_MAX as u64,
+        });
+    }
+    let limit = space.vhost.limits.queues;
+    if let Some(limit) = limit.filter(|it| space.queues.size() >= *it as usize) {
+        return Err(Refusal::VhostLimitReached {
+            vhost: space.vhost.name.clone(),
+            object: ObjectKind::Queue,
+            limit: u64::from(limit),
         });
     }
 
@@ -87,6 +96,16 @@ fn with_type(mut arguments: Table, queue_type: QueueType) -> Table {
         .insert(arguments::QUEUE_TYPE, queue_type.name())
         .expect("the argument's name is short");
     arguments
+}
+
+impl NewQueueName {
+    /// The name a queue gets, whoever chooses it.
+    ///
+    /// # Errors
+    /// [`Refusal`] if no queue can be named so.
+    pub fn name(&self) -> Result<QueueName, Refusal> {
+        name(self)
+    }
 }
 
 fn name(name: &NewQueueName) -> Result<QueueName, Refusal> {

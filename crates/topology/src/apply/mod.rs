@@ -8,6 +8,7 @@ mod declare_queue;
 mod delete_exchange;
 mod delete_queue;
 mod form_cluster;
+mod tenancy;
 mod unbind;
 mod update_node;
 
@@ -39,6 +40,8 @@ impl Topology {
             TopologyCommand::DeleteQueue(it) => delete_queue::apply(self, it),
             TopologyCommand::Bind(it) => bind::apply(self, it),
             TopologyCommand::Unbind(it) => unbind::apply(self, it),
+            TopologyCommand::Tenancy(it) => tenancy::apply(self, it),
+            TopologyCommand::Batch(it) => tenancy::batch::apply(self, at, it),
         };
         reply.unwrap_or_else(TopologyReply::Refused)
     }
@@ -50,7 +53,7 @@ impl Topology {
         copy.apply(self.index, command)
     }
 
-    fn formed(&self) -> Result<(), Refusal> {
+    pub(crate) fn formed(&self) -> Result<(), Refusal> {
         self.cluster
             .is_some()
             .then_some(())

@@ -3,7 +3,7 @@
 use warren_proto::internal_v1 as pb;
 use warren_proto::internal_v1::CommandRefusalKind as Kind;
 use warren_topology::{ClusterFault, ObjectKind, Refusal};
-use warren_types::{ExchangeName, NodeId, QueueName, VhostId, VhostName};
+use warren_types::{ExchangeName, NodeId, QueueName, UserName, VhostId, VhostName};
 
 use crate::{
     error::{CodecError, malformed},
@@ -62,6 +62,20 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
             number: *limit,
             ..of(Kind::LimitReached)
         },
+        Refusal::NoVhostNamed { vhost } => named(Kind::NoVhostNamed, vhost, ""),
+        Refusal::NoSuchUser { user } => typed(Kind::NoSuchUser, user.as_str()),
+        Refusal::UserExists { user } => typed(Kind::UserExists, user.as_str()),
+        Refusal::VhostProtected { vhost } => named(Kind::VhostProtected, vhost, ""),
+        Refusal::VhostLimitReached {
+            vhost,
+            object,
+            limit,
+        } => pb::CommandRefusal {
+            object: self::object(*object).into(),
+            number: *limit,
+            ..named(Kind::VhostLimitReached, vhost, "")
+        },
+        Refusal::BatchInvalid => of(Kind::BatchInvalid),
     }
 }
 
@@ -113,6 +127,7 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
     };
     let vhost = || VhostName::try_from(it.vhost.as_str());
     let exchange = || ExchangeName::try_from(it.name.as_str());
+    let user = || UserName::try_from(it.name.as_str());
     let queue = || QueueName::try_from(it.name.as_str());
     let node = NodeId(it.number);
     let vhost_id = || {
@@ -168,6 +183,16 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
             object: object()?,
             limit: it.number,
         },
+        Kind::NoVhostNamed => Refusal::NoVhostNamed { vhost: vhost()? },
+        Kind::NoSuchUser => Refusal::NoSuchUser { user: user()? },
+        Kind::UserExists => Refusal::UserExists { user: user()? },
+        Kind::VhostProtected => Refusal::VhostProtected { vhost: vhost()? },
+        Kind::VhostLimitReached => Refusal::VhostLimitReached {
+            vhost: vhost()?,
+            object: object()?,
+            limit: it.number,
+        },
+        Kind::BatchInvalid => Refusal::BatchInvalid,
     })
 }
 
@@ -196,6 +221,10 @@ fn object(it: ObjectKind) -> pb::CommandObject {
         ObjectKind::Exchange => pb::CommandObject::Exchange,
         ObjectKind::Queue => pb::CommandObject::Queue,
         ObjectKind::Binding => pb::CommandObject::Binding,
+        ObjectKind::Vhost => pb::CommandObject::Vhost,
+        ObjectKind::User => pb::CommandObject::User,
+        ObjectKind::Permission => pb::CommandObject::Permission,
+        ObjectKind::Parameter => pb::CommandObject::Parameter,
     }
 }
 
@@ -208,6 +237,10 @@ fn decode_object(number: i32) -> Result<ObjectKind, CodecError> {
         pb::CommandObject::Exchange => Ok(ObjectKind::Exchange),
         pb::CommandObject::Queue => Ok(ObjectKind::Queue),
         pb::CommandObject::Binding => Ok(ObjectKind::Binding),
+        pb::CommandObject::Vhost => Ok(ObjectKind::Vhost),
+        pb::CommandObject::User => Ok(ObjectKind::User),
+        pb::CommandObject::Permission => Ok(ObjectKind::Permission),
+        pb::CommandObject::Parameter => Ok(ObjectKind::Parameter),
         pb::CommandObject::Unspecified => Err(unknown()),
     }
 }

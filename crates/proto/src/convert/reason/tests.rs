@@ -36,6 +36,7 @@ const TABLE: &[(Code, &[&str])] = &[
             "QUEUE_NOT_FOUND",
             "EXCHANGE_NOT_FOUND",
             "VHOST_NOT_FOUND",
+            "USER_NOT_FOUND",
             "SCHEDULE_NOT_FOUND",
         ],
     ),
