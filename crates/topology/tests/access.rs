@@ -54,77 +54,78 @@ fn user_without_permission_may_nothing_in_the_vhost() {
     }
 }
 
+/// The letters are the rights needed on the queue `q`, then on the exchange `x`.
+const WANTED: [(Operation<'_>, &str, &str); 15] = [
+    (
+        Operation::DeclareExchange {
+            exchange: "x",
+            alternate: None,
+        },
+        "",
+        "c",
+    ),
+    (
+        Operation::DeclareExchange {
+            exchange: "x",
+            alternate: Some("x"),
+        },
+        "",
+        "cwr",
+    ),
+    (Operation::DeleteExchange { exchange: "x" }, "", "c"),
+    (
+        Operation::DeclareQueue {
+            queue: "q",
+            dead_letter_exchange: None,
+        },
+        "c",
+        "",
+    ),
+    (
+        Operation::DeclareQueue {
+            queue: "q",
+            dead_letter_exchange: Some("x"),
+        },
+        "cr",
+        "w",
+    ),
+    (Operation::DeleteQueue { queue: "q" }, "c", ""),
+    (Operation::PurgeQueue { queue: "q" }, "r", ""),
+    (
+        Operation::BindQueue {
+            source: "x",
+            queue: "q",
+            routing_key: "k",
+        },
+        "w",
+        "r",
+    ),
+    (
+        Operation::BindExchange {
+            source: "x",
+            destination: "x",
+            routing_key: "k",
+        },
+        "",
+        "wr",
+    ),
+    (
+        Operation::Publish {
+            exchange: "x",
+            routing_key: "k",
+        },
+        "",
+        "w",
+    ),
+    (Operation::Consume { queue: "q" }, "r", ""),
+    (Operation::MoveMessages { from: "q", to: "q" }, "wr", ""),
+    (Operation::ViewQueue { queue: "q" }, "any", ""),
+    (Operation::ViewExchange { exchange: "x" }, "", "any"),
+    (Operation::OpenVhost, "", ""),
+];
+
 #[test]
 fn each_operation_needs_its_rights_and_no_others() {
-    // The letters are the rights needed on the queue `q`, then on the exchange `x`.
-    let wanted: [(Operation<'_>, &str, &str); 15] = [
-        (
-            Operation::DeclareExchange {
-                exchange: "x",
-                alternate: None,
-            },
-            "",
-            "c",
-        ),
-        (
-            Operation::DeclareExchange {
-                exchange: "x",
-                alternate: Some("x"),
-            },
-            "",
-            "cwr",
-        ),
-        (Operation::DeleteExchange { exchange: "x" }, "", "c"),
-        (
-            Operation::DeclareQueue {
-                queue: "q",
-                dead_letter_exchange: None,
-            },
-            "c",
-            "",
-        ),
-        (
-            Operation::DeclareQueue {
-                queue: "q",
-                dead_letter_exchange: Some("x"),
-            },
-            "cr",
-            "w",
-        ),
-        (Operation::DeleteQueue { queue: "q" }, "c", ""),
-        (Operation::PurgeQueue { queue: "q" }, "r", ""),
-        (
-            Operation::BindQueue {
-                source: "x",
-                queue: "q",
-                routing_key: "k",
-            },
-            "w",
-            "r",
-        ),
-        (
-            Operation::BindExchange {
-                source: "x",
-                destination: "x",
-                routing_key: "k",
-            },
-            "",
-            "wr",
-        ),
-        (
-            Operation::Publish {
-                exchange: "x",
-                routing_key: "k",
-            },
-            "",
-            "w",
-        ),
-        (Operation::Consume { queue: "q" }, "r", ""),
-        (Operation::MoveMessages { from: "q", to: "q" }, "wr", ""),
-        (Operation::ViewQueue { queue: "q" }, "any", ""),
-        (Operation::ViewExchange { exchange: "x" }, "", "any"),
-        (Operation::OpenVhost, "", ""),
-    ];
     let (mut topology, user) = with_user(&[]);
     for given in 0..64_u8 {
         let pattern = |right: u8| match (given >> right & 1, given >> (right + 3) & 1) {
@@ -141,7 +142,7 @@ fn each_operation_needs_its_rights_and_no_others() {
                 given >> (usize::from(from) + right) & 1 == 1
             }),
         };
-        for (operation, queue, exchange) in wanted {
+        for (operation, queue, exchange) in WANTED {
             let expected = has(queue, 0) && has(exchange, 3);
             assert_eq!(
                 may(&topology, &user, operation),

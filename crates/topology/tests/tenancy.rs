@@ -1,5 +1,9 @@
 //! What vhosts, users, permissions, parameters and batches do (features E1 to E3, F31). Not here: what rights allow (`access.rs`).
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm
+)]
 
 mod support;
 

@@ -70,6 +70,11 @@ fn refusals() -> Vec<Refusal> {
             object: ObjectKind::Binding,
             limit: 5,
         },
+    ]
+}
+
+fn tenancy_refusals() -> Vec<Refusal> {
+    vec![
         Refusal::NoVhostNamed {
             vhost: VhostName::try_from("v").unwrap(),
         },
@@ -127,6 +132,7 @@ pub fn replies() -> Vec<TopologyReply> {
             TopologyReply::Refused(Refusal::DefaultExchange),
         ]),
     ];
-    replies.extend(refusals().into_iter().map(TopologyReply::Refused));
+    let refusals = refusals().into_iter().chain(tenancy_refusals());
+    replies.extend(refusals.map(TopologyReply::Refused));
     replies
 }

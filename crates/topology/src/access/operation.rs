@@ -155,73 +155,48 @@ impl<'a> Operation<'a> {
     /// The row of the table. All of it is needed, in this order.
     #[must_use]
     pub(super) fn needs(self) -> Needs<'a> {
-        use ResourceKind::{Exchange, Queue};
         use Right::{Configure, Read, Write};
-        let name = |right, kind, name| Some(Need::Name { right, kind, name });
-        let key = |right, exchange, routing_key| {
-            Some(Need::RoutingKey {
-                right,
-                exchange,
-                routing_key,
-            })
-        };
-        let any = |kind, name| Some(Need::AnyRight { kind, name });
-        let tag = |tag| Some(Need::Tag(tag));
         match self {
             Self::OpenVhost => [Some(Need::Vhost), None, None],
             Self::DeclareExchange {
-                exchange,
+                exchange: x,
                 alternate,
             } => [
-                name(Configure, Exchange, exchange),
-                alternate.and_then(|_| name(Read, Exchange, exchange)),
-                alternate.and_then(|it| name(Write, Exchange, it)),
+                on_exchange(Configure, x),
+                alternate.and_then(|_| on_exchange(Read, x)),
+                alternate.and_then(|it| on_exchange(Write, it)),
             ],
-            Self::ViewExchange { exchange } => [any(Exchange, exchange), None, None],
-            Self::DeleteExchange { exchange } => [name(Configure, Exchange, exchange), None, None],
+            Self::ViewExchange { exchange } => [any(ResourceKind::Exchange, exchange), None, None],
+            Self::DeleteExchange { exchange } => [on_exchange(Configure, exchange), None, None],
             Self::DeclareQueue {
-                queue,
+                queue: q,
                 dead_letter_exchange,
             } => [
-                name(Configure, Queue, queue),
-                dead_letter_exchange.and_then(|_| name(Read, Queue, queue)),
-                dead_letter_exchange.and_then(|it| name(Write, Exchange, it)),
+                on_queue(Configure, q),
+                dead_letter_exchange.and_then(|_| on_queue(Read, q)),
+                dead_letter_exchange.and_then(|it| on_exchange(Write, it)),
             ],
-            Self::ViewQueue { queue } => [any(Queue, queue), None, None],
-            Self::DeleteQueue { queue } => [name(Configure, Queue, queue), None, None],
+            Self::ViewQueue { queue } => [any(ResourceKind::Queue, queue), None, None],
+            Self::DeleteQueue { queue } => [on_queue(Configure, queue), None, None],
             Self::PurgeQueue { queue } | Self::Consume { queue } => {
-                [name(Read, Queue, queue), None, None]
+                [on_queue(Read, queue), None, None]
             }
             Self::BindQueue {
-                source,
+                source: x,
                 queue,
                 routing_key,
-            } => [
-                name(Write, Queue, queue),
-                name(Read, Exchange, source),
-                key(Read, source, routing_key),
-            ],
+            } => bind(on_queue(Write, queue), x, routing_key),
             Self::BindExchange {
-                source,
+                source: x,
                 destination,
                 routing_key,
-            } => [
-                name(Write, Exchange, destination),
-                name(Read, Exchange, source),
-                key(Read, source, routing_key),
-            ],
+            } => bind(on_exchange(Write, destination), x, routing_key),
             Self::Publish {
-                exchange,
+                exchange: x,
                 routing_key,
-            } => [
-                name(Write, Exchange, exchange),
-                key(Write, exchange, routing_key),
-                None,
-            ],
+            } => [on_exchange(Write, x), key(Write, x, routing_key), None],
             Self::PublishAs { user_id } => [Some(Need::SameUser { user_id }), None, None],
-            Self::MoveMessages { from, to } => {
-                [name(Read, Queue, from), name(Write, Queue, to), None]
-            }
+            Self::MoveMessages { from, to } => [on_queue(Read, from), on_queue(Write, to), None],
             Self::ViewVhost => [Some(Need::VhostOr(UserTag::Monitoring)), None, None],
             Self::ViewPolicies => [
                 Some(Need::VhostOr(UserTag::Administrator)),
@@ -240,4 +215,39 @@ impl<'a> Operation<'a> {
             | Self::ImportDefinitions => [tag(UserTag::Administrator), None, None],
         }
     }
+}
+
+fn on_exchange(right: Right, name: &str) -> Option<Need<'_>> {
+    let kind = ResourceKind::Exchange;
+    Some(Need::Name { right, kind, name })
+}
+
+fn on_queue(right: Right, name: &str) -> Option<Need<'_>> {
+    let kind = ResourceKind::Queue;
+    Some(Need::Name { right, kind, name })
+}
+
+fn any(kind: ResourceKind, name: &str) -> Option<Need<'_>> {
+    Some(Need::AnyRight { kind, name })
+}
+
+fn key<'a>(right: Right, exchange: &'a str, routing_key: &'a str) -> Option<Need<'a>> {
+    Some(Need::RoutingKey {
+        right,
+        exchange,
+        routing_key,
+    })
+}
+
+fn tag<'a>(tag: UserTag) -> Option<Need<'a>> {
+    Some(Need::Tag(tag))
+}
+
+/// Write on where the messages go, read on where they come from.
+fn bind<'a>(destination: Option<Need<'a>>, source: &'a str, routing_key: &'a str) -> Needs<'a> {
+    [
+        destination,
+        on_exchange(Right::Read, source),
+        key(Right::Read, source, routing_key),
+    ]
 }

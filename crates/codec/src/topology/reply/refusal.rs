@@ -157,10 +157,7 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
             vhost: vhost()?,
             queue: queue()?,
         },
-        Kind::NameReserved => Refusal::NameReserved {
-            object: object()?,
-            name: it.name.into(),
-        },
+        Kind::NameReserved => name_reserved(it)?,
         Kind::DefaultExchange => Refusal::DefaultExchange,
         Kind::ExchangeTypeUnavailable => Refusal::ExchangeTypeUnavailable {
             kind: objects::decode_kind(&it.name)?,
@@ -187,12 +184,23 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         Kind::NoSuchUser => Refusal::NoSuchUser { user: user()? },
         Kind::UserExists => Refusal::UserExists { user: user()? },
         Kind::VhostProtected => Refusal::VhostProtected { vhost: vhost()? },
-        Kind::VhostLimitReached => Refusal::VhostLimitReached {
-            vhost: vhost()?,
-            object: object()?,
-            limit: it.number,
-        },
+        Kind::VhostLimitReached => vhost_limit(&it)?,
         Kind::BatchInvalid => Refusal::BatchInvalid,
+    })
+}
+
+fn name_reserved(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
+    Ok(Refusal::NameReserved {
+        object: decode_object(it.object)?,
+        name: it.name.into(),
+    })
+}
+
+fn vhost_limit(it: &pb::CommandRefusal) -> Result<Refusal, CodecError> {
+    Ok(Refusal::VhostLimitReached {
+        vhost: VhostName::try_from(it.vhost.as_str())?,
+        object: decode_object(it.object)?,
+        limit: it.number,
     })
 }
 
