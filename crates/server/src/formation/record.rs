@@ -148,7 +148,9 @@ impl Record {
             | TopologyCommand::DeclareQueue(_)
             | TopologyCommand::DeleteQueue(_)
             | TopologyCommand::Bind(_)
-            | TopologyCommand::Unbind(_) => Err("it forms no cluster".to_owned()),
+            | TopologyCommand::Unbind(_)
+            | TopologyCommand::Tenancy(_)
+            | TopologyCommand::Batch(_) => Err("it forms no cluster".to_owned()),
         }
     }
 }
