@@ -201,7 +201,7 @@ impl AmqpSession {
             (_, Err(_)) => return,
         };
         let Ok(consumer) = sent.result else { return };
-        let options = sent.spec.options.clone();
+        let options = sent.spec.options;
         let lending = if is_get {
             Lending::Get
         } else {

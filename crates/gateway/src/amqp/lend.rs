@@ -230,7 +230,7 @@ impl AmqpSession {
         } else {
             changing.qos.prefetch_count
         };
-        let mut options = old.options.clone();
+        let mut options = old.options;
         options.refill = false;
         let target = old.target;
         changing.coming = Some((
@@ -238,7 +238,7 @@ impl AmqpSession {
             Consumer {
                 lending: Lending::Shared(Share::default()),
                 standing: Standing::Attaching,
-                options: options.clone(),
+                options,
                 prefetch,
                 ..old
             },
