@@ -58,6 +58,8 @@ pub enum Unavailable {
     Draining,
     #[error("too much is unconfirmed")]
     Overloaded,
+    #[error("the deadline passed before anything was begun")]
+    DeadlinePassed,
 }
 
 /// Opens a consumer.

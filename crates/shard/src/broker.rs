@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -31,7 +31,9 @@ use crate::replica::tap::Mailbox;
 use crate::session::{Session, stats};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
-use crate::uplink::task::{REQUESTS_MAX, Request, Uplink};
+use crate::uplink::door::{Request, UplinkDoor, door};
+use crate::uplink::encode::Publish;
+use crate::uplink::task::Uplink;
 
 /// How long one leadership may take to be handed over when the node stops.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(2);
@@ -81,7 +83,7 @@ struct Inner {
     uplink_doors: UplinkDoors,
     streams: NodeStreams,
     replies: ReplyDoor,
-    uplinks: RwLock<BTreeMap<ShardId, mpsc::Sender<Request>>>,
+    uplinks: RwLock<BTreeMap<ShardId, UplinkDoor>>,
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
     consumers: AtomicU64,
@@ -291,17 +293,25 @@ impl Broker {
 
     /// Asks the uplink of a shard, waiting while it has too much to do.
     pub(crate) async fn ask(&self, shard: ShardId, request: Request) -> Result<(), Unavailable> {
-        let uplink = self
-            .inner
-            .uplinks
-            .read()
-            .get(&shard)
-            .cloned()
-            .ok_or(Unavailable::NotReady)?;
-        uplink
-            .send(request)
-            .await
-            .map_err(|_| Unavailable::Draining)
+        let uplink = self.uplink(shard)?;
+        let asked = uplink.requests.send(request).await;
+        asked.map_err(|_| Unavailable::Draining)
+    }
+
+    /// Hands publishes to the uplink of a shard, waiting while there is no room.
+    pub(crate) async fn publish(
+        &self,
+        shard: ShardId,
+        publishes: Vec<Publish>,
+    ) -> Result<(), Unavailable> {
+        let uplink = self.uplink(shard)?;
+        let handed = uplink.publishes.send(publishes).await;
+        handed.map_err(|_| Unavailable::Draining)
+    }
+
+    fn uplink(&self, shard: ShardId) -> Result<UplinkDoor, Unavailable> {
+        let uplinks = self.inner.uplinks.read();
+        uplinks.get(&shard).cloned().ok_or(Unavailable::NotReady)
     }
 
     /// A session has ended: everything it holds returns.
@@ -417,14 +427,14 @@ impl Broker {
         if uplinks.contains_key(&shard) {
             return;
         }
-        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        uplinks.insert(shard, sender);
+        let (door, doorway) = door();
+        uplinks.insert(shard, door);
         drop(uplinks);
         let group = self.inner.groups.read().get(&shard.into()).cloned();
         let uplink = Uplink {
             shard,
             me: self.inner.me,
-            requests,
+            doorway,
             inbox: self.inner.uplink_doors.open(shard),
             leaders: self.inner.leaders.clone(),
             streams: self.inner.streams.clone(),

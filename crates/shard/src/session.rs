@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use warren_queue::dispatch::io::Credit;
 use warren_queue::entry::ReturnKind;
 use warren_types::{ConsumerId, SessionId, ShardId};
@@ -14,8 +15,8 @@ use crate::api::{
 };
 use crate::broker::Broker;
 use crate::link::outbox::Outbox;
+use crate::uplink::door::Request;
 use crate::uplink::encode::Publish;
-use crate::uplink::task::Request;
 
 /// One client connection's channel or stream. Dropping it returns everything its consumers hold, counted as failed attempts.
 pub struct Session {
@@ -55,7 +56,7 @@ impl Session {
     }
 
     /// Hands messages over, in order; waits while the shard has too much unconfirmed. Each token is answered once by
-    /// [`SessionEvent::Published`].
+    /// [`SessionEvent::Published`], at the latest 30 seconds later. What is not on its way to a leader at `deadline` is not begun.
     ///
     /// # Errors
     /// Nothing was taken.
@@ -63,15 +64,17 @@ impl Session {
         &self,
         shard: ShardId,
         items: Vec<PublishItem>,
+        deadline: Option<Instant>,
     ) -> Result<(), Unavailable> {
         let publishes = items
             .into_iter()
             .map(|item| Publish {
                 item,
                 inbox: self.inbox.clone(),
+                deadline,
             })
             .collect();
-        self.broker.ask(shard, Request::Publish(publishes)).await
+        self.broker.publish(shard, publishes).await
     }
 
     /// Opens a consumer; answered by [`SessionEvent::Attached`], its deliveries follow.

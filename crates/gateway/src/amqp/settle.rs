@@ -148,10 +148,8 @@ impl AmqpSession {
         let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
-        if !state.lost.is_empty() && state.lost.remove(&tag) {
-            // It is another's: nothing is settled, but the client has room for one more.
-            self.lend_one(unacked.consumer);
-        } else {
+        // One that is another's by now is not settled; its credit was given back when it was lost.
+        if state.lost.is_empty() || !state.lost.remove(&tag) {
             let asker = Asker::channel(state.slot);
             let Unacked { target, held, .. } = unacked;
             state.settling += u64::from(self.settles.add(asker, target, held, action));

@@ -103,6 +103,7 @@ pub(super) fn of_unavailable(why: Unavailable) -> ApiError {
         Unavailable::NotReady => Reason::NotReady,
         Unavailable::Draining => Reason::NodeDraining,
         Unavailable::Overloaded => Reason::LimitReached,
+        Unavailable::DeadlinePassed => Reason::NotStarted,
     };
     ApiError::new(reason, why.to_string())
 }

@@ -23,6 +23,7 @@ use warren_proto::v1::messaging_service_server::MessagingServiceServer;
 use super::cluster::ClusterAdmin;
 use super::connection::ClientIo;
 use super::messaging::Messaging;
+use super::named_errors::NamedErrors;
 use super::topology::TopologyAdmin;
 use crate::gateway::Gateway;
 
@@ -91,6 +92,7 @@ pub async fn serve_grpc(
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_WITHIN))
+        .layer(NamedErrors)
         .add_service(messaging)
         .add_service(topology)
         .add_service(cluster)

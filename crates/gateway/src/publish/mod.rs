@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
 use warren_topology::{RouteError, Target, Targets, Topology};
@@ -43,6 +44,8 @@ pub(crate) struct Publishing {
     /// What is routed and not handed over, per shard in the order of its first message.
     groups: Vec<(ShardId, Vec<PublishItem>)>,
     under_way: Option<HandOver>,
+    /// Nothing is begun after this.
+    deadline: Option<Instant>,
     /// Known already, not collected yet.
     resolved: Vec<Resolved>,
 }
@@ -57,7 +60,16 @@ impl Publishing {
             targets: Vec::new(),
             groups: Vec::new(),
             under_way: None,
+            deadline: None,
             resolved: Vec::new(),
+        }
+    }
+
+    /// Its messages are not begun after the deadline: they are answered as not started.
+    pub(crate) fn until(self, deadline: Instant) -> Self {
+        Self {
+            deadline: Some(deadline),
+            ..self
         }
     }
 
@@ -213,8 +225,12 @@ impl Publishing {
                         return;
                     }
                     let (shard, items) = self.groups.remove(0);
-                    self.under_way
-                        .insert(hand_over(Arc::clone(&self.session), shard, items))
+                    self.under_way.insert(hand_over(
+                        Arc::clone(&self.session),
+                        shard,
+                        items,
+                        self.deadline,
+                    ))
                 }
             };
             let refused = under_way.await;
@@ -273,11 +289,16 @@ fn push(groups: &mut Vec<(ShardId, Vec<PublishItem>)>, shard: ShardId, item: Pub
     }
 }
 
-fn hand_over(session: Arc<Session>, shard: ShardId, items: Vec<PublishItem>) -> HandOver {
+fn hand_over(
+    session: Arc<Session>,
+    shard: ShardId,
+    items: Vec<PublishItem>,
+    deadline: Option<Instant>,
+) -> HandOver {
     let tokens: Vec<RequestToken> = items.iter().map(|item| item.token).collect();
     Box::pin(async move {
         session
-            .publish(shard, items)
+            .publish(shard, items, deadline)
             .await
             .err()
             .map(|why| (tokens, why))

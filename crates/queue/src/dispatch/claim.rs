@@ -159,7 +159,13 @@ pub(super) fn take_over(
             .and_then(|it| it.attach.take());
         match loser {
             Some((loser, index)) => answer(queue, shared, loser, index, HeldState::Lost, out),
-            None => dispose::tell_holder(queue, shared, held.position, &flight, out),
+            None => {
+                dispose::tell_holder(queue, shared, held.position, &flight, out);
+                // Whoever is told to forget a message has its credit back.
+                if matches!(flight.state, State::Held | State::Unverified) {
+                    shared.refill(queue, flight.holder, flight.body_bytes);
+                }
+            }
         }
         shared.unhold(flight.holder);
         shared.hold(holder);

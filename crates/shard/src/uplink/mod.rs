@@ -2,6 +2,7 @@
 //! after a change of leader. Not here: the leader (`leader`), client protocols (`gateway`).
 
 mod attachments;
+pub(crate) mod door;
 pub(crate) mod encode;
 mod pending;
 mod state;

@@ -23,7 +23,7 @@ use super::consumer_credit::{ConsumerCredit, CreditError};
 use super::error::{bad_argument, of_operation, of_unavailable, unsupported};
 use super::open::{LEADER_METADATA, check_features, leader_metadata, queue_name, vhost_name};
 use super::resume::{Link, Rejoin};
-use super::streams::OPEN_WITHIN;
+use super::streams::{OPEN_WITHIN, unreadable};
 use crate::gateway::Gateway;
 use crate::operations::target_of;
 use session::ConsumeSession;
@@ -57,7 +57,7 @@ async fn open_frame(link: &mut Link) -> Result<v1::ConsumeOpen, ApiError> {
     let first = timeout(OPEN_WITHIN, link.inbound.message()).await;
     let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
     let frame = first
-        .map_err(|status| bad_argument("frame", status.message()))?
+        .map_err(|status| unreadable(&status))?
         .and_then(|it| it.frame);
     let Some(Request::Open(open)) = frame else {
         return Err(bad_argument(

@@ -12,7 +12,7 @@ use warren_proto::v1;
 use warren_proto::v1::consume_response::Frame as Response;
 use warren_shard::api::{Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec};
 use warren_shard::{Credit, Held, ReturnKind, SettleReason};
-use warren_types::{ClusterId, NodeId};
+use warren_types::{ClusterId, NodeId, Position};
 
 use super::Attached;
 use super::park::rejoin;
@@ -21,6 +21,7 @@ use crate::grpc::deliveries::{
     FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, Frame, body_bytes, held_of, receipts, to_client,
 };
 use crate::grpc::held::HeldBook;
+use crate::grpc::named_errors::named;
 use crate::grpc::open::{DURABILITY, leader_hint, limits};
 use crate::grpc::resume::{Link, Registration, Rejoin};
 use crate::grpc::settle_plan::{SettleResults, lease_to_client};
@@ -205,7 +206,7 @@ impl ConsumeSession {
                         return End::Status { error, returns: ReturnKind::Failed };
                     },
                     Ok(None) => self.close(),
-                    Err(_) => return End::Broken,
+                    Err(status) => return broken(&status),
                 },
                 () = reached(lease), if lease.is_some() => {
                     let error = ApiError::new(Reason::Expired, "the lease ended: no ping came");
@@ -286,11 +287,7 @@ impl ConsumeSession {
                             .committed(u64::try_from(items).unwrap_or(u64::MAX));
                     }
                 }
-                SessionEvent::Forget { position, .. } => {
-                    if let Some(lost) = self.held.lose(position) {
-                        self.attached.credit.returned(lost.bytes);
-                    }
-                }
+                SessionEvent::Forget { position, .. } => self.forget(position),
                 SessionEvent::Recalled { credit, .. } => self.recalled(credit),
                 SessionEvent::Cancelled { .. } => self.cancelled(),
                 SessionEvent::LeaderMoved { node, .. } => self.leader_moved(node),
@@ -302,6 +299,18 @@ impl ConsumeSession {
         }
         while let Some(results) = self.settles.take_done() {
             self.control.push_back(Response::Settled(results));
+        }
+    }
+
+    /// A delivery is not this consumer's any more; one that was not written yet is not written at all.
+    fn forget(&mut self, position: Position) {
+        let waiting = self.outbox.iter().position(|it| it.position == position);
+        if let Some(delivery) = waiting.and_then(|at| self.outbox.remove(at)) {
+            let bytes = body_bytes(&delivery);
+            self.attached.credit.written(bytes);
+            self.attached.credit.returned(bytes);
+        } else if let Some(lost) = self.held.lose(position) {
+            self.attached.credit.returned(lost.bytes);
         }
     }
 
@@ -428,6 +437,17 @@ impl ConsumeSession {
                 return;
             }
         }
+    }
+}
+
+/// The stream cannot be read: its client is gone, or has sent what is no message.
+fn broken(status: &tonic::Status) -> End {
+    match named(status) {
+        Some(error) => End::Status {
+            error,
+            returns: ReturnKind::Failed,
+        },
+        None => End::Broken,
     }
 }
 

@@ -1,0 +1,76 @@
+//! The way from sessions to an uplink: requests, and publishes apart. Not here: what the uplink does with them (`task`).
+
+use tokio::sync::mpsc;
+use warren_queue::dispatch::io::Credit;
+use warren_queue::entry::ReturnKind;
+use warren_types::{ConsumerId, QueueId};
+
+use super::encode::Publish;
+use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec};
+use crate::link::outbox::Outbox;
+
+/// Requests that the uplink has not taken yet, at most, and as many calls with publishes; then sessions wait.
+const REQUESTS_MAX: usize = 1_024;
+
+/// The way to an uplink. Publishes come by a door of their own: while they wait for a leader, nothing else waits behind them.
+#[derive(Clone)]
+pub(crate) struct UplinkDoor {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) publishes: mpsc::Sender<Vec<Publish>>,
+}
+
+/// The uplink's end of its door.
+pub(crate) struct Doorway {
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) publishes: mpsc::Receiver<Vec<Publish>>,
+}
+
+/// A door and its inner side.
+pub(crate) fn door() -> (UplinkDoor, Doorway) {
+    let (requests, taken_requests) = mpsc::channel(REQUESTS_MAX);
+    let (publishes, taken_publishes) = mpsc::channel(REQUESTS_MAX);
+    let door = UplinkDoor {
+        requests,
+        publishes,
+    };
+    let doorway = Doorway {
+        requests: taken_requests,
+        publishes: taken_publishes,
+    };
+    (door, doorway)
+}
+
+/// What sessions ask of an uplink, but for publishes.
+pub(crate) enum Request {
+    Attach {
+        consumer: ConsumerId,
+        spec: ConsumerSpec,
+        inbox: Outbox<SessionEvent>,
+    },
+    Credit {
+        consumer: ConsumerId,
+        add: Credit,
+    },
+    Recall {
+        consumer: ConsumerId,
+        up_to: Credit,
+    },
+    Settle {
+        spec: SettleSpec,
+        token: RequestToken,
+        inbox: Outbox<SessionEvent>,
+    },
+    Detach {
+        consumer: ConsumerId,
+        returns: Option<ReturnKind>,
+    },
+    Purge {
+        queue: QueueId,
+        token: RequestToken,
+        inbox: Outbox<SessionEvent>,
+    },
+    Stats {
+        queue: QueueId,
+        reply: tokio::sync::oneshot::Sender<Option<QueueStats>>,
+    },
+}
