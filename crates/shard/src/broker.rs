@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -17,10 +18,12 @@ use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
 use warren_topology::{Placement, Topology};
 use warren_types::{
-    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, Run, SessionId, ShardId,
+    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, Run, SessionId, ShardId,
+    Term,
 };
 
 use crate::api::{QueueStats, Target, Unavailable};
+use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::leader::task::{LeaderTask, NodeIdentity};
 use crate::link::post::{LeaderDoors, UplinkDoors};
 use crate::link::remote::NodeStreams;
@@ -81,6 +84,7 @@ struct Inner {
     topology: TopologyHandle,
     leaders: LeaderDoors,
     uplink_doors: UplinkDoors,
+    keeper: KeeperDoor,
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: RwLock<BTreeMap<ShardId, UplinkDoor>>,
@@ -148,6 +152,7 @@ impl Broker {
             ),
             uplink_doors,
             replies,
+            keeper: KeeperDoor::default(),
             uplinks: RwLock::default(),
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
@@ -195,6 +200,7 @@ impl Broker {
         LinkService::new(
             self.inner.leaders.clone(),
             self.inner.replies.clone(),
+            self.inner.keeper.clone(),
             self.inner.tasks.clone(),
             self.inner.stop.clone(),
         )
@@ -216,6 +222,21 @@ impl Broker {
     pub fn session(&self) -> Session {
         let id = self.inner.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         Session::new(SessionId(id), self.clone())
+    }
+
+    /// Says who is asked when a client of a consumer of this node has come back to another node.
+    pub fn keep_consumers(&self, keeper: Keeper) {
+        self.inner.keeper.open(keeper);
+    }
+
+    /// Has a consumer handed over by the node that gave its client the token. `None`: it keeps none under it, or does not answer.
+    pub async fn take_over(
+        &self,
+        node: NodeId,
+        resume_token: Bytes,
+        queue: QueueId,
+    ) -> Option<HandedOver> {
+        handover::ask(&self.inner.peers, node, resume_token, queue).await
     }
 
     /// Counts of a queue, from its leader. `None`: the leader has no such queue (yet).
@@ -240,12 +261,23 @@ impl Broker {
     /// Who leads a shard, as this node knows it.
     #[must_use]
     pub fn leader_of(&self, shard: ShardId) -> Option<NodeId> {
-        let groups = self.inner.groups.read();
-        let leadership = *groups.get(&shard.into())?.leadership().borrow();
-        leadership.leader.map(|leader| leader.node)
+        self.leadership_of(shard.into()).map(|(node, _)| node)
     }
 
-    /// Whether every shard has a leader that this node knows, and the topology is up to date: the node can serve.
+    /// Who leads a group, and in which term: by the replica here, or without one by the link to the leader.
+    #[must_use]
+    pub fn leadership_of(&self, group: GroupId) -> Option<(NodeId, Term)> {
+        if let Some(replica) = self.inner.groups.read().get(&group) {
+            let leadership = *replica.leadership().borrow();
+            return Some((leadership.leader?.node, leadership.term));
+        }
+        let uplinks = self.inner.uplinks.read();
+        let linked = uplinks.get(&group.shard()?)?.linked.borrow();
+        *linked
+    }
+
+    /// Whether this node knows a leader of every shard, and the topology is up to date: the node can serve. A shard without a
+    /// replica here counts when its leader has answered.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let topology = self.inner.topology.current();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use warren_queue::dispatch::io::Credit;
+use warren_queue::dispatch::io::{Credit, Held};
 use warren_queue::entry::ReturnKind;
 use warren_types::{ConsumerId, SessionId, ShardId};
 
@@ -82,6 +82,19 @@ impl Session {
     /// # Errors
     /// Nothing was opened.
     pub async fn attach(&self, spec: ConsumerSpec) -> Result<ConsumerId, Unavailable> {
+        self.attach_holding(spec, Vec::new()).await
+    }
+
+    /// Opens a consumer whose client holds deliveries already, handed over by another node ([`Broker::take_over`]), with the bytes
+    /// of their bodies. The credit is what is left beside them. The answer says, in their order, which of them it holds.
+    ///
+    /// # Errors
+    /// Nothing was opened.
+    pub async fn attach_holding(
+        &self,
+        spec: ConsumerSpec,
+        held: Vec<(Held, u64)>,
+    ) -> Result<ConsumerId, Unavailable> {
         let consumer = self.broker.next_consumer();
         let shard = spec.target.shard;
         self.consumers.lock().insert(consumer, shard);
@@ -92,6 +105,7 @@ impl Session {
                 Request::Attach {
                     consumer,
                     spec,
+                    held,
                     inbox: self.inbox.clone(),
                 },
             )

@@ -147,6 +147,13 @@ impl Consuming {
         }
     }
 
+    /// Breaks the stream without a word.
+    pub fn abandon(self) {
+        // The answers first: that resets the stream, where closing the way out would say that all is well.
+        drop(self.answers);
+        drop(self.out);
+    }
+
     /// What opening it with this frame ends with.
     pub async fn refused(call: &Call, open: v1::ConsumeOpen) -> Ended {
         Self::begin(call, Some(Consume::Open(open)))

@@ -104,7 +104,10 @@ fn configuration_that_is_wrong_is_refused_with_file_key_and_cause() {
         fs::write(&path, text).unwrap();
         let said = refusal(&cluster, &path);
         assert_names(&said, words);
-        assert!(!said.contains(secret_text.trim()), "{what}: a secret is told");
+        assert!(
+            !said.contains(secret_text.trim()),
+            "{what}: a secret is told"
+        );
     }
     let data = cluster.data_directory(FIRST);
     assert_eq!(fs::read_dir(data).unwrap().count(), 0, "it has begun");
@@ -138,10 +141,7 @@ fn data_directory_in_use_is_named() {
     let pid = cluster.pid(FIRST).unwrap().to_string();
     let other = cluster.directory().join("other.toml");
     let text = fs::read_to_string(config_path(&cluster)).unwrap();
-    let ports = [
-        cluster.grpc_address(FIRST),
-        cluster.amqp_address(FIRST),
-    ];
+    let ports = [cluster.grpc_address(FIRST), cluster.amqp_address(FIRST)];
     let mut text = text.replace(&ports[0], "127.0.0.1:0");
     text = text.replace(&ports[1], "127.0.0.1:0");
     let listen = text.find("node = \"127.0.0.1:").unwrap();

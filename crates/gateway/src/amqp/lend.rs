@@ -388,5 +388,4 @@ impl AmqpSession {
             self.pipeline.push(Op::Credit { consumer: id, add });
         }
     }
-    }
 }

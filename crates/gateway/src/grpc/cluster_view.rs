@@ -91,7 +91,7 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
     let seen = seen(gateway);
     let shards = topology.placements().map(|placement| {
         let known = seen.iter().find(|it| it.group == placement.group);
-        let leader = known.and_then(|it| it.leadership.leader);
+        let leadership = gateway.broker().leadership_of(placement.group);
         let live = placement
             .members
             .iter()
@@ -106,8 +106,11 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             shard: u64::from(placement.group.0),
             placement_generation: placement.generation.0,
             replicas: replicas(placement, known),
-            leader_node_id: leader.map_or(0, |it| it.node.0),
-            term: known.map_or(0, |it| it.leadership.term.0),
+            leader_node_id: leadership.map_or(0, |(node, _)| node.0),
+            term: known
+                .map(|it| it.leadership.term)
+                .or(leadership.map(|(_, term)| term))
+                .map_or(0, |it| it.0),
             has_quorum: live > placement.members.len() / 2,
             committed_index: index(known.and_then(|it| it.committed)),
             applied_index: index(known.and_then(|it| it.applied)),

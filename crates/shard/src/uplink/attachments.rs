@@ -61,9 +61,19 @@ impl Attachments {
         &mut self,
         consumer: ConsumerId,
         spec: &ConsumerSpec,
+        held: Vec<(Held, u64)>,
         inbox: Outbox<SessionEvent>,
         topology: TopologyIndex,
     ) -> Up {
+        let queue = spec.target.queue;
+        let reported: Vec<Held> = held.iter().map(|(held, _)| *held).collect();
+        for item in &reported {
+            self.holder.insert((queue, item.position), consumer);
+        }
+        let here = |(held, bytes): (Held, u64)| {
+            let attempt = held.attempt;
+            (held.position, HeldHere { attempt, bytes })
+        };
         self.consumers.insert(
             consumer,
             Consumer {
@@ -71,10 +81,10 @@ impl Attachments {
                 queue: spec.target.queue,
                 options: spec.options,
                 unspent: spec.credit,
-                held: BTreeMap::new(),
+                held: held.into_iter().map(here).collect(),
                 cancelled: false,
                 told: false,
-                reported: Vec::new(),
+                reported: reported.clone(),
             },
         );
         Up::Attach(AttachUp {
@@ -82,7 +92,7 @@ impl Attachments {
             queue: spec.target.queue,
             options: spec.options,
             credit: spec.credit,
-            held: Vec::new(),
+            held: reported,
             topology,
         })
     }

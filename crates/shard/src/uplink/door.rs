@@ -1,9 +1,9 @@
 //! The way from sessions to an uplink: requests, and publishes apart. Not here: what the uplink does with them (`task`).
 
-use tokio::sync::mpsc;
-use warren_queue::dispatch::io::Credit;
+use tokio::sync::{mpsc, watch};
+use warren_queue::dispatch::io::{Credit, Held};
 use warren_queue::entry::ReturnKind;
-use warren_types::{ConsumerId, QueueId};
+use warren_types::{ConsumerId, NodeId, QueueId, Term};
 
 use super::encode::Publish;
 use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec};
@@ -17,25 +17,31 @@ const REQUESTS_MAX: usize = 1_024;
 pub(crate) struct UplinkDoor {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) publishes: mpsc::Sender<Vec<Publish>>,
+    /// The leader that the uplink is linked to, and its term.
+    pub(crate) linked: watch::Receiver<Option<(NodeId, Term)>>,
 }
 
 /// The uplink's end of its door.
 pub(crate) struct Doorway {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) publishes: mpsc::Receiver<Vec<Publish>>,
+    pub(super) linked: watch::Sender<Option<(NodeId, Term)>>,
 }
 
 /// A door and its inner side.
 pub(crate) fn door() -> (UplinkDoor, Doorway) {
     let (requests, taken_requests) = mpsc::channel(REQUESTS_MAX);
     let (publishes, taken_publishes) = mpsc::channel(REQUESTS_MAX);
+    let (linked, told) = watch::channel(None);
     let door = UplinkDoor {
         requests,
         publishes,
+        linked: told,
     };
     let doorway = Doorway {
         requests: taken_requests,
         publishes: taken_publishes,
+        linked,
     };
     (door, doorway)
 }
@@ -45,6 +51,8 @@ pub(crate) enum Request {
     Attach {
         consumer: ConsumerId,
         spec: ConsumerSpec,
+        /// What its client holds already, handed over by another node, with the bytes of the bodies.
+        held: Vec<(Held, u64)>,
         inbox: Outbox<SessionEvent>,
     },
     Credit {

@@ -85,9 +85,22 @@ impl Uplink {
             self.seek(&mut state).await;
             self.publish(&mut state);
             self.send(&mut state).await;
+            self.tell_link(&state);
         }
         state.refuse_waiting(PublishOutcome::NotStarted(Unavailable::Draining));
         state.pending.give_up(Instant::now(), Duration::ZERO);
+    }
+
+    fn tell_link(&self, state: &State) {
+        let linked = match state.link {
+            Link::Open { node } => Some((node, state.term)),
+            Link::Asked { .. } | Link::Down { .. } => None,
+        };
+        self.doorway.linked.send_if_modified(|told| {
+            let changed = *told != linked;
+            *told = linked;
+            changed
+        });
     }
 
     /// Takes what else is there, without waiting, so that one turn sends for many requests.
@@ -115,10 +128,12 @@ impl Uplink {
             Request::Attach {
                 consumer,
                 spec,
+                held,
                 inbox,
             } => Some(state.attachments.attach(
                 consumer,
                 &spec,
+                held,
                 inbox,
                 self.topology.borrow().index(),
             )),

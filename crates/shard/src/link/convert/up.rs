@@ -236,7 +236,7 @@ fn decode_attach(attach: wire::Attach) -> Result<AttachUp, BadFrame> {
     })
 }
 
-fn encode_held(items: &[Held]) -> wire::HeldColumns {
+pub(crate) fn encode_held(items: &[Held]) -> wire::HeldColumns {
     wire::HeldColumns {
         position: items.iter().map(|item| item.position.0).collect(),
         attempt_term: items.iter().map(|item| item.attempt.term.0).collect(),
@@ -244,7 +244,7 @@ fn encode_held(items: &[Held]) -> wire::HeldColumns {
     }
 }
 
-fn decode_held(held: Option<wire::HeldColumns>) -> Result<Vec<Held>, BadFrame> {
+pub(crate) fn decode_held(held: Option<wire::HeldColumns>) -> Result<Vec<Held>, BadFrame> {
     let held = held.unwrap_or_default();
     if held.position.len() != held.attempt_term.len()
         || held.position.len() != held.attempt_number.len()

@@ -75,7 +75,7 @@ fn holding(refill: bool) -> (Attachments, Outbox<SessionEvent>) {
             bytes: 100,
         },
     };
-    attachments.attach(CONSUMER, &spec, inbox.clone(), TopologyIndex(1));
+    attachments.attach(CONSUMER, &spec, Vec::new(), inbox.clone(), TopologyIndex(1));
     attachments.attached(CONSUMER, AttachResult::Ok { held: Vec::new() });
     attachments.deliver(CONSUMER, TARGET.queue, (1..=3).map(handed).collect());
     inbox.take_now();
