@@ -41,9 +41,8 @@ impl Publishing {
         out.send(v1::PublishStreamRequest { frame: first })
             .await
             .unwrap();
-        let stream = call
-            .messaging()
-            .publish_stream(ReceiverStream::new(requests));
+        let mut client = call.messaging();
+        let stream = client.publish_stream(ReceiverStream::new(requests));
         Self {
             out,
             answers: stream.await.unwrap().into_inner(),
@@ -128,7 +127,8 @@ impl Consuming {
     pub async fn begin(call: &Call, first: Option<Consume>) -> Self {
         let (out, requests) = mpsc::channel(16);
         out.send(v1::ConsumeRequest { frame: first }).await.unwrap();
-        let stream = call.messaging().consume(ReceiverStream::new(requests));
+        let mut client = call.messaging();
+        let stream = client.consume(ReceiverStream::new(requests));
         Self {
             out,
             answers: stream.await.unwrap().into_inner(),

@@ -210,7 +210,11 @@ fn put_back(directory: &Path, kept: &BTreeMap<PathBuf, Vec<u8>>) {
 
 /// What a start on damaged files comes to: it refuses (`None`), or has so many messages of the queue.
 fn start_and_count(cluster: &mut Cluster) -> Option<usize> {
-    cluster.restart(FIRST).ok()?;
+    if cluster.restart(FIRST).is_err() {
+        // It may have ended by itself, or run without the damaged replica.
+        let _ended = cluster.kill(FIRST);
+        return None;
+    }
     let call = cluster.grpc_address(FIRST);
     let count = runtime(async {
         let call = Call::to(&call);
