@@ -77,30 +77,28 @@ fn holding(refill: bool) -> (Attachments, Outbox<SessionEvent>) {
     };
     attachments.attach(CONSUMER, &spec, Vec::new(), inbox.clone(), TopologyIndex(1));
     attachments.attached(CONSUMER, AttachResult::Ok { held: Vec::new() });
-    attachments.deliver(CONSUMER, TARGET.queue, (1..=3).map(handed).collect());
-    inbox.take_now();
+    attachments.deliver(CONSUMER, TARGET.queue, 0, (1..=3).map(handed).collect());
+    drop(inbox.take_now());
     (attachments, inbox)
 }
 
 fn report(attachments: &mut Attachments) -> (Vec<Held>, Credit) {
-    let frames = attachments.report(TopologyIndex(1)).into_iter();
-    frames
-        .filter_map(|frame| match frame {
-            Up::Attach(attach) => Some((attach.held, attach.credit)),
-            _ => None,
-        })
-        .next()
-        .unwrap()
+    for frame in attachments.report(TopologyIndex(1)) {
+        if let Up::Attach(attach) = frame {
+            return (attach.held, attach.credit);
+        }
+    }
+    panic!("the consumer is not reported")
 }
 
 fn forgotten(inbox: &Outbox<SessionEvent>) -> Vec<u64> {
-    let events = inbox.take_now().into_iter();
-    events
-        .filter_map(|event| match event {
-            SessionEvent::Forget { position, .. } => Some(position.0),
-            _ => None,
-        })
-        .collect()
+    let mut positions = Vec::new();
+    for event in inbox.take_now() {
+        if let SessionEvent::Forget { position, .. } = event {
+            positions.push(position.0);
+        }
+    }
+    positions
 }
 
 fn settle(attachments: &mut Attachments, position: u64, inbox: &Outbox<SessionEvent>) {
