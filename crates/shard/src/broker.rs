@@ -108,10 +108,8 @@ impl Broker {
             incarnation: parts.incarnation,
             run: parts.run,
         };
-        let own = parts
-            .topology_members
-            .iter()
-            .find(|member| member.node == parts.node);
+        let mut members = parts.topology_members.iter();
+        let own = members.find(|member| member.node == parts.node);
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
         let waiting = Waiting::default();
