@@ -35,6 +35,10 @@ pub struct GatewayOptions {
     pub drain: Duration,
     /// What is given up on a unary call that names no deadline.
     pub unary_timeout: Duration,
+    /// Client connections of each protocol; more AMQP clients wait unaccepted, more gRPC clients are closed at once.
+    pub connections_max: usize,
+    /// Channels of one AMQP connection.
+    pub channels_max: u16,
     /// Serve gRPC reflection.
     pub reflection: bool,
     pub amqp: AmqpOptions,
@@ -87,6 +91,8 @@ impl Default for GatewayOptions {
             receive_leases_max: 100_000,
             drain: Duration::from_secs(5),
             unary_timeout: Duration::from_secs(30),
+            connections_max: 20_000,
+            channels_max: 2_047,
             reflection: true,
             amqp: AmqpOptions::default(),
         }

@@ -21,3 +21,5 @@ pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.
 pub use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
 pub use warren_queue::entry::{ReturnKind, SettleReason};
+// What a replica says of itself, for those who show it.
+pub use warren_raft::{GroupStatus, ReplicaHealth, Role};

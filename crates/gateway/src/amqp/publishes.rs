@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use warren_amqp::Body;
 use warren_shard::api::{PublishItem, PublishOutcome, RequestToken};
-use warren_topology::{RouteError, Targets, Topology};
+use warren_topology::{RouteError, Target, Targets, Topology};
 use warren_types::{Message, Properties, QueueId, ShardId, VhostId};
 
 use super::pipeline::{Op, Pipeline};
@@ -137,6 +137,11 @@ impl Publishes {
     ) -> Result<bool, RouteError> {
         view.route(vhost, exchange, key, None, &mut self.targets)?;
         Ok(!self.targets.is_empty())
+    }
+
+    /// The queues that `route` found last.
+    pub(super) fn targets(&self) -> &[Target] {
+        self.targets.as_slice()
     }
 
     /// Sends a message to the queues that `route` found for it.

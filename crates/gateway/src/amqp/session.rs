@@ -13,7 +13,7 @@ use tracing::{debug, info};
 use warren_amqp::{AmqpError, ChannelId, Config, Connection, DeliveryTag, Event, Login, Time};
 use warren_shard::Session;
 use warren_topology::QueueOwner;
-use warren_types::{ConsumerId, QueueId, QueueName, UserName};
+use warren_types::{Alarm, ConsumerId, QueueId, QueueName, UserName};
 
 use super::authenticate::authenticate;
 use super::caller::Caller;
@@ -42,11 +42,13 @@ pub(super) enum Closing {
     Cleaning,
 }
 
-/// A publish waits for admission.
+/// A publish waits for admission; what `Publishes` has routed last are its queues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stalled {
     pub(super) bytes: u64,
     pub(super) since: Time,
+    /// A node that would have to keep it is short of this.
+    pub(super) alarm: Option<Alarm>,
 }
 
 pub(super) struct AmqpSession {
@@ -216,7 +218,10 @@ impl AmqpSession {
             }
             Event::ChannelOpened { channel } => self.open_channel(channel),
             Event::Request { channel, request } => self.take(channel, Step::Request(request)),
-            Event::Publish { channel, publish } => self.take(channel, Step::Publish(publish)),
+            Event::Publish { channel, publish } => {
+                self.gateway.counters().amqp.received.add(1);
+                self.take(channel, Step::Publish(publish));
+            }
             Event::ChannelClose { channel, .. } => self.take(channel, Step::Close),
             Event::ChannelFailed { channel, error } => {
                 debug!(peer = %self.peer, %channel, %error, "client failed its channel");
