@@ -1,3 +1,5 @@
+//! What the two sites answer, over real sockets.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use warren_types::NodeId;
 

@@ -1,6 +1,7 @@
 //! Families of the process, its disk and its log. Not here: what clients and replicas do (`broker`).
 
 use super::flag;
+use crate::figures::ProcessFigures;
 use crate::overview::Overview;
 use crate::page::{FamilyKind, MetricsPage};
 
@@ -18,6 +19,11 @@ pub(super) fn put(page: &mut MetricsPage, overview: &Overview) {
         "1 while publishers are held back for lack of disk space.",
         flag(alarms.disk),
     );
+    gauges(page, &figures);
+    counters(page, &figures);
+}
+
+fn gauges(page: &mut MetricsPage, figures: &ProcessFigures) {
     let gauges = [
         (
             "rabbitmq_process_resident_memory_bytes",
@@ -70,6 +76,9 @@ pub(super) fn put(page: &mut MetricsPage, overview: &Overview) {
             page.gauge(name, help, value);
         }
     }
+}
+
+fn counters(page: &mut MetricsPage, figures: &ProcessFigures) {
     if let Some(cpu) = figures.cpu {
         let seconds = cpu.as_secs_f64();
         page.counter(
