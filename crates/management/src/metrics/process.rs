@@ -65,11 +65,6 @@ fn gauges(page: &mut MetricsPage, figures: &ProcessFigures) {
             "Most file descriptors the process may have.",
             figures.fds_max,
         ),
-        (
-            "warren_log_tail_bytes",
-            "Log entries held in memory.",
-            Some(figures.log_tail_bytes),
-        ),
     ];
     for (name, help, value) in gauges {
         if let Some(value) = value {
