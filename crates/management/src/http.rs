@@ -109,7 +109,7 @@ async fn serve_with(
 async fn connection(socket: TcpStream, site: Site, overview: Overview, patience: Patience) {
     let service = service_fn(move |request: Request<Incoming>| {
         let overview = overview.clone();
-        async move { Ok::<_, Infallible>(answer(&request, site, &overview).await) }
+        async move { Ok::<_, Infallible>(answer(request, site, &overview).await) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -124,8 +124,9 @@ async fn connection(socket: TcpStream, site: Site, overview: Overview, patience:
     }
 }
 
-async fn answer(request: &Request<Incoming>, site: Site, overview: &Overview) -> Page {
-    let announced = request.body().size_hint().lower();
+async fn answer(request: Request<Incoming>, site: Site, overview: &Overview) -> Page {
+    let (head, body) = request.into_parts();
+    let announced = body.size_hint().lower();
     if announced > BODY_BYTES_MAX {
         return page(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -133,14 +134,14 @@ async fn answer(request: &Request<Incoming>, site: Site, overview: &Overview) ->
             "the body is too large\n",
         );
     }
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
+    if ![Method::GET, Method::HEAD].contains(&head.method) {
         let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n");
         refused
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    match (site, request.uri().path()) {
+    match (site, head.uri.path()) {
         (Site::Probes, "/livez") => told(Ok(())),
         (Site::Probes, "/readyz") => told(overview.ready()),
         (Site::Probes, "/startupz") => told(overview.startup()),

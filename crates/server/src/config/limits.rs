@@ -56,6 +56,10 @@ macro_rules! setting {
     };
 }
 
+fn show_number(number: impl std::fmt::Display) -> String {
+    number.to_string()
+}
+
 pub(super) const SETTINGS: &[Setting] = &[
     setting!(
         max_message_size,
@@ -89,14 +93,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         connection_max,
         Whole,
         whole,
-        |it: u32| it.to_string(),
+        show_number,
         "client connections of this node, for each protocol [default: 20000]"
     ),
     setting!(
         channel_max,
         Whole,
         whole,
-        |it: u16| it.to_string(),
+        show_number,
         "channels of one AMQP connection [default: 2047]"
     ),
 ];
