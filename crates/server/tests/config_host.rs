@@ -48,29 +48,27 @@ fn node_id_comes_from_the_hosts_name_if_asked_for() {
 
 #[test]
 fn levels_and_guard_rails_are_read_and_checked() {
-    let limits = |memory, disk, connections, channels| {
+    let limits = |memory, disk, connections| {
         load(
             None,
             &[
                 ("node.id", "1"),
                 ("limits.memory_watermark", memory),
                 ("limits.disk_free_min", disk),
-                ("limits.connection_max", connections),
-                ("limits.channel_max", channels),
+                ("limits.grpc_connection_max", connections),
             ],
         )
     };
-    let good = limits("40%", "1 GiB, 10%", "5", "7").unwrap().limits;
+    let good = limits("40%", "1 GiB, 10%", "5").unwrap().limits;
     assert_eq!(good.memory_watermark.of(1_000), 400);
     assert_eq!(good.disk_free_min.of(100 << 30), 10 << 30);
-    assert_eq!((good.connection_max, good.channel_max), (5, 7));
+    assert_eq!(good.grpc_connection_max, 5);
     assert_eq!(
-        limits("1 MiB", "lots", "0", "0").unwrap_err(),
+        limits("1 MiB", "lots", "0").unwrap_err(),
         [
             "--limits-disk-free-min: limits.disk_free_min: \"lots\" is not a size such as \"2 GiB\", a share such as \"5%\", or both with a comma: the greater counts",
             "--limits-memory-watermark: limits.memory_watermark: is 1MiB, less than an idle node may take: it needs at least 128MiB",
-            "--limits-connection-max: limits.connection_max: is 0; allowed are 1 to 1000000",
-            "--limits-channel-max: limits.channel_max: is 0; allowed are 1 to 65535",
+            "--limits-grpc-connection-max: limits.grpc_connection_max: is 0; allowed are 1 to 1000000",
         ]
     );
 }

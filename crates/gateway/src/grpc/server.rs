@@ -64,13 +64,13 @@ pub async fn serve_grpc(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let doors = gateway.clone();
-    let room = Arc::new(Semaphore::new(gateway.options().connections_max));
+    let room = Arc::new(Semaphore::new(gateway.options().grpc_connections_max));
     let sockets = TcpListenerStream::new(listener).filter_map(move |accepted| {
         let client = accepted_socket(accepted).and_then(|socket| {
             let open = Arc::clone(&room).try_acquire_owned();
             let Ok(place) = open else {
                 debug!(
-                    max = doors.options().connections_max,
+                    max = doors.options().grpc_connections_max,
                     "too many gRPC connections: one is closed"
                 );
                 return None;

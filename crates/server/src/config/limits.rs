@@ -16,10 +16,8 @@ pub struct LimitsConfig {
     pub memory_watermark: Level,
     /// Below so much free disk publishers are held back; shares are of the file system.
     pub disk_free_min: Level,
-    /// Client connections of this node, for each protocol.
-    pub connection_max: u32,
-    /// Channels of one AMQP connection.
-    pub channel_max: u16,
+    /// Connections of gRPC clients; those of AMQP are in `[amqp]`.
+    pub grpc_connection_max: u32,
 }
 
 impl Default for LimitsConfig {
@@ -35,8 +33,7 @@ impl Default for LimitsConfig {
                 bytes: 2 << 30,
                 percent: 5,
             },
-            connection_max: 20_000,
-            channel_max: 2_047,
+            grpc_connection_max: 20_000,
         }
     }
 }
@@ -90,18 +87,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "below so much free disk publishers are held back [default: 2 GiB, 5%]"
     ),
     setting!(
-        connection_max,
+        grpc_connection_max,
         Whole,
         whole,
         show_number,
-        "client connections of this node, for each protocol [default: 20000]"
-    ),
-    setting!(
-        channel_max,
-        Whole,
-        whole,
-        show_number,
-        "channels of one AMQP connection [default: 2047]"
+        "connections of gRPC clients; more are closed at once [default: 20000]"
     ),
 ];
 
@@ -136,14 +126,11 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             format!("is {found}, less than an idle node may take: it needs at least {min}"),
         );
     }
-    if !(1..=CONNECTIONS_MAX).contains(&limits.connection_max) {
-        let found = limits.connection_max;
+    if !(1..=CONNECTIONS_MAX).contains(&limits.grpc_connection_max) {
+        let found = limits.grpc_connection_max;
         report.wrong(
-            "limits.connection_max",
+            "limits.grpc_connection_max",
             format!("is {found}; allowed are 1 to {CONNECTIONS_MAX}"),
         );
-    }
-    if limits.channel_max == 0 {
-        report.wrong("limits.channel_max", "is 0; allowed are 1 to 65535");
     }
 }
