@@ -13,7 +13,7 @@ use tracing::{debug, info};
 use warren_amqp::{AmqpError, ChannelId, Config, Connection, DeliveryTag, Event, Login, Time};
 use warren_shard::Session;
 use warren_topology::QueueOwner;
-use warren_types::{Alarm, ConsumerId, QueueId, QueueName, UserName};
+use warren_types::{ConsumerId, QueueId, QueueName, UserName};
 
 use super::authenticate::authenticate;
 use super::caller::Caller;
@@ -22,7 +22,7 @@ use super::consume::Consumer;
 use super::operation::{Answer, Finished, Operation, find_vhost};
 use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Sent};
-use super::publishes::{PublishKey, Publishes, View};
+use super::publishes::{PublishKey, Publishes, Stalled, View};
 use super::reply::ReplyInbox;
 use super::settle::Settles;
 use crate::gateway::Gateway;
@@ -40,15 +40,6 @@ pub(super) enum Closing {
     Asked,
     /// Its exclusive queues are being deleted.
     Cleaning,
-}
-
-/// A publish waits for admission; what `Publishes` has routed last are its queues.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Stalled {
-    pub(super) bytes: u64,
-    pub(super) since: Time,
-    /// A node that would have to keep it is short of this.
-    pub(super) alarm: Option<Alarm>,
 }
 
 pub(super) struct AmqpSession {

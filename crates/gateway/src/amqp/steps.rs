@@ -14,9 +14,9 @@ use super::channel::{Busy, Confirms, Step};
 use super::error;
 use super::names::NameCache;
 use super::operation::{self, Answer};
-use super::publishes::{Kept, Publishes};
+use super::publishes::{Kept, Publishes, Stalled};
 use super::reply::{declare_reply_queue, is_reply_name};
-use super::session::{AmqpSession, Stalled};
+use super::session::AmqpSession;
 use crate::message::{counted_bytes, message};
 use crate::replies::DIRECT_REPLY_TO;
 
