@@ -25,3 +25,5 @@ pub use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, Held, HeldState, SettleResult,
 };
 pub use warren_queue::entry::{ReturnKind, SettleReason};
+// What a replica says of itself, for those who show it.
+pub use warren_raft::{GroupStatus, ReplicaHealth, Role};
