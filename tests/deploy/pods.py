@@ -28,6 +28,11 @@ def sh(*command, **more):
     return subprocess.run([str(it) for it in command], check=True, **more)
 
 
+def tool(name):
+    """Where a tool of this machine is: the container's own PATH does not lead to it."""
+    return shutil.which(name) or name
+
+
 class Site:
     """What all pods share: the image, files from the manifests, names, and the bridge between them."""
 
@@ -147,9 +152,9 @@ class Pod:
             self.inside(*step)
 
     def enter(self, command):
-        namespaces = ["nsenter", "--target", str(self.pause.pid), "--net", "--mount", "--uts", "--"]
+        namespaces = [tool("nsenter"), "--target", str(self.pause.pid), "--net", "--mount", "--uts", "--"]
         user = f"{self.site.user}:{self.site.group}"
-        return [*namespaces, "setpriv", "--no-new-privs", "chroot", f"--userspec={user}", "--groups=", str(self.root), *command]
+        return [*namespaces, tool("setpriv"), "--no-new-privs", tool("chroot"), f"--userspec={user}", "--groups=", str(self.root), *command]
 
     def inside(self, *command):
         sh("nsenter", "--target", self.pause.pid, "--net", "--mount", "--uts", "--", *command)

@@ -241,7 +241,7 @@ fn wrong_files_and_values() -> Vec<(Case, &'static [&'static str])> {
         ),
         (
             with_good("colour = 3\n"),
-            &["node.toml:4: node.colour: unknown key; [node] has id, data_dir, zone"],
+            &["node.toml:4: node.colour: unknown key; [node] has id, data_dir, zone, threads"],
         ),
         (
             with_good("[nod]\nid = 1\n"),
@@ -420,7 +420,7 @@ fn config_flag_and_variable_problems_name_where_they_were_given() {
         problems,
         [
             "WARREN_CLUSTER_SHARDS: cluster.shards: \"many\" is not a whole number",
-            "--node-id: node.id: \"x\" is not a whole number",
+            "--node-id: node.id: \"x\" is not a number from 1, or \"from-hostname\": one more than the number at the end of the host name",
         ]
     );
     let problems = with_good("").flag("node.idd", "1").problems();
