@@ -16,7 +16,9 @@ use warren_queue::entry::{
     ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
-use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
+use warren_queue::rows::{
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
     BatchSequence, Facts, Incarnation, LogIndex, Position, PositionRange, Priority, ProducerId,
@@ -92,6 +94,58 @@ impl Rows for MapRows {
 
     fn producers(&self, _: QueueId) -> Vec<(ProducerId, ShardTime)> {
         Vec::new()
+    }
+    fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
+        let keys = self.0.keys().filter_map(|key| match key {
+            RowKey::Timer {
+                queue: of,
+                at,
+                priority,
+                first,
+            } if *of == queue => Some((*at, *priority, *first)),
+            _ => None,
+        });
+        keys.take(max).collect()
+    }
+
+    fn delayed(&self, queue: QueueId) -> Vec<(Priority, CountsRow)> {
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (
+                RowKey::Counts {
+                    queue: of,
+                    priority,
+                    ..
+                },
+                Row::Counts(row),
+            ) if *of == queue && !row.delayed.is_empty() => Some((*priority, row.clone())),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    fn marks_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<(Position, MarksRow)> {
+        let from = RowKey::Marks {
+            queue,
+            priority,
+            first: from,
+        };
+        let (key, row) = self.0.range(from..).next()?;
+        match (key, row) {
+            (
+                RowKey::Marks {
+                    queue: of,
+                    priority: level,
+                    first,
+                },
+                Row::Marks(row),
+            ) if (*of, *level) == (queue, priority) => Some((*first, row.clone())),
+            _ => None,
+        }
     }
 }
 
@@ -171,6 +225,7 @@ impl Bench {
             payload,
             producers,
             raise,
+            full: Vec::new(),
         };
         let sequence = BatchSequence(self.store.last_batch(Incarnation(1)).1.0 + 1);
         let parts = vec![OriginPart {

@@ -109,6 +109,7 @@ fn shard_commands(queue: QueueId) -> Vec<Command> {
                 sequences: vec![(0, 41), (1, 42)],
             }],
             raise: Some(0),
+            full: vec![],
         }),
         Command::Settle(Settle {
             queue,
@@ -138,6 +139,7 @@ fn more_shard_commands(queue: QueueId) -> Vec<Command> {
         Command::Release(Release {
             queue,
             ranges: ranges(),
+            hand_out: false,
         }),
         Command::CreateQueue(CreateQueue {
             queue,
@@ -153,8 +155,61 @@ fn more_shard_commands(queue: QueueId) -> Vec<Command> {
             queue,
             below: Position(50),
             except: ranges(),
+            states: PurgeStates::default(),
         }),
     ]
+}
+
+/// An entry with what came to commands later, and with the commands that came later.
+pub fn entry_of_states() -> ShardEntry {
+    let queue = QueueId(300);
+    let commands = vec![
+        Command::Enqueue(Enqueue {
+            queue,
+            priority: Priority::DEFAULT,
+            facts: facts(),
+            payload: Bytes::from_static(b"abcdefg"),
+            producers: vec![],
+            raise: None,
+            full: vec![IndexRange { first: 1, count: 1 }],
+        }),
+        Command::Release(Release {
+            queue,
+            ranges: ranges(),
+            hand_out: true,
+        }),
+        Command::Purge(Purge {
+            queue,
+            below: Position(50),
+            except: vec![],
+            states: PurgeStates {
+                ready: false,
+                delayed: false,
+                scheduled: true,
+                parked: true,
+            },
+        }),
+        Command::Park(Park {
+            queue,
+            ranges: ranges(),
+            cause: ParkCause::DeliveryLimit,
+            kind: ReturnKind::Failed,
+        }),
+        Command::Cancel(Cancel {
+            queue,
+            ranges: ranges(),
+            token: 7,
+        }),
+        Command::Rearm(Rearm {
+            queue,
+            blocks: vec![(Priority::MAX, Position(4))],
+        }),
+    ];
+    ShardEntry {
+        origins: vec![],
+        commands,
+        ..entry()
+    }
 }
 
 fn origin_row() -> OriginRow {
@@ -178,6 +233,8 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             live: 5,
             handed_out: Position(6),
             released: ranges(),
+            scheduled: 0,
+            parked: 0,
         }],
         counters: Counters {
             enqueued: 11,
@@ -189,6 +246,7 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             no_ack: 0,
             purged: 0,
             live_body_bytes: 500,
+            ..Counters::default()
         },
         fencing: 0,
     }
@@ -231,7 +289,49 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ),
     ];
     rows.extend(rows_of_block(queue, priority, first));
+    rows.extend(rows_of_states(queue, priority, first));
     rows
+}
+
+/// What came later.
+fn rows_of_states(
+    queue: QueueId,
+    priority: Priority,
+    first: Position,
+) -> Vec<(&'static str, RowKey, Row)> {
+    let marks = RowKey::Marks {
+        queue,
+        priority,
+        first,
+    };
+    let timer = RowKey::Timer {
+        queue,
+        at: ShardTime(9_000),
+        priority,
+        first,
+    };
+    let counts = RowKey::Counts {
+        queue,
+        priority,
+        first,
+    };
+    let row = MarksRow {
+        released: ranges(),
+        parked: vec![
+            (Position(4), ParkCause::Rejected),
+            (Position(9), ParkCause::DeliveryLimit),
+        ],
+        timer: Some(ShardTime(9_000)),
+    };
+    let delayed = CountsRow {
+        counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
+        delayed: vec![(Position(10), ShardTime(77))],
+    };
+    vec![
+        ("marks", marks, Row::Marks(row)),
+        ("timer", timer, Row::Timer),
+        ("delayed", counts, Row::Counts(delayed)),
+    ]
 }
 
 fn rows_of_block(
@@ -258,6 +358,7 @@ fn rows_of_block(
             },
             Row::Counts(CountsRow {
                 counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
+                delayed: vec![],
             }),
         ),
         (

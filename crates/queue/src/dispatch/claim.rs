@@ -102,7 +102,8 @@ pub(super) fn claim(
             Some(HeldState::Lost)
         }
         Found::Ready { priority, stored } => {
-            if !queue.level_mut(priority).may_have_been_seen(position) {
+            let level = queue.level_mut(priority);
+            if !level.may_have_been_seen(position, &stored) {
                 return Some(HeldState::Lost);
             }
             register(queue, shared, position, flight.verified(priority, &stored));
@@ -123,7 +124,8 @@ pub(super) fn claim(
 fn register(queue: &mut Queue, shared: &mut Shared, position: Position, flight: Flight) {
     queue.claimed_end = queue.claimed_end.max(position.plus(1));
     shared.hold(flight.holder);
-    queue.in_flight.insert(position, flight);
+    let since = shared.now;
+    queue.in_flight.insert(position, Flight { since, ..flight });
 }
 
 /// Lets `holder` have a message that is in flight already, if its attempt is the one on record or a later one of an older term,
@@ -256,12 +258,11 @@ fn there(
     let Some(claim) = queue.claims.remove(&position) else {
         return;
     };
-    if !queue.level_mut(priority).may_have_been_seen(position) {
+    let level = queue.level_mut(priority);
+    if !level.may_have_been_seen(position, stored) {
         return never_handed_out(queue, shared, position, priority, stored, &claim, out);
     }
-    if let Some(flight) = queue.in_flight.get_mut(position) {
-        *flight = flight.verified(priority, stored);
-    }
+    queue.in_flight.verify(position, priority, stored);
     if let Some((holder, index)) = claim.attach {
         answer(queue, shared, holder, index, HeldState::StillYours, out);
     }

@@ -1,5 +1,5 @@
 //! Decides who gets which message. Leader only, in memory, rebuilt after failover. Not here: IO, clocks, durable facts;
-//! nor, so far, expiry, schedules and message groups.
+//! nor, so far, message groups.
 //!
 //! What the caller owes: `Open` comes first; every effect of every entry applied after the opening is passed on, in order;
 //! every proposal is committed while this leader leads (or the dispatcher is dropped and opened anew); every `Load` is answered,
@@ -9,18 +9,22 @@
 
 mod applied;
 mod attach;
+mod cancel;
 mod claim;
 mod clock;
 mod consumer;
 mod credit;
 mod detach;
 mod dispose;
+mod due;
 mod give_back;
 mod hand_out;
 mod hot;
 mod in_flight;
 pub mod io;
+mod leaving;
 mod level;
+mod limits;
 mod loaded;
 mod mark;
 mod node;
@@ -29,6 +33,7 @@ mod proposals;
 mod purge;
 mod queue;
 mod request;
+mod retry;
 mod ring;
 mod settle;
 mod shared;
@@ -39,6 +44,7 @@ use std::collections::BTreeMap;
 use warren_types::{NodeId, Position, Priority, QueueId, ShardTime, Term};
 
 pub use self::options::Options;
+pub use self::retry::DELAY_MS_MAX;
 
 use self::hand_out::MayRaise;
 use self::io::{
@@ -163,8 +169,13 @@ impl Dispatch {
             Input::NodeReported { node } => {
                 node::reported(&mut self.queues, &mut self.shared, node, out);
             }
-            Input::Purge { queue, token, node } => match self.touch(queue) {
-                Some((queue, _)) => purge::step(queue, node, token, out),
+            Input::Purge {
+                queue,
+                token,
+                node,
+                states,
+            } => match self.touch(queue) {
+                Some((queue, _)) => purge::step(queue, node, token, states, out),
                 None => out.list.push(Action::Purged {
                     node,
                     token,
@@ -177,6 +188,24 @@ impl Dispatch {
                     loaded::step(queue, shared, &it, out);
                 }
             }
+            Input::Due(it) => self.of_queue(it.queue, |queue, shared| {
+                due::found(queue, shared, it, out);
+            }),
+            Input::Cancel {
+                queue,
+                node,
+                token,
+                positions,
+            } => match self.touch(queue) {
+                Some((queue, shared)) => {
+                    cancel::step(queue, shared, (node, token), positions, out);
+                }
+                None => out.list.push(Action::CancelResults {
+                    node,
+                    token,
+                    results: Vec::new(),
+                }),
+            },
             Input::Clock { now, lease } => self.clock(now, lease, out),
         }
     }
@@ -185,10 +214,17 @@ impl Dispatch {
         *self = Self::new(self.shared.options);
         self.shared.term = term;
         self.shared.now = now;
-        self.queues = queues
-            .into_iter()
-            .map(|it| (it.queue, Queue::opened(it)))
-            .collect();
+        for opening in queues {
+            let (id, delayed) = (opening.queue, opening.delayed.clone());
+            let mut queue = Queue::opened(opening);
+            for it in delayed {
+                clock::delay_again(&mut queue, &mut self.shared, &it);
+            }
+            if let Some(first) = queue.watch.first {
+                self.shared.timers.insert((first, id));
+            }
+            self.queues.insert(id, queue);
+        }
     }
 
     fn attach(&mut self, it: Attach, out: &mut Actions) {
@@ -210,10 +246,33 @@ impl Dispatch {
             Effect::QueueDeleted { queue } => {
                 applied::deleted(&mut self.queues, &mut self.shared, queue, out);
             }
-            Effect::Added(it) => self.of_queue(it.queue, |queue, _| applied::added(queue, it)),
-            Effect::Settled { queue, ranges, .. } => self.of_queue(queue, |queue, shared| {
-                applied::settled(queue, shared, &ranges, out);
+            Effect::Added(it) => self.of_queue(it.queue, |queue, shared| {
+                applied::added(queue, shared, it);
             }),
+            Effect::Settled {
+                queue,
+                ranges,
+                left,
+                ..
+            } => self.of_queue(queue, |queue, shared| {
+                applied::settled(queue, shared, &ranges, left, out);
+            }),
+            Effect::Parked {
+                queue,
+                ranges,
+                tally,
+                ..
+            } => self.of_queue(queue, |queue, shared| {
+                applied::parked(queue, shared, &ranges, tally, out);
+            }),
+            Effect::CancelAnswered {
+                queue,
+                token,
+                results,
+            } => self.of_queue(queue, |queue, _| {
+                cancel::answered(queue, token, results, out);
+            }),
+            Effect::Rearmed { queue } => self.of_queue(queue, due::rearmed),
             Effect::Returned {
                 queue,
                 ranges,
@@ -237,10 +296,15 @@ impl Dispatch {
             } => self.of_queue(queue, |queue, _| {
                 mark::taken(queue.level_mut(priority), &ranges);
             }),
-            // Nothing is scheduled yet, so nothing comes due.
-            Effect::Released { .. } => {}
-            Effect::Purged { queue, ranges } => self.of_queue(queue, |queue, shared| {
-                applied::purged(queue, shared, &ranges, out);
+            Effect::Released(it) => self.of_queue(it.queue, |queue, _| {
+                due::released(queue, &it, out);
+            }),
+            Effect::Purged {
+                queue,
+                ranges,
+                left,
+            } => self.of_queue(queue, |queue, shared| {
+                applied::purged(queue, shared, &ranges, left, out);
             }),
             Effect::Activated { queue, fencing } => self.of_queue(queue, |queue, shared| {
                 single_active::activated(queue, shared, fencing);

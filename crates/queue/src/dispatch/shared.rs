@@ -26,7 +26,12 @@ pub(super) struct Shared {
     pub(super) hot_bytes: usize,
     /// Consumers of any queue whose node has room again; looked at before the step ends.
     pub(super) woken: Vec<Holder>,
+    /// Queues by when their timers ring.
+    pub(super) timers: BTreeSet<(ShardTime, QueueId)>,
+    /// Queues with messages that expired as they came, and may be handed out in this turn all the same.
+    pub(super) newborns: Vec<QueueId>,
     last_number: u64,
+    last_cancel: u64,
 }
 
 impl Shared {
@@ -42,7 +47,10 @@ impl Shared {
             due: BTreeSet::new(),
             hot_bytes: 0,
             woken: Vec::new(),
+            timers: BTreeSet::new(),
+            newborns: Vec::new(),
             last_number: 0,
+            last_cancel: 0,
         }
     }
 
@@ -52,6 +60,11 @@ impl Shared {
             term: self.term,
             number: self.last_number,
         }
+    }
+
+    pub(super) fn next_cancel(&mut self) -> u64 {
+        self.last_cancel += 1;
+        self.last_cancel
     }
 
     /// Lets the consumer stand in line if it may get something.

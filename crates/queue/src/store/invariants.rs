@@ -15,7 +15,8 @@ impl Store {
                 + counters.expired
                 + counters.dropped
                 + counters.dead_lettered
-                + counters.no_ack;
+                + counters.no_ack
+                + counters.cancelled;
             let sum = queue.live() + settled + counters.purged;
             assert_eq!(
                 counters.enqueued, sum,
@@ -91,6 +92,10 @@ impl super::queue::Level {
                 "queue {id}: all blocks are in memory at {at:?}"
             );
         }
+        assert!(
+            row.scheduled + row.parked <= row.live,
+            "queue {id}: scheduled and parked messages are live ones at {at:?}"
+        );
         assert!(
             row.live == 0 || row.head < queue.next,
             "queue {id}: a live message lies above the head at {at:?}"

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use warren_queue::dispatch::io::{Actions, ConsumerKey, Input, Loaded, Token};
+use warren_queue::dispatch::io::{Actions, ConsumerKey, Due, Input, Loaded, Token};
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{
-    ApplyContext, Command, CreateQueue, Enqueue, ProposalId, ReturnKind, ShardEntry,
+    ApplyContext, Command, CreateQueue, Enqueue, ProposalId, PurgeStates, ReturnKind, ShardEntry,
 };
 use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, ShardTime, Term,
-    TopologyIndex, VhostId,
+    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, QueueSettings,
+    RetryOn, ShardTime, Term, TopologyIndex, VhostId,
 };
 
 use crate::rows::MapRows;
@@ -28,7 +28,7 @@ const HOT_BYTES: usize = 4_000;
 /// A block of the largest size with its facts.
 const BLOCK_BYTES: usize = 20 * (8 + 48);
 
-type Spot = (QueueId, Position);
+pub(crate) type Spot = (QueueId, Position);
 
 pub(crate) struct World {
     pub(crate) random: Random,
@@ -37,7 +37,18 @@ pub(crate) struct World {
     dispatch: Dispatch,
     term: u64,
     index: u64,
-    now: u64,
+    pub(crate) now: u64,
+    /// Queues have limits, messages times.
+    features: bool,
+    settings: BTreeMap<QueueId, Arc<QueueSettings>>,
+    /// Asked for, as `loads`.
+    pub(crate) looks: VecDeque<(QueueId, ShardTime, Option<Due>)>,
+    /// Asked for, in order.
+    pub(crate) cancels: VecDeque<Vec<Spot>>,
+    /// When every stored message is due and expires.
+    pub(crate) times: BTreeMap<Spot, (Option<ShardTime>, Option<ShardTime>)>,
+    /// Stored since time last passed.
+    pub(crate) newborn: BTreeSet<Spot>,
     pub(crate) lease: bool,
     pub(crate) started: bool,
     /// Proposed, not committed.
@@ -73,6 +84,12 @@ impl World {
             term: 0,
             index: 0,
             now: 1,
+            features: seed.is_multiple_of(2),
+            settings: BTreeMap::from([(SINGLE, single_active())]),
+            looks: VecDeque::new(),
+            cancels: VecDeque::new(),
+            times: BTreeMap::new(),
+            newborn: BTreeSet::new(),
             lease: true,
             started: false,
             pipeline: VecDeque::new(),
@@ -107,7 +124,8 @@ impl World {
             55..=72 => self.let_go(),
             73..=79 => self.new_session(),
             80..=82 => self.end_session(),
-            83..=88 => self.pass_time(),
+            83..=87 => self.pass_time(),
+            88 => self.use_features(),
             89..=91 => self.cut_node(),
             92..=95 => self.node_back(),
             96 => self.purge(),
@@ -130,6 +148,7 @@ impl World {
                 Bytes::from(format!("m{}", self.next_id))
             })
             .collect();
+        let (due, expiry) = self.draw_times(bodies.len());
         let raise = self.dispatch.raise_hint(queue, priority);
         self.pipeline.push_back(Command::Enqueue(Enqueue {
             queue,
@@ -137,12 +156,89 @@ impl World {
             facts: Facts {
                 size: bodies.iter().map(|it| it.len() as u32).collect(),
                 body_size: bodies.iter().map(|it| body_size(it) as u32).collect(),
+                due,
+                expiry,
                 ..Facts::default()
             },
             payload: Bytes::from(bodies.concat()),
             producers: Vec::new(),
             raise,
+            full: Vec::new(),
         }));
+    }
+
+    fn draw_times(&mut self, count: usize) -> (Vec<Option<ShardTime>>, Vec<Option<ShardTime>>) {
+        let (mut due, mut expiry) = (Vec::new(), Vec::new());
+        if !self.features || self.random.one_in(2) {
+            return (due, expiry);
+        }
+        let (scheduled, expires) = (self.random.one_in(2), self.random.one_in(2));
+        for _ in 0..count {
+            let later = self.random.one_in(2);
+            let at = ShardTime(self.now + 1 + self.random.below(500));
+            let at = (scheduled && later).then_some(at);
+            let from = at.map_or(self.now, |it| it.0);
+            let until = ShardTime(from + self.random.below(600));
+            if scheduled {
+                due.push(at);
+            }
+            if expires {
+                expiry.push(self.random.one_in(2).then_some(until));
+            }
+        }
+        (due, expiry)
+    }
+
+    /// Settings change, scheduled messages are taken back.
+    fn use_features(&mut self) {
+        if !self.features {
+            return;
+        }
+        let queue = self.queue();
+        if self.random.one_in(2) {
+            let mut settings = QueueSettings {
+                max_length: self.random.one_in(2).then_some(5),
+                max_length_bytes: self.random.one_in(3).then_some(300),
+                delivery_limit: self.random.one_in(2).then_some(2),
+                single_active_consumer: queue == SINGLE,
+                ..QueueSettings::default()
+            };
+            if self.random.one_in(2) {
+                settings.retry.on = RetryOn::All;
+                settings.retry.min_ms = 40;
+            }
+            self.settings.insert(queue, Arc::new(settings));
+            self.tell_settings(queue);
+            return;
+        }
+        let spots = self.times.iter().filter(|((of, _), (due, _))| {
+            *of == queue && due.is_some_and(|it| it.0 + 200 > self.now)
+        });
+        let spots: Vec<Spot> = spots.map(|(&spot, _)| spot).take(5).collect();
+        if !spots.is_empty() {
+            let positions = spots.iter().map(|(_, at)| *at).collect();
+            self.cancels.push_back(spots);
+            let (node, token) = (NodeId(1), Token(0));
+            self.step(Input::Cancel {
+                queue,
+                node,
+                token,
+                positions,
+            });
+        }
+    }
+
+    fn tell_settings(&mut self, queue: QueueId) {
+        if let Some(settings) = self.settings.get(&queue).cloned() {
+            self.step(Input::Settings { queue, settings });
+        }
+    }
+
+    fn answer_look(&mut self) {
+        if let Some((queue, up_to, read)) = self.looks.pop_front() {
+            let due = read.unwrap_or_else(|| self.store.due(&self.rows, queue, up_to, 2));
+            self.step(Input::Due(due));
+        }
     }
 
     fn commit_some(&mut self) {
@@ -182,6 +278,10 @@ impl World {
                     let message = it.payload.slice(offset..end);
                     let spot = (it.queue, position);
                     self.stored.insert(spot, (it.block.priority, message));
+                    let at = |column: &[Option<ShardTime>]| column.get(index).copied().flatten();
+                    let times = (at(&facts.due), at(&facts.expiry));
+                    self.times.insert(spot, times);
+                    self.newborn.insert(spot);
                     offset = end;
                 }
             }
@@ -190,6 +290,7 @@ impl World {
     }
 
     fn answer_load(&mut self) {
+        self.answer_look();
         if let Some((queue, priority, from, read)) = self.loads.pop_front() {
             let loaded = read.unwrap_or_else(|| self.store.load(&self.rows, queue, priority, from));
             self.step(Input::Loaded(loaded));
@@ -286,6 +387,7 @@ impl World {
     fn pass_time(&mut self) {
         self.now += self.random.below(300);
         self.lease = !self.random.one_in(4);
+        self.newborn.clear();
         self.step(Input::Clock {
             now: ShardTime(self.now),
             lease: self.lease,
@@ -339,7 +441,12 @@ impl World {
     fn purge(&mut self) {
         let (queue, node) = (self.queue(), NodeId(1));
         let token = Token(0);
-        self.step(Input::Purge { queue, token, node });
+        self.step(Input::Purge {
+            queue,
+            token,
+            node,
+            states: PurgeStates::default(),
+        });
     }
 
     fn attach_late(&mut self) {
@@ -366,6 +473,8 @@ impl World {
             }
         }
         self.loads.clear();
+        self.looks.clear();
+        self.cancels.clear();
         self.term += 1;
         self.started = false;
         for session in self.sessions.values_mut() {
@@ -385,13 +494,12 @@ impl World {
             now: ShardTime(self.now),
             queues: queues
                 .into_iter()
-                .map(|it| self.store.opening(it).unwrap())
+                .map(|it| self.store.opening(&self.rows, it).unwrap())
                 .collect(),
         });
-        self.step(Input::Settings {
-            queue: SINGLE,
-            settings: single_active(),
-        });
+        for queue in 1..=QUEUES {
+            self.tell_settings(QueueId(queue));
+        }
         for node in 1..=NODES {
             if !self.random.one_in(4) {
                 self.step(Input::NodeBack { node: NodeId(node) });
@@ -406,6 +514,7 @@ impl World {
         self.started = true;
         self.step(Input::Start);
         let (now, lease) = (ShardTime(self.now), self.lease);
+        self.newborn.clear();
         self.step(Input::Clock { now, lease });
     }
 
@@ -451,6 +560,7 @@ impl World {
         self.lease = true;
         for _ in 0..3_000 {
             self.now += 100;
+            self.newborn.clear();
             let now = ShardTime(self.now);
             self.step(Input::Clock { now, lease: true });
             self.commit_some();
@@ -475,7 +585,10 @@ impl World {
         }
         for queue in 1..=QUEUES {
             let queue = QueueId(queue);
-            let live = self.store.queue_stats(queue).unwrap().live;
+            let stored = self.store.queue_stats(queue).unwrap();
+            // What is parked stays, and nothing else.
+            let parked: u64 = stored.levels.iter().map(|it| it.parked).sum();
+            let live = stored.live - parked;
             let stats = self.dispatch.queue_stats(queue).unwrap();
             assert_eq!(
                 (live, stats.ready, stats.unacked),
@@ -484,6 +597,11 @@ impl World {
             );
         }
         assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
+        assert!(
+            self.cancels.is_empty(),
+            "never answered: {:?}",
+            self.cancels
+        );
     }
 
     fn drain_session(&mut self, queue: QueueId) {
