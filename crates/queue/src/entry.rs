@@ -66,7 +66,6 @@ pub enum Command {
     Purge(Purge),
     Activate(Activate),
     Park(Park),
-    Cancel(Cancel),
     Rearm(Rearm),
 }
 
@@ -113,8 +112,6 @@ pub enum SettleReason {
     DeadLettered,
     /// Delivered to a consumer that does not acknowledge.
     NoAck,
-    /// Taken back before it was due.
-    Cancelled,
 }
 
 /// Deliveries go back to ready.
@@ -174,15 +171,6 @@ pub enum ParkCause {
     DeliveryLimit,
     /// A consumer asked for it.
     Rejected,
-}
-
-/// Scheduled messages are taken back, if they are still scheduled when this is applied (features A30).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cancel {
-    pub queue: QueueId,
-    pub ranges: Vec<PositionRange>,
-    /// Comes back with the effect.
-    pub token: u64,
 }
 
 /// Blocks whose timers rang with nothing to do: they are set to what comes next after the entry's time.

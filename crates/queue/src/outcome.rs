@@ -63,9 +63,6 @@ pub enum Reply {
     Parked {
         count: u64,
     },
-    Cancelled {
-        count: u64,
-    },
     Rearmed,
     /// The queue does not exist (any more).
     QueueGone,
@@ -108,16 +105,6 @@ impl Left {
         self.scheduled.add(other.scheduled);
         self.parked.add(other.parked);
     }
-}
-
-/// What became of one scheduled message that was to be taken back (features A30).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancelled {
-    Cancelled,
-    /// It is in the queue, and not scheduled any more.
-    TooLate,
-    /// It is not in the queue (any more).
-    NotFound,
 }
 
 /// The answer to one numbered batch of a node.
@@ -189,12 +176,6 @@ pub enum Effect {
         ranges: Vec<PositionRange>,
         cause: ParkCause,
         tally: Tally,
-    },
-    /// The answers to a cancel, one per position named, in order. What left is told by `Settled` before.
-    CancelAnswered {
-        queue: QueueId,
-        token: u64,
-        results: Vec<Cancelled>,
     },
     /// Timers of the queue were set anew.
     Rearmed {

@@ -224,7 +224,6 @@ pub struct Counters {
     pub dead_lettered: u64,
     pub no_ack: u64,
     pub purged: u64,
-    pub cancelled: u64,
     /// Body bytes of live messages.
     pub live_body_bytes: u64,
     /// Of them: of messages that are not due yet.

@@ -20,4 +20,4 @@ pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.
 pub use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
-pub use warren_queue::entry::{ReturnKind, SettleReason};
+pub use warren_queue::entry::{PurgeStates, ReturnKind, SettleReason};

@@ -3,8 +3,8 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
-    Release, Return, ReturnKind, Settle, SettleReason,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
+    Release, Return, Settle, SettleReason,
 };
 use warren_types::{
     Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, TopologyIndex,
@@ -75,11 +75,6 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             cause: park_cause(it.cause).into(),
             failed: is_failed(it.kind),
         }),
-        Command::Cancel(it) => Kind::Cancel(pb::Cancel {
-            queue: it.queue.0,
-            positions: ranges::encode(&it.ranges),
-            token: it.token,
-        }),
         Command::Rearm(it) => Kind::Rearm(pb::Rearm {
             queue: it.queue.0,
             priority: it
@@ -145,11 +140,6 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             cause: decode_park_cause(it.cause)?,
             kind: return_kind(it.failed),
         }),
-        Kind::Cancel(it) => Command::Cancel(Cancel {
-            queue: QueueId(it.queue),
-            ranges: ranges::decode(it.positions)?,
-            token: it.token,
-        }),
         Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
@@ -170,7 +160,6 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::Purge(_)
         | Kind::SingleActiveActivated(_)
         | Kind::Park(_)
-        | Kind::Cancel(_)
         | Kind::Rearm(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
@@ -255,7 +244,6 @@ pub(crate) fn reason(reason: SettleReason) -> pb::SettleReason {
         SettleReason::Dropped => pb::SettleReason::Dropped,
         SettleReason::DeadLettered => pb::SettleReason::DeadLettered,
         SettleReason::NoAck => pb::SettleReason::NoAck,
-        SettleReason::Cancelled => pb::SettleReason::Cancelled,
     }
 }
 
@@ -271,11 +259,11 @@ pub(crate) fn decode_reason(number: i32) -> Result<SettleReason, CodecError> {
         pb::SettleReason::Dropped => Ok(SettleReason::Dropped),
         pb::SettleReason::DeadLettered => Ok(SettleReason::DeadLettered),
         pb::SettleReason::NoAck => Ok(SettleReason::NoAck),
-        pb::SettleReason::Cancelled => Ok(SettleReason::Cancelled),
         pb::SettleReason::Unspecified
         | pb::SettleReason::Purged
         | pb::SettleReason::Moved
         | pb::SettleReason::DeliveryLimit
+        | pb::SettleReason::Cancelled
         | pb::SettleReason::Deleted => Err(unknown()),
     }
 }

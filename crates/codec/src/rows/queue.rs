@@ -97,7 +97,6 @@ fn settled(counters: &Counters) -> BTreeMap<u32, u64> {
         (pb::SettleReason::DeadLettered, counters.dead_lettered),
         (pb::SettleReason::NoAck, counters.no_ack),
         (pb::SettleReason::Purged, counters.purged),
-        (pb::SettleReason::Cancelled, counters.cancelled),
     ];
     let totals = totals.into_iter().filter(|(_, total)| *total != 0);
     totals
@@ -119,10 +118,10 @@ fn counter(counters: &mut Counters, number: u32) -> Result<&mut u64, CodecError>
         pb::SettleReason::DeadLettered => Ok(&mut counters.dead_lettered),
         pb::SettleReason::NoAck => Ok(&mut counters.no_ack),
         pb::SettleReason::Purged => Ok(&mut counters.purged),
-        pb::SettleReason::Cancelled => Ok(&mut counters.cancelled),
         pb::SettleReason::Unspecified
         | pb::SettleReason::Moved
         | pb::SettleReason::DeliveryLimit
+        | pb::SettleReason::Cancelled
         | pb::SettleReason::Deleted => Err(unknown()),
     }
 }

@@ -99,7 +99,6 @@ fn reason() -> impl Strategy<Value = SettleReason> {
         SettleReason::Dropped,
         SettleReason::DeadLettered,
         SettleReason::NoAck,
-        SettleReason::Cancelled,
     ])
 }
 
@@ -191,13 +190,6 @@ pub fn command() -> impl Strategy<Value = Command> {
                 })
             }
         ),
-        (queue(), ranges(), any::<u64>()).prop_map(|(queue, ranges, token)| {
-            Command::Cancel(Cancel {
-                queue,
-                ranges,
-                token,
-            })
-        }),
         (queue(), vec((priority(), position()), 0..4))
             .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
         (queue(), any::<u32>(), queue_name(), index()).prop_map(
@@ -368,7 +360,6 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
                 no_ack: it[6],
                 purged: it[7],
                 live_body_bytes: it[8],
-                cancelled: it[9],
                 scheduled_body_bytes: it[10],
                 parked_body_bytes: it[11],
             },

@@ -195,11 +195,6 @@ pub fn entry_of_states() -> ShardEntry {
             cause: ParkCause::DeliveryLimit,
             kind: ReturnKind::Failed,
         }),
-        Command::Cancel(Cancel {
-            queue,
-            ranges: ranges(),
-            token: 7,
-        }),
         Command::Rearm(Rearm {
             queue,
             blocks: vec![(Priority::MAX, Position(4))],

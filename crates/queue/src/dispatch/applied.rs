@@ -270,15 +270,6 @@ pub(super) fn deleted(
         let count = 0;
         out.list.push(Action::Purged { node, token, count });
     }
-    // No results: the queue is gone, and nothing of it is found.
-    for (node, token) in std::mem::take(&mut queue.cancels).into_values() {
-        let results = Vec::new();
-        out.list.push(Action::CancelResults {
-            node,
-            token,
-            results,
-        });
-    }
     if let Some(first) = queue.watch.first {
         shared.timers.remove(&(first, id));
     }

@@ -124,8 +124,7 @@ pub(super) fn claim(
 fn register(queue: &mut Queue, shared: &mut Shared, position: Position, flight: Flight) {
     queue.claimed_end = queue.claimed_end.max(position.plus(1));
     shared.hold(flight.holder);
-    let since = shared.now;
-    queue.in_flight.insert(position, Flight { since, ..flight });
+    queue.in_flight.insert(position, flight);
 }
 
 /// Lets `holder` have a message that is in flight already, if its attempt is the one on record or a later one of an older term,

@@ -262,10 +262,7 @@ fn give(
         .unwrap_or_default();
     queue.in_flight.insert(
         position,
-        Flight {
-            since: shared.now,
-            ..Flight::claimed(attempt, holder).verified(priority, &stored)
-        },
+        Flight::claimed(attempt, holder).verified(priority, &stored),
     );
     shared.hold(holder);
     let Some(consumer) = shared.consumers.get_mut(holder) else {

@@ -40,8 +40,6 @@ pub(super) struct Flight {
     /// Failed attempts before this one.
     pub(super) delivery_count: u32,
     pub(super) expiry: ShardTime,
-    /// When it was handed out, or claimed.
-    pub(super) since: ShardTime,
 }
 
 impl Flight {
@@ -58,7 +56,6 @@ impl Flight {
             refill_due: false,
             delivery_count: 0,
             expiry: NEVER,
-            since: ShardTime(0),
         }
     }
 

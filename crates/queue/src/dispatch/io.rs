@@ -9,7 +9,7 @@ use warren_types::{
 };
 
 use crate::entry::{Command, PurgeStates, ReturnKind};
-use crate::outcome::{BlockRef, Cancelled, Effect};
+use crate::outcome::{BlockRef, Effect};
 
 /// One consumer, wherever its session is. A node never uses a consumer id twice, also not after a restart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -98,13 +98,6 @@ pub enum Input {
     Loaded(Loaded),
     /// The answer to `Action::LookDue`.
     Due(Due),
-    /// Scheduled messages are to be taken back (features A30).
-    Cancel {
-        queue: QueueId,
-        node: NodeId,
-        token: Token,
-        positions: Vec<Position>,
-    },
     /// Time passes; `lease` says whether the leader may hand out at this moment.
     Clock {
         now: ShardTime,
@@ -301,12 +294,6 @@ pub enum Action {
         node: NodeId,
         token: Token,
         count: u64,
-    },
-    /// One result per position, in the order asked; sent after commit.
-    CancelResults {
-        node: NodeId,
-        token: Token,
-        results: Vec<Cancelled>,
     },
 }
 

@@ -9,7 +9,6 @@
 
 mod applied;
 mod attach;
-mod cancel;
 mod claim;
 mod clock;
 mod consumer;
@@ -52,7 +51,7 @@ use self::io::{
 };
 use self::queue::Queue;
 use self::shared::Shared;
-use crate::outcome::Effect;
+use crate::outcome::{Effect, Tally};
 
 /// The dispatcher of one shard.
 #[derive(Debug)]
@@ -71,6 +70,8 @@ pub struct QueueStats {
     pub ready: u64,
     pub unacked: u64,
     pub consumers: u64,
+    /// Returned until later.
+    pub delayed: u64,
 }
 
 impl Dispatch {
@@ -99,6 +100,24 @@ impl Dispatch {
         mark::riding(queue, priority, self.shared.options.chunk)
     }
 
+    /// What is ready in a queue, for its length limits.
+    #[must_use]
+    pub fn ready(&self, queue: QueueId) -> Tally {
+        let queue = self.queues.get(&queue);
+        queue.map_or(Tally::default(), |it| Tally {
+            messages: it.ready(),
+            body_bytes: it.ready_bytes(),
+        })
+    }
+
+    /// The earliest time at which something is to be done that no input will tell of.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<ShardTime> {
+        let timers = self.shared.timers.first().map(|(at, _)| *at);
+        let delayed = self.shared.due.first().map(|(at, _, _)| *at);
+        timers.into_iter().chain(delayed).min()
+    }
+
     #[must_use]
     pub fn queue_stats(&self, queue: QueueId) -> Option<QueueStats> {
         let queue = self.queues.get(&queue)?;
@@ -106,6 +125,7 @@ impl Dispatch {
             ready: queue.ready(),
             unacked: (queue.in_flight.len() as u64).saturating_sub(queue.settling),
             consumers: queue.attached.len() as u64,
+            delayed: queue.delayed.len() as u64,
         })
     }
 
@@ -191,21 +211,6 @@ impl Dispatch {
             Input::Due(it) => self.of_queue(it.queue, |queue, shared| {
                 due::found(queue, shared, it, out);
             }),
-            Input::Cancel {
-                queue,
-                node,
-                token,
-                positions,
-            } => match self.touch(queue) {
-                Some((queue, shared)) => {
-                    cancel::step(queue, shared, (node, token), positions, out);
-                }
-                None => out.list.push(Action::CancelResults {
-                    node,
-                    token,
-                    results: Vec::new(),
-                }),
-            },
             Input::Clock { now, lease } => self.clock(now, lease, out),
         }
     }
@@ -264,13 +269,6 @@ impl Dispatch {
                 ..
             } => self.of_queue(queue, |queue, shared| {
                 applied::parked(queue, shared, &ranges, tally, out);
-            }),
-            Effect::CancelAnswered {
-                queue,
-                token,
-                results,
-            } => self.of_queue(queue, |queue, _| {
-                cancel::answered(queue, token, results, out);
             }),
             Effect::Rearmed { queue } => self.of_queue(queue, due::rearmed),
             Effect::Returned {

@@ -67,8 +67,6 @@ pub(super) struct Queue {
     pub(super) claims: BTreeMap<Position, Claim>,
     pub(super) delayed: BTreeMap<Position, Delayed>,
     pub(super) delayed_bytes: u64,
-    /// Cancels that are proposed: who asked.
-    pub(super) cancels: BTreeMap<u64, (NodeId, Token)>,
     /// Items that wait for the fact that another item caused.
     pub(super) also: BTreeMap<Position, Vec<(Item, Asked)>>,
     pub(super) attached: BTreeSet<Holder>,
@@ -105,7 +103,6 @@ impl Queue {
             claims: BTreeMap::new(),
             delayed: BTreeMap::new(),
             delayed_bytes: 0,
-            cancels: BTreeMap::new(),
             also: BTreeMap::new(),
             attached: BTreeSet::new(),
             ring: Ring::default(),

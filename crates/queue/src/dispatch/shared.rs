@@ -31,7 +31,6 @@ pub(super) struct Shared {
     /// Queues with messages that expired as they came, and may be handed out in this turn all the same.
     pub(super) newborns: Vec<QueueId>,
     last_number: u64,
-    last_cancel: u64,
 }
 
 impl Shared {
@@ -50,7 +49,6 @@ impl Shared {
             timers: BTreeSet::new(),
             newborns: Vec::new(),
             last_number: 0,
-            last_cancel: 0,
         }
     }
 
@@ -60,11 +58,6 @@ impl Shared {
             term: self.term,
             number: self.last_number,
         }
-    }
-
-    pub(super) fn next_cancel(&mut self) -> u64 {
-        self.last_cancel += 1;
-        self.last_cancel
     }
 
     /// Lets the consumer stand in line if it may get something.

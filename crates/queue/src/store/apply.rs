@@ -7,8 +7,7 @@ use warren_types::NotStored;
 use super::Store;
 use super::command::enqueue::Enqueued;
 use super::command::{
-    activate, cancel, create, delete, enqueue, hand_out, park, purge, rearm, release, requeue,
-    settle,
+    activate, create, delete, enqueue, hand_out, park, purge, rearm, release, requeue, settle,
 };
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
@@ -88,7 +87,6 @@ impl Store {
             Command::Purge(it) => purge::apply(self, rows, &it, out),
             Command::Activate(it) => activate::apply(self, rows, &it, out),
             Command::Park(it) => park::apply(self, rows, &it, out),
-            Command::Cancel(it) => cancel::apply(self, rows, &it, out),
             Command::Rearm(it) => rearm::apply(self, rows, &it, out),
         };
         (reply, Note::NoMessages)

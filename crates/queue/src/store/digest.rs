@@ -69,7 +69,6 @@ pub(super) fn of_queue(row: &QueueRow) -> u64 {
         counters.no_ack,
         counters.purged,
         counters.live_body_bytes,
-        counters.cancelled,
         counters.scheduled_body_bytes,
         counters.parked_body_bytes,
     ]

@@ -15,8 +15,7 @@ impl Store {
                 + counters.expired
                 + counters.dropped
                 + counters.dead_lettered
-                + counters.no_ack
-                + counters.cancelled;
+                + counters.no_ack;
             let sum = queue.live() + settled + counters.purged;
             assert_eq!(
                 counters.enqueued, sum,

@@ -31,6 +31,3 @@ pub const RELEASED_RANGES_MAX: usize = 1_024;
 
 /// A message that is in flight when it expires is looked at again after so long, by shard time: whoever held it may have let go.
 pub const TIMER_RECHECK_MS: u64 = 5_000;
-
-/// Positions that one cancel answers; what it names beyond them is taken back all the same, and not answered.
-pub const CANCELS_MAX: usize = 1_024;

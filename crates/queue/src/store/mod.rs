@@ -30,7 +30,7 @@ use warren_types::{QueueId, ShardTime, TopologyIndex};
 use crate::rows::{Row, RowKey, Rows, ShardRow};
 
 pub use limits::{
-    CANCELS_MAX, EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, PRODUCER_IDLE_MS_MAX,
+    EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, PRODUCER_IDLE_MS_MAX,
     PRODUCER_WINDOW, PRODUCERS_MAX, RELEASED_RANGES_MAX, TIMER_RECHECK_MS,
 };
 pub use validate::EntryError;

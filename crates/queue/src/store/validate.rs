@@ -53,7 +53,6 @@ impl ShardEntry {
                 Command::Release(it) => ranges(number, &it.ranges)?,
                 Command::Purge(it) => ranges(number, &it.except)?,
                 Command::Park(it) => ranges(number, &it.ranges)?,
-                Command::Cancel(it) => ranges(number, &it.ranges)?,
                 Command::CreateQueue(_)
                 | Command::DeleteQueue(_)
                 | Command::Activate(_)
@@ -83,7 +82,6 @@ impl ShardEntry {
                     | Command::Purge(_)
                     | Command::Activate(_)
                     | Command::Park(_)
-                    | Command::Cancel(_)
                     | Command::Rearm(_),
                 )
                 | None => false,

@@ -271,15 +271,6 @@ impl World {
                 node,
                 states: purge_states(line),
             },
-            "cancel" => Input::Cancel {
-                queue: line.queue(),
-                node,
-                token,
-                positions: line.words["positions"]
-                    .split(',')
-                    .map(|it| Position(it.parse().unwrap()))
-                    .collect(),
-            },
             "node_lost" => Input::NodeLost { node },
             "node_back" => Input::NodeBack { node },
             "node_reported" => Input::NodeReported { node },
@@ -337,7 +328,6 @@ impl World {
                 } => self.loads.push_back((queue, priority, from)),
                 Action::LookDue { queue, up_to } => self.looks.push_back((queue, up_to)),
                 Action::Deliver { .. }
-                | Action::CancelResults { .. }
                 | Action::Attached { .. }
                 | Action::SettleResults { .. }
                 | Action::Recalled { .. }
@@ -368,11 +358,6 @@ impl World {
                 format!("load: priority={} from={from}", priority.level())
             }
             Action::LookDue { up_to, .. } => format!("look: up_to={up_to}"),
-            Action::CancelResults {
-                node,
-                token,
-                results,
-            } => format!("cancelled: node={node} token={} {results:?}", token.0),
             Action::Attached { consumer, result } => {
                 format!("attached: {} {result:?}", key(*consumer))
             }
@@ -465,7 +450,6 @@ fn proposal(command: &Command) -> String {
             format!("Release({}{hand_out})", spans(&it.ranges))
         }
         Command::Park(it) => format!("Park({:?}, {:?}, {})", it.cause, it.kind, spans(&it.ranges)),
-        Command::Cancel(it) => format!("Cancel({})", spans(&it.ranges)),
         Command::Rearm(it) => {
             let blocks = it.blocks.iter().map(|(_, first)| first.to_string());
             format!("Rearm([{}])", blocks.collect::<Vec<_>>().join(" "))

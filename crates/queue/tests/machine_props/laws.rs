@@ -3,7 +3,6 @@
 use warren_queue::dispatch::io::{
     Action, AttachResult, ConsumerKey, Credit, HandedOut, HeldState, Input, SettleResult,
 };
-use warren_queue::outcome::Cancelled;
 use warren_types::QueueId;
 
 use crate::sessions::{Link, body_size};
@@ -66,18 +65,6 @@ impl World {
                 let now = self.random.one_in(2);
                 let read = now.then(|| self.store.due(&self.rows, queue, up_to, 2));
                 self.looks.push_back((queue, up_to, read));
-            }
-            Action::CancelResults { results, .. } => {
-                let asked = self.cancels.pop_front().expect("a cancel was asked for");
-                for (spot, result) in asked.iter().zip(results) {
-                    match result {
-                        Cancelled::Cancelled => {
-                            assert!(!self.seen.contains(spot), "{spot:?} was delivered");
-                            self.done.insert(*spot);
-                        }
-                        Cancelled::TooLate | Cancelled::NotFound => {}
-                    }
-                }
             }
             Action::Recalled { .. } | Action::Waiting { .. } | Action::Cancelled { .. } => {
                 panic!("not asked for: {action:?}")

@@ -43,8 +43,6 @@ pub(crate) struct World {
     settings: BTreeMap<QueueId, Arc<QueueSettings>>,
     /// Asked for, as `loads`.
     pub(crate) looks: VecDeque<(QueueId, ShardTime, Option<Due>)>,
-    /// Asked for, in order.
-    pub(crate) cancels: VecDeque<Vec<Spot>>,
     /// When every stored message is due and expires.
     pub(crate) times: BTreeMap<Spot, (Option<ShardTime>, Option<ShardTime>)>,
     /// Stored since time last passed.
@@ -87,7 +85,6 @@ impl World {
             features: seed.is_multiple_of(2),
             settings: BTreeMap::from([(SINGLE, single_active())]),
             looks: VecDeque::new(),
-            cancels: VecDeque::new(),
             times: BTreeMap::new(),
             newborn: BTreeSet::new(),
             lease: true,
@@ -189,7 +186,7 @@ impl World {
         (due, expiry)
     }
 
-    /// Settings change, scheduled messages are taken back.
+    /// Settings change.
     fn use_features(&mut self) {
         if !self.features {
             return;
@@ -209,22 +206,6 @@ impl World {
             }
             self.settings.insert(queue, Arc::new(settings));
             self.tell_settings(queue);
-            return;
-        }
-        let spots = self.times.iter().filter(|((of, _), (due, _))| {
-            *of == queue && due.is_some_and(|it| it.0 + 200 > self.now)
-        });
-        let spots: Vec<Spot> = spots.map(|(&spot, _)| spot).take(5).collect();
-        if !spots.is_empty() {
-            let positions = spots.iter().map(|(_, at)| *at).collect();
-            self.cancels.push_back(spots);
-            let (node, token) = (NodeId(1), Token(0));
-            self.step(Input::Cancel {
-                queue,
-                node,
-                token,
-                positions,
-            });
         }
     }
 
@@ -474,7 +455,6 @@ impl World {
         }
         self.loads.clear();
         self.looks.clear();
-        self.cancels.clear();
         self.term += 1;
         self.started = false;
         for session in self.sessions.values_mut() {
@@ -597,11 +577,6 @@ impl World {
             );
         }
         assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
-        assert!(
-            self.cancels.is_empty(),
-            "never answered: {:?}",
-            self.cancels
-        );
     }
 
     fn drain_session(&mut self, queue: QueueId) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
     OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
     ReturnKind, Settle, SettleReason, ShardEntry,
 };
@@ -173,9 +173,6 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         2 => (queue(), ranges(), return_kind()).prop_map(|(queue, ranges, kind)| {
             Command::Park(Park { queue, ranges, cause: ParkCause::Rejected, kind })
-        }),
-        1 => (queue(), ranges()).prop_map(|(queue, ranges)| {
-            Command::Cancel(Cancel { queue, ranges, token: 1 })
         }),
         1 => (queue(), prop::collection::vec((priority(), position()), 0..4)).prop_map(
             |(queue, blocks)| Command::Rearm(Rearm { queue, blocks })

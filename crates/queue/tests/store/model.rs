@@ -212,7 +212,6 @@ impl Model {
             Command::Purge(it) => it.queue,
             Command::Activate(it) => it.queue,
             Command::Park(it) => it.queue,
-            Command::Cancel(it) => it.queue,
             Command::Rearm(it) => it.queue,
         };
         let Some(queue) = self.queues.get_mut(&id.0) else {
@@ -232,9 +231,6 @@ impl Model {
             Command::HandOut(it) => queue.hand_out(it),
             Command::Release(it) => queue.release(it),
             Command::Park(it) => queue.park(it),
-            Command::Cancel(it) => Reply::Cancelled {
-                count: queue.settle_if(&it.ranges, Some(SettleReason::Cancelled), |it| it.waiting),
-            },
             Command::Rearm(_) => Reply::Rearmed,
             Command::Purge(it) => {
                 let below: Vec<u64> = (1..it.below.0)
@@ -403,7 +399,6 @@ impl ModelQueue {
             Some(SettleReason::Dropped) => &mut counters.dropped,
             Some(SettleReason::DeadLettered) => &mut counters.dead_lettered,
             Some(SettleReason::NoAck) => &mut counters.no_ack,
-            Some(SettleReason::Cancelled) => &mut counters.cancelled,
         };
         *total += count;
         count

@@ -102,9 +102,7 @@ fn any_command() -> impl Strategy<Value = Command> {
                 fencing: number,
                 ..it
             }),
-            it @ (Command::Enqueue(_) | Command::CreateQueue(_) | Command::DeleteQueue(_)) => it,
             Command::Park(it) => Command::Park(warren_queue::entry::Park { ranges: a, ..it }),
-            Command::Cancel(it) => Command::Cancel(warren_queue::entry::Cancel { ranges: a, ..it }),
             it @ (Command::Enqueue(_)
             | Command::CreateQueue(_)
             | Command::DeleteQueue(_)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
     OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
     ReturnKind, Settle, SettleReason, ShardEntry,
 };
@@ -163,11 +163,6 @@ fn command(line: &Line<'_>) -> Command {
             ranges: ranges(),
             cause: ParkCause::DeliveryLimit,
             kind: ReturnKind::Failed,
-        }),
-        "cancel" => Command::Cancel(Cancel {
-            queue,
-            ranges: ranges(),
-            token: 7,
         }),
         "rearm" => Command::Rearm(Rearm {
             queue,

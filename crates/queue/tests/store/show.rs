@@ -31,7 +31,6 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Purged { count } => format!("Purged count={count}"),
         Reply::Activated { fencing } => format!("Activated fencing={fencing}"),
         Reply::Parked { count } => format!("Parked count={count}"),
-        Reply::Cancelled { count } => format!("Cancelled count={count}"),
         Reply::Rearmed => "Rearmed".to_owned(),
         Reply::QueueGone => "QueueGone".to_owned(),
     }
@@ -135,9 +134,6 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
             ..
         } => {
             format!("Parked({queue} {} {cause:?})", self::ranges(ranges))
-        }
-        Effect::CancelAnswered { queue, results, .. } => {
-            format!("CancelAnswered({queue} {results:?})")
         }
         Effect::Rearmed { queue } => format!("Rearmed({queue})"),
         Effect::Purged {

@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
+use warren_queue::dispatch::DELAY_MS_MAX;
 use warren_queue::entry::{
-    Command, Enqueue, OriginBatch, OriginPart, ProposalId, Settle, SettleReason, ShardEntry,
+    Command, Enqueue, IndexRange, OriginBatch, OriginPart, ProposalId, Settle, SettleReason,
+    ShardEntry,
 };
 use warren_types::{
     Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run, ShardTime,
@@ -61,6 +63,8 @@ impl Batcher {
             | Command::Return(_)
             | Command::HandOut(_)
             | Command::Release(_)
+            | Command::Park(_)
+            | Command::Rearm(_)
             | Command::Purge(_)
             | Command::Activate(_) => self.others.push(command),
         }
@@ -84,12 +88,13 @@ impl Batcher {
         run: Run,
         batch: Batch,
         now: ShardTime,
+        ttl_ms: impl Fn(QueueId) -> Option<u64>,
     ) {
-        let parts = batch
-            .parts
-            .into_iter()
-            .map(|part| self.part(part, now))
-            .collect();
+        let parts = batch.parts.into_iter().map(|part| {
+            let ttl_ms = ttl_ms(part.queue);
+            self.part(part, now, ttl_ms)
+        });
+        let parts = parts.collect();
         self.origins.push(OriginBatch {
             incarnation,
             run,
@@ -98,16 +103,8 @@ impl Batcher {
         });
     }
 
-    fn part(&mut self, mut part: Part, now: ShardTime) -> OriginPart {
-        for time in part
-            .facts
-            .expiry
-            .iter_mut()
-            .chain(&mut part.facts.due)
-            .flatten()
-        {
-            time.0 = time.0.saturating_add(now.0);
-        }
+    fn part(&mut self, mut part: Part, now: ShardTime, ttl_ms: Option<u64>) -> OriginPart {
+        set_times(&mut part.facts, now, ttl_ms);
         self.bytes += part.payload.len();
         let next = self.blocks.len();
         let at = *self
@@ -151,6 +148,7 @@ impl Batcher {
         now: ShardTime,
         topology: TopologyIndex,
         raise: impl Fn(QueueId, Priority) -> Option<u32>,
+        mut admit: impl FnMut(QueueId, &Facts) -> Vec<IndexRange>,
     ) -> Option<ShardEntry> {
         if self.is_empty() {
             return None;
@@ -170,13 +168,19 @@ impl Batcher {
         let mut commands = structure;
         commands.extend(blocks.into_iter().map(|block| {
             let raise = raise(block.queue, block.priority);
+            let full = admit(block.queue, &block.facts);
+            let (mut facts, mut payload) = (block.facts, join_payload(block.payload));
+            if !full.is_empty() {
+                payload = without(&mut facts, &payload, &full);
+            }
             Command::Enqueue(Enqueue {
                 queue: block.queue,
                 priority: block.priority,
-                facts: block.facts,
-                payload: join_payload(block.payload),
+                facts,
+                payload,
                 producers: block.producers,
                 raise,
+                full,
             })
         }));
         commands.extend(settles.into_iter().map(|mut settle| {
@@ -210,6 +214,48 @@ fn join_payload(mut segments: Vec<Bytes>) -> Bytes {
         joined.extend_from_slice(segment);
     }
     joined.freeze()
+}
+
+/// Durations become shard time. A message lives for the lesser of its own time and the queue's, from when it is due (features B43).
+fn set_times(facts: &mut Facts, now: ShardTime, ttl_ms: Option<u64>) {
+    for due in facts.due.iter_mut().flatten() {
+        due.0 = due.0.min(DELAY_MS_MAX).saturating_add(now.0);
+    }
+    if ttl_ms.is_some() {
+        facts.expiry.resize(facts.size.len(), None);
+    }
+    for (index, expiry) in facts.expiry.iter_mut().enumerate() {
+        let own = expiry.map(|it| it.0);
+        let Some(life) = own.into_iter().chain(ttl_ms).min() else {
+            continue;
+        };
+        let from = facts.due.get(index).copied().flatten().unwrap_or(now);
+        *expiry = Some(ShardTime(from.0.saturating_add(life)));
+    }
+}
+
+/// Takes out the bytes of messages that are refused.
+fn without(facts: &mut Facts, payload: &Bytes, full: &[IndexRange]) -> Bytes {
+    let mut kept = BytesMut::with_capacity(payload.len());
+    let mut from = 0;
+    for (index, size) in (0_u32..).zip(&mut facts.size) {
+        let to = from + *size as usize;
+        if full
+            .iter()
+            .any(|it| (it.first..it.first + it.count).contains(&index))
+        {
+            *size = 0;
+        } else if let Some(message) = payload.get(from..to) {
+            kept.extend_from_slice(message);
+        }
+        from = to;
+    }
+    for refused in full {
+        let (first, count) = (refused.first as usize, refused.count as usize);
+        let sizes = facts.body_size.iter_mut().skip(first);
+        sizes.take(count).for_each(|it| *it = 0);
+    }
+    kept.freeze()
 }
 
 /// Ascending, joined, without overlap.
@@ -303,6 +349,7 @@ mod tests {
                 ShardTime(1),
                 TopologyIndex(1),
                 |_, _| Some(7),
+                |_, _| Vec::new(),
             )
             .unwrap()
     }
@@ -315,12 +362,14 @@ mod tests {
             Run(1),
             batch(1, vec![part(5, &[2, 3])]),
             ShardTime(1_000),
+            |_| None,
         );
         batcher.batch(
             Incarnation(2),
             Run(1),
             batch(9, vec![part(6, &[1]), part(5, &[4])]),
             ShardTime(1_000),
+            |_| None,
         );
         let entry = build(&mut batcher);
         assert_eq!(entry.commands.len(), 2);
@@ -358,6 +407,7 @@ mod tests {
             Run(1),
             batch(1, vec![part(5, &[2])]),
             ShardTime(1_000),
+            |_| None,
         );
         batcher.command(Command::DeleteQueue(warren_queue::entry::DeleteQueue {
             queue: QueueId(4),
@@ -409,18 +459,21 @@ mod tests {
             Run(1),
             batch(1, vec![part(5, &[1, 1])]),
             ShardTime(1_000),
+            |_| None,
         );
         batcher.batch(
             Incarnation(1),
             Run(1),
             batch(2, vec![dated]),
             ShardTime(1_000),
+            |_| None,
         );
         batcher.batch(
             Incarnation(1),
             Run(1),
             batch(3, vec![part(5, &[1])]),
             ShardTime(1_000),
+            |_| None,
         );
         let entry = build(&mut batcher);
         let Command::Enqueue(block) = &entry.commands[0] else {
@@ -431,5 +484,28 @@ mod tests {
             vec![None, None, Some(ShardTime(1_077)), None]
         );
         assert_eq!(block.producers[0].sequences, vec![(2, 4)]);
+    }
+
+    #[test]
+    fn messages_live_for_the_lesser_time_counted_from_when_they_are_due() {
+        let mut facts = part(5, &[1, 1, 1, 1]).facts;
+        facts.expiry = vec![None, Some(ShardTime(50)), Some(ShardTime(500)), None];
+        facts.due = vec![None, None, None, Some(ShardTime(1_000))];
+        set_times(&mut facts, ShardTime(10_000), Some(100));
+        let at = |time| Some(ShardTime(time));
+        let expected = vec![at(10_100), at(10_050), at(10_100), at(11_100)];
+        assert_eq!(facts.expiry, expected);
+        assert_eq!(facts.due, vec![None, None, None, at(11_000)]);
+    }
+
+    #[test]
+    fn refused_messages_keep_their_index_and_lose_their_bytes() {
+        let mut facts = part(5, &[2, 3, 4]).facts;
+        let payload = Bytes::from_static(b"aabbbcccc");
+        let full = [IndexRange { first: 1, count: 1 }];
+        let kept = without(&mut facts, &payload, &full);
+        assert_eq!(&kept[..], b"aacccc");
+        assert_eq!(facts.size, vec![2, 0, 4]);
+        assert_eq!(facts.body_size, vec![2, 0, 4]);
     }
 }

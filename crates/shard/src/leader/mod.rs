@@ -4,5 +4,6 @@
 mod batcher;
 mod links;
 mod perform;
+mod rooms;
 pub(crate) mod task;
 mod work;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use warren_queue::dispatch::io::Credit;
-use warren_queue::entry::ReturnKind;
+use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_raft::Group;
 use warren_topology::Topology;
 use warren_types::{ConsumerId, GroupId, Leadership, NodeId, QueueId, ShardId};
@@ -67,6 +67,7 @@ pub(crate) enum Request {
     Purge {
         queue: QueueId,
         token: RequestToken,
+        states: PurgeStates,
         inbox: Outbox<SessionEvent>,
     },
     Stats {
@@ -161,6 +162,7 @@ impl Uplink {
             Request::Purge {
                 queue,
                 token,
+                states,
                 inbox,
             } => {
                 let asked = Question::Purge {
@@ -168,7 +170,11 @@ impl Uplink {
                     token,
                     asked: Instant::now(),
                 };
-                state.question(open, asked, |token| Up::Purge { queue, token })
+                state.question(open, asked, |token| Up::Purge {
+                    queue,
+                    token,
+                    states,
+                })
             }
             Request::Stats { queue, reply } => {
                 state.question(open, Question::Stats(reply, Instant::now()), |token| {

@@ -1,7 +1,6 @@
 //! One file per command: what it does to the store, and its reply. Not here: their order and their batches (`apply`).
 
 pub(super) mod activate;
-pub(super) mod cancel;
 pub(super) mod create;
 pub(super) mod delete;
 pub(super) mod enqueue;

@@ -52,7 +52,6 @@ fn total(counters: &mut Counters, reason: SettleReason) -> &mut u64 {
         SettleReason::Dropped => &mut counters.dropped,
         SettleReason::DeadLettered => &mut counters.dead_lettered,
         SettleReason::NoAck => &mut counters.no_ack,
-        SettleReason::Cancelled => &mut counters.cancelled,
     }
 }
 
