@@ -45,6 +45,8 @@ pub(super) fn found(queue: &mut Queue, shared: &mut Shared, due: Due, out: &mut 
     if due.blocks.is_empty() {
         return ready_to_look(queue, shared, due.next);
     }
+    // What is found expired is not to be handed out any more, be it newborn.
+    queue.newborn = None;
     let wanted = !queue.attached.is_empty() || queue.levels.iter().any(|it| it.load.is_some());
     let waiting: usize = queue.levels.iter().map(|it| it.back.len()).sum();
     let room = if wanted {
@@ -119,7 +121,7 @@ pub(super) fn released(queue: &mut Queue, it: &Released, out: &mut Actions) {
         end = position.plus(1);
         if it.hand_out {
             level.back.insert(position, Back::DUE);
-        } else if attached || level.load.is_some() || position < level.cursor {
+        } else if attached || level.load.is_some() || position < level.cursor.max(level.hot_to) {
             // Its block may have been read before: it comes by itself once it may be handed out.
             level.coming.insert(position);
             coming.push(position);

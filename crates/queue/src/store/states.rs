@@ -238,8 +238,9 @@ impl Block {
                 (a, b) => a.or(b),
             };
         }
-        self.timer = next.filter(|&it| it != NEVER);
-        self.marks_changed |= self.timer != self.stored.timer;
+        let next = next.filter(|&it| it != NEVER);
+        self.marks_changed |= self.timer != next;
+        self.timer = next;
     }
 
     fn wake_of(&self, position: Position, now: ShardTime) -> Option<ShardTime> {

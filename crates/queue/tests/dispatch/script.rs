@@ -1,22 +1,20 @@
 //! Runs `tests/scripts/dispatch_*.txt`: commands, a line of dashes, then what came out. `WARREN_SCRIPTS=write` rewrites the answers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use warren_queue::dispatch::io::{
-    Action, Actions, Attach, ConsumerKey, ConsumerOptions, Credit, HandedOut, Held, Input,
-    ReturnRequest, SettleRequest, Token, Wait,
+    Action, Actions, Attach, ConsumerKey, ConsumerOptions, HandedOut, Input, ReturnRequest,
+    SettleRequest, Token, Wait,
 };
 use warren_queue::dispatch::{Dispatch, Options};
-use warren_queue::entry::{Command, HandOut, PurgeStates, ReturnKind, SettleReason};
+use warren_queue::entry::{Command, HandOut, ReturnKind, SettleReason};
 use warren_queue::outcome::Effect;
-use warren_types::{
-    Attempt, ConsumerId, NodeId, Position, PositionRange, Priority, QueueId, QueueSettings,
-    RetryOn, ShardTime, Term,
-};
+use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
 
+use crate::line::{Line, purge_states, settings};
 use crate::shard::{Shard, enqueue};
 
 struct World {
@@ -28,91 +26,6 @@ struct World {
     looks: VecDeque<(QueueId, ShardTime)>,
     said: String,
     messages: u64,
-}
-
-/// `name key=value key=value`
-struct Line<'a> {
-    verb: &'a str,
-    words: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Line<'a> {
-    fn parse(text: &'a str) -> Self {
-        let mut words = text.split_whitespace();
-        let verb = words.next().unwrap();
-        Line {
-            verb,
-            words: words
-                .map(|it| it.split_once('=').unwrap_or((it, "yes")))
-                .collect(),
-        }
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.words.contains_key(key)
-    }
-
-    fn number(&self, key: &str, default: u64) -> u64 {
-        match self.words.get(key) {
-            Some(it) => it.parse().unwrap_or_else(|_| panic!("{key}={it}")),
-            None => default,
-        }
-    }
-
-    fn time(&self, key: &str) -> Option<u64> {
-        self.has(key).then(|| self.number(key, 0))
-    }
-
-    fn queue(&self) -> QueueId {
-        QueueId(self.number("queue", 1))
-    }
-
-    fn node(&self) -> NodeId {
-        NodeId(self.number("node", 1))
-    }
-
-    /// `consumer=node.number`
-    fn consumer(&self) -> ConsumerKey {
-        let (node, consumer) = self.words["consumer"].split_once('.').unwrap();
-        ConsumerKey {
-            node: NodeId(node.parse().unwrap()),
-            consumer: ConsumerId(consumer.parse().unwrap()),
-        }
-    }
-
-    fn credit(&self) -> Credit {
-        Credit {
-            messages: self.number("messages", 0),
-            bytes: self.number("bytes", 1_000_000),
-        }
-    }
-
-    /// `items=position@term.number,...`
-    fn held(&self, key: &str) -> Vec<Held> {
-        let Some(items) = self.words.get(key) else {
-            return Vec::new();
-        };
-        let one = |item: &str| {
-            let (position, attempt) = item.split_once('@').unwrap();
-            let (term, number) = attempt.split_once('.').unwrap();
-            Held {
-                position: Position(position.parse().unwrap()),
-                attempt: Attempt {
-                    term: Term(term.parse().unwrap()),
-                    number: number.parse().unwrap(),
-                },
-            }
-        };
-        items.split(',').map(one).collect()
-    }
-
-    fn kind(&self) -> Option<ReturnKind> {
-        if self.has("failed") {
-            Some(ReturnKind::Failed)
-        } else {
-            self.has("untouched").then_some(ReturnKind::Untouched)
-        }
-    }
 }
 
 impl World {
@@ -382,34 +295,6 @@ impl World {
             }
         };
         writeln!(self.said, "{text}").unwrap();
-    }
-}
-
-fn settings(line: &Line<'_>) -> QueueSettings {
-    let mut it = QueueSettings {
-        max_length: line.time("max_length"),
-        max_length_bytes: line.time("max_length_bytes"),
-        delivery_limit: line.time("delivery_limit").map(|it| it as u32),
-        consumer_timeout_ms: line.time("consumer_timeout"),
-        ..QueueSettings::default()
-    };
-    if let Some(min_ms) = line.time("retry_min") {
-        it.retry.on = RetryOn::All;
-        it.retry.min_ms = min_ms;
-    }
-    it
-}
-
-fn purge_states(line: &Line<'_>) -> PurgeStates {
-    let Some(states) = line.words.get("states") else {
-        return PurgeStates::default();
-    };
-    let has = |state| states.split(',').any(|it| it == state);
-    PurgeStates {
-        ready: has("ready"),
-        delayed: has("delayed"),
-        scheduled: has("scheduled"),
-        parked: has("parked"),
     }
 }
 

@@ -13,7 +13,7 @@ use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
     ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, QueueSettings,
-    RetryOn, ShardTime, Term, TopologyIndex, VhostId,
+    ShardTime, Term, TopologyIndex, VhostId,
 };
 
 use crate::rows::MapRows;
@@ -39,8 +39,8 @@ pub(crate) struct World {
     index: u64,
     pub(crate) now: u64,
     /// Queues have limits, messages times.
-    features: bool,
-    settings: BTreeMap<QueueId, Arc<QueueSettings>>,
+    pub(crate) features: bool,
+    pub(crate) settings: BTreeMap<QueueId, Arc<QueueSettings>>,
     /// Asked for, as `loads`.
     pub(crate) looks: VecDeque<(QueueId, ShardTime, Option<Due>)>,
     /// When every stored message is due and expires.
@@ -132,7 +132,7 @@ impl World {
         assert!(self.dispatch.hot_bytes() <= HOT_BYTES + 4 * BLOCK_BYTES);
     }
 
-    fn queue(&mut self) -> QueueId {
+    pub(crate) fn queue(&mut self) -> QueueId {
         QueueId(1 + self.random.below(QUEUES))
     }
 
@@ -162,64 +162,6 @@ impl World {
             raise,
             full: Vec::new(),
         }));
-    }
-
-    fn draw_times(&mut self, count: usize) -> (Vec<Option<ShardTime>>, Vec<Option<ShardTime>>) {
-        let (mut due, mut expiry) = (Vec::new(), Vec::new());
-        if !self.features || self.random.one_in(2) {
-            return (due, expiry);
-        }
-        let (scheduled, expires) = (self.random.one_in(2), self.random.one_in(2));
-        for _ in 0..count {
-            let later = self.random.one_in(2);
-            let at = ShardTime(self.now + 1 + self.random.below(500));
-            let at = (scheduled && later).then_some(at);
-            let from = at.map_or(self.now, |it| it.0);
-            let until = ShardTime(from + self.random.below(600));
-            if scheduled {
-                due.push(at);
-            }
-            if expires {
-                expiry.push(self.random.one_in(2).then_some(until));
-            }
-        }
-        (due, expiry)
-    }
-
-    /// Settings change.
-    fn use_features(&mut self) {
-        if !self.features {
-            return;
-        }
-        let queue = self.queue();
-        if self.random.one_in(2) {
-            let mut settings = QueueSettings {
-                max_length: self.random.one_in(2).then_some(5),
-                max_length_bytes: self.random.one_in(3).then_some(300),
-                delivery_limit: self.random.one_in(2).then_some(2),
-                single_active_consumer: queue == SINGLE,
-                ..QueueSettings::default()
-            };
-            if self.random.one_in(2) {
-                settings.retry.on = RetryOn::All;
-                settings.retry.min_ms = 40;
-            }
-            self.settings.insert(queue, Arc::new(settings));
-            self.tell_settings(queue);
-        }
-    }
-
-    fn tell_settings(&mut self, queue: QueueId) {
-        if let Some(settings) = self.settings.get(&queue).cloned() {
-            self.step(Input::Settings { queue, settings });
-        }
-    }
-
-    fn answer_look(&mut self) {
-        if let Some((queue, up_to, read)) = self.looks.pop_front() {
-            let due = read.unwrap_or_else(|| self.store.due(&self.rows, queue, up_to, 2));
-            self.step(Input::Due(due));
-        }
     }
 
     fn commit_some(&mut self) {
@@ -509,7 +451,7 @@ impl World {
         keys.get(at).copied()
     }
 
-    fn step(&mut self, input: Input) {
+    pub(crate) fn step(&mut self, input: Input) {
         let mut out = Actions::default();
         self.dispatch.step(input, &mut out);
         for action in out.list {

@@ -17,8 +17,7 @@ use warren_queue::rows::OriginRow;
 use warren_raft::{Group, ProposeError};
 use warren_topology::Topology;
 use warren_types::{
-    Facts, Incarnation, NodeId, Overflow, QueueId, QueueSettings, ShardId, ShardTime, Term,
-    TopologyIndex,
+    Facts, Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
 };
 
 use super::batcher::Batcher;
@@ -114,22 +113,6 @@ impl Leading {
         self.dispatch.step(input, &mut self.actions);
     }
 
-    /// How long dispatch may sleep if nothing happens.
-    pub(super) fn sleep(&self) -> Option<std::time::Duration> {
-        let next = self.dispatch.next_timer()?;
-        let left = next.0.saturating_sub(self.now().0);
-        Some(std::time::Duration::from_millis(left))
-    }
-
-    /// What counts as ready: beyond a limit that drops the head, nothing, though the fact may not be committed yet.
-    pub(super) fn most_ready(&self, queue: QueueId, ready: u64) -> u64 {
-        let settings = self.settings.get(&queue);
-        match settings.filter(|it| it.overflow == Overflow::DropHead) {
-            Some(it) => it.max_length.map_or(ready, |limit| ready.min(limit)),
-            None => ready,
-        }
-    }
-
     pub(super) fn now(&self) -> ShardTime {
         self.clock.now(Instant::now())
     }
@@ -208,28 +191,6 @@ impl Leading {
             }));
         }
         self.unpark();
-    }
-
-    /// Notes what is in force for a queue, and tells dispatch if that is something new.
-    fn note_settings(&mut self, topology: &Topology, queue: &warren_topology::Queue) {
-        let settings = topology.queue_settings(queue);
-        if self
-            .settings
-            .get(&queue.id)
-            .is_some_and(|known| **known == settings)
-        {
-            return;
-        }
-        self.settings.insert(queue.id, Arc::new(settings));
-        self.tell_settings(queue.id);
-    }
-
-    /// A queue that dispatch does not know yet is told of again when it is created.
-    fn tell_settings(&mut self, queue: QueueId) {
-        if let Some(settings) = self.settings.get(&queue) {
-            let settings = Arc::clone(settings);
-            self.step(Input::Settings { queue, settings });
-        }
     }
 
     /// Before anything is handed out in a turn, dispatch hears whether the lease still holds: the process may have been frozen.
