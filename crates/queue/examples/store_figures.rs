@@ -95,57 +95,21 @@ impl Rows for MapRows {
     fn producers(&self, _: QueueId) -> Vec<(ProducerId, ShardTime)> {
         Vec::new()
     }
-    fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
-        let keys = self.0.keys().filter_map(|key| match key {
-            RowKey::Timer {
-                queue: of,
-                at,
-                priority,
-                first,
-            } if *of == queue => Some((*at, *priority, *first)),
-            _ => None,
-        });
-        keys.take(max).collect()
+    fn timers(&self, _: QueueId, _: usize) -> Vec<(ShardTime, Priority, Position)> {
+        Vec::new()
     }
 
-    fn delayed(&self, queue: QueueId) -> Vec<(Priority, CountsRow)> {
-        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
-            (
-                RowKey::Counts {
-                    queue: of,
-                    priority,
-                    ..
-                },
-                Row::Counts(row),
-            ) if *of == queue && !row.delayed.is_empty() => Some((*priority, row.clone())),
-            _ => None,
-        });
-        rows.collect()
+    fn delayed(&self, _: QueueId) -> Vec<(Priority, CountsRow)> {
+        Vec::new()
     }
 
     fn marks_at_or_after(
         &self,
-        queue: QueueId,
-        priority: Priority,
-        from: Position,
+        _: QueueId,
+        _: Priority,
+        _: Position,
     ) -> Option<(Position, MarksRow)> {
-        let from = RowKey::Marks {
-            queue,
-            priority,
-            first: from,
-        };
-        let (key, row) = self.0.range(from..).next()?;
-        match (key, row) {
-            (
-                RowKey::Marks {
-                    queue: of,
-                    priority: level,
-                    first,
-                },
-                Row::Marks(row),
-            ) if (*of, *level) == (queue, priority) => Some((*first, row.clone())),
-            _ => None,
-        }
+        None
     }
 }
 

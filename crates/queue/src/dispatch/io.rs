@@ -247,6 +247,10 @@ pub struct Actions {
 }
 
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few per step, moved once; boxing would cost an allocation per proposal"
+)]
 pub enum Action {
     /// Hand these to the consumer, in order.
     Deliver {

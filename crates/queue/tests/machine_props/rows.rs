@@ -107,14 +107,19 @@ impl Rows for MapRows {
         Vec::new()
     }
     fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
-        let keys = self.0.keys().filter_map(|key| match key {
-            RowKey::Timer {
+        let keys = self.0.keys().filter_map(|key| {
+            if let RowKey::Timer {
                 queue: of,
                 at,
                 priority,
                 first,
-            } if *of == queue => Some((*at, *priority, *first)),
-            _ => None,
+            } = key
+                && *of == queue
+            {
+                Some((*at, *priority, *first))
+            } else {
+                None
+            }
         });
         keys.take(max).collect()
     }
