@@ -7,6 +7,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod features;
 mod laws;
 mod rows;
 mod sessions;

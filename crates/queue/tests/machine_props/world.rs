@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use warren_queue::dispatch::io::{Actions, ConsumerKey, Input, Loaded, Token};
+use warren_queue::dispatch::io::{Actions, ConsumerKey, Due, Input, Loaded, Token};
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{
-    ApplyContext, Command, CreateQueue, Enqueue, ProposalId, ReturnKind, ShardEntry,
+    ApplyContext, Command, CreateQueue, Enqueue, ProposalId, PurgeStates, ReturnKind, ShardEntry,
 };
 use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, ShardTime, Term,
-    TopologyIndex, VhostId,
+    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, QueueSettings,
+    ShardTime, Term, TopologyIndex, VhostId,
 };
 
 use crate::rows::MapRows;
@@ -28,7 +28,7 @@ const HOT_BYTES: usize = 4_000;
 /// A block of the largest size with its facts.
 const BLOCK_BYTES: usize = 20 * (8 + 48);
 
-type Spot = (QueueId, Position);
+pub(crate) type Spot = (QueueId, Position);
 
 pub(crate) struct World {
     pub(crate) random: Random,
@@ -37,7 +37,16 @@ pub(crate) struct World {
     dispatch: Dispatch,
     term: u64,
     index: u64,
-    now: u64,
+    pub(crate) now: u64,
+    /// Queues have limits, messages times.
+    pub(crate) features: bool,
+    pub(crate) settings: BTreeMap<QueueId, Arc<QueueSettings>>,
+    /// Asked for, as `loads`.
+    pub(crate) looks: VecDeque<(QueueId, ShardTime, Option<Due>)>,
+    /// When every stored message is due and expires.
+    pub(crate) times: BTreeMap<Spot, (Option<ShardTime>, Option<ShardTime>)>,
+    /// Stored since time last passed.
+    pub(crate) newborn: BTreeSet<Spot>,
     pub(crate) lease: bool,
     pub(crate) started: bool,
     /// Proposed, not committed.
@@ -73,6 +82,11 @@ impl World {
             term: 0,
             index: 0,
             now: 1,
+            features: seed.is_multiple_of(2),
+            settings: BTreeMap::from([(SINGLE, single_active())]),
+            looks: VecDeque::new(),
+            times: BTreeMap::new(),
+            newborn: BTreeSet::new(),
             lease: true,
             started: false,
             pipeline: VecDeque::new(),
@@ -107,7 +121,8 @@ impl World {
             55..=72 => self.let_go(),
             73..=79 => self.new_session(),
             80..=82 => self.end_session(),
-            83..=88 => self.pass_time(),
+            83..=87 => self.pass_time(),
+            88 => self.use_features(),
             89..=91 => self.cut_node(),
             92..=95 => self.node_back(),
             96 => self.purge(),
@@ -117,7 +132,7 @@ impl World {
         assert!(self.dispatch.hot_bytes() <= HOT_BYTES + 4 * BLOCK_BYTES);
     }
 
-    fn queue(&mut self) -> QueueId {
+    pub(crate) fn queue(&mut self) -> QueueId {
         QueueId(1 + self.random.below(QUEUES))
     }
 
@@ -130,6 +145,7 @@ impl World {
                 Bytes::from(format!("m{}", self.next_id))
             })
             .collect();
+        let (due, expiry) = self.draw_times(bodies.len());
         let raise = self.dispatch.raise_hint(queue, priority);
         self.pipeline.push_back(Command::Enqueue(Enqueue {
             queue,
@@ -137,11 +153,14 @@ impl World {
             facts: Facts {
                 size: bodies.iter().map(|it| it.len() as u32).collect(),
                 body_size: bodies.iter().map(|it| body_size(it) as u32).collect(),
+                due,
+                expiry,
                 ..Facts::default()
             },
             payload: Bytes::from(bodies.concat()),
             producers: Vec::new(),
             raise,
+            full: Vec::new(),
         }));
     }
 
@@ -182,6 +201,10 @@ impl World {
                     let message = it.payload.slice(offset..end);
                     let spot = (it.queue, position);
                     self.stored.insert(spot, (it.block.priority, message));
+                    let at = |column: &[Option<ShardTime>]| column.get(index).copied().flatten();
+                    let times = (at(&facts.due), at(&facts.expiry));
+                    self.times.insert(spot, times);
+                    self.newborn.insert(spot);
                     offset = end;
                 }
             }
@@ -190,6 +213,7 @@ impl World {
     }
 
     fn answer_load(&mut self) {
+        self.answer_look();
         if let Some((queue, priority, from, read)) = self.loads.pop_front() {
             let loaded = read.unwrap_or_else(|| self.store.load(&self.rows, queue, priority, from));
             self.step(Input::Loaded(loaded));
@@ -286,6 +310,7 @@ impl World {
     fn pass_time(&mut self) {
         self.now += self.random.below(300);
         self.lease = !self.random.one_in(4);
+        self.newborn.clear();
         self.step(Input::Clock {
             now: ShardTime(self.now),
             lease: self.lease,
@@ -339,7 +364,12 @@ impl World {
     fn purge(&mut self) {
         let (queue, node) = (self.queue(), NodeId(1));
         let token = Token(0);
-        self.step(Input::Purge { queue, token, node });
+        self.step(Input::Purge {
+            queue,
+            token,
+            node,
+            states: PurgeStates::default(),
+        });
     }
 
     fn attach_late(&mut self) {
@@ -366,6 +396,7 @@ impl World {
             }
         }
         self.loads.clear();
+        self.looks.clear();
         self.term += 1;
         self.started = false;
         for session in self.sessions.values_mut() {
@@ -385,13 +416,12 @@ impl World {
             now: ShardTime(self.now),
             queues: queues
                 .into_iter()
-                .map(|it| self.store.opening(it).unwrap())
+                .map(|it| self.store.opening(&self.rows, it).unwrap())
                 .collect(),
         });
-        self.step(Input::Settings {
-            queue: SINGLE,
-            settings: single_active(),
-        });
+        for queue in 1..=QUEUES {
+            self.tell_settings(QueueId(queue));
+        }
         for node in 1..=NODES {
             if !self.random.one_in(4) {
                 self.step(Input::NodeBack { node: NodeId(node) });
@@ -406,6 +436,7 @@ impl World {
         self.started = true;
         self.step(Input::Start);
         let (now, lease) = (ShardTime(self.now), self.lease);
+        self.newborn.clear();
         self.step(Input::Clock { now, lease });
     }
 
@@ -420,7 +451,7 @@ impl World {
         keys.get(at).copied()
     }
 
-    fn step(&mut self, input: Input) {
+    pub(crate) fn step(&mut self, input: Input) {
         let mut out = Actions::default();
         self.dispatch.step(input, &mut out);
         for action in out.list {
@@ -451,6 +482,7 @@ impl World {
         self.lease = true;
         for _ in 0..3_000 {
             self.now += 100;
+            self.newborn.clear();
             let now = ShardTime(self.now);
             self.step(Input::Clock { now, lease: true });
             self.commit_some();
@@ -475,7 +507,10 @@ impl World {
         }
         for queue in 1..=QUEUES {
             let queue = QueueId(queue);
-            let live = self.store.queue_stats(queue).unwrap().live;
+            let stored = self.store.queue_stats(queue).unwrap();
+            // What is parked stays, and nothing else.
+            let parked: u64 = stored.levels.iter().map(|it| it.parked).sum();
+            let live = stored.live - parked;
             let stats = self.dispatch.queue_stats(queue).unwrap();
             assert_eq!(
                 (live, stats.ready, stats.unacked),

@@ -8,13 +8,14 @@ use warren_codec::columns::{
 use warren_proto::internal_v1 as wire;
 use warren_proto::internal_v1::up_frame::Kind as UpKind;
 use warren_queue::dispatch::io::{ConsumerOptions, Credit, Held, Token};
-use warren_queue::entry::ReturnKind;
+use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{
     Attempt, BatchSequence, ConsumerId, Incarnation, NodeId, Position, Priority, QueueId, Run,
     ShardId, Term, TopologyIndex,
 };
 
 use super::{BadFrame, amount, bad, grant};
+use crate::api::ReturnWait;
 use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Up};
 
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
@@ -69,7 +70,11 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             queue: give_back.queue.0,
             items: Some(encode_held(&give_back.items)),
             failed: matches!(give_back.kind, ReturnKind::Failed),
-            delay_ms: give_back.delay_ms,
+            delay_ms: match give_back.wait {
+                ReturnWait::Ms(delay) => Some(delay),
+                ReturnWait::Not | ReturnWait::ByPolicy => None,
+            },
+            by_policy: give_back.wait == ReturnWait::ByPolicy,
         }),
         Up::Detach { consumer, returns } => {
             let returns = match returns {
@@ -82,13 +87,24 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
                 returns: returns.into(),
             })
         }
-        Up::Purge { queue, token } => UpKind::Purge(wire::QueueQuestion {
+        Up::Purge {
+            queue,
+            token,
+            states,
+        } => UpKind::Purge(wire::QueueQuestion {
             queue: queue.0,
             token: token.0,
+            purge: Some(wire::PurgeStates {
+                ready: states.ready,
+                delayed: states.delayed,
+                scheduled: states.scheduled,
+                parked: states.parked,
+            }),
         }),
         Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion {
             queue: queue.0,
             token: token.0,
+            purge: None,
         }),
     };
     wire::UpFrame {
@@ -142,12 +158,24 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             } else {
                 ReturnKind::Untouched
             },
-            delay_ms: give_back.delay_ms,
+            wait: match (give_back.delay_ms, give_back.by_policy) {
+                (Some(delay), _) => ReturnWait::Ms(delay),
+                (None, true) => ReturnWait::ByPolicy,
+                (None, false) => ReturnWait::Not,
+            },
         }),
         UpKind::Detach(detach) => decode_detach(&detach)?,
         UpKind::Purge(question) => Up::Purge {
             queue: QueueId(question.queue),
             token: Token(question.token),
+            states: question
+                .purge
+                .map_or(PurgeStates::default(), |it| PurgeStates {
+                    ready: it.ready,
+                    delayed: it.delayed,
+                    scheduled: it.scheduled,
+                    parked: it.parked,
+                }),
         },
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
