@@ -132,6 +132,50 @@ fn enqueue() -> impl Strategy<Value = Command> {
         )
 }
 
+fn command_of_states() -> impl Strategy<Value = Command> {
+    let queue = || any::<u64>().prop_map(QueueId);
+    let position = || (1..u64::MAX).prop_map(Position);
+    prop_oneof![
+        (queue(), ranges(), any::<bool>()).prop_map(|(queue, ranges, hand_out)| {
+            Command::Release(Release {
+                queue,
+                ranges,
+                hand_out,
+            })
+        }),
+        (queue(), ranges(), park_cause(), any::<bool>()).prop_map(
+            |(queue, ranges, cause, failed)| {
+                let kind = if failed {
+                    ReturnKind::Failed
+                } else {
+                    ReturnKind::Untouched
+                };
+                Command::Park(Park {
+                    queue,
+                    ranges,
+                    cause,
+                    kind,
+                })
+            }
+        ),
+        (queue(), vec((priority(), position()), 0..4))
+            .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
+        (queue(), position(), ranges(), any::<[bool; 4]>()).prop_map(
+            |(queue, below, except, [ready, delayed, scheduled, parked])| Command::Purge(Purge {
+                queue,
+                below,
+                except,
+                states: PurgeStates {
+                    ready,
+                    delayed,
+                    scheduled,
+                    parked
+                }
+            })
+        ),
+    ]
+}
+
 pub fn command() -> impl Strategy<Value = Command> {
     let queue = || any::<u64>().prop_map(QueueId);
     let position = || (1..u64::MAX).prop_map(Position);
@@ -168,30 +212,7 @@ pub fn command() -> impl Strategy<Value = Command> {
                     positions,
                 })
             }),
-        (queue(), ranges(), any::<bool>()).prop_map(|(queue, ranges, hand_out)| {
-            Command::Release(Release {
-                queue,
-                ranges,
-                hand_out,
-            })
-        }),
-        (queue(), ranges(), park_cause(), any::<bool>()).prop_map(
-            |(queue, ranges, cause, failed)| {
-                let kind = if failed {
-                    ReturnKind::Failed
-                } else {
-                    ReturnKind::Untouched
-                };
-                Command::Park(Park {
-                    queue,
-                    ranges,
-                    cause,
-                    kind,
-                })
-            }
-        ),
-        (queue(), vec((priority(), position()), 0..4))
-            .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
+        command_of_states(),
         (queue(), any::<u32>(), queue_name(), index()).prop_map(
             |(queue, vhost, name, topology)| {
                 Command::CreateQueue(CreateQueue {
@@ -206,19 +227,6 @@ pub fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(queue, topology)| Command::DeleteQueue(DeleteQueue { queue, topology })),
         (queue(), any::<u64>())
             .prop_map(|(queue, fencing)| Command::Activate(Activate { queue, fencing })),
-        (queue(), position(), ranges(), any::<[bool; 4]>()).prop_map(
-            |(queue, below, except, [ready, delayed, scheduled, parked])| Command::Purge(Purge {
-                queue,
-                below,
-                except,
-                states: PurgeStates {
-                    ready,
-                    delayed,
-                    scheduled,
-                    parked
-                }
-            })
-        ),
     ]
 }
 

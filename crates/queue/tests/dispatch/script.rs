@@ -76,28 +76,6 @@ impl World {
                 let (queue, settings) = (line.queue(), Arc::new(settings(&line)));
                 self.step(Input::Settings { queue, settings });
             }
-            "create" => {
-                let effects = self.store.create(line.queue());
-                self.hear(effects);
-            }
-            "delete" => {
-                let effects = self.store.delete(line.queue());
-                self.hear(effects);
-            }
-            "publish" => self.publish(&line),
-            "pass_over" => self.apply(Command::HandOut(HandOut {
-                queue: line.queue(),
-                priority: Priority::DEFAULT,
-                up_to: Some(Position(line.number("up_to", 0))),
-                except: vec![PositionRange::one(Position(line.number("position", 0)))],
-                positions: Vec::new(),
-            })),
-            "look" => {
-                for (queue, up_to) in std::mem::take(&mut self.looks) {
-                    let due = self.store.due(queue, up_to);
-                    self.step(Input::Due(due));
-                }
-            }
             "commit" => {
                 for command in std::mem::take(&mut self.proposed) {
                     self.apply(command);
@@ -121,7 +99,35 @@ impl World {
                 let hot = self.dispatch.hot_bytes();
                 writeln!(self.said, "{stats:?} hot_bytes={hot}").unwrap();
             }
-            _ => self.run_session(&line),
+            _ => self.run_store(&line),
+        }
+    }
+
+    fn run_store(&mut self, line: &Line<'_>) {
+        match line.verb {
+            "create" => {
+                let effects = self.store.create(line.queue());
+                self.hear(effects);
+            }
+            "delete" => {
+                let effects = self.store.delete(line.queue());
+                self.hear(effects);
+            }
+            "publish" => self.publish(line),
+            "pass_over" => self.apply(Command::HandOut(HandOut {
+                queue: line.queue(),
+                priority: Priority::DEFAULT,
+                up_to: Some(Position(line.number("up_to", 0))),
+                except: vec![PositionRange::one(Position(line.number("position", 0)))],
+                positions: Vec::new(),
+            })),
+            "look" => {
+                for (queue, up_to) in std::mem::take(&mut self.looks) {
+                    let due = self.store.due(queue, up_to);
+                    self.step(Input::Due(due));
+                }
+            }
+            _ => self.run_session(line),
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod features;
 mod laws;
+mod nodes;
 mod rows;
 mod sessions;
 mod world;

@@ -20,7 +20,7 @@ use crate::rows::MapRows;
 use crate::sessions::{Asked, Link, Random, Session, body_size, single_active};
 
 const QUEUES: u64 = 2;
-const NODES: u64 = 3;
+pub(crate) const NODES: u64 = 3;
 /// It serves one consumer at a time.
 pub(crate) const SINGLE: QueueId = QueueId(2);
 pub(crate) const BODY_MAX: u64 = 50;
@@ -247,7 +247,7 @@ impl World {
         });
     }
 
-    fn ask(&mut self, asked: Asked) {
+    pub(crate) fn ask(&mut self, asked: Asked) {
         self.next_id += 1;
         let token = Token(self.next_id);
         let input = asked.input(token);
@@ -280,7 +280,7 @@ impl World {
         self.attach(key);
     }
 
-    fn attach(&mut self, key: ConsumerKey) {
+    pub(crate) fn attach(&mut self, key: ConsumerKey) {
         let input = self.sessions.get_mut(&key).unwrap().attach();
         self.step(input);
     }
@@ -315,50 +315,6 @@ impl World {
             now: ShardTime(self.now),
             lease: self.lease,
         });
-    }
-
-    fn cut_node(&mut self) {
-        let node = NodeId(1 + self.random.below(NODES));
-        for session in self.sessions.values_mut().filter(|it| it.key.node == node) {
-            session.link = Link::Cut;
-        }
-        self.step(Input::NodeLost { node });
-    }
-
-    /// The stream of a node is made anew: some of its sessions did not survive.
-    fn node_back(&mut self) {
-        let node = NodeId(1 + self.random.below(NODES));
-        self.step(Input::NodeBack { node });
-        self.report(node);
-        self.step(Input::NodeReported { node });
-    }
-
-    fn report(&mut self, node: NodeId) {
-        let keys: Vec<ConsumerKey> = self.sessions.keys().copied().collect();
-        for key in keys.into_iter().filter(|it| it.node == node) {
-            if self.random.one_in(5) {
-                self.sessions.remove(&key);
-            } else {
-                // Deliveries may have been lost with the old stream.
-                if self.random.one_in(4) {
-                    self.sessions
-                        .get_mut(&key)
-                        .unwrap()
-                        .take_some(&mut self.random);
-                }
-                self.attach(key);
-            }
-        }
-        let asked: Vec<u64> = self
-            .asked
-            .iter()
-            .filter(|(_, it)| it.key.node == node)
-            .map(|(&token, _)| token)
-            .collect();
-        for token in asked {
-            let again = self.asked.remove(&token).unwrap();
-            self.ask(again);
-        }
     }
 
     fn purge(&mut self) {

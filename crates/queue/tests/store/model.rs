@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_queue::entry::{
-    Command, Enqueue, HandOut, OriginBatch, Park, Release, Return, ReturnKind, SettleReason,
+    Command, Enqueue, HandOut, OriginBatch, Park, Purge, Release, Return, ReturnKind, SettleReason,
     ShardEntry,
 };
 use warren_queue::outcome::{BatchOutcome, BatchVerdict, EntryOutcome, Reply};
@@ -233,27 +233,8 @@ impl Model {
             Command::Park(it) => queue.park(it),
             Command::Rearm(_) => Reply::Rearmed,
             Command::Purge(it) => {
-                let below: Vec<u64> = (1..it.below.0)
-                    .filter(|at| !it.except.iter().any(|r| r.contains(Position(*at))))
-                    .collect();
-                let ranges: Vec<_> = below
-                    .into_iter()
-                    .map(|at| PositionRange::one(Position(at)))
-                    .collect();
-                Reply::Purged {
-                    count: queue.settle_if(&ranges, None, |message| {
-                        let states = it.states;
-                        if message.parked {
-                            states.parked
-                        } else if message.waiting {
-                            states.scheduled
-                        } else if message.delayed.is_some_and(|until| until > now) {
-                            states.delayed
-                        } else {
-                            states.ready
-                        }
-                    }),
-                }
+                let count = queue.purge(now, it);
+                Reply::Purged { count }
             }
             Command::Activate(it) => {
                 queue.fencing = queue.fencing.max(it.fencing);
@@ -402,6 +383,26 @@ impl ModelQueue {
         };
         *total += count;
         count
+    }
+
+    fn purge(&mut self, now: u64, it: &Purge) -> u64 {
+        let positions = (1..it.below.0).map(Position);
+        let ranges: Vec<PositionRange> = positions
+            .filter(|at| !it.except.iter().any(|range| range.contains(*at)))
+            .map(PositionRange::one)
+            .collect();
+        let states = it.states;
+        self.settle_if(&ranges, None, |message| {
+            if message.parked {
+                states.parked
+            } else if message.waiting {
+                states.scheduled
+            } else if message.delayed.is_some_and(|until| until > now) {
+                states.delayed
+            } else {
+                states.ready
+            }
+        })
     }
 
     fn requeue(&mut self, it: &Return) -> Reply {

@@ -153,6 +153,15 @@ fn command(line: &Line<'_>) -> Command {
                 positions,
             })
         }
+        _ => command_of_states(line),
+    }
+}
+
+fn command_of_states(line: &Line<'_>) -> Command {
+    let queue = line.queue();
+    let priority = line.priority();
+    let ranges = || parse_ranges(line.words[2]);
+    match line.words[0] {
         "release" => Command::Release(Release {
             queue,
             ranges: ranges(),

@@ -125,6 +125,18 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
                 self::ranges(ranges)
             )
         }
+        Effect::Activated { .. }
+        | Effect::Released(_)
+        | Effect::Parked { .. }
+        | Effect::Rearmed { .. }
+        | Effect::Purged { .. } => effect_of_states(effect),
+        Effect::Time { .. } => return None,
+    };
+    Some(shown)
+}
+
+fn effect_of_states(effect: &Effect) -> String {
+    match effect {
         Effect::Activated { queue, fencing } => format!("Activated({queue} fencing={fencing})"),
         Effect::Released(it) => format!("Released({} {})", it.queue, self::ranges(&it.ranges)),
         Effect::Parked {
@@ -143,9 +155,8 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         } => {
             format!("Purged({queue} {}{})", self::ranges(ranges), states(left))
         }
-        Effect::Time { .. } => return None,
-    };
-    Some(shown)
+        _ => unreachable!("shown elsewhere"),
+    }
 }
 
 fn states(left: &Left) -> String {

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
-use warren_queue::dispatch::io::Input;
+use warren_queue::dispatch::DELAY_MS_MAX;
+use warren_queue::dispatch::io::{Input, Wait};
 use warren_topology::Topology;
-use warren_types::{Overflow, QueueId};
+use warren_types::{Overflow, QueueId, ShardTime};
 
 use super::work::Leading;
+use crate::api::ReturnWait;
 
 impl Leading {
     /// Notes what is in force for a queue, and tells dispatch if that is something new.
@@ -29,6 +31,18 @@ impl Leading {
         if let Some(settings) = self.settings.get(&queue) {
             let settings = Arc::clone(settings);
             self.step(Input::Settings { queue, settings });
+        }
+    }
+
+    /// When a returned message is ready again, by the shard's time.
+    pub(super) fn wait(&self, wait: ReturnWait) -> Wait {
+        match wait {
+            ReturnWait::Not => Wait::Not,
+            ReturnWait::Ms(delay) => {
+                let delay = delay.min(DELAY_MS_MAX);
+                Wait::Until(ShardTime(self.now().0.saturating_add(delay)))
+            }
+            ReturnWait::ByPolicy => Wait::ByPolicy,
         }
     }
 

@@ -168,7 +168,7 @@ impl LeaderTask {
                     leading.sync_queues(&copy);
                 }
                 // Something comes due: the turn tells dispatch the time.
-                () = tokio::time::sleep(sleep.unwrap_or(TICK).max(SLEEP_MIN)), if sleep.is_some() => {}
+                () = until(sleep) => {}
                 () = &mut tick => {
                     let pause = self.tick(&mut leading);
                     tick.as_mut().reset(Instant::now() + pause);
@@ -187,14 +187,14 @@ impl LeaderTask {
                 tick.as_mut().reset(soon);
             }
         }
+        self.close(leading, term);
+    }
+
+    fn close(&self, mut leading: Leading, term: Term) {
         let after = *self.group.leadership().borrow();
         info!(shard_id = %self.shard, %term, now_term = %after.term, "leads no more");
-        leading.close(
-            after
-                .leader
-                .map(|leader| leader.node)
-                .filter(|node| *node != self.me.node),
-        );
+        let leader = after.leader.map(|leader| leader.node);
+        leading.close(leader.filter(|node| *node != self.me.node));
     }
 
     /// Time has passed; answers when it is to be looked at again.
@@ -243,6 +243,17 @@ impl LeaderTask {
             }
         }
         median(clocks).unwrap_or(own)
+    }
+}
+
+/// Waits so long; for ever if there is nothing to wait for.
+///
+/// # Cancel safety
+/// Nothing is lost.
+async fn until(sleep: Option<Duration>) {
+    match sleep {
+        Some(sleep) => tokio::time::sleep(sleep.max(SLEEP_MIN)).await,
+        None => std::future::pending().await,
     }
 }
 

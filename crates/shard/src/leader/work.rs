@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{debug, error};
 use warren_codec::encode_entry;
+use warren_queue::dispatch::Dispatch;
 use warren_queue::dispatch::io::{
-    Actions, Attach, ConsumerKey, Input, QueueOpening, ReturnRequest, SettleRequest, Wait,
+    Actions, Attach, ConsumerKey, Input, QueueOpening, ReturnRequest, SettleRequest,
 };
-use warren_queue::dispatch::{DELAY_MS_MAX, Dispatch};
 use warren_queue::entry::{Command, CreateQueue, DeleteQueue, ProposalId};
 use warren_queue::outcome::Effect;
 use warren_queue::rows::OriginRow;
@@ -24,8 +24,7 @@ use super::batcher::Batcher;
 use super::links::{Acceptance, Links};
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
-use crate::api::ReturnWait;
-use crate::link::frame::{Down, Hello, Up};
+use crate::link::frame::{Batch, Down, Hello, Up};
 use crate::link::post::{DownOut, FromNode};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -297,17 +296,7 @@ impl Leading {
         let key = |consumer| ConsumerKey { node, consumer };
         match frame {
             Up::Hello(_) => {}
-            Up::Publish(batch) => match self.links.accept(hello, batch.sequence) {
-                Acceptance::Take => {
-                    let now = self.now();
-                    let settings = &self.settings;
-                    let ttl_ms = |queue| settings.get(&queue).and_then(|it| it.message_ttl_ms);
-                    self.batcher
-                        .batch(hello.incarnation, hello.run, batch, now, ttl_ms);
-                }
-                Acceptance::Known => {}
-                Acceptance::Resume(last) => self.links.tell(node, Down::Resume { last }),
-            },
+            Up::Publish(batch) => self.publish(hello, batch),
             Up::Reported => {
                 if let Some(link) = self.links.get_mut(node) {
                     link.reported = true;
@@ -337,14 +326,7 @@ impl Leading {
                 reason: settle.reason,
             })),
             Up::Return(give_back) => {
-                let wait = match give_back.wait {
-                    ReturnWait::Not => Wait::Not,
-                    ReturnWait::Ms(delay) => {
-                        let delay = delay.min(DELAY_MS_MAX);
-                        Wait::Until(ShardTime(self.now().0.saturating_add(delay)))
-                    }
-                    ReturnWait::ByPolicy => Wait::ByPolicy,
-                };
+                let wait = self.wait(give_back.wait);
                 self.step(Input::Return(ReturnRequest {
                     node,
                     token: give_back.token,
@@ -369,6 +351,20 @@ impl Leading {
                 states,
             }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
+        }
+    }
+
+    fn publish(&mut self, hello: &Hello, batch: Batch) {
+        match self.links.accept(hello, batch.sequence) {
+            Acceptance::Take => {
+                let now = self.now();
+                let settings = &self.settings;
+                let ttl_ms = |queue| settings.get(&queue).and_then(|it| it.message_ttl_ms);
+                self.batcher
+                    .batch(hello.incarnation, hello.run, batch, now, ttl_ms);
+            }
+            Acceptance::Known => {}
+            Acceptance::Resume(last) => self.links.tell(hello.node, Down::Resume { last }),
         }
     }
 
