@@ -81,6 +81,9 @@ fn sum(one: QueueStats, other: QueueStats) -> QueueStats {
     QueueStats {
         ready: one.ready + other.ready,
         unacked: one.unacked + other.unacked,
+        scheduled: one.scheduled + other.scheduled,
+        delayed: one.delayed + other.delayed,
+        parked: one.parked + other.parked,
         consumers: one.consumers + other.consumers,
         enqueued: one.enqueued + other.enqueued,
         settled: one.settled + other.settled,
