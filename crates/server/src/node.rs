@@ -19,7 +19,7 @@ use warren_raft::{
     ClusterSecret, CompactionOptions, NodeListener, PeerOptions, Peers, RaftNode, RaftOptions,
     RaftService, node_server,
 };
-use warren_shard::{Broker, BrokerError, BrokerParts, LinkService};
+use warren_shard::{Broker, BrokerError, BrokerParts, LinkService, PlacementOptions};
 use warren_storage::{DataDir, DataDirError};
 use warren_topology::Addresses;
 use warren_types::ClusterId;
@@ -206,6 +206,8 @@ impl Node {
         info!("stopping: no more clients are taken");
         self.base.overview.stopping();
         self.clients.close();
+        // Or what is given away would be given back.
+        self.base.peers.set_draining(true);
         self.broker.hand_over().await;
         self.clients.drained(DRAIN_WITHIN).await;
         within("tasks of the broker", self.broker.stop()).await;
@@ -284,6 +286,10 @@ impl Base {
             peers: self.peers.clone(),
             topology_members: record.topology_members(),
             initialise: record.former == us.node,
+            placement: PlacementOptions {
+                leader_rest: config.cluster.leader_rest,
+                ..PlacementOptions::default()
+            },
         };
         let broker = match Broker::start(parts).await {
             Ok(broker) => broker,
@@ -296,7 +302,7 @@ impl Base {
             .max_decoding_message_size(NODE_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(NODE_MESSAGE_BYTES_MAX);
         self.forward_service.set(forward);
-        self.nodes.joined(broker.topology().clone());
+        self.nodes.joined(broker.clone());
         self.tasks.spawn(announce(
             broker.clone(),
             record.clone(),

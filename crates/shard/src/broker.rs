@@ -1,6 +1,10 @@
 //! The broker on one node: its replicas, its uplinks, its copy of the topology, and the door for sessions.
 //! Not here: sockets of clients (`gateway`), configuration and start order (`server`).
 
+mod leading;
+mod placing;
+mod reconcile;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +17,10 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::warn;
 use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
-use warren_topology::{Placement, Topology};
+use warren_topology::Topology;
 use warren_types::{
     ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, Run, SessionId, ShardId,
     Term,
@@ -24,19 +28,20 @@ use warren_types::{
 
 use crate::api::{QueueStats, Target, Unavailable};
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
-use crate::leader::task::{LeaderTask, NodeIdentity};
+use crate::leader::task::NodeIdentity;
 use crate::link::post::{LeaderDoors, UplinkDoors};
 use crate::link::remote::NodeStreams;
 use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
-use crate::replica::machine::ShardMachineFactory;
-use crate::replica::tap::Mailbox;
 use crate::session::{Session, stats};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
-use crate::uplink::door::{Request, UplinkDoor, door};
+use crate::uplink::door::{Request, UplinkDoor};
 use crate::uplink::encode::Publish;
-use crate::uplink::task::Uplink;
+
+pub use leading::HandOverError;
+pub use reconcile::PlacementOptions;
+use reconcile::{Reconciler, SpreadNow};
 
 /// How long one leadership may take to be handed over when the node stops.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(2);
@@ -55,6 +60,7 @@ pub struct BrokerParts {
     pub topology_members: Vec<Member>,
     /// This node forms the cluster: its topology group is to be initialised (repeatable).
     pub initialise: bool,
+    pub placement: PlacementOptions,
 }
 
 #[derive(Debug, Error)]
@@ -91,6 +97,7 @@ struct Inner {
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
     consumers: AtomicU64,
+    spread_now: SpreadNow,
     tasks: TaskTracker,
     /// Where the broker runs: a session may be dropped anywhere.
     runtime: Handle,
@@ -155,6 +162,7 @@ impl Broker {
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),
+            spread_now: SpreadNow::default(),
             raft: parts.raft,
             peers: parts.peers,
             tasks,
@@ -169,6 +177,8 @@ impl Broker {
             .inner
             .tasks
             .spawn(async move { follower.follow_placement().await });
+        let reconciler = Reconciler::new(broker.clone(), parts.placement);
+        broker.inner.tasks.spawn(reconciler.run());
         Ok(broker)
     }
 
@@ -358,121 +368,6 @@ impl Broker {
             }
         };
         self.inner.tasks.spawn_on(detached, &self.inner.runtime);
-    }
-
-    async fn follow_placement(&self) {
-        let mut view = self.inner.topology.watch();
-        let mut addresses = BTreeMap::new();
-        loop {
-            let topology = view.borrow_and_update().clone();
-            self.follow_addresses(&topology, &mut addresses);
-            for placement in topology.placements() {
-                self.place(placement).await;
-            }
-            tokio::select! {
-                biased; // stopping comes first
-                () = self.inner.stop.cancelled() => return,
-                changed = view.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-
-    /// A node's configured address holds until the topology tells of a change: what was stored before a restart may be older.
-    fn follow_addresses(&self, topology: &Topology, known: &mut BTreeMap<NodeId, Box<str>>) {
-        let peers = &self.inner.peers;
-        for node in topology
-            .nodes()
-            .filter(|node| node.id != self.inner.me.node)
-        {
-            peers.set_incarnation(node.id, node.incarnation);
-            let before = known.insert(node.id, node.addresses.node.clone());
-            let changed = before.is_some_and(|before| before != node.addresses.node);
-            if changed || !peers.nodes().contains(&node.id) {
-                peers.set_address(node.id, node.addresses.node.to_string());
-                peers.set_incarnation(node.id, node.incarnation);
-            }
-        }
-    }
-
-    async fn place(&self, placement: &Placement) {
-        let Some(shard) = placement.group.shard() else {
-            return;
-        };
-        let own = placement
-            .members
-            .iter()
-            .find(|member| member.node == self.inner.me.node);
-        let open = self.inner.groups.read().contains_key(&placement.group);
-        if let Some(own) = own
-            && !open
-            && let Err(error) = self.open_shard(shard, own, &placement.members).await
-        {
-            error!(shard_id = %shard, error = %error, "replica left out");
-        }
-        self.open_uplink(shard);
-    }
-
-    async fn open_shard(
-        &self,
-        shard: ShardId,
-        own: &Member,
-        members: &[Member],
-    ) -> Result<(), BrokerError> {
-        let mailbox = Mailbox::default();
-        let group = GroupId::from(shard);
-        let spec = GroupSpec {
-            group,
-            replica: own.replica,
-            machine: Box::new(ShardMachineFactory {
-                shard,
-                mailbox: mailbox.clone(),
-            }),
-        };
-        let handle = open(&self.inner.raft, spec).await?;
-        // The first member is the preferred leader: it asks the others to begin.
-        if members
-            .first()
-            .is_some_and(|first| first.node == self.inner.me.node)
-        {
-            initialise(&self.inner.raft, group, members).await?;
-        }
-        info!(shard_id = %shard, replica = %own.replica, "replica opened");
-        let task = LeaderTask {
-            shard,
-            me: self.inner.me,
-            group: handle.clone(),
-            peers: self.inner.peers.clone(),
-            mailbox,
-            inbox: self.inner.leaders.open(shard),
-            topology: self.inner.topology.watch(),
-            stop: self.inner.stop.clone(),
-        };
-        self.inner.tasks.spawn(task.run());
-        self.inner.groups.write().insert(group, handle);
-        Ok(())
-    }
-
-    fn open_uplink(&self, shard: ShardId) {
-        let mut uplinks = self.inner.uplinks.write();
-        if uplinks.contains_key(&shard) {
-            return;
-        }
-        let (door, doorway) = door();
-        uplinks.insert(shard, door);
-        drop(uplinks);
-        let group = self.inner.groups.read().get(&shard.into()).cloned();
-        let uplink = Uplink {
-            shard,
-            me: self.inner.me,
-            doorway,
-            inbox: self.inner.uplink_doors.open(shard),
-            leaders: self.inner.leaders.clone(),
-            streams: self.inner.streams.clone(),
-            group,
-            topology: self.inner.topology.watch(),
-            stop: self.inner.stop.clone(),
-        };
-        self.inner.tasks.spawn(uplink.run());
     }
 }
 

@@ -14,7 +14,7 @@ mod time;
 mod topology;
 mod uplink;
 
-pub use broker::{Broker, BrokerError, BrokerParts};
+pub use broker::{Broker, BrokerError, BrokerParts, HandOverError, PlacementOptions};
 pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use link::reply::DirectReply;
 pub use link::service::LinkService;

@@ -17,6 +17,7 @@ mod parts;
 mod pattern;
 mod permission;
 mod placement;
+pub mod plan;
 mod queue;
 mod reply;
 mod route;

@@ -162,6 +162,39 @@ impl Connection {
         self.call("draining the node", call).await.map(drop)
     }
 
+    /// Hands the leadership of a shard (0 = the topology group) to a node; answers the node that leads then, and its term.
+    /// Again changes nothing.
+    ///
+    /// # Errors
+    /// Nothing was done, or the outcome is unknown: the error says which.
+    pub async fn transfer_leader(&self, shard: u64, node: u64) -> Result<(u64, u64), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::TransferLeaderRequest {
+                shard,
+                node_id: node,
+            });
+            async move { attempt.cluster().transfer_leader(request).await }
+        };
+        let wire = self.call("handing the leadership over", call).await?;
+        Ok((wire.node_id, wire.term))
+    }
+
+    /// Has leaders spread evenly, one per second; answers what is to move, in words. With `dry_run` it only says so.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn rebalance(&self, dry_run: bool) -> Result<Vec<String>, Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::RebalanceRequest {
+                dry_run,
+                ..cluster_v1::RebalanceRequest::default()
+            });
+            async move { attempt.cluster().rebalance(request).await }
+        };
+        let wire = self.call("spreading leaders", call).await?;
+        Ok(wire.moves)
+    }
+
     /// Ends the drain of the node that is asked.
     ///
     /// # Errors

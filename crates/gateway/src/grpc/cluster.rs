@@ -1,5 +1,5 @@
-//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them. The node drains and revives
-//! itself; other changes cannot be made yet. Not here: what a drain does (`draining`).
+//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them, drains of this node, leaders of any. What else
+//! changes a cluster is not available yet. Not here: what a drain does (`draining`), who is to lead (`warren-topology`).
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use tonic::{Request, Response, Status};
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::cluster_service_server::ClusterService;
 use warren_proto::convert::error::ApiError;
-use warren_types::NodeId;
+use warren_topology::plan::LeaderMove;
+use warren_types::{GroupId, NodeId};
 
 use super::cluster_view::{nodes, problems, shards};
-use super::error::{bad_argument, unsupported};
+use super::error::{bad_argument, of_hand_over, unsupported};
 use crate::gateway::Gateway;
 
 /// How often leaders are looked at; changes of the topology are told at once.
@@ -182,16 +183,39 @@ impl ClusterService for ClusterAdmin {
 
     async fn transfer_leader(
         &self,
-        _request: Request<cluster_v1::TransferLeaderRequest>,
+        request: Request<cluster_v1::TransferLeaderRequest>,
     ) -> Result<Response<cluster_v1::TransferLeaderResponse>, Status> {
-        Err(unsupported("TransferLeader").into())
+        let request = request.into_inner();
+        let group = u32::try_from(request.shard).map(GroupId);
+        let group = group.map_err(|_| bad_argument("shard", "there is no such shard"))?;
+        let to = (request.node_id != 0).then_some(NodeId(request.node_id));
+        let handed = self.gateway.broker().transfer_leader(group, to).await;
+        let (node, term) = handed.map_err(of_hand_over)?;
+        Ok(Response::new(cluster_v1::TransferLeaderResponse {
+            node_id: node.0,
+            term: term.0,
+        }))
     }
 
     async fn rebalance(
         &self,
-        _request: Request<cluster_v1::RebalanceRequest>,
+        request: Request<cluster_v1::RebalanceRequest>,
     ) -> Result<Response<cluster_v1::RebalanceResponse>, Status> {
-        Err(unsupported("Rebalance").into())
+        let broker = self.gateway.broker();
+        let moves = broker.leader_moves();
+        if !request.get_ref().dry_run && !moves.is_empty() {
+            broker.spread_leaders().await.map_err(of_hand_over)?;
+        }
+        let text = |it: &LeaderMove| {
+            format!(
+                "leader of shard {}: from node {} to node {}",
+                it.group, it.from, it.to
+            )
+        };
+        Ok(Response::new(cluster_v1::RebalanceResponse {
+            operation_id: String::new(),
+            moves: moves.iter().map(text).collect(),
+        }))
     }
 
     async fn recover_majority(

@@ -51,23 +51,24 @@ fn is_up(gateway: &Gateway, node: NodeId) -> bool {
 
 pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
     let topology = gateway.topology();
-    let seen = seen(gateway);
     let alarmed = gateway.alarms().borrow().clone();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let nodes = topology.nodes().map(|node| {
-        let leads = |it: &&Seen| {
-            it.leadership
-                .leader
-                .is_some_and(|leader| leader.node == node.id)
+        let leads = |it: &&Placement| {
+            let leadership = gateway.broker().leadership_of(it.group);
+            leadership.is_some_and(|(leader, _)| leader == node.id)
         };
         let has_replica = |it: &&Placement| it.members.iter().any(|member| member.node == node.id);
         let own = node.id == gateway.broker().node();
-        let state = if own && gateway.is_draining() {
-            NodeState::Draining
-        } else if is_up(gateway, node.id) {
-            NodeState::Up
+        let draining = if own {
+            gateway.is_draining()
         } else {
-            NodeState::Down
+            gateway.broker().peers().heard(node.id).draining
+        };
+        let state = match (is_up(gateway, node.id), draining) {
+            (true, true) => NodeState::Draining,
+            (true, false) => NodeState::Up,
+            (false, _) => NodeState::Down,
         };
         cluster_v1::Node {
             node_id: node.id.0,
@@ -82,7 +83,7 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
             } else {
                 String::new()
             },
-            leaders: count(seen.iter().filter(leads).count()),
+            leaders: count(topology.placements().filter(leads).count()),
             replicas: count(topology.placements().filter(has_replica).count()),
             memory_alarm: alarmed.of(node.id).memory,
             disk_alarm: alarmed.of(node.id).disk,

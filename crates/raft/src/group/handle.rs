@@ -169,6 +169,13 @@ impl Group {
         self.shared.lease_until()
     }
 
+    /// Whether the leadership is being handed over: a follower is waited for, for 200 ms at most. Whoever proposes a lot pauses
+    /// meanwhile, or the follower never catches up.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.shared.handing_over.load(Ordering::Acquire)
+    }
+
     /// ReadIndex (Raft dissertation §6.4): returns when everything committed before the call is applied here. Leader only.
     ///
     /// # Errors

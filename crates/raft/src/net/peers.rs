@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -59,6 +59,8 @@ pub struct PeerHealth {
     pub wall_clock_offset_ms: Option<i64>,
     /// What it said last that it is short of.
     pub alarms: Alarms,
+    /// It said last that it gives its leaderships away.
+    pub draining: bool,
 }
 
 /// The other nodes of the cluster. Cheap to clone.
@@ -75,6 +77,8 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// What this node is short of; the others hear it with their next beat.
     alarms: Mutex<Alarms>,
+    /// This node gives its leaderships away; the others hear it with their next beat.
+    draining: AtomicBool,
 }
 
 pub(super) struct Peer {
@@ -104,6 +108,7 @@ struct Health {
     port_refuses: bool,
     wall_clock_offset_ms: Option<i64>,
     alarms: Alarms,
+    draining: bool,
 }
 
 impl Peers {
@@ -129,6 +134,7 @@ impl Peers {
             table: RwLock::default(),
             changes: watch::Sender::new(0),
             alarms: Mutex::default(),
+            draining: AtomicBool::new(false),
         };
         let peers = Self {
             inner: Arc::new(inner),
@@ -242,6 +248,7 @@ impl Peers {
             refused,
             wall_clock_offset_ms: health.wall_clock_offset_ms,
             alarms: health.alarms,
+            draining: health.draining,
         }
     }
 
@@ -252,6 +259,17 @@ impl Peers {
 
     pub(super) fn alarms(&self) -> Alarms {
         *self.inner.alarms.lock()
+    }
+
+    /// Says whether this node gives its leaderships away: the others hear it with their next beat and give it none.
+    pub fn set_draining(&self, draining: bool) {
+        self.inner.draining.store(draining, Ordering::Release);
+    }
+
+    /// Whether this node gives its leaderships away.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Acquire)
     }
 
     /// The other nodes heard within this time.
@@ -354,6 +372,10 @@ impl Peer {
 
     pub(super) fn hear_alarms(&self, alarms: Alarms) {
         self.health.lock().alarms = alarms;
+    }
+
+    pub(super) fn hear_draining(&self, draining: bool) {
+        self.health.lock().draining = draining;
     }
 
     /// A connected node could still refuse new connections (a rule in between), so a live connection from it counts more.

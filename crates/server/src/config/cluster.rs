@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use warren_types::NodeId;
 
@@ -11,6 +12,7 @@ use super::listen::endpoint_fault;
 use super::report::Report;
 use super::secret::Secret;
 use super::setting::{Kind, Setting, whole};
+use super::units::{duration, show_duration};
 
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
@@ -25,6 +27,8 @@ pub struct ClusterConfig {
     pub shards: u32,
     /// Used by the node that forms the cluster.
     pub replication_factor: u32,
+    /// A shard whose leader has changed is left where it is for so long, before leaders are spread again.
+    pub leader_rest: Duration,
 }
 
 /// One node of the static list.
@@ -44,6 +48,7 @@ impl Default for ClusterConfig {
             peers: Vec::new(),
             shards: 16,
             replication_factor: 3,
+            leader_rest: Duration::from_secs(30),
         }
     }
 }
@@ -133,6 +138,16 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.cluster.replication_factor.to_string(),
+    },
+    Setting {
+        name: "cluster.leader_rest",
+        about: "a shard whose leader changed stays there so long before leaders are spread evenly again [default: 30s]",
+        kind: Kind::Duration,
+        set: |config, text| {
+            config.cluster.leader_rest = duration(text)?;
+            Ok(())
+        },
+        show: |config| show_duration(config.cluster.leader_rest),
     },
 ];
 

@@ -428,7 +428,7 @@ impl Leading {
     }
 
     fn propose(&mut self) -> bool {
-        while self.in_flight.len() < IN_FLIGHT_MAX {
+        while self.in_flight.len() < IN_FLIGHT_MAX && !self.group.is_handing_over() {
             let number = self.proposals + 1;
             let proposal = ProposalId {
                 node: self.me.node,

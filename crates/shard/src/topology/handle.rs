@@ -378,7 +378,7 @@ impl TopologyHandle {
             .map(NodeServiceClient::new)
     }
 
-    fn cluster_bytes(&self) -> Bytes {
+    pub(crate) fn cluster_bytes(&self) -> Bytes {
         Bytes::copy_from_slice(&self.inner.cluster.0.to_be_bytes())
     }
 }

@@ -23,7 +23,7 @@ use warren_raft::{
 use warren_shard::api::{
     ConsumerSpec, PublishItem, PublishOutcome, RequestToken, SessionEvent, Target,
 };
-use warren_shard::{Broker, BrokerParts, ConsumerOptions, Credit, Session};
+use warren_shard::{Broker, BrokerParts, ConsumerOptions, Credit, PlacementOptions, Session};
 use warren_storage::{LogOptions, SegmentLog, StateOptions, StateStore};
 use warren_topology::{
     Addresses, DeclareQueue, FormCluster, NewQueueName, Node, TopologyCommand, TopologyReply,
@@ -147,6 +147,7 @@ impl Cluster {
                 peers,
                 topology_members: members(),
                 initialise,
+                placement: PlacementOptions::default(),
             };
             let broker = Broker::start(parts).await.unwrap();
             let server = node_server().add_service(raft_service).add_service(
