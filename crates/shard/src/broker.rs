@@ -172,14 +172,15 @@ impl Broker {
         let broker = Self {
             inner: Arc::new(inner),
         };
-        let follower = broker.clone();
-        broker
-            .inner
-            .tasks
-            .spawn(async move { follower.follow_placement().await });
-        let reconciler = Reconciler::new(broker.clone(), parts.placement);
-        broker.inner.tasks.spawn(reconciler.run());
+        broker.begin(parts.placement);
         Ok(broker)
+    }
+
+    fn begin(&self, placement: PlacementOptions) {
+        let tasks = &self.inner.tasks;
+        let follower = self.clone();
+        tasks.spawn(async move { follower.follow_placement().await });
+        tasks.spawn(Reconciler::new(self.clone(), placement).run());
     }
 
     #[must_use]
