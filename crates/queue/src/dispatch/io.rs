@@ -111,6 +111,8 @@ pub struct QueueOpening {
     pub levels: Vec<LevelOpening>,
     /// Of the last activation of a single active consumer.
     pub fencing: u64,
+    /// On their way to other queues: nobody gets them.
+    pub leaving: Vec<PositionRange>,
 }
 
 #[derive(Clone, Debug)]

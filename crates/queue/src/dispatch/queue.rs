@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use warren_types::{Attempt, NodeId, Position, Priority, QueueId, QueueSettings, ShardTime};
+use warren_types::{
+    Attempt, NodeId, Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime,
+};
 
 use super::claim::Claim;
 use super::consumer::Holder;
-use super::in_flight::InFlight;
+use super::in_flight::{Flight, InFlight, State};
 use super::io::{QueueOpening, Token};
 use super::level::{Back, Level};
 use super::request::Item;
@@ -55,6 +57,8 @@ pub(super) struct Queue {
     pub(super) single: Option<SingleActive>,
     /// Of the last activation.
     pub(super) fencing: u64,
+    /// On their way to other queues when dispatch opened.
+    pub(super) leaving: Vec<PositionRange>,
     /// To be told that messages wait for their credit.
     pub(super) dry: Vec<Holder>,
     /// Proposed and not applied; nothing is handed out meanwhile.
@@ -83,6 +87,7 @@ impl Queue {
             ring: Ring::default(),
             single: None,
             fencing: 0,
+            leaving: Vec::new(),
             dry: Vec::new(),
             purges: VecDeque::new(),
             hot_bytes: 0,
@@ -102,7 +107,20 @@ impl Queue {
         queue
             .levels
             .sort_by_key(|it| std::cmp::Reverse(it.priority));
+        queue.take_leaving(opening.leaving);
         queue
+    }
+
+    /// Nobody holds what is on its way to other queues; it is in flight until it has left.
+    fn take_leaving(&mut self, leaving: Vec<PositionRange>) {
+        for position in leaving.iter().flat_map(|it| it.positions()) {
+            let flight = Flight::claimed(Attempt::default(), Holder::NOBODY);
+            let state = State::Settling;
+            self.in_flight.insert(position, Flight { state, ..flight });
+            self.settling += 1;
+            self.claimed_end = self.claimed_end.max(position.plus(1));
+        }
+        self.leaving = leaving;
     }
 
     pub(super) fn level(&self, priority: Priority) -> Option<&Level> {

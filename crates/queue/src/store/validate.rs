@@ -45,6 +45,8 @@ impl ShardEntry {
             match command {
                 Command::Enqueue(it) => enqueue(number, it)?,
                 Command::Settle(it) => ranges(number, &it.ranges)?,
+                Command::MoveOut(it) => ranges(number, &it.ranges)?,
+                Command::Arrived(it) => ranges(number, &it.refused)?,
                 Command::Return(it) => ranges(number, &it.ranges)?,
                 Command::HandOut(it) => {
                     ranges(number, &it.except)?;
@@ -76,7 +78,9 @@ impl ShardEntry {
                     | Command::CreateQueue(_)
                     | Command::DeleteQueue(_)
                     | Command::Purge(_)
-                    | Command::Activate(_),
+                    | Command::Activate(_)
+                    | Command::MoveOut(_)
+                    | Command::Arrived(_),
                 )
                 | None => false,
             };

@@ -57,6 +57,7 @@ impl Store {
             next: queue.next,
             levels: levels.collect(),
             fencing: queue.fencing,
+            leaving: self.moves.leaving(queue.id),
         })
     }
 

@@ -108,7 +108,7 @@ impl FakeStore {
                 vec![Effect::QueueDeleted { queue: it.queue }]
             }
             Command::CreateQueue(it) => vec![self.create(it.queue)],
-            Command::Release(_) => Vec::new(),
+            Command::Release(_) | Command::MoveOut(_) | Command::Arrived(_) => Vec::new(),
             Command::Activate(it) => match self.queues.get_mut(&it.queue) {
                 Some(queue) => {
                     queue.fencing = queue.fencing.max(it.fencing);
@@ -143,6 +143,7 @@ impl FakeStore {
                 next: Position(it.next),
                 levels: it.openings(),
                 fencing: it.fencing,
+                leaving: Vec::new(),
             })
             .collect()
     }

@@ -380,6 +380,8 @@ fn proposal(command: &Command) -> String {
         Command::Activate(it) => format!("Activate(fencing={})", it.fencing),
         Command::Enqueue(_)
         | Command::Release(_)
+        | Command::MoveOut(_)
+        | Command::Arrived(_)
         | Command::CreateQueue(_)
         | Command::DeleteQueue(_) => panic!("dispatch does not propose {command:?}"),
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
-use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
+use warren_queue::rows::{BlockRow, Change, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows};
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
 #[derive(Debug, Default)]
 pub(crate) struct MapRows(BTreeMap<RowKey, Row>);
@@ -84,6 +84,10 @@ impl Rows for MapRows {
     }
 
     fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
+        Vec::new()
+    }
+
+    fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)> {
         Vec::new()
     }
 

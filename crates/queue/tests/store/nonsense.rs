@@ -101,7 +101,11 @@ fn any_command() -> impl Strategy<Value = Command> {
                 fencing: number,
                 ..it
             }),
-            it @ (Command::Enqueue(_) | Command::CreateQueue(_) | Command::DeleteQueue(_)) => it,
+            it @ (Command::Enqueue(_)
+            | Command::CreateQueue(_)
+            | Command::DeleteQueue(_)
+            | Command::MoveOut(_)
+            | Command::Arrived(_)) => it,
         });
     prop_oneof![3 => ranged, 1 => any_enqueue()]
 }

@@ -30,6 +30,8 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Deleted { messages } => format!("Deleted messages={messages}"),
         Reply::Purged { count } => format!("Purged count={count}"),
         Reply::Activated { fencing } => format!("Activated fencing={fencing}"),
+        Reply::MovedOut { count } => format!("MovedOut count={count}"),
+        Reply::Arrived => "Arrived".to_owned(),
         Reply::QueueGone => "QueueGone".to_owned(),
     }
 }
@@ -121,6 +123,23 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::Released { queue, ranges } => format!("Released({queue} {})", self::ranges(ranges)),
         Effect::Purged { queue, ranges } => format!("Purged({queue} {})", self::ranges(ranges)),
         Effect::Activated { queue, fencing } => format!("Activated({queue} fencing={fencing})"),
+        Effect::Outgoing { shard, number, row } => {
+            let to: Vec<String> = row.queues.iter().map(ToString::to_string).collect();
+            format!(
+                "Outgoing({} {:?} {} to shard={shard} number={number} queues={})",
+                row.queue,
+                row.reason,
+                self::ranges(&row.ranges),
+                to.join(",")
+            )
+        }
+        Effect::NotMoved {
+            queue,
+            ranges,
+            reason,
+        } => {
+            format!("NotMoved({queue} {reason:?} {})", self::ranges(ranges))
+        }
         Effect::Time { .. } => return None,
     };
     Some(shown)
@@ -146,6 +165,7 @@ pub(crate) fn key(key: &RowKey) -> String {
             priority,
             first,
         } => format!("Counts({queue} {} {first})", priority.level()),
+        RowKey::Outgoing { shard, number } => format!("Outgoing({shard} {number})"),
         RowKey::Producer { queue, producer } => {
             format!("Producer({queue} {})", String::from_utf8_lossy(&producer.0))
         }
