@@ -4,6 +4,7 @@
 //! under another's key.
 
 mod key;
+mod outgoing;
 mod queue;
 pub(crate) mod small;
 
@@ -17,7 +18,7 @@ use warren_types::Position;
 
 pub use key::{
     KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, decode_key, encode_key,
-    origin_rows, producer_rows, queue_rows, rows_of_queue, table_of,
+    origin_rows, outgoing_rows, producer_rows, queue_rows, rows_of_queue, table_of,
 };
 
 use crate::{
@@ -39,6 +40,7 @@ pub fn encode_row(key: &[u8], row: &Row) -> Bytes {
         Row::Settled(it) => seal(key, &small::settled(it)),
         Row::Counts(it) => seal(key, &small::counts(it)),
         Row::Producer(it) => seal(key, &small::producer(it)),
+        Row::Outgoing(it) => seal(key, &outgoing::encode(it)),
     }
 }
 
@@ -62,6 +64,9 @@ pub fn decode_row(key: &[u8], value: &Bytes) -> Result<Row, CodecError> {
         }
         RowKey::Producer { .. } => {
             Row::Producer(small::decode_producer(open("producer row", key, value)?)?)
+        }
+        RowKey::Outgoing { .. } => {
+            Row::Outgoing(outgoing::decode(open("outgoing row", key, value)?)?)
         }
     })
 }

@@ -139,11 +139,12 @@ proptest! {
         let of_queue = match &key {
             RowKey::Block { queue: q, .. } | RowKey::Settled { queue: q, .. }
             | RowKey::Counts { queue: q, .. } | RowKey::Producer { queue: q, .. } => *q == queue,
-            RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) => false,
+            RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) | RowKey::Outgoing { .. } => false,
         };
         prop_assert_eq!(rows_of_queue(queue).iter().any(within), of_queue);
         prop_assert_eq!(within(&queue_rows()), matches!(key, RowKey::Queue(_)));
         prop_assert_eq!(within(&origin_rows()), matches!(key, RowKey::Origin(_)));
+        prop_assert_eq!(within(&outgoing_rows()), matches!(key, RowKey::Outgoing { .. }));
     }
 
     #[test]

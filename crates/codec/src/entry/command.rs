@@ -11,6 +11,7 @@ use warren_types::{
     VhostId,
 };
 
+use super::moves;
 use crate::{
     error::{CodecError, malformed},
     facts, ranges,
@@ -67,6 +68,8 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             queue: it.queue.0,
             fencing: it.fencing,
         }),
+        Command::MoveOut(it) => Kind::BeginMove(moves::begin(it)),
+        Command::Arrived(it) => Kind::EndMove(moves::end(it)),
     };
     pb::ShardCommand { kind: Some(kind) }
 }
@@ -119,6 +122,8 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             queue: QueueId(it.queue),
             fencing: it.fencing,
         }),
+        Kind::BeginMove(it) => Command::MoveOut(moves::decode_begin(it)?),
+        Kind::EndMove(it) => Command::Arrived(moves::decode_end(it)?),
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
@@ -136,7 +141,9 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::CreateQueue(_)
         | Kind::DeleteQueue(_)
         | Kind::Purge(_)
-        | Kind::SingleActiveActivated(_) => None,
+        | Kind::SingleActiveActivated(_)
+        | Kind::BeginMove(_)
+        | Kind::EndMove(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),
@@ -212,6 +219,7 @@ pub(crate) fn reason(reason: SettleReason) -> pb::SettleReason {
         SettleReason::Dropped => pb::SettleReason::Dropped,
         SettleReason::DeadLettered => pb::SettleReason::DeadLettered,
         SettleReason::NoAck => pb::SettleReason::NoAck,
+        SettleReason::DeliveryLimit => pb::SettleReason::DeliveryLimit,
     }
 }
 
@@ -227,10 +235,10 @@ pub(crate) fn decode_reason(number: i32) -> Result<SettleReason, CodecError> {
         pb::SettleReason::Dropped => Ok(SettleReason::Dropped),
         pb::SettleReason::DeadLettered => Ok(SettleReason::DeadLettered),
         pb::SettleReason::NoAck => Ok(SettleReason::NoAck),
+        pb::SettleReason::DeliveryLimit => Ok(SettleReason::DeliveryLimit),
         pb::SettleReason::Unspecified
         | pb::SettleReason::Purged
         | pb::SettleReason::Moved
-        | pb::SettleReason::DeliveryLimit
         | pb::SettleReason::Cancelled
         | pb::SettleReason::Deleted => Err(unknown()),
     }

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use warren_queue::rows::RowKey;
-use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId};
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId};
 
 use crate::error::{CodecError, malformed};
 
@@ -15,6 +15,7 @@ mod kind {
     pub(super) const SETTLED: u8 = 5;
     pub(super) const COUNTS: u8 = 6;
     pub(super) const PRODUCER: u8 = 7;
+    pub(super) const OUTGOING: u8 = 40;
 }
 
 /// Which of the state's tables a row is in.
@@ -43,7 +44,8 @@ pub fn table_of(key: &RowKey) -> RowTable {
         | RowKey::Queue(_)
         | RowKey::Settled { .. }
         | RowKey::Counts { .. }
-        | RowKey::Producer { .. } => RowTable::Rows,
+        | RowKey::Producer { .. }
+        | RowKey::Outgoing { .. } => RowTable::Rows,
     }
 }
 
@@ -75,6 +77,12 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         RowKey::Producer { queue, producer } => {
             let mut out = of_queue(kind::PRODUCER, *queue, producer.0.len());
             out.put_slice(&producer.0);
+            out.freeze()
+        }
+        RowKey::Outgoing { shard, number } => {
+            let mut out = start(kind::OUTGOING, size_of::<u32>() + size_of::<u64>());
+            out.put_u32(shard.0);
+            out.put_u64(*number);
             out.freeze()
         }
     }
@@ -149,6 +157,14 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
             Ok(RowKey::Producer {
                 queue: QueueId(u64::from_be_bytes(*queue)),
                 producer: ProducerId(Bytes::copy_from_slice(producer)),
+            })
+        }
+        kind::OUTGOING => {
+            let (shard, number) = rest.split_first_chunk().ok_or_else(what)?;
+            let number = number.try_into().map_err(|_| what())?;
+            Ok(RowKey::Outgoing {
+                shard: ShardId(u32::from_be_bytes(*shard)),
+                number: u64::from_be_bytes(number),
             })
         }
         _ => Err(malformed("row key", "its kind is unknown")),
@@ -226,6 +242,12 @@ pub fn producer_rows(queue: QueueId) -> KeyRange {
 #[must_use]
 pub fn origin_rows() -> KeyRange {
     with_prefix(RowTable::Rows, Bytes::from_static(&[kind::ORIGIN]))
+}
+
+/// Everything on its way to other shards.
+#[must_use]
+pub fn outgoing_rows() -> KeyRange {
+    with_prefix(RowTable::Rows, Bytes::from_static(&[kind::OUTGOING]))
 }
 
 /// Every key that begins with `prefix`.

@@ -99,6 +99,7 @@ fn reason() -> impl Strategy<Value = SettleReason> {
         SettleReason::Dropped,
         SettleReason::DeadLettered,
         SettleReason::NoAck,
+        SettleReason::DeliveryLimit,
     ])
 }
 
@@ -178,6 +179,15 @@ pub fn command() -> impl Strategy<Value = Command> {
         })),
         (queue(), any::<u64>())
             .prop_map(|(queue, fencing)| Command::Activate(Activate { queue, fencing })),
+        move_out().prop_map(Command::MoveOut),
+        (any::<(u32, u64, bool)>(), ranges()).prop_map(|((shard, number, keep), refused)| {
+            Command::Arrived(Arrived {
+                shard: ShardId(shard),
+                number,
+                refused,
+                keep,
+            })
+        }),
     ]
 }
 
@@ -248,6 +258,10 @@ pub fn key() -> impl Strategy<Value = RowKey> {
                 },
             }
         }),
+        (any::<u32>(), any::<u64>()).prop_map(|(shard, number)| RowKey::Outgoing {
+            shard: ShardId(shard),
+            number,
+        }),
         (number(), bytes(12)).prop_map(|(queue, producer)| RowKey::Producer {
             queue: QueueId(queue),
             producer: ProducerId(producer),
@@ -311,18 +325,63 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
         })
 }
 
+fn outgoing_row() -> impl Strategy<Value = OutgoingRow> {
+    (move_out(), vec(any::<u64>(), 0..3), any::<u64>(), ranges()).prop_map(
+        |(it, queues, at, arrived)| OutgoingRow {
+            queue: it.queue,
+            ranges: it.ranges,
+            queues: queues.into_iter().map(QueueId).collect(),
+            reason: it.reason,
+            exchange: it.exchange,
+            routing_key: it.routing_key,
+            at: ShardTime(at),
+            arrived,
+        },
+    )
+}
+
+fn move_out() -> impl Strategy<Value = MoveOut> {
+    let target = (any::<u32>(), vec(any::<u64>(), 0..3)).prop_map(|(shard, queues)| MoveTarget {
+        shard: ShardId(shard),
+        queues: queues.into_iter().map(QueueId).collect(),
+    });
+    let key =
+        prop::option::of("[a-z.]{0,9}".prop_map(|it| RoutingKey::try_from(it.as_str()).unwrap()));
+    let exchange = "[a-z]{0,9}".prop_map(|it| ExchangeName::try_from(it.as_str()).unwrap());
+    (
+        any::<u64>(),
+        ranges(),
+        reason(),
+        exchange,
+        key,
+        vec(target, 0..3),
+    )
+        .prop_map(
+            |(queue, ranges, reason, exchange, routing_key, targets)| MoveOut {
+                queue: QueueId(queue),
+                ranges,
+                reason,
+                exchange,
+                routing_key,
+                targets,
+            },
+        )
+}
+
 /// A key with a row of its kind.
 pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
     key().prop_flat_map(|key| {
         let row = match &key {
-            RowKey::Shard => any::<(u64, u64)>()
-                .prop_map(|(now, topology)| {
+            RowKey::Shard => (any::<(u64, u64)>(), vec(any::<(u32, u64)>(), 0..3))
+                .prop_map(|((now, topology), moved)| {
                     Row::Shard(ShardRow {
                         now: ShardTime(now),
                         topology: TopologyIndex(topology),
+                        moved_out: moved.into_iter().map(|it| (ShardId(it.0), it.1)).collect(),
                     })
                 })
                 .boxed(),
+            RowKey::Outgoing { .. } => outgoing_row().prop_map(Row::Outgoing).boxed(),
             RowKey::Origin(_) => origin_row().prop_map(Row::Origin).boxed(),
             RowKey::Queue(queue) => queue_row(*queue).prop_map(Row::Queue).boxed(),
             RowKey::Block { first, .. } => {
@@ -386,6 +445,7 @@ pub fn message() -> impl Strategy<Value = Message> {
                 dedup_hash: 0,
                 user: user.map(|it| UserName::try_from(it.as_str()).unwrap()),
                 trace,
+                died: false,
             },
         )
 }

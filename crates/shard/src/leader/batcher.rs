@@ -62,7 +62,9 @@ impl Batcher {
             | Command::HandOut(_)
             | Command::Release(_)
             | Command::Purge(_)
-            | Command::Activate(_) => self.others.push(command),
+            | Command::Activate(_)
+            | Command::MoveOut(_)
+            | Command::Arrived(_) => self.others.push(command),
         }
     }
 

@@ -2,7 +2,9 @@
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
 mod batcher;
+mod dead_letter;
 mod links;
+mod mover;
 mod perform;
 pub(crate) mod task;
 mod work;

@@ -115,6 +115,14 @@ impl Machine for ShardMachine {
                     let loaded: Loaded = self.store.load(&self.rows, queue, priority, from);
                     self.tell(TapEvent::Loaded(loaded));
                 }
+                Request::Read {
+                    ticket,
+                    queue,
+                    ranges,
+                } => {
+                    let messages = self.store.read(&self.rows, queue, &ranges);
+                    self.tell(TapEvent::Read { ticket, messages });
+                }
                 Request::Stats { queue, node, token } => {
                     let stored = self.store.queue_stats(queue).map(|row| {
                         let stats = StoredStats {
@@ -144,11 +152,14 @@ impl ShardMachine {
             .filter_map(|queue| self.store.opening(queue))
             .collect();
         let origins = self.rows.origins();
+        let outgoing = self.store.outgoing();
+        let outgoing = outgoing.map(|(shard, number, row)| (shard, number, row.clone()));
         let opening = Opening {
             now: self.store.now(),
             topology: self.store.topology(),
             queues,
             origins,
+            outgoing: outgoing.collect(),
             events,
         };
         self.tap = reply.send(opening).is_ok().then_some(sender);

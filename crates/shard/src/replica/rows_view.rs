@@ -7,9 +7,9 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use warren_codec as codec;
-use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
+use warren_queue::rows::{BlockRow, Change, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows};
 use warren_storage::{ReplicaState, RowBatch, Table};
-use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
 /// Rows of one replica, read on its apply thread.
 pub(crate) struct RowsView {
@@ -215,6 +215,16 @@ impl Rows for RowsView {
         rows
     }
 
+    fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)> {
+        let mut rows = Vec::new();
+        self.each(&codec::outgoing_rows(), |key, row| {
+            if let (RowKey::Outgoing { shard, number }, Row::Outgoing(row)) = (key, row) {
+                rows.push(((shard, number), row));
+            }
+        });
+        rows
+    }
+
     fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)> {
         let overlay = self.overlay.borrow();
         let mut seen = BTreeMap::new();
@@ -280,7 +290,8 @@ fn block(row: Option<Row>) -> Option<BlockRow> {
             | Row::Queue(_)
             | Row::Settled(_)
             | Row::Counts(_)
-            | Row::Producer(_),
+            | Row::Producer(_)
+            | Row::Outgoing(_),
         )
         | None => None,
     }
@@ -304,6 +315,6 @@ fn queue_of(key: &RowKey) -> Option<QueueId> {
         | RowKey::Settled { queue, .. }
         | RowKey::Counts { queue, .. }
         | RowKey::Producer { queue, .. } => Some(*queue),
-        RowKey::Shard | RowKey::Origin(_) => None,
+        RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
     }
 }

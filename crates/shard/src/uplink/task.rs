@@ -12,7 +12,7 @@ use warren_queue::dispatch::io::Credit;
 use warren_queue::entry::ReturnKind;
 use warren_raft::Group;
 use warren_topology::Topology;
-use warren_types::{ConsumerId, GroupId, Leadership, NodeId, QueueId, ShardId};
+use warren_types::{BatchSequence, ConsumerId, GroupId, Leadership, NodeId, QueueId, ShardId};
 
 use super::encode::{Publish, encode};
 use super::state::{Link, Question, State};
@@ -20,7 +20,7 @@ use crate::api::{
     ConsumerSpec, PublishOutcome, QueueStats, RequestToken, SessionEvent, SettleSpec, Unavailable,
 };
 use crate::leader::task::NodeIdentity;
-use crate::link::frame::{Down, Hello, Up, Welcome};
+use crate::link::frame::{Batch, BatchException, Down, Hello, Up, Welcome};
 use crate::link::outbox::Outbox;
 use crate::link::post::{DownOut, FromNode, LeaderDoors, ToUplink};
 use crate::link::remote::NodeStreams;
@@ -68,6 +68,11 @@ pub(crate) enum Request {
         queue: QueueId,
         token: RequestToken,
         inbox: Outbox<SessionEvent>,
+    },
+    /// Messages that a shard led on this node moves to the uplink's shard; answered to that leader.
+    Move {
+        source: ShardId,
+        batch: Batch,
     },
     Stats {
         queue: QueueId,
@@ -170,6 +175,8 @@ impl Uplink {
                 };
                 state.question(open, asked, |token| Up::Purge { queue, token })
             }
+            // Without a link it is lost: the mover sends it again.
+            Request::Move { source, batch } => Some(Up::Move { source, batch }),
             Request::Stats { queue, reply } => {
                 state.question(open, Question::Stats(reply, Instant::now()), |token| {
                     Up::Stats { queue, token }
@@ -211,6 +218,11 @@ impl Uplink {
             // Of a link that is no more: the next one tells it anew.
             _ if !open => {}
             Down::Results { upto, exceptions } => state.pending.results(upto, &exceptions),
+            Down::Moved {
+                source,
+                number,
+                exceptions,
+            } => self.moved(source, number, exceptions),
             Down::Resume { last } => {
                 let again = state.pending.after(last);
                 state.out.extend(again.into_iter().map(Up::Publish));
@@ -242,6 +254,18 @@ impl Uplink {
             } => state.attachments.forget(consumer, queue, position),
             Down::Purged { token, count } => state.answer(token, Some(count), None),
             Down::Stats { token, stats } => state.answer(token, None, stats),
+        }
+    }
+
+    /// Passed on to the leader that moves: one that does not hear it, or leads no more, asks again.
+    fn moved(&self, source: ShardId, number: BatchSequence, exceptions: Vec<BatchException>) {
+        if let Some(door) = self.leaders.door(source) {
+            let target = self.shard;
+            let _full = door.try_send(FromNode::Moved {
+                target,
+                number,
+                exceptions,
+            });
         }
     }
 
