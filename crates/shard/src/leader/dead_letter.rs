@@ -346,14 +346,18 @@ impl Leading {
     }
 }
 
-/// As what a shard's moves are numbered at their target: an origin like a node, whose number no node's can be.
+/// Above the shard's number in the origin of its moves: no node's incarnation, which is a random UUID (RFC 9562: version 4), begins so.
+const MOVES_ORIGIN: u128 = 0xffff_ffff_ffff_0fff_ffff_ffff;
+
+/// As what a shard's moves are numbered at their target: an origin like a node. Stored: never change it.
 pub(crate) fn origin_of(shard: ShardId) -> Incarnation {
-    Incarnation(u128::from(shard.0))
+    Incarnation((MOVES_ORIGIN << u32::BITS) | u128::from(shard.0))
 }
 
 /// The shard whose moves an origin is; `None` for a node's.
 pub(crate) fn source_of(origin: Incarnation) -> Option<ShardId> {
-    u32::try_from(origin.0).ok().map(ShardId)
+    let shard = origin.0 ^ (MOVES_ORIGIN << u32::BITS);
+    u32::try_from(shard).ok().map(ShardId)
 }
 
 /// The message as it goes on. `None`: it cannot be opened, and so not be moved.
