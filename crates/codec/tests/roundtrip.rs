@@ -27,6 +27,7 @@ fn by_prost(message: &warren_types::Message, enqueued_at: u64) -> Vec<u8> {
             Bytes::copy_from_slice(it.as_str().as_bytes())
         }),
         trace: message.trace.clone(),
+        died: u32::from(message.died),
     }
     .encode_to_vec()
 }
