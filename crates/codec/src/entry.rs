@@ -5,6 +5,7 @@
 pub(crate) mod command;
 mod moves;
 mod origin;
+pub(crate) mod states;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;

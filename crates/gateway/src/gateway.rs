@@ -13,6 +13,9 @@ use warren_topology::Topology;
 use warren_types::{ClusterId, GroupId, NodeId, ShardId, Term};
 
 use crate::admission::Admission;
+use crate::alarms::AlarmBoard;
+use crate::counters::Counters;
+use crate::draining::Draining;
 use crate::grpc::Leases;
 use crate::grpc::Parked;
 use crate::options::GatewayOptions;
@@ -31,6 +34,9 @@ struct Inner {
     broker: Broker,
     options: GatewayOptions,
     admission: Admission,
+    alarms: AlarmBoard,
+    counters: Counters,
+    draining: Draining,
     /// When the topology's copy was last seen to be recent.
     recent_at: Mutex<Instant>,
     numbers: AtomicU64,
@@ -54,12 +60,18 @@ pub(crate) struct LeaderSeen {
 impl Gateway {
     #[must_use]
     pub fn new(broker: Broker, options: GatewayOptions) -> Self {
+        let parked = Parked::new(options.resumable_max);
+        let keeper = parked.clone();
+        broker.keep_consumers(Arc::new(move |request| keeper.hand_over(request)));
         let inner = Inner {
             admission: Admission::new(options.admission_bytes, options.connection_bytes),
+            alarms: AlarmBoard::default(),
+            counters: Counters::default(),
+            draining: Draining::default(),
             recent_at: Mutex::new(Instant::now()),
             numbers: AtomicU64::new(0),
             tasks: TaskTracker::new(),
-            parked: Parked::new(options.resumable_max),
+            parked,
             leases: Leases::new(options.receive_leases_max),
             replies: Replies::default(),
             connections: Arc::new(Semaphore::new(options.amqp.connections_max)),
@@ -93,6 +105,19 @@ impl Gateway {
     pub async fn sessions_ended(&self) {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    pub(crate) fn alarm_board(&self) -> &AlarmBoard {
+        &self.inner.alarms
+    }
+
+    pub(crate) fn draining(&self) -> &Draining {
+        &self.inner.draining
     }
 
     pub(crate) fn admission(&self) -> &Admission {
@@ -153,13 +178,16 @@ impl Gateway {
 
     /// Who leads a shard; `None`: not known here.
     pub(crate) fn leader(&self, shard: ShardId) -> Option<LeaderSeen> {
-        let group = GroupId::from(shard);
-        let node = self.inner.broker.leader_of(shard)?;
-        let status = self.inner.broker.status();
-        let term = status
-            .iter()
-            .find(|it| it.group == group)
-            .map_or(Term(0), |it| it.leadership.term);
+        self.leader_of_group(GroupId::from(shard))
+    }
+
+    /// Who leads the topology, where changes of it are fastest.
+    pub(crate) fn topology_leader(&self) -> Option<LeaderSeen> {
+        self.leader_of_group(GroupId::TOPOLOGY)
+    }
+
+    fn leader_of_group(&self, group: GroupId) -> Option<LeaderSeen> {
+        let (node, term) = self.inner.broker.leadership_of(group)?;
         let topology = self.topology();
         let endpoint = topology
             .node(node)

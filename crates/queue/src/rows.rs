@@ -11,7 +11,7 @@ use warren_types::{
     ProducerId, QueueId, QueueName, RoutingKey, Run, ShardId, ShardTime, TopologyIndex, VhostId,
 };
 
-use crate::entry::SettleReason;
+use crate::entry::{ParkCause, SettleReason};
 
 /// Names a row. The order is the storage order: rows of a queue lie together, blocks of a priority in position order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,6 +41,19 @@ pub enum RowKey {
         queue: QueueId,
         producer: ProducerId,
     },
+    /// States of messages of a block: released, parked. Same name as its block.
+    Marks {
+        queue: QueueId,
+        priority: Priority,
+        first: Position,
+    },
+    /// When a block wants to be looked at: something of it comes due or expires. At most one per block.
+    Timer {
+        queue: QueueId,
+        at: ShardTime,
+        priority: Priority,
+        first: Position,
+    },
     /// Messages on their way to another shard, by their number there.
     Outgoing {
         shard: ShardId,
@@ -58,6 +71,9 @@ pub enum Row {
     Counts(CountsRow),
     Producer(ProducerRow),
     Outgoing(OutgoingRow),
+    Marks(MarksRow),
+    /// Its key says it all.
+    Timer,
 }
 
 impl Row {
@@ -72,7 +88,9 @@ impl Row {
             | Self::Settled(_)
             | Self::Counts(_)
             | Self::Producer(_)
-            | Self::Outgoing(_) => None,
+            | Self::Outgoing(_)
+            | Self::Marks(_)
+            | Self::Timer => None,
         }
     }
 
@@ -87,7 +105,9 @@ impl Row {
             | Self::Block(_)
             | Self::Counts(_)
             | Self::Producer(_)
-            | Self::Outgoing(_) => None,
+            | Self::Outgoing(_)
+            | Self::Marks(_)
+            | Self::Timer => None,
         }
     }
 
@@ -102,7 +122,9 @@ impl Row {
             | Self::Block(_)
             | Self::Settled(_)
             | Self::Producer(_)
-            | Self::Outgoing(_) => None,
+            | Self::Outgoing(_)
+            | Self::Marks(_)
+            | Self::Timer => None,
         }
     }
 
@@ -117,7 +139,26 @@ impl Row {
             | Self::Block(_)
             | Self::Settled(_)
             | Self::Counts(_)
-            | Self::Outgoing(_) => None,
+            | Self::Outgoing(_)
+            | Self::Marks(_)
+            | Self::Timer => None,
+        }
+    }
+
+    /// The row's value, if it is of this kind.
+    #[must_use]
+    pub fn into_marks(self) -> Option<MarksRow> {
+        match self {
+            Self::Marks(row) => Some(row),
+            Self::Shard(_)
+            | Self::Origin(_)
+            | Self::Queue(_)
+            | Self::Block(_)
+            | Self::Settled(_)
+            | Self::Counts(_)
+            | Self::Producer(_)
+            | Self::Outgoing(_)
+            | Self::Timer => None,
         }
     }
 }
@@ -127,7 +168,7 @@ impl Row {
 pub enum Change {
     Put(RowKey, Row),
     Delete(RowKey),
-    /// Every row of a deleted queue: its blocks, settlements, counts and producers (not `RowKey::Queue` itself).
+    /// Every row of a deleted queue: its blocks and all that goes with them, and producers (not `RowKey::Queue` itself).
     DeleteQueueRows(QueueId),
 }
 
@@ -198,6 +239,10 @@ pub struct LevelRow {
     pub handed_out: Position,
     /// Below the mark or released, yet never handed out.
     pub released: Vec<PositionRange>,
+    /// Of the live ones: not due yet.
+    pub scheduled: u64,
+    /// Of the live ones: set aside.
+    pub parked: u64,
 }
 
 /// Totals since the queue was made; `enqueued = live + settled (all reasons) + purged` always.
@@ -213,6 +258,10 @@ pub struct Counters {
     pub purged: u64,
     /// Body bytes of live messages.
     pub live_body_bytes: u64,
+    /// Of them: of messages that are not due yet.
+    pub scheduled_body_bytes: u64,
+    /// Of them: of messages that are set aside.
+    pub parked_body_bytes: u64,
 }
 
 /// One stored block.
@@ -233,6 +282,19 @@ pub struct SettledRow {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CountsRow {
     pub counts: Vec<(Position, u32, u32)>,
+    /// Those of them that are not ready again before a time.
+    pub delayed: Vec<(Position, ShardTime)>,
+}
+
+/// States of messages of a block that most blocks have none of.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MarksRow {
+    /// Stored with a due time, and due since. Ascending, joined.
+    pub released: Vec<PositionRange>,
+    /// Set aside, ascending.
+    pub parked: Vec<(Position, ParkCause)>,
+    /// The time of the block's timer, where it is not the first its facts name; `ShardTime(u64::MAX)` = it has none.
+    pub timer: Option<ShardTime>,
 }
 
 /// What a queue remembers of one producer: the newest epoch, the highest sequence, and which of the 1,024 numbers below it were stored.
@@ -275,6 +337,19 @@ pub trait Rows {
 
     /// Everything on its way to other shards, for opening the store.
     fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)>;
+    /// The first timers of a queue, by time: at most `max`.
+    fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)>;
+
+    /// Every counts row of a queue that delays a message, for opening the dispatcher.
+    fn delayed(&self, queue: QueueId) -> Vec<(Priority, CountsRow)>;
+
+    /// The first block of this queue and priority at or after `from` that has a row of marks.
+    fn marks_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<(Position, MarksRow)>;
 
     /// Every producer a queue remembers, with when it was last seen; any order.
     fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)>;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -17,10 +18,12 @@ use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
 use warren_topology::{Placement, Topology};
 use warren_types::{
-    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, Run, SessionId, ShardId,
+    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, Run, SessionId, ShardId,
+    Term,
 };
 
 use crate::api::{QueueStats, Target, Unavailable};
+use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::leader::task::{LeaderTask, NodeIdentity};
 use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
 use crate::link::remote::NodeStreams;
@@ -31,7 +34,9 @@ use crate::replica::tap::Mailbox;
 use crate::session::{Session, stats};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
-use crate::uplink::task::{REQUESTS_MAX, Request, Uplink};
+use crate::uplink::door::{Request, UplinkDoor, door};
+use crate::uplink::encode::Publish;
+use crate::uplink::task::Uplink;
 
 /// How long one leadership may take to be handed over when the node stops.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(2);
@@ -79,6 +84,7 @@ struct Inner {
     topology: TopologyHandle,
     leaders: LeaderDoors,
     uplink_doors: UplinkDoors,
+    keeper: KeeperDoor,
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: UplinkRequests,
@@ -102,10 +108,8 @@ impl Broker {
             incarnation: parts.incarnation,
             run: parts.run,
         };
-        let own = parts
-            .topology_members
-            .iter()
-            .find(|member| member.node == parts.node);
+        let mut members = parts.topology_members.iter();
+        let own = members.find(|member| member.node == parts.node);
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
         let waiting = Waiting::default();
@@ -146,6 +150,7 @@ impl Broker {
             ),
             uplink_doors,
             replies,
+            keeper: KeeperDoor::default(),
             uplinks: UplinkRequests::default(),
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
@@ -193,6 +198,7 @@ impl Broker {
         LinkService::new(
             self.inner.leaders.clone(),
             self.inner.replies.clone(),
+            self.inner.keeper.clone(),
             self.inner.tasks.clone(),
             self.inner.stop.clone(),
         )
@@ -214,6 +220,21 @@ impl Broker {
     pub fn session(&self) -> Session {
         let id = self.inner.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         Session::new(SessionId(id), self.clone())
+    }
+
+    /// Says who is asked when a client of a consumer of this node has come back to another node.
+    pub fn keep_consumers(&self, keeper: Keeper) {
+        self.inner.keeper.open(keeper);
+    }
+
+    /// Has a consumer handed over by the node that gave its client the token. `None`: it keeps none under it, or does not answer.
+    pub async fn take_over(
+        &self,
+        node: NodeId,
+        resume_token: Bytes,
+        queue: QueueId,
+    ) -> Option<HandedOver> {
+        handover::ask(&self.inner.peers, node, resume_token, queue).await
     }
 
     /// Counts of a queue, from its leader. `None`: the leader has no such queue (yet).
@@ -238,12 +259,23 @@ impl Broker {
     /// Who leads a shard, as this node knows it.
     #[must_use]
     pub fn leader_of(&self, shard: ShardId) -> Option<NodeId> {
-        let groups = self.inner.groups.read();
-        let leadership = *groups.get(&shard.into())?.leadership().borrow();
-        leadership.leader.map(|leader| leader.node)
+        self.leadership_of(shard.into()).map(|(node, _)| node)
     }
 
-    /// Whether every shard has a leader that this node knows, and the topology is up to date: the node can serve.
+    /// Who leads a group, and in which term: by the replica here, or without one by the link to the leader.
+    #[must_use]
+    pub fn leadership_of(&self, group: GroupId) -> Option<(NodeId, Term)> {
+        if let Some(replica) = self.inner.groups.read().get(&group) {
+            let leadership = *replica.leadership().borrow();
+            return Some((leadership.leader?.node, leadership.term));
+        }
+        let uplinks = self.inner.uplinks.read();
+        let linked = uplinks.get(&group.shard()?)?.linked.borrow();
+        *linked
+    }
+
+    /// Whether this node knows a leader of every shard, and the topology is up to date: the node can serve. A shard without a
+    /// replica here counts when its leader has answered.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let topology = self.inner.topology.current();
@@ -291,17 +323,25 @@ impl Broker {
 
     /// Asks the uplink of a shard, waiting while it has too much to do.
     pub(crate) async fn ask(&self, shard: ShardId, request: Request) -> Result<(), Unavailable> {
-        let uplink = self
-            .inner
-            .uplinks
-            .read()
-            .get(&shard)
-            .cloned()
-            .ok_or(Unavailable::NotReady)?;
-        uplink
-            .send(request)
-            .await
-            .map_err(|_| Unavailable::Draining)
+        let uplink = self.uplink(shard)?;
+        let asked = uplink.requests.send(request).await;
+        asked.map_err(|_| Unavailable::Draining)
+    }
+
+    /// Hands publishes to the uplink of a shard, waiting while there is no room.
+    pub(crate) async fn publish(
+        &self,
+        shard: ShardId,
+        publishes: Vec<Publish>,
+    ) -> Result<(), Unavailable> {
+        let uplink = self.uplink(shard)?;
+        let handed = uplink.publishes.send(publishes).await;
+        handed.map_err(|_| Unavailable::Draining)
+    }
+
+    fn uplink(&self, shard: ShardId) -> Result<UplinkDoor, Unavailable> {
+        let uplinks = self.inner.uplinks.read();
+        uplinks.get(&shard).cloned().ok_or(Unavailable::NotReady)
     }
 
     /// A session has ended: everything it holds returns.
@@ -418,14 +458,14 @@ impl Broker {
         if uplinks.contains_key(&shard) {
             return;
         }
-        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        uplinks.insert(shard, sender);
+        let (door, doorway) = door();
+        uplinks.insert(shard, door);
         drop(uplinks);
         let group = self.inner.groups.read().get(&shard.into()).cloned();
         let uplink = Uplink {
             shard,
             me: self.inner.me,
-            requests,
+            doorway,
             inbox: self.inner.uplink_doors.open(shard),
             leaders: self.inner.leaders.clone(),
             streams: self.inner.streams.clone(),

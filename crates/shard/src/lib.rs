@@ -5,6 +5,7 @@
 
 pub mod api;
 mod broker;
+mod handover;
 mod leader;
 mod link;
 mod replica;
@@ -14,10 +15,15 @@ mod topology;
 mod uplink;
 
 pub use broker::{Broker, BrokerError, BrokerParts};
+pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use link::reply::DirectReply;
 pub use link::service::LinkService;
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.
-pub use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
-pub use warren_queue::entry::{ReturnKind, SettleReason};
+pub use warren_queue::dispatch::io::{
+    AttachResult, ConsumerOptions, Credit, Held, HeldState, SettleResult,
+};
+pub use warren_queue::entry::{PurgeStates, ReturnKind, SettleReason};
+// What a replica says of itself, for those who show it.
+pub use warren_raft::{GroupStatus, ReplicaHealth, Role};

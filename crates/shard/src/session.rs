@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use warren_queue::dispatch::io::Credit;
-use warren_queue::entry::ReturnKind;
+use tokio::time::Instant;
+use warren_queue::dispatch::io::{Credit, Held};
+use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{ConsumerId, SessionId, ShardId};
 
 use crate::api::{
@@ -14,8 +15,8 @@ use crate::api::{
 };
 use crate::broker::Broker;
 use crate::link::outbox::Outbox;
+use crate::uplink::door::Request;
 use crate::uplink::encode::Publish;
-use crate::uplink::task::Request;
 
 /// One client connection's channel or stream. Dropping it returns everything its consumers hold, counted as failed attempts.
 pub struct Session {
@@ -55,7 +56,7 @@ impl Session {
     }
 
     /// Hands messages over, in order; waits while the shard has too much unconfirmed. Each token is answered once by
-    /// [`SessionEvent::Published`].
+    /// [`SessionEvent::Published`], at the latest 30 seconds later. What is not on its way to a leader at `deadline` is not begun.
     ///
     /// # Errors
     /// Nothing was taken.
@@ -63,15 +64,17 @@ impl Session {
         &self,
         shard: ShardId,
         items: Vec<PublishItem>,
+        deadline: Option<Instant>,
     ) -> Result<(), Unavailable> {
         let publishes = items
             .into_iter()
             .map(|item| Publish {
                 item,
                 inbox: self.inbox.clone(),
+                deadline,
             })
             .collect();
-        self.broker.ask(shard, Request::Publish(publishes)).await
+        self.broker.publish(shard, publishes).await
     }
 
     /// Opens a consumer; answered by [`SessionEvent::Attached`], its deliveries follow.
@@ -79,6 +82,19 @@ impl Session {
     /// # Errors
     /// Nothing was opened.
     pub async fn attach(&self, spec: ConsumerSpec) -> Result<ConsumerId, Unavailable> {
+        self.attach_holding(spec, Vec::new()).await
+    }
+
+    /// Opens a consumer whose client holds deliveries already, handed over by another node ([`Broker::take_over`]), with the bytes
+    /// of their bodies. The credit is what is left beside them. The answer says, in their order, which of them it holds.
+    ///
+    /// # Errors
+    /// Nothing was opened.
+    pub async fn attach_holding(
+        &self,
+        spec: ConsumerSpec,
+        held: Vec<(Held, u64)>,
+    ) -> Result<ConsumerId, Unavailable> {
         let consumer = self.broker.next_consumer();
         let shard = spec.target.shard;
         self.consumers.lock().insert(consumer, shard);
@@ -89,6 +105,7 @@ impl Session {
                 Request::Attach {
                     consumer,
                     spec,
+                    held,
                     inbox: self.inbox.clone(),
                 },
             )
@@ -153,17 +170,23 @@ impl Session {
         asked
     }
 
-    /// Removes a queue's ready messages; answered by [`SessionEvent::Purged`].
+    /// Removes a queue's messages of some states, none that is with a consumer; answered by [`SessionEvent::Purged`].
     ///
     /// # Errors
     /// Nothing was asked.
-    pub async fn purge(&self, target: Target, token: RequestToken) -> Result<(), Unavailable> {
+    pub async fn purge(
+        &self,
+        target: Target,
+        token: RequestToken,
+        states: PurgeStates,
+    ) -> Result<(), Unavailable> {
         self.broker
             .ask(
                 target.shard,
                 Request::Purge {
                     queue: target.queue,
                     token,
+                    states,
                     inbox: self.inbox.clone(),
                 },
             )

@@ -86,7 +86,7 @@ fn messages_published_on_one_node_are_consumed_on_others() {
             let items = (batch * 50..batch * 50 + 50)
                 .map(|number| item(target, number))
                 .collect();
-            session.publish(target.shard, items).await.unwrap();
+            session.publish(target.shard, items, None).await.unwrap();
         }
         confirmed(&session, 1_000).await;
     });
@@ -123,7 +123,7 @@ fn leader_killed_under_load_loses_and_doubles_nothing() {
         from.runtime.spawn(async move {
             for number in 0..3_000u64 {
                 session
-                    .publish(target.shard, vec![item(target, number)])
+                    .publish(target.shard, vec![item(target, number)], None)
                     .await
                     .unwrap();
                 if number % 10 == 0 {

@@ -85,7 +85,7 @@ fn publish(cluster: &Cluster, id: u64, target: Target) {
     let session = node.broker.session();
     node.runtime.block_on(async {
         let items = (0..MESSAGES).map(|number| item(target, number)).collect();
-        session.publish(target.shard, items).await.unwrap();
+        session.publish(target.shard, items, None).await.unwrap();
         confirmed(&session, MESSAGES as usize).await;
     });
 }

@@ -110,8 +110,8 @@ const CRATES: [Crate; 15] = [
     },
 ];
 
-/// Packages under `tests/` see the cluster from outside.
-const TEST_PACKAGES_MAY_USE: &[&str] = &["types", "client", "testkit"];
+/// Packages under `tests/` see the cluster from outside: by the client, or by the bare protocol where a client would not do it.
+const TEST_PACKAGES_MAY_USE: &[&str] = &["types", "proto", "client", "testkit"];
 
 /// Everything wrong with one manifest. Only `crates/*/Cargo.toml` and `tests/*/Cargo.toml` are looked at.
 pub fn manifest(file: &SourceFile) -> Vec<Finding> {

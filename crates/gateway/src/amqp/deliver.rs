@@ -61,15 +61,23 @@ impl AmqpSession {
             return;
         };
         let key = PublishKey::of(resolved.id);
+        let counters = &self.gateway.counters().amqp;
         let outcome = match resolved.outcome {
-            publish::Outcome::Committed { .. } | publish::Outcome::Duplicate => Outcome::Ack,
+            publish::Outcome::Committed { .. } | publish::Outcome::Duplicate => {
+                counters.confirmed.add(1);
+                Outcome::Ack
+            }
             publish::Outcome::Unrouted => {
+                counters.unroutable.add(1);
                 if let Some(kept) = kept {
                     self.return_late(key, &kept);
                 }
                 Outcome::Ack
             }
-            publish::Outcome::Refused(_) => Outcome::Nack,
+            publish::Outcome::Refused(_) => {
+                counters.failed.add(1);
+                Outcome::Nack
+            }
         };
         self.resolved(key, outcome);
     }
@@ -248,16 +256,17 @@ impl AmqpSession {
         }
     }
 
-    /// A delivery is not this client's any more. It may still ack it: that does no harm, and frees its credit.
+    /// A delivery is not this client's any more: its credit is back already where settles refill it. The client may still ack
+    /// it, which does no harm.
     fn forget(&mut self, id: ConsumerId, position: Position) {
         let Some(consumer) = self.consumers.get(&id) else {
             return;
         };
-        if self.outbox.remove(id, position) {
+        if let Some(delivery) = self.outbox.remove(id, position) {
+            let bytes = u64::try_from(delivery.message.body.len()).unwrap_or(u64::MAX);
             self.on_share(id, Share::dropped_unsent);
             self.left(id);
-            self.lend_one(id);
-            return;
+            return self.lend_again(id, bytes);
         }
         let Some(state) = self.channels.get_mut(&consumer.channel) else {
             return;

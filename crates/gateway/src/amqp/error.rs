@@ -76,9 +76,10 @@ pub(super) fn hint(error: &HintError) -> AmqpError {
 /// A queue cannot be reached at the moment.
 pub(super) fn unavailable(cause: Unavailable) -> AmqpError {
     let code = match cause {
-        Unavailable::NoQuorum | Unavailable::NotReady | Unavailable::Overloaded => {
-            Code::InternalError
-        }
+        Unavailable::NoQuorum
+        | Unavailable::NotReady
+        | Unavailable::Overloaded
+        | Unavailable::DeadlinePassed => Code::InternalError,
         Unavailable::Draining => Code::ConnectionForced,
     };
     AmqpError::new(code, cause)

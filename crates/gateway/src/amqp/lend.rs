@@ -388,18 +388,4 @@ impl AmqpSession {
             self.pipeline.push(Op::Credit { consumer: id, add });
         }
     }
-
-    /// A delivery was lost to another: its consumer has room for one more that no settle gives back.
-    pub(super) fn lend_one(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get(&id) else {
-            return;
-        };
-        if consumer.lending == Lending::Counted && consumer.standing == Standing::Active {
-            let add = Credit {
-                messages: 1,
-                bytes: 0,
-            };
-            self.pipeline.push(Op::Credit { consumer: id, add });
-        }
-    }
 }

@@ -67,16 +67,15 @@ impl Outbox {
         taken
     }
 
-    /// Takes out one delivery that waits; false: it does not wait here.
-    pub(super) fn remove(&mut self, consumer: ConsumerId, position: Position) -> bool {
+    /// Takes out one delivery that waits.
+    pub(super) fn remove(&mut self, consumer: ConsumerId, position: Position) -> Option<Delivery> {
         let waiting = self.backlog.iter_mut().filter(|(of, _)| *of == consumer);
         for (_, waiting) in waiting {
             if let Some(at) = waiting.iter().position(|it| it.position == position) {
-                waiting.remove(at);
-                return true;
+                return waiting.remove(at);
             }
         }
-        false
+        None
     }
 
     /// A delivery was appended to the output, which has so many bytes now.

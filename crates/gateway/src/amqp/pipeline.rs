@@ -126,7 +126,7 @@ async fn hand_over(session: Arc<Session>, ops: Vec<Op>) -> Sent {
         let _stopping = match op {
             Op::Publish { shard, items } => {
                 let tokens: Vec<RequestToken> = items.iter().map(|item| item.token).collect();
-                let taken = session.publish(shard, items).await;
+                let taken = session.publish(shard, items, None).await;
                 if let Err(why) = taken {
                     sent.refused
                         .extend(tokens.into_iter().map(|token| (token, why)));

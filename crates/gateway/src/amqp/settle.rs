@@ -2,7 +2,7 @@
 
 use warren_amqp::method::basic;
 use warren_amqp::{AmqpError, ChannelId, DeliveryTag};
-use warren_shard::api::{RequestToken, SettleAction, SettleSpec, Target};
+use warren_shard::api::{RequestToken, ReturnWait, SettleAction, SettleSpec, Target};
 use warren_shard::{Held, ReturnKind, SettleReason};
 
 use super::channel::Unacked;
@@ -20,11 +20,11 @@ const REJECT: SettleAction = SettleAction::Settle(SettleReason::Rejected);
 /// basic.reject counts as a failed attempt, basic.nack does not (features A5).
 const REQUEUE_FAILED: SettleAction = SettleAction::Return {
     kind: ReturnKind::Failed,
-    delay_ms: None,
+    wait: ReturnWait::ByPolicy,
 };
 pub(super) const REQUEUE: SettleAction = SettleAction::Return {
     kind: ReturnKind::Untouched,
-    delay_ms: None,
+    wait: ReturnWait::ByPolicy,
 };
 /// A delivery without ack is settled when it is written.
 pub(super) const NO_ACK: SettleAction = SettleAction::Settle(SettleReason::NoAck);
@@ -148,10 +148,8 @@ impl AmqpSession {
         let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
-        if !state.lost.is_empty() && state.lost.remove(&tag) {
-            // It is another's: nothing is settled, but the client has room for one more.
-            self.lend_one(unacked.consumer);
-        } else {
+        // One that is another's by now is not settled; its credit was given back when it was lost.
+        if state.lost.is_empty() || !state.lost.remove(&tag) {
             let asker = Asker::channel(state.slot);
             let Unacked { target, held, .. } = unacked;
             state.settling += u64::from(self.settles.add(asker, target, held, action));

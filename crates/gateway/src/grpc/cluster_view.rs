@@ -52,6 +52,7 @@ fn is_up(gateway: &Gateway, node: NodeId) -> bool {
 pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
     let topology = gateway.topology();
     let seen = seen(gateway);
+    let alarmed = gateway.alarms().borrow().clone();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let nodes = topology.nodes().map(|node| {
         let leads = |it: &&Seen| {
@@ -60,7 +61,10 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
                 .is_some_and(|leader| leader.node == node.id)
         };
         let has_replica = |it: &&Placement| it.members.iter().any(|member| member.node == node.id);
-        let state = if is_up(gateway, node.id) {
+        let own = node.id == gateway.broker().node();
+        let state = if own && gateway.is_draining() {
+            NodeState::Draining
+        } else if is_up(gateway, node.id) {
             NodeState::Up
         } else {
             NodeState::Down
@@ -73,13 +77,15 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
             node_endpoint: node.addresses.node.to_string(),
             zone: node.zone.to_string(),
             state: state.into(),
-            version: if node.id == gateway.broker().node() {
+            version: if own {
                 env!("CARGO_PKG_VERSION").to_owned()
             } else {
                 String::new()
             },
             leaders: count(seen.iter().filter(leads).count()),
             replicas: count(topology.placements().filter(has_replica).count()),
+            memory_alarm: alarmed.of(node.id).memory,
+            disk_alarm: alarmed.of(node.id).disk,
             ..cluster_v1::Node::default()
         }
     });
@@ -91,7 +97,7 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
     let seen = seen(gateway);
     let shards = topology.placements().map(|placement| {
         let known = seen.iter().find(|it| it.group == placement.group);
-        let leader = known.and_then(|it| it.leadership.leader);
+        let leadership = gateway.broker().leadership_of(placement.group);
         let live = placement
             .members
             .iter()
@@ -106,8 +112,11 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             shard: u64::from(placement.group.0),
             placement_generation: placement.generation.0,
             replicas: replicas(placement, known),
-            leader_node_id: leader.map_or(0, |it| it.node.0),
-            term: known.map_or(0, |it| it.leadership.term.0),
+            leader_node_id: leadership.map_or(0, |(node, _)| node.0),
+            term: known
+                .map(|it| it.leadership.term)
+                .or(leadership.map(|(_, term)| term))
+                .map_or(0, |it| it.0),
             has_quorum: live > placement.members.len() / 2,
             committed_index: index(known.and_then(|it| it.committed)),
             applied_index: index(known.and_then(|it| it.applied)),
@@ -159,9 +168,21 @@ pub(super) fn problems(gateway: &Gateway) -> Vec<String> {
             ));
         }
     }
-    let down = nodes(gateway)
-        .into_iter()
-        .filter(|node| node.state() == NodeState::Down);
-    problems.extend(down.map(|node| format!("node {} does not answer", node.node_id)));
+    for node in nodes(gateway) {
+        let id = node.node_id;
+        if node.state() == NodeState::Down {
+            problems.push(format!("node {id} does not answer"));
+        }
+        if node.memory_alarm {
+            problems.push(format!(
+                "node {id} is short of memory: it holds publishers back"
+            ));
+        }
+        if node.disk_alarm {
+            problems.push(format!(
+                "node {id} is short of disk: it holds publishers back"
+            ));
+        }
+    }
     problems
 }

@@ -34,6 +34,18 @@ pub(super) enum NotHeld {
 }
 
 impl HeldBook {
+    /// What a client holds from before its stream.
+    pub(super) fn resumed(held: Vec<(Held, u64)>) -> Self {
+        let before = |(held, bytes): (Held, u64)| {
+            let tag = 0;
+            (held.position, HeldDelivery { held, bytes, tag })
+        };
+        Self {
+            by_position: held.into_iter().map(before).collect(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_position.len()
     }
@@ -140,6 +152,11 @@ impl HeldBook {
         for held in self.by_position.values_mut() {
             held.tag = 0;
         }
+    }
+
+    /// In the order of the queue, with the bytes of the bodies.
+    pub(super) fn all_with_bytes(&self) -> impl Iterator<Item = (Held, u64)> + '_ {
+        self.by_position.values().map(|it| (it.held, it.bytes))
     }
 
     /// In the order of the queue.

@@ -10,13 +10,16 @@ use tonic::{Request, Response, Status, Streaming};
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
 use warren_proto::v1::messaging_service_server::MessagingService;
+use warren_proto::v1::settlement;
+use warren_topology::Targets;
 use warren_types::ShardId;
 
 use super::connection::ConnectionInfo;
 use super::deadline::deadline;
 use super::error::unsupported;
-use super::open::{LEADER_METADATA, leader_metadata};
+use super::open::{leader_metadata, vhost_name, with_hint};
 use super::publish_stream::PublishParts;
+use super::receipt::Receipt;
 use super::resume::Link;
 use super::streams::{FRAMES_QUEUED, draining};
 use super::{consume, publish_stream, publish_unary, receive, settle};
@@ -67,22 +70,33 @@ impl Messaging {
         result: Result<T, ApiError>,
     ) -> Result<Response<T>, Status> {
         let hint = shard.and_then(|shard| leader_metadata(&self.gateway, shard));
-        match result {
-            Ok(answer) => {
-                let mut response = Response::new(answer);
-                if let Some(hint) = hint {
-                    response.metadata_mut().insert(LEADER_METADATA, hint);
-                }
-                Ok(response)
-            }
-            Err(error) => {
-                let mut status = Status::from(error);
-                if let Some(hint) = hint {
-                    status.metadata_mut().insert(LEADER_METADATA, hint);
-                }
-                Err(status)
-            }
-        }
+        with_hint(hint, result)
+    }
+
+    /// Where the first message of a batch goes, if that is known here.
+    fn shard_of_batch(&self, request: &v1::PublishRequest) -> Option<ShardId> {
+        let batch = request.batch.as_ref()?;
+        let first = batch.entries.first()?;
+        let exchange = first.exchange.as_deref().unwrap_or(&batch.exchange);
+        let key = first.routing_key.as_deref().unwrap_or(&batch.routing_key);
+        let topology = self.gateway.topology();
+        let vhost = vhost_name(&request.vhost).ok()?;
+        let vhost = topology.vhost(vhost.as_str())?.id;
+        let mut targets = Targets::new();
+        topology
+            .route(vhost, exchange, key, None, &mut targets)
+            .ok()?;
+        targets.iter().next().map(|it| it.shard)
+    }
+
+    /// Where the first delivery of a call is from.
+    fn shard_of_receipt(&self, request: &v1::SettleRequest) -> Option<ShardId> {
+        let Some(settlement::Target::Receipt(receipt)) = &request.settlements.first()?.target
+        else {
+            return None;
+        };
+        let receipt = Receipt::read(self.gateway.cluster(), receipt).ok()?;
+        Some(receipt.target.shard)
     }
 }
 
@@ -95,9 +109,10 @@ impl MessagingService for Messaging {
         self.check_open()?;
         let admission = self.admission(&request);
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
-        let answer =
-            publish_unary::publish(&self.gateway, &admission, request.into_inner(), deadline).await;
-        Ok(Response::new(answer?))
+        let request = request.into_inner();
+        let shard = self.shard_of_batch(&request);
+        let answer = publish_unary::publish(&self.gateway, &admission, request, deadline).await;
+        self.with_leader(shard, answer)
     }
 
     type PublishStreamStream = ReceiverStream<Result<v1::PublishStreamResponse, Status>>;
@@ -155,8 +170,10 @@ impl MessagingService for Messaging {
         request: Request<v1::SettleRequest>,
     ) -> Result<Response<v1::SettleResponse>, Status> {
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
-        let answer = settle::settle(&self.gateway, request.into_inner(), deadline).await;
-        Ok(Response::new(answer?))
+        let request = request.into_inner();
+        let shard = self.shard_of_receipt(&request);
+        let answer = settle::settle(&self.gateway, request, deadline).await;
+        self.with_leader(shard, answer)
     }
 
     type PeekStream = Frames<v1::PeekResponse>;

@@ -16,6 +16,7 @@ mod error;
 mod held;
 mod leases;
 mod messaging;
+mod named_errors;
 mod open;
 mod publish_credit;
 mod publish_stream;

@@ -55,13 +55,48 @@ pub(super) fn leader_metadata(
     gateway: &Gateway,
     shard: ShardId,
 ) -> Option<tonic::metadata::AsciiMetadataValue> {
-    let seen = gateway.leader(shard)?;
+    gateway.leader(shard).and_then(|seen| metadata_of(&seen))
+}
+
+/// The topology's leader as the value of `warren-leader`.
+pub(super) fn topology_leader_metadata(
+    gateway: &Gateway,
+) -> Option<tonic::metadata::AsciiMetadataValue> {
+    gateway
+        .topology_leader()
+        .and_then(|seen| metadata_of(&seen))
+}
+
+fn metadata_of(seen: &LeaderSeen) -> Option<tonic::metadata::AsciiMetadataValue> {
     format!(
         "node={};endpoint={};term={}",
         seen.node, seen.endpoint, seen.term
     )
     .parse()
     .ok()
+}
+
+/// An answer or an error with a hint.
+pub(super) fn with_hint<T>(
+    hint: Option<tonic::metadata::AsciiMetadataValue>,
+    result: Result<T, ApiError>,
+) -> Result<tonic::Response<T>, tonic::Status> {
+    match result {
+        Ok(answer) => {
+            let mut response = tonic::Response::new(answer);
+            if let Some(hint) = hint {
+                response.metadata_mut().insert(LEADER_METADATA, hint);
+            }
+            Ok(response)
+        }
+        Err(error) => {
+            let mut status = tonic::Status::from(error);
+            if let Some(hint) = hint {
+                status.metadata_mut().insert(LEADER_METADATA, hint);
+            }
+            Err(status)
+        }
+    }
 }
 
 /// Name of the metadata, in headers of answers and in trailers of errors.

@@ -25,9 +25,12 @@ use warren_topology::Topology;
 use super::confirms::{BatchResults, EntryId};
 use super::entry::{Defaults, Publisher};
 use super::error::{bad_argument, of_operation, refused_publish};
+use super::named_errors::named;
 use super::open::{DURABILITY, check_features, limits, vhost_name};
 use super::publish_credit::PublishCredit;
-use super::streams::{CONTROL_MAX, OPEN_WITHIN, draining, draining_notice, has_room, reached};
+use super::streams::{
+    CONTROL_MAX, OPEN_WITHIN, draining, draining_notice, has_room, reached, unreadable,
+};
 use crate::admission::{ConnectionAdmission, Permit};
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
@@ -78,7 +81,7 @@ async fn open(
     let first = timeout(OPEN_WITHIN, inbound.message()).await;
     let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
     let frame = first
-        .map_err(|status| bad_argument("frame", status.message()))?
+        .map_err(|status| unreadable(&status))?
         .and_then(|it| it.frame);
     let Some(Request::Open(open)) = frame else {
         return Err(bad_argument(
@@ -220,7 +223,7 @@ impl PublishStream {
                         return End::Status(error);
                     },
                     Ok(None) => self.is_closed = true,
-                    Err(_) => return End::Gone,
+                    Err(status) => return named(&status).map_or(End::Gone, End::Status),
                 },
             }
         }

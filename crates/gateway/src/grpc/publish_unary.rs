@@ -2,6 +2,7 @@
 //! Not here: routing and tracking (`publish`), the pipelined twin (`publish_stream`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use warren_proto::convert::error::ApiError;
@@ -18,6 +19,9 @@ use super::publish_stream::{check_batch, publisher, result};
 use crate::admission::ConnectionAdmission;
 use crate::gateway::Gateway;
 use crate::publish::{Publish, PublishId, Publishing};
+
+/// How long before the deadline nothing is begun any more.
+const TELL_WITHIN: Duration = Duration::from_millis(150);
 
 /// Publishes one batch.
 ///
@@ -60,19 +64,31 @@ pub(super) async fn publish(
             Err(error) => results.set(refused(index, &error)),
         }
     }
+    if deadline <= Instant::now() {
+        return Err(not_started());
+    }
     let bytes = publishes.iter().map(|it| it.bytes).sum();
     // Held until every result is known or given up on.
     let _permit = timeout_at(deadline, admission.admit(bytes))
         .await
         .map_err(|_| not_started())?;
     let session = Arc::new(gateway.broker().session());
-    let mut publishing = Publishing::new(gateway.clone(), Arc::clone(&session));
+    let mut publishing =
+        Publishing::new(gateway.clone(), Arc::clone(&session)).until(begin_by(deadline));
     let all = publish_all(gateway, &session, publishes, &mut publishing, &mut results);
     if timeout_at(deadline, all).await.is_err() {
         collect(gateway, &mut publishing, &mut results);
         results.give_up(&mut publishing)?;
     }
     results.into_response()
+}
+
+/// What has not begun by then is told "not started" while the call still waits for it.
+fn begin_by(deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(Instant::now());
+    deadline
+        .checked_sub((left / 4).min(TELL_WITHIN))
+        .unwrap_or(deadline)
 }
 
 async fn publish_all(

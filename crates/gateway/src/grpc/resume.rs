@@ -1,5 +1,5 @@
 //! Consumers that can be taken back by their clients after a broken stream: the tokens, and the way to the task that keeps each.
-//! Not here: what is kept (`consume`). Kept on their node only: a token of another node opens a fresh consumer.
+//! Not here: what is kept (`consume`). A token names the node that gave it: another one has the consumer handed over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use rand::Rng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Status, Streaming};
 use warren_proto::v1;
-use warren_shard::api::Target;
-use warren_types::{NodeId, Run};
+use warren_shard::{HandOverRequest, HandedOver};
+use warren_types::{NodeId, QueueId, Run};
 
 const VERSION: u8 = 1;
 
@@ -25,6 +25,13 @@ pub(super) struct Link {
 pub(super) struct Rejoin {
     pub(super) link: Link,
     pub(super) open: v1::ConsumeOpen,
+}
+
+/// A client has come back for its consumer.
+pub(super) enum Coming {
+    Here(Box<Rejoin>),
+    /// To another node, which asks for what the consumer holds.
+    Elsewhere(oneshot::Sender<HandedOver>),
 }
 
 /// Names a kept consumer; the secret keeps others from guessing it.
@@ -47,6 +54,11 @@ impl ResumeToken {
         out.freeze()
     }
 
+    /// The node that gave a token, if the bytes are one.
+    pub(super) fn giver(token: &[u8]) -> Option<NodeId> {
+        Self::read(token).map(|it| it.node)
+    }
+
     fn read(mut token: &[u8]) -> Option<Self> {
         if token.len() != 1 + 3 * 8 + 16 || token.get_u8() != VERSION {
             return None;
@@ -62,8 +74,8 @@ impl ResumeToken {
 
 struct Entry {
     token: ResumeToken,
-    target: Target,
-    door: mpsc::Sender<Rejoin>,
+    queue: QueueId,
+    door: mpsc::Sender<Coming>,
 }
 
 /// Every consumer of this node that its client may come back to. Cheap to clone.
@@ -87,7 +99,7 @@ impl Parked {
         node: NodeId,
         run: Run,
         number: u64,
-        target: Target,
+        queue: QueueId,
     ) -> Option<Registration> {
         let token = ResumeToken {
             node,
@@ -100,14 +112,7 @@ impl Parked {
         if entries.len() >= self.max {
             return None;
         }
-        entries.insert(
-            number,
-            Entry {
-                token,
-                target,
-                door,
-            },
-        );
+        entries.insert(number, Entry { token, queue, door });
         drop(entries);
         Some(Registration {
             parked: self.clone(),
@@ -117,11 +122,24 @@ impl Parked {
     }
 
     /// The way to the task that keeps a client's consumer of this queue.
-    pub(super) fn find(&self, token: &[u8], target: Target) -> Option<mpsc::Sender<Rejoin>> {
+    pub(super) fn find(&self, token: &[u8], queue: QueueId) -> Option<mpsc::Sender<Coming>> {
         let token = ResumeToken::read(token)?;
         let entries = self.entries.lock();
         let entry = entries.get(&token.number)?;
-        (entry.token == token && entry.target == target).then(|| entry.door.clone())
+        (entry.token == token && entry.queue == queue).then(|| entry.door.clone())
+    }
+
+    /// Another node asks for a consumer; one that is not here, or is being asked for already, is not handed over.
+    pub(crate) fn hand_over(&self, request: HandOverRequest) {
+        let HandOverRequest {
+            resume_token,
+            queue,
+            reply,
+        } = request;
+        if let Some(door) = self.find(&resume_token, queue) {
+            // Dropped with its reply: that says so.
+            let _busy = door.try_send(Coming::Elsewhere(reply));
+        }
     }
 }
 
@@ -129,7 +147,7 @@ impl Parked {
 pub(super) struct Registration {
     parked: Parked,
     token: ResumeToken,
-    rejoins: mpsc::Receiver<Rejoin>,
+    rejoins: mpsc::Receiver<Coming>,
 }
 
 impl Registration {
@@ -141,9 +159,9 @@ impl Registration {
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub(super) async fn rejoin(&mut self) -> Rejoin {
+    pub(super) async fn coming(&mut self) -> Coming {
         match self.rejoins.recv().await {
-            Some(rejoin) => rejoin,
+            Some(coming) => coming,
             // The sender lives in the table as long as this does.
             None => std::future::pending().await,
         }
@@ -158,50 +176,68 @@ impl Drop for Registration {
 
 #[cfg(test)]
 mod tests {
-    use warren_types::{QueueId, ShardId};
-
     use super::*;
 
-    const TARGET: Target = Target {
-        queue: QueueId(1),
-        shard: ShardId(1),
-    };
+    const QUEUE: QueueId = QueueId(1);
 
     #[test]
     fn token_finds_its_consumer_until_it_ends() {
         let parked = Parked::new(10);
-        let place = parked.register(NodeId(1), Run(2), 3, TARGET).unwrap();
+        let place = parked.register(NodeId(1), Run(2), 3, QUEUE).unwrap();
         let token = place.token();
-        assert!(parked.find(&token, TARGET).is_some());
-        let other = Target {
-            queue: QueueId(2),
-            shard: ShardId(1),
-        };
-        assert!(parked.find(&token, other).is_none());
+        assert!(parked.find(&token, QUEUE).is_some());
+        assert!(parked.find(&token, QueueId(2)).is_none());
         drop(place);
-        assert!(parked.find(&token, TARGET).is_none());
+        assert!(parked.find(&token, QUEUE).is_none());
     }
 
     #[test]
     fn guessed_cut_and_foreign_tokens_find_nothing() {
         let parked = Parked::new(10);
-        let place = parked.register(NodeId(1), Run(2), 3, TARGET).unwrap();
+        let place = parked.register(NodeId(1), Run(2), 3, QUEUE).unwrap();
         let token = place.token();
         for at in 0..token.len() {
             let mut altered = token.to_vec();
             altered[at] ^= 1;
-            assert!(parked.find(&altered, TARGET).is_none(), "byte {at}");
-            assert!(parked.find(&token[..at], TARGET).is_none());
+            assert!(parked.find(&altered, QUEUE).is_none(), "byte {at}");
+            assert!(parked.find(&token[..at], QUEUE).is_none());
         }
+    }
+
+    #[test]
+    fn token_names_its_giver_and_is_handed_over_once() {
+        let parked = Parked::new(10);
+        let place = parked.register(NodeId(7), Run(2), 3, QUEUE).unwrap();
+        let token = place.token();
+        assert_eq!(ResumeToken::giver(&token), Some(NodeId(7)));
+        assert_eq!(ResumeToken::giver(b"made up"), None);
+        let ask = |token: &Bytes| {
+            let (reply, answer) = oneshot::channel();
+            parked.hand_over(HandOverRequest {
+                resume_token: token.clone(),
+                queue: QUEUE,
+                reply,
+            });
+            answer
+        };
+        let mut first = ask(&token);
+        assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        let mut second = ask(&token);
+        assert_eq!(second.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let mut guessed = ask(&token.slice(1..));
+        assert_eq!(
+            guessed.try_recv(),
+            Err(oneshot::error::TryRecvError::Closed)
+        );
     }
 
     #[test]
     fn full_table_takes_no_more() {
         let parked = Parked::new(1);
-        let first = parked.register(NodeId(1), Run(1), 1, TARGET);
+        let first = parked.register(NodeId(1), Run(1), 1, QUEUE);
         assert!(first.is_some());
-        assert!(parked.register(NodeId(1), Run(1), 2, TARGET).is_none());
+        assert!(parked.register(NodeId(1), Run(1), 2, QUEUE).is_none());
         drop(first);
-        assert!(parked.register(NodeId(1), Run(1), 2, TARGET).is_some());
+        assert!(parked.register(NodeId(1), Run(1), 2, QUEUE).is_some());
     }
 }

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,9 @@ use warren_proto::v1::messaging_service_server::MessagingServiceServer;
 use super::cluster::ClusterAdmin;
 use super::connection::ClientIo;
 use super::messaging::Messaging;
+use super::named_errors::NamedErrors;
 use super::topology::TopologyAdmin;
+use crate::counters::CountedConnection;
 use crate::gateway::Gateway;
 
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
@@ -60,13 +64,23 @@ pub async fn serve_grpc(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let admission = gateway.admission().clone();
+    let doors = gateway.clone();
+    let room = Arc::new(Semaphore::new(gateway.options().grpc_connections_max));
     let sockets = TcpListenerStream::new(listener).filter_map(move |accepted| {
-        let admission = admission.connection();
-        async move {
-            accepted_socket(accepted)
-                .map(|socket| Ok::<_, io::Error>(ClientIo::new(socket, admission)))
-        }
+        let client = accepted_socket(accepted).and_then(|socket| {
+            let open = Arc::clone(&room).try_acquire_owned();
+            let Ok(place) = open else {
+                debug!(
+                    max = doors.options().grpc_connections_max,
+                    "too many gRPC connections: one is closed"
+                );
+                return None;
+            };
+            let counted = CountedConnection::open(&doors.counters().grpc);
+            let admission = doors.admission().connection();
+            Some(ClientIo::new(socket, admission, counted, place))
+        });
+        std::future::ready(client.map(Ok::<_, io::Error>))
     });
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = gateway.options().reflection.then(|| {
@@ -91,6 +105,7 @@ pub async fn serve_grpc(
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_WITHIN))
+        .layer(NamedErrors)
         .add_service(messaging)
         .add_service(topology)
         .add_service(cluster)
@@ -155,7 +170,7 @@ async fn watch(gateway: Gateway, health: HealthReporter, stop: CancellationToken
             _ = ticks.tick() => {}
         }
         gateway.look_for_leader();
-        let status = if gateway.broker().is_ready() {
+        let status = if gateway.broker().is_ready() && !gateway.is_draining() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+use tonic::Status;
 use warren_proto::convert::error::ApiError;
 use warren_proto::convert::message::time_ms_to_client;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 
+use super::error::bad_argument;
+use super::named_errors::named;
 use crate::clock::{millis, wall_clock_ms};
 
 /// Frames that wait for the transport.
@@ -32,6 +35,11 @@ pub(super) fn draining_notice(within: Duration) -> v1::Notice {
         )),
         ..v1::Notice::default()
     }
+}
+
+/// The first frame cannot be read.
+pub(super) fn unreadable(status: &Status) -> ApiError {
+    named(status).unwrap_or_else(|| bad_argument("frame", status.message()))
 }
 
 /// Waits for an instant; for ever without one.

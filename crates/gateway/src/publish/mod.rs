@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
 use warren_topology::{RouteError, Target, Targets, Topology};
@@ -14,6 +15,7 @@ use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
 
+use crate::counters::FrontCounters;
 use crate::gateway::Gateway;
 
 /// A message that was decoded, checked and admitted.
@@ -43,6 +45,8 @@ pub(crate) struct Publishing {
     /// What is routed and not handed over, per shard in the order of its first message.
     groups: Vec<(ShardId, Vec<PublishItem>)>,
     under_way: Option<HandOver>,
+    /// Nothing is begun after this.
+    deadline: Option<Instant>,
     /// Known already, not collected yet.
     resolved: Vec<Resolved>,
 }
@@ -57,7 +61,16 @@ impl Publishing {
             targets: Vec::new(),
             groups: Vec::new(),
             under_way: None,
+            deadline: None,
             resolved: Vec::new(),
+        }
+    }
+
+    /// Its messages are not begun after the deadline: they are answered as not started.
+    pub(crate) fn until(self, deadline: Instant) -> Self {
+        Self {
+            deadline: Some(deadline),
+            ..self
         }
     }
 
@@ -82,6 +95,7 @@ impl Publishing {
         let mut view = broker.topology().current();
         let mut is_certain = false;
         let mut cannot_tell = false;
+        let mut received = 0;
         for publish in batch {
             let mut found = self.find(&view, &publish);
             if !found && !is_certain && !cannot_tell {
@@ -97,8 +111,15 @@ impl Publishing {
                 }
                 found = self.find(&view, &publish);
             }
+            received += 1;
             if found {
-                self.queue_up(publish);
+                match self.gateway.stopped_by(&self.targets, &view) {
+                    None => self.queue_up(publish),
+                    Some(alarm) => {
+                        self.front().held_back(alarm);
+                        self.resolve(publish, Outcome::Refused(Refused::Low(alarm)));
+                    }
+                }
             } else if is_certain {
                 let outcome = self.negative(&view, &publish);
                 self.resolve(publish, outcome);
@@ -109,6 +130,12 @@ impl Publishing {
                 );
             }
         }
+        self.front().received.add(received);
+    }
+
+    /// Only gRPC's sessions use this type.
+    fn front(&self) -> &FrontCounters {
+        &self.gateway.counters().grpc
     }
 
     fn resolve(&mut self, publish: Publish, outcome: Outcome) {
@@ -170,6 +197,7 @@ impl Publishing {
 
     /// Tracks a message and puts it into its targets' groups.
     fn queue_up(&mut self, publish: Publish) {
+        self.front().routed.add(1);
         let Publish {
             id,
             message,
@@ -213,8 +241,12 @@ impl Publishing {
                         return;
                     }
                     let (shard, items) = self.groups.remove(0);
-                    self.under_way
-                        .insert(hand_over(Arc::clone(&self.session), shard, items))
+                    self.under_way.insert(hand_over(
+                        Arc::clone(&self.session),
+                        shard,
+                        items,
+                        self.deadline,
+                    ))
                 }
             };
             let refused = under_way.await;
@@ -237,7 +269,31 @@ impl Publishing {
 
     /// The outcomes that are known since the last call.
     pub(crate) fn collect(&mut self) -> std::vec::Drain<'_, Resolved> {
+        self.count_outcomes();
         self.resolved.drain(..)
+    }
+
+    fn count_outcomes(&self) {
+        let (mut confirmed, mut unroutable, mut failed) = (0, 0, 0);
+        for resolved in &self.resolved {
+            match &resolved.outcome {
+                Outcome::Committed { .. } | Outcome::Duplicate => confirmed += 1,
+                Outcome::Unrouted => unroutable += 1,
+                Outcome::Refused(Refused::Low(_)) => {} // counted as held back
+                Outcome::Refused(
+                    Refused::NotStored { .. }
+                    | Refused::Unavailable(_)
+                    | Refused::Unknown
+                    | Refused::NoSuchVhost
+                    | Refused::NoSuchExchange { .. }
+                    | Refused::InternalExchange { .. },
+                ) => failed += 1,
+            }
+        }
+        let front = self.front();
+        front.confirmed.add(confirmed);
+        front.unroutable.add(unroutable);
+        front.failed.add(failed);
     }
 
     /// Forgets what has no outcome: not begun, and begun with an unknown outcome.
@@ -273,11 +329,16 @@ fn push(groups: &mut Vec<(ShardId, Vec<PublishItem>)>, shard: ShardId, item: Pub
     }
 }
 
-fn hand_over(session: Arc<Session>, shard: ShardId, items: Vec<PublishItem>) -> HandOver {
+fn hand_over(
+    session: Arc<Session>,
+    shard: ShardId,
+    items: Vec<PublishItem>,
+    deadline: Option<Instant>,
+) -> HandOver {
     let tokens: Vec<RequestToken> = items.iter().map(|item| item.token).collect();
     Box::pin(async move {
         session
-            .publish(shard, items)
+            .publish(shard, items, deadline)
             .await
             .err()
             .map(|why| (tokens, why))

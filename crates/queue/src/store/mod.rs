@@ -20,6 +20,8 @@ mod queue;
 mod ranges;
 mod reach;
 mod read;
+mod states;
+mod timers;
 mod validate;
 mod views;
 
@@ -31,7 +33,7 @@ use crate::rows::{Row, RowKey, Rows, ShardRow};
 
 pub use limits::{
     EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, OUTGOING_MAX, PRODUCER_IDLE_MS_MAX,
-    PRODUCER_WINDOW, PRODUCERS_MAX, RELEASED_RANGES_MAX,
+    PRODUCER_WINDOW, PRODUCERS_MAX, RELEASED_RANGES_MAX, TIMER_RECHECK_MS,
 };
 pub use read::ReadMessage;
 pub use validate::EntryError;

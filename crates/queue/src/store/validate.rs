@@ -54,7 +54,11 @@ impl ShardEntry {
                 }
                 Command::Release(it) => ranges(number, &it.ranges)?,
                 Command::Purge(it) => ranges(number, &it.except)?,
-                Command::CreateQueue(_) | Command::DeleteQueue(_) | Command::Activate(_) => {}
+                Command::Park(it) => ranges(number, &it.ranges)?,
+                Command::CreateQueue(_)
+                | Command::DeleteQueue(_)
+                | Command::Activate(_)
+                | Command::Rearm(_) => {}
             }
         }
         self.validate_parts()
@@ -80,7 +84,9 @@ impl ShardEntry {
                     | Command::Purge(_)
                     | Command::Activate(_)
                     | Command::MoveOut(_)
-                    | Command::Arrived(_),
+                    | Command::Arrived(_)
+                    | Command::Park(_)
+                    | Command::Rearm(_),
                 )
                 | None => false,
             };

@@ -209,6 +209,7 @@ fn block(queue: QueueId, ids: &[u64]) -> Command {
         payload: Bytes::from(encoded.concat()),
         producers: Vec::new(),
         raise: None,
+        full: Vec::new(),
     })
 }
 

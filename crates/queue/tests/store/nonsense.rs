@@ -68,6 +68,7 @@ fn any_enqueue() -> impl Strategy<Value = Command> {
                 payload: Bytes::new(),
                 producers,
                 raise,
+                full: Vec::new(),
             })
         })
 }
@@ -101,11 +102,13 @@ fn any_command() -> impl Strategy<Value = Command> {
                 fencing: number,
                 ..it
             }),
+            Command::Park(it) => Command::Park(warren_queue::entry::Park { ranges: a, ..it }),
             it @ (Command::Enqueue(_)
             | Command::CreateQueue(_)
             | Command::DeleteQueue(_)
             | Command::MoveOut(_)
-            | Command::Arrived(_)) => it,
+            | Command::Arrived(_)
+            | Command::Rearm(_)) => it,
         });
     prop_oneof![3 => ranged, 1 => any_enqueue()]
 }

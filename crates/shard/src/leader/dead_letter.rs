@@ -7,7 +7,9 @@ use bytes::BytesMut;
 use tracing::error;
 use warren_codec::{StoredMessageView, encode_message};
 use warren_queue::death::{self, Death};
-use warren_queue::entry::{Arrived, Command, MoveOut, MoveTarget, Settle};
+use warren_queue::entry::{
+    Arrived, Command, MoveOut, MoveTarget, Park, ParkCause, ReturnKind, Settle, SettleReason,
+};
 use warren_queue::outcome::Effect;
 use warren_queue::rows::OutgoingRow;
 use warren_queue::store::ReadMessage;
@@ -28,22 +30,33 @@ enum Way {
     To(Vec<MoveTarget>),
     /// Nothing takes it.
     Nowhere,
+    /// Only queues that it came from, through no consumer's hands (features B46).
+    Circle,
 }
 
 impl Leading {
-    /// A settle that dispatch decided: dead letters of queues with a target go another way. `Some`: it is to be proposed as it is.
-    pub(super) fn or_dead_letters(&mut self, it: Settle) -> Option<Settle> {
-        let dies = death::reason_name(it.reason).is_some();
-        let has_target = |queue| {
-            self.settings
-                .get(queue)
-                .is_some_and(|it| it.dead_letter.is_some())
-        };
-        if !dies || !has_target(&it.queue) {
-            return Some(it);
+    /// A settle that dispatch decided: dead letters of queues with a target go another way.
+    pub(super) fn settle_or_dead_letter(&mut self, it: Settle) {
+        let settings = self.settings.get(&it.queue);
+        let has_target = settings.is_some_and(|it| it.dead_letter.is_some());
+        if has_target && death::reason_name(it.reason).is_some() {
+            self.mover.add(&it);
+        } else {
+            self.leave(it);
         }
-        self.mover.add(&it);
-        None
+    }
+
+    /// They leave without being moved; what has failed too often stays, set aside (features B49).
+    fn leave(&mut self, it: Settle) {
+        self.batcher.command(match it.reason {
+            SettleReason::DeliveryLimit => set_aside(it.queue, it.ranges, ParkCause::DeliveryLimit),
+            SettleReason::Acked
+            | SettleReason::Rejected
+            | SettleReason::Expired
+            | SettleReason::Dropped
+            | SettleReason::DeadLettered
+            | SettleReason::NoAck => Command::Settle(it),
+        });
     }
 
     /// What the moves must know of what was applied.
@@ -59,7 +72,9 @@ impl Leading {
             } => {
                 self.mover.try_again(*queue, ranges.clone(), *reason);
             }
-            Effect::Settled { queue, ranges, .. } | Effect::Purged { queue, ranges, .. } => {
+            Effect::Settled { queue, ranges, .. }
+            | Effect::Purged { queue, ranges, .. }
+            | Effect::Parked { queue, ranges, .. } => {
                 if !self.mover.is_idle() {
                     self.mover.forget(*queue, ranges);
                 }
@@ -70,7 +85,8 @@ impl Leading {
             | Effect::Returned { .. }
             | Effect::Raised { .. }
             | Effect::Taken { .. }
-            | Effect::Released { .. }
+            | Effect::Released(_)
+            | Effect::Rearmed { .. }
             | Effect::Activated { .. }
             | Effect::Time { .. } => {}
         }
@@ -116,7 +132,8 @@ impl Leading {
         let found = messages.iter().map(|it| it.position);
         let gone = without(&it.ranges, &PositionRange::collect(found));
         self.mover.forget(it.queue, &gone);
-        let (mut nowhere, mut groups) = (Vec::new(), BTreeMap::<_, Vec<Position>>::new());
+        let (mut nowhere, mut circles) = (Vec::new(), Vec::new());
+        let mut groups = BTreeMap::<_, Vec<Position>>::new();
         for message in messages {
             let way = match &target {
                 Some(target) => self.way(it, target, &message),
@@ -124,6 +141,7 @@ impl Leading {
             };
             match way {
                 Way::Nowhere => nowhere.push(message.position),
+                Way::Circle => circles.push(message.position),
                 Way::To(targets) => {
                     let key: Vec<_> = targets
                         .into_iter()
@@ -141,6 +159,11 @@ impl Leading {
             for (targets, positions) in groups {
                 self.begin_moves(it, &exchange, routing_key.as_ref(), &targets, &positions);
             }
+        }
+        if !circles.is_empty() {
+            let circles = PositionRange::collect(circles);
+            let parked = set_aside(it.queue, circles, ParkCause::Cycle);
+            self.batcher.command(parked);
         }
         self.not_routed(it, strategy, PositionRange::collect(nowhere));
     }
@@ -183,11 +206,11 @@ impl Leading {
         }
         match strategy {
             DeadLetterStrategy::AtLeastOnce => self.mover.try_again(it.queue, ranges, it.reason),
-            DeadLetterStrategy::AtMostOnce => self.batcher.command(Command::Settle(Settle {
+            DeadLetterStrategy::AtMostOnce => self.leave(Settle {
                 queue: it.queue,
                 ranges,
                 reason: it.reason,
-            })),
+            }),
         }
     }
 
@@ -214,6 +237,7 @@ impl Leading {
         }
         let headers = view.properties.headers();
         let (mut routed, mut all) = (Targets::new(), BTreeMap::<ShardId, Vec<QueueId>>::new());
+        let mut circles = false;
         for key in keys {
             let exchange = target.exchange.as_str();
             // A missing exchange routes nowhere.
@@ -224,33 +248,28 @@ impl Leading {
                 continue;
             }
             for to in routed.iter() {
-                let name = self
-                    .topology
-                    .queue_by_id(to.queue)
-                    .map(|it| it.name.as_str());
-                let circles = name.is_some_and(|name| {
-                    death::closes_cycle(
-                        &view.properties,
-                        view.died,
-                        queue.name.as_str(),
-                        it.reason,
-                        name,
-                    )
-                });
+                let there = self.topology.queue_by_id(to.queue);
+                let there = there.map(|it| it.name.as_str());
+                let here = queue.name.as_str();
+                if there.is_some_and(|there| {
+                    death::closes_cycle(&view.properties, view.died, here, it.reason, there)
+                }) {
+                    circles = true;
+                    continue;
+                }
                 let queues = all.entry(to.shard).or_default();
-                if !circles && !queues.contains(&to.queue) {
+                if !queues.contains(&to.queue) {
                     queues.push(to.queue);
                 }
             }
         }
-        let targets = all.into_iter().filter(|(_, queues)| !queues.is_empty());
-        let targets: Vec<MoveTarget> = targets
-            .map(|(shard, queues)| MoveTarget { shard, queues })
-            .collect();
-        if targets.is_empty() {
-            Way::Nowhere
-        } else {
-            Way::To(targets)
+        let targets = all.into_iter();
+        let targets = targets.map(|(shard, queues)| MoveTarget { shard, queues });
+        let targets: Vec<MoveTarget> = targets.collect();
+        match (targets.is_empty(), circles) {
+            (false, _) => Way::To(targets),
+            (true, true) => Way::Circle,
+            (true, false) => Way::Nowhere,
         }
     }
 
@@ -322,28 +341,46 @@ impl Leading {
         stored.sort_unstable();
         stored.dedup();
         let refused = without(&sent.row.ranges, &PositionRange::collect(stored));
-        let strategy = self
-            .settings
-            .get(&sent.row.queue)
-            .map(|it| it.dead_letter_strategy);
+        let (queue, settings) = (sent.row.queue, self.settings.get(&sent.row.queue));
+        let tries_again =
+            settings.is_some_and(|it| it.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce);
+        let failed = sent.row.reason == SettleReason::DeliveryLimit;
+        let parked = (failed && !tries_again && !refused.is_empty())
+            .then(|| set_aside(queue, refused.clone(), ParkCause::DeliveryLimit));
         self.batcher.command(Command::Arrived(Arrived {
             shard,
             number: number.0,
             refused,
-            keep: strategy == Some(DeadLetterStrategy::AtLeastOnce),
+            keep: tries_again || failed,
         }));
+        if let Some(parked) = parked {
+            self.batcher.command(parked);
+        }
     }
 
     fn send_move(&self, shard: ShardId, batch: Batch) {
-        let request = crate::uplink::task::Request::Move {
+        let request = crate::uplink::door::Request::Move {
             source: self.shard,
             batch,
         };
         // One that is not taken is sent again when no answer comes.
         if let Some(uplink) = self.uplinks.read().get(&shard) {
-            let _full = uplink.try_send(request);
+            let _full = uplink.requests.try_send(request);
         }
     }
+}
+
+fn set_aside(queue: QueueId, ranges: Vec<PositionRange>, cause: ParkCause) -> Command {
+    let kind = match cause {
+        ParkCause::DeliveryLimit => ReturnKind::Failed,
+        ParkCause::Rejected | ParkCause::Cycle => ReturnKind::Untouched,
+    };
+    Command::Park(Park {
+        queue,
+        ranges,
+        cause,
+        kind,
+    })
 }
 
 /// Above the shard's number in the origin of its moves: no node's incarnation, which is a random UUID (RFC 9562: version 4), begins so.

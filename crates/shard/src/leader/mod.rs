@@ -2,9 +2,13 @@
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
 mod batcher;
+mod batches;
 mod dead_letter;
+mod facts;
 mod links;
 mod mover;
 mod perform;
+mod rooms;
+mod settings;
 pub(crate) mod task;
 mod work;

@@ -131,6 +131,14 @@ impl Mover {
         self.again.push_back((at, it));
     }
 
+    /// What of it has neither left nor been set aside since.
+    fn still_known(&self, it: Settle) -> Option<Settle> {
+        let known = self.known.get(&it.queue)?;
+        let positions = it.ranges.iter().flat_map(|range| range.positions());
+        let ranges = PositionRange::collect(positions.filter(|at| known.contains(at)));
+        (!ranges.is_empty()).then_some(Settle { ranges, ..it })
+    }
+
     pub(super) fn outgoing(&mut self, shard: ShardId, number: u64, row: OutgoingRow) {
         let known = self.known.entry(row.queue).or_default();
         known.extend(row.ranges.iter().flat_map(|range| range.positions()));
@@ -145,7 +153,9 @@ impl Mover {
             && *at <= now
             && let Some((_, it)) = self.again.pop_front()
         {
-            self.backlog.push_back(it);
+            if let Some(it) = self.still_known(it) {
+                self.backlog.push_back(it);
+            }
         }
         let mut reads = Vec::new();
         let mut wanted = Vec::new();

@@ -13,11 +13,7 @@ impl Leading {
     pub(super) fn perform(&mut self) {
         for action in std::mem::take(&mut self.actions.list) {
             match action {
-                Action::Propose(Command::Settle(it)) => {
-                    if let Some(it) = self.or_dead_letters(it) {
-                        self.batcher.command(Command::Settle(it));
-                    }
-                }
+                Action::Propose(Command::Settle(it)) => self.settle_or_dead_letter(it),
                 Action::Propose(command) => self.batcher.command(command),
                 Action::Load {
                     queue,
@@ -28,6 +24,9 @@ impl Leading {
                     priority,
                     from,
                 }),
+                Action::LookDue { queue, up_to } => {
+                    self.mailbox.ask(Request::LookDue { queue, up_to });
+                }
                 told @ (Action::Deliver { .. }
                 | Action::Attached { .. }
                 | Action::SettleResults { .. }
@@ -53,7 +52,10 @@ impl Leading {
         let stats = stored.map(|(queue, stored)| {
             let live = self.dispatch.queue_stats(queue).unwrap_or_default();
             QueueStats {
-                ready: live.ready,
+                ready: self.most_ready(queue, live.ready),
+                scheduled: stored.scheduled,
+                delayed: live.delayed,
+                parked: stored.parked,
                 unacked: live.unacked,
                 consumers: live.consumers,
                 enqueued: stored.enqueued,
@@ -68,7 +70,8 @@ impl Leading {
 /// What a node is told, and which one; `None` for what no node hears of.
 fn frame(action: Action) -> Option<(NodeId, Down)> {
     Some(match action {
-        Action::Propose(_) | Action::Load { .. } => return None,
+        Action::Propose(_) | Action::Load { .. } | Action::LookDue { .. } => return None,
+
         Action::Deliver {
             consumer: ConsumerKey { node, consumer },
             queue,

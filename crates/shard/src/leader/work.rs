@@ -17,13 +17,13 @@ use warren_queue::rows::{OriginRow, OutgoingRow};
 use warren_raft::{Group, ProposeError};
 use warren_topology::Topology;
 use warren_types::{
-    Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
+    Facts, Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
 };
 
 use super::batcher::Batcher;
-use super::dead_letter::origin_of;
-use super::links::{Acceptance, Links, MOVES_RUN};
+use super::links::Links;
 use super::mover::Mover;
+use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::link::frame::{Down, Hello, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
@@ -59,6 +59,8 @@ pub(crate) struct Leading {
     known: HashSet<QueueId>,
     /// Queues whose creation is on its way.
     creating: HashSet<QueueId>,
+    /// What limits leave room for in queues that refuse publishes.
+    rooms: Rooms,
     /// What is in force for each queue of the shard, by this node's copy of the topology.
     pub(super) settings: HashMap<QueueId, Arc<QueueSettings>>,
 }
@@ -91,6 +93,7 @@ impl Leading {
             lost: BTreeSet::new(),
             known: HashSet::new(),
             creating: HashSet::new(),
+            rooms: Rooms::default(),
             settings: HashMap::new(),
         }
     }
@@ -194,28 +197,6 @@ impl Leading {
             }));
         }
         self.unpark();
-    }
-
-    /// Notes what is in force for a queue, and tells dispatch if that is something new.
-    fn note_settings(&mut self, topology: &Topology, queue: &warren_topology::Queue) {
-        let settings = topology.queue_settings(queue);
-        if self
-            .settings
-            .get(&queue.id)
-            .is_some_and(|known| **known == settings)
-        {
-            return;
-        }
-        self.settings.insert(queue.id, Arc::new(settings));
-        self.tell_settings(queue.id);
-    }
-
-    /// A queue that dispatch does not know yet is told of again when it is created.
-    fn tell_settings(&mut self, queue: QueueId) {
-        if let Some(settings) = self.settings.get(&queue) {
-            let settings = Arc::clone(settings);
-            self.step(Input::Settings { queue, settings });
-        }
     }
 
     /// Before anything is handed out in a turn, dispatch hears whether the lease still holds: the process may have been frozen.
@@ -327,24 +308,8 @@ impl Leading {
         let key = |consumer| ConsumerKey { node, consumer };
         match frame {
             Up::Hello(_) => {}
-            Up::Publish(batch) => match self.links.accept(hello, batch.sequence) {
-                Acceptance::Take => {
-                    let now = self.now();
-                    self.batcher.batch(hello.incarnation, hello.run, batch, now);
-                }
-                Acceptance::Known => {}
-                Acceptance::Resume(last) => self.links.tell(node, Down::Resume { last }),
-            },
-            Up::Move { source, batch } => {
-                match self.links.accept_move(source, node, batch.sequence) {
-                    Acceptance::Take => {
-                        let now = self.now();
-                        self.batcher.batch(origin_of(source), MOVES_RUN, batch, now);
-                    }
-                    // Told already if it is applied, else when it is; the mover sends the rest again in order.
-                    Acceptance::Known | Acceptance::Resume(_) => {}
-                }
-            }
+            Up::Move { source, batch } => self.take_moves(source, node, batch),
+            Up::Publish(batch) => self.publish(hello, batch),
             Up::Reported => {
                 if let Some(link) = self.links.get_mut(node) {
                     link.reported = true;
@@ -374,23 +339,30 @@ impl Leading {
                 reason: settle.reason,
             })),
             Up::Return(give_back) => {
-                let not_before = give_back
-                    .delay_ms
-                    .map(|delay| ShardTime(self.now().0.saturating_add(delay)));
+                let wait = self.wait(give_back.wait);
                 self.step(Input::Return(ReturnRequest {
                     node,
                     token: give_back.token,
                     queue: give_back.queue,
                     items: give_back.items,
                     kind: give_back.kind,
-                    not_before,
+                    wait,
                 }));
             }
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),
                 returns,
             }),
-            Up::Purge { queue, token } => self.step(Input::Purge { queue, token, node }),
+            Up::Purge {
+                queue,
+                token,
+                states,
+            } => self.step(Input::Purge {
+                queue,
+                token,
+                node,
+                states,
+            }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
     }
@@ -408,6 +380,7 @@ impl Leading {
                         {
                             self.in_flight.pop_front();
                         }
+                        self.rooms.applied(entry.proposal.number);
                     }
                     self.links.applied(entry.batches);
                 }
@@ -433,6 +406,7 @@ impl Leading {
             }
             TapEvent::Read { ticket, messages } => self.moves_read(ticket, messages),
             TapEvent::Loaded(loaded) => self.step(Input::Loaded(loaded)),
+            TapEvent::Due(due) => self.step(Input::Due(due)),
             TapEvent::Stats {
                 node,
                 token,
@@ -466,9 +440,16 @@ impl Leading {
             let topology: TopologyIndex = self.topology.index();
             let now = self.now();
             let dispatch = &self.dispatch;
-            let Some(entry) = self.batcher.build(proposal, now, topology, |queue, level| {
-                dispatch.raise_hint(queue, level)
-            }) else {
+            self.rooms.begin(number);
+            let (rooms, settings) = (&mut self.rooms, &self.settings);
+            let raise = |queue, level| dispatch.raise_hint(queue, level);
+            let admit = |queue, facts: &Facts| {
+                let settings = settings.get(&queue);
+                settings.map_or(Vec::new(), |it| {
+                    rooms.admit(queue, it, dispatch.ready(queue), facts)
+                })
+            };
+            let Some(entry) = self.batcher.build(proposal, now, topology, raise, admit) else {
                 return true;
             };
             match self.group.propose(self.term, &encode_entry(&entry)) {

@@ -9,7 +9,7 @@ use warren_queue::dispatch::io::Credit;
 use warren_types::ConsumerId;
 
 pub(crate) use down::{decode_down, down_bytes, encode_down};
-pub(crate) use up::{decode_up, encode_up, up_bytes};
+pub(crate) use up::{decode_held, decode_up, encode_held, encode_up, up_bytes};
 
 /// A frame of another node that makes no sense: its stream is closed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

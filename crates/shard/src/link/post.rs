@@ -9,6 +9,7 @@ use warren_types::{BatchSequence, NodeId, ShardId};
 
 use super::frame::{BatchException, Down, Up};
 use super::outbox::Outbox;
+use crate::uplink::door::UplinkDoor;
 
 /// Frames a shard's leader task has not taken yet, at most.
 pub(crate) const LEADER_INBOX_MAX: usize = 4_096;
@@ -94,8 +95,7 @@ impl LeaderDoors {
 }
 
 /// This node's uplinks, for what a shard led here moves to others.
-pub(crate) type UplinkRequests =
-    Arc<parking_lot::RwLock<BTreeMap<ShardId, mpsc::Sender<crate::uplink::task::Request>>>>;
+pub(crate) type UplinkRequests = Arc<parking_lot::RwLock<BTreeMap<ShardId, UplinkDoor>>>;
 
 /// What an uplink hears: frames of the link it asked for, or that the stream to a node broke.
 #[derive(Debug)]

@@ -12,7 +12,9 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use warren_proto::internal_v1::forward_service_server::ForwardService;
-use warren_proto::internal_v1::{LinkRequest, LinkResponse};
+use warren_proto::internal_v1::{
+    HandOverConsumerRequest, HandOverConsumerResponse, LinkRequest, LinkResponse,
+};
 use warren_raft::PeerIdentity;
 use warren_types::{NodeId, ShardId};
 
@@ -22,6 +24,7 @@ use super::outbox::Outbox;
 use super::post::{DownOut, FromNode, LeaderDoors};
 use super::remote::LINK_MESSAGE_BYTES;
 use super::reply::{DirectReply, ReplyDoor};
+use crate::handover::KeeperDoor;
 
 /// Serves `ForwardService` on the node-to-node listener.
 pub struct LinkService {
@@ -31,6 +34,7 @@ pub struct LinkService {
 struct Inner {
     leaders: LeaderDoors,
     replies: ReplyDoor,
+    keeper: KeeperDoor,
     streams: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -42,6 +46,7 @@ impl LinkService {
     pub(crate) fn new(
         leaders: LeaderDoors,
         replies: ReplyDoor,
+        keeper: KeeperDoor,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -49,6 +54,7 @@ impl LinkService {
             inner: Arc::new(Inner {
                 leaders,
                 replies,
+                keeper,
                 streams: AtomicU64::new(0),
                 tasks,
                 stop,
@@ -61,14 +67,23 @@ impl LinkService {
 impl ForwardService for LinkService {
     type LinkStream = Responses;
 
+    async fn hand_over_consumer(
+        &self,
+        request: Request<HandOverConsumerRequest>,
+    ) -> Result<Response<HandOverConsumerResponse>, Status> {
+        if request.extensions().get::<PeerIdentity>().is_none() {
+            return Err(unproven());
+        }
+        let answer = self.inner.keeper.answer(request.into_inner()).await;
+        Ok(Response::new(answer))
+    }
+
     async fn link(
         &self,
         request: Request<Streaming<LinkRequest>>,
     ) -> Result<Response<Responses>, Status> {
         let Some(peer) = request.extensions().get::<PeerIdentity>().copied() else {
-            return Err(Status::unauthenticated(
-                "the caller has not proven which node it is",
-            ));
+            return Err(unproven());
         };
         let stream = self.inner.streams.fetch_add(1, Ordering::Relaxed) + 1;
         let out: Outbox<(ShardId, Down)> = Outbox::default();
@@ -93,6 +108,10 @@ impl ForwardService for LinkService {
         });
         Ok(Response::new(Box::pin(responses(out))))
     }
+}
+
+fn unproven() -> Status {
+    Status::unauthenticated("the caller has not proven which node it is")
 }
 
 impl Inner {

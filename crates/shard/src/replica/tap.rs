@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use warren_queue::dispatch::io::{Loaded, QueueOpening, Token};
+use warren_queue::dispatch::io::{Due, Loaded, QueueOpening, Token};
 use warren_queue::outcome::{Effect, EntryOutcome};
 use warren_queue::rows::{OriginRow, OutgoingRow};
 use warren_queue::store::ReadMessage;
@@ -31,6 +31,7 @@ pub(crate) enum TapEvent {
         ticket: u64,
         messages: Vec<ReadMessage>,
     },
+    Due(Due),
     Stats {
         node: NodeId,
         token: Token,
@@ -57,6 +58,8 @@ pub(crate) struct Opening {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StoredStats {
     pub(crate) live: u64,
+    pub(crate) scheduled: u64,
+    pub(crate) parked: u64,
     pub(crate) enqueued: u64,
     pub(crate) body_bytes: u64,
 }
@@ -75,6 +78,11 @@ pub(crate) enum Request {
         ticket: u64,
         queue: QueueId,
         ranges: Vec<PositionRange>,
+    },
+    /// Answered by [`TapEvent::Due`].
+    LookDue {
+        queue: QueueId,
+        up_to: ShardTime,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

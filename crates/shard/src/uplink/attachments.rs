@@ -26,6 +26,8 @@ struct Consumer {
     cancelled: bool,
     /// The session has been told that it is attached.
     told: bool,
+    /// What the last report named as held, in its order: the answer is about these, whatever was settled meanwhile.
+    reported: Vec<Held>,
 }
 
 #[derive(Clone, Copy)]
@@ -59,9 +61,19 @@ impl Attachments {
         &mut self,
         consumer: ConsumerId,
         spec: &ConsumerSpec,
+        held: Vec<(Held, u64)>,
         inbox: Outbox<SessionEvent>,
         topology: TopologyIndex,
     ) -> Up {
+        let queue = spec.target.queue;
+        let reported: Vec<Held> = held.iter().map(|(held, _)| *held).collect();
+        for item in &reported {
+            self.holder.insert((queue, item.position), consumer);
+        }
+        let here = |(held, bytes): (Held, u64)| {
+            let attempt = held.attempt;
+            (held.position, HeldHere { attempt, bytes })
+        };
         self.consumers.insert(
             consumer,
             Consumer {
@@ -69,9 +81,10 @@ impl Attachments {
                 queue: spec.target.queue,
                 options: spec.options,
                 unspent: spec.credit,
-                held: BTreeMap::new(),
+                held: held.into_iter().map(here).collect(),
                 cancelled: false,
                 told: false,
+                reported: reported.clone(),
             },
         );
         Up::Attach(AttachUp {
@@ -79,7 +92,7 @@ impl Attachments {
             queue: spec.target.queue,
             options: spec.options,
             credit: spec.credit,
-            held: Vec::new(),
+            held: reported,
             topology,
         })
     }
@@ -115,7 +128,7 @@ impl Attachments {
         let queue = spec.target.queue;
         for item in &spec.items {
             self.tell_holder(queue, *item, &inbox);
-            self.release(queue, item.position, Some(item.attempt), true);
+            self.release(queue, item.position, Some(item.attempt));
         }
         let frame = settle_frame(token, queue, spec.items.clone(), spec.action);
         self.unanswered.insert(
@@ -153,28 +166,22 @@ impl Attachments {
         }
     }
 
-    /// A position is held no more; its credit is back with the leader if the consumer's settles refill it.
+    /// A position is held no more; its credit is back with the leader if the consumer's settles refill it. Gives the bytes of its
+    /// body; `None`: it was not held, or under another attempt.
     fn release(
         &mut self,
         queue: QueueId,
         position: Position,
         attempt: Option<Attempt>,
-        refill: bool,
-    ) {
-        let Some(&id) = self.holder.get(&(queue, position)) else {
-            return;
-        };
-        let Some(consumer) = self.consumers.get_mut(&id) else {
-            return;
-        };
-        let Some(held) = consumer.held.get(&position).copied() else {
-            return;
-        };
+    ) -> Option<u64> {
+        let id = *self.holder.get(&(queue, position))?;
+        let consumer = self.consumers.get_mut(&id)?;
+        let held = consumer.held.get(&position).copied()?;
         if attempt.is_some_and(|attempt| attempt != held.attempt) {
-            return;
+            return None;
         }
         consumer.held.remove(&position);
-        if refill && consumer.options.refill {
+        if consumer.options.refill {
             consumer.unspent.messages = consumer.unspent.messages.saturating_add(1);
             consumer.unspent.bytes = consumer.unspent.bytes.saturating_add(held.bytes);
         }
@@ -183,6 +190,7 @@ impl Attachments {
         if over {
             self.consumers.remove(&id);
         }
+        Some(held.bytes)
     }
 
     fn forget_consumer(&mut self, consumer: ConsumerId) {
@@ -196,7 +204,15 @@ impl Attachments {
     /// Everything a new link must know: consumers with what they hold, then unanswered settles.
     pub(crate) fn report(&mut self, topology: TopologyIndex) -> Vec<Up> {
         let mut frames = Vec::with_capacity(self.consumers.len() + self.unanswered.len() + 1);
-        for (&consumer, known) in &self.consumers {
+        for (&consumer, known) in &mut self.consumers {
+            known.reported = known
+                .held
+                .iter()
+                .map(|(&position, held)| Held {
+                    position,
+                    attempt: held.attempt,
+                })
+                .collect();
             frames.push(Up::Attach(AttachUp {
                 consumer,
                 queue: known.queue,
@@ -206,14 +222,7 @@ impl Attachments {
                 } else {
                     known.unspent
                 },
-                held: known
-                    .held
-                    .iter()
-                    .map(|(&position, held)| Held {
-                        position,
-                        attempt: held.attempt,
-                    })
-                    .collect(),
+                held: known.reported.clone(),
                 topology,
             }));
             if known.cancelled {
@@ -236,29 +245,25 @@ impl Attachments {
         frames
     }
 
-    pub(crate) fn attached(&mut self, consumer: ConsumerId, result: AttachResult) {
-        let Some(known) = self.consumers.get_mut(&consumer) else {
-            return;
-        };
+    /// The answer to an attach. What is lost gives its credit back, here and with the leader: the frame that says so.
+    pub(crate) fn attached(&mut self, consumer: ConsumerId, result: AttachResult) -> Option<Up> {
+        let known = self.consumers.get_mut(&consumer)?;
         match &result {
             AttachResult::Ok { held } => {
-                let positions: Vec<Position> = known.held.keys().copied().collect();
-                let lost: Vec<Position> = positions
+                let reported = std::mem::take(&mut known.reported);
+                let lost: Vec<Held> = reported
                     .into_iter()
                     .zip(held)
                     .filter(|(_, state)| !matches!(state, HeldState::StillYours))
-                    .map(|(position, _)| position)
+                    .map(|(held, _)| held)
                     .collect();
-                let queue = known.queue;
                 if !known.told {
                     known.told = true;
                     known
                         .inbox
                         .push(SessionEvent::Attached { consumer, result });
                 }
-                for position in lost {
-                    self.forget(consumer, queue, position);
-                }
+                self.lose(consumer, &lost)
             }
             AttachResult::QueueGone | AttachResult::Exclusive => {
                 if known.told {
@@ -269,8 +274,32 @@ impl Attachments {
                         .push(SessionEvent::Attached { consumer, result });
                 }
                 self.forget_consumer(consumer);
+                None
             }
         }
+    }
+
+    /// Deliveries that a consumer no longer holds: its session forgets them, and their credit is lent anew if settles refill it
+    /// (a session that keeps the books itself lends it by itself). What was settled since the report has given its credit back.
+    fn lose(&mut self, consumer: ConsumerId, lost: &[Held]) -> Option<Up> {
+        let mut add = Credit::default();
+        for item in lost {
+            let known = self.consumers.get(&consumer)?;
+            let (queue, inbox) = (known.queue, known.inbox.clone());
+            let Some(bytes) = self.release(queue, item.position, Some(item.attempt)) else {
+                continue;
+            };
+            inbox.push(SessionEvent::Forget {
+                consumer,
+                queue,
+                position: item.position,
+            });
+            add.messages += 1;
+            add.bytes = add.bytes.saturating_add(bytes);
+        }
+        let known = self.consumers.get(&consumer)?;
+        let refills = known.options.refill && !known.cancelled && add.messages > 0;
+        refills.then_some(Up::Credit { consumer, add })
     }
 
     /// Takes deliveries for a consumer and passes them to its session. False: nobody here wants them.
@@ -351,6 +380,7 @@ impl Attachments {
         }
     }
 
+    /// The leader says that a delivery is not this consumer's any more. It has given the credit back in its own books.
     pub(crate) fn forget(&mut self, consumer: ConsumerId, queue: QueueId, position: Position) {
         if let Some(known) = self.consumers.get(&consumer) {
             known.inbox.push(SessionEvent::Forget {
@@ -359,7 +389,9 @@ impl Attachments {
                 position,
             });
         }
-        self.release(queue, position, None, false);
+        if self.holder.get(&(queue, position)) == Some(&consumer) {
+            self.release(queue, position, None);
+        }
     }
 
     /// Tells every consumer's session who leads now.
@@ -380,12 +412,12 @@ fn settle_frame(token: Token, queue: QueueId, items: Vec<Held>, action: SettleAc
             items,
             reason,
         }),
-        SettleAction::Return { kind, delay_ms } => Up::Return(ReturnUp {
+        SettleAction::Return { kind, wait } => Up::Return(ReturnUp {
             token,
             queue,
             items,
             kind,
-            delay_ms,
+            wait,
         }),
     }
 }
@@ -412,3 +444,6 @@ fn open(queue: QueueId, fencing: u64, handed: HandedOut) -> Result<Delivery, Cod
         message: StoredMessageView::open(&handed.message)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

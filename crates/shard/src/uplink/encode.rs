@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 use warren_codec::encode_message;
 use warren_queue::dispatch::io::Token;
 use warren_types::{Facts, Message, Priority, ProducerSpan, QueueId, ShardTime};
@@ -17,6 +18,17 @@ use crate::link::outbox::Outbox;
 pub(crate) struct Publish {
     pub(crate) item: PublishItem,
     pub(crate) inbox: Outbox<crate::api::SessionEvent>,
+    /// It is not begun after this.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Publish {
+    pub(crate) fn waiter(&self) -> Waiter {
+        Waiter {
+            inbox: self.inbox.clone(),
+            token: self.item.token,
+        }
+    }
 }
 
 /// A batch before it has its number: its parts, and who waits for each message, in the order of the parts.
@@ -40,7 +52,7 @@ struct Open {
 pub(crate) fn encode(publishes: impl IntoIterator<Item = Publish>, now_ms: u64) -> Encoded {
     let mut open: Vec<Open> = Vec::new();
     let mut place: HashMap<(QueueId, Priority), usize> = HashMap::new();
-    for Publish { item, inbox } in publishes {
+    for Publish { item, inbox, .. } in publishes {
         let next = open.len();
         let at = *place
             .entry((item.queue, item.message.priority))

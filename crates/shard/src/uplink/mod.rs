@@ -2,7 +2,9 @@
 //! after a change of leader. Not here: the leader (`leader`), client protocols (`gateway`).
 
 mod attachments;
+pub(crate) mod door;
 pub(crate) mod encode;
+mod leadership;
 mod pending;
 mod state;
 pub(crate) mod task;

@@ -2,7 +2,9 @@
 //! Not here: encoding them (`encode`), the link they travel by (`task`).
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use warren_types::{BatchSequence, NotStored};
 
 use super::encode::Encoded;
@@ -23,8 +25,10 @@ pub(crate) struct Waiter {
 
 struct Sent {
     batch: Batch,
+    /// None once they were told that the outcome is unknown.
     waiters: Vec<Waiter>,
     bytes: usize,
+    numbered_at: Instant,
 }
 
 /// The unconfirmed batches of this run, oldest first.
@@ -39,6 +43,10 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn is_full(&self, bytes_max: usize) -> bool {
         self.sent.len() >= UNCONFIRMED_MAX || self.bytes >= bytes_max
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
     }
 
     /// The last batch whose result is known.
@@ -59,8 +67,24 @@ impl Pending {
             batch: batch.clone(),
             waiters: encoded.waiters,
             bytes: encoded.bytes,
+            numbered_at: Instant::now(),
         });
         batch
+    }
+
+    /// Tells the waiters of batches numbered so long ago that their outcome is unknown. The batches stay: they may be stored
+    /// already, and sequences have no gaps.
+    pub(crate) fn give_up(&mut self, now: Instant, after: Duration) {
+        let mut told = Told::default();
+        for sent in &mut self.sent {
+            if now.duration_since(sent.numbered_at) < after {
+                break; // later ones are younger
+            }
+            for waiter in sent.waiters.drain(..) {
+                told.add(waiter, PublishOutcome::Unknown);
+            }
+        }
+        told.deliver();
     }
 
     /// Batches up to `upto` are applied: tells their waiters.

@@ -9,7 +9,7 @@ use warren_types::{NodeId, Term};
 
 use super::attachments::Attachments;
 use super::encode::{Publish, Tokens};
-use super::pending::{Pending, Told, Waiter};
+use super::pending::{Pending, Told};
 use crate::api::{PublishOutcome, QueueStats, RequestToken, SessionEvent, Unavailable};
 use crate::link::frame::Up;
 use crate::link::outbox::Outbox;
@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) questions: Vec<(Token, Question)>,
     /// Publishes not numbered yet.
     pub(super) waiting: VecDeque<Publish>,
+    /// Since when publishes have waited without one being numbered.
+    pub(super) stuck_since: Option<Instant>,
     pub(super) out: Vec<Up>,
 }
 
@@ -81,6 +83,7 @@ impl State {
             tokens: Tokens::default(),
             questions: Vec::new(),
             waiting: VecDeque::new(),
+            stuck_since: None,
             out: Vec::new(),
         }
     }
@@ -103,20 +106,53 @@ impl State {
 
     /// Whether anything here happens by time alone. An idle uplink with a link is not to be woken for nothing.
     pub(super) fn needs_time(&self) -> bool {
-        !matches!(self.link, Link::Open { .. }) || !self.questions.is_empty()
+        !matches!(self.link, Link::Open { .. })
+            || !self.questions.is_empty()
+            || !self.waiting.is_empty()
+            || !self.pending.is_empty()
+    }
+
+    /// How long there has been no link; `None`: there is one.
+    pub(super) fn leaderless_for(&self, now: Instant) -> Option<Duration> {
+        match self.link {
+            Link::Open { .. } => None,
+            Link::Asked { since, .. } | Link::Down { since, .. } => Some(now.duration_since(since)),
+        }
+    }
+
+    /// Takes the next batch of what waits, up to so many bytes of bodies; one larger message goes alone.
+    pub(super) fn next_batch(&mut self, bytes_max: usize) -> Vec<Publish> {
+        let mut bytes = 0;
+        let mut next = Vec::new();
+        while bytes < bytes_max
+            && let Some(publish) = self.waiting.pop_front()
+        {
+            bytes += publish.item.message.body.len();
+            next.push(publish);
+        }
+        next
     }
 
     pub(super) fn refuse_waiting(&mut self, outcome: PublishOutcome) {
         let mut told = Told::default();
-        for Publish { item, inbox } in self.waiting.drain(..) {
-            told.add(
-                Waiter {
-                    inbox,
-                    token: item.token,
-                },
-                outcome,
-            );
+        for publish in self.waiting.drain(..) {
+            told.add(publish.waiter(), outcome);
         }
+        told.deliver();
+        self.stuck_since = None;
+    }
+
+    /// What waits longer than its client does is not begun any more.
+    pub(super) fn refuse_overdue(&mut self, now: Instant) {
+        let mut told = Told::default();
+        self.waiting.retain(|publish| {
+            let is_overdue = publish.deadline.is_some_and(|deadline| deadline <= now);
+            if is_overdue {
+                let outcome = PublishOutcome::NotStarted(Unavailable::DeadlinePassed);
+                told.add(publish.waiter(), outcome);
+            }
+            !is_overdue
+        });
         told.deliver();
     }
 

@@ -4,86 +4,49 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
-use warren_queue::dispatch::io::Credit;
-use warren_queue::entry::ReturnKind;
 use warren_raft::Group;
 use warren_topology::Topology;
-use warren_types::{BatchSequence, ConsumerId, GroupId, Leadership, NodeId, QueueId, ShardId};
+use warren_types::{BatchSequence, GroupId, Leadership, NodeId, ShardId};
 
-use super::encode::{Publish, encode};
+use super::door::{Doorway, Request};
+use super::encode::encode;
+use super::leadership::{leads_elsewhere, moved};
 use super::state::{Link, Question, State};
-use crate::api::{
-    ConsumerSpec, PublishOutcome, QueueStats, RequestToken, SessionEvent, SettleSpec, Unavailable,
-};
+use crate::api::{PublishOutcome, Unavailable};
 use crate::leader::task::NodeIdentity;
-use crate::link::frame::{Batch, BatchException, Down, Hello, Up, Welcome};
+use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
 use crate::link::outbox::Outbox;
 use crate::link::post::{DownOut, FromNode, LeaderDoors, ToUplink};
 use crate::link::remote::NodeStreams;
 use crate::time::wall_clock_ms;
 
-/// Requests of sessions that the uplink has not taken yet, at most; then sessions wait.
-pub(crate) const REQUESTS_MAX: usize = 1_024;
 /// A batch is closed when it holds so many encoded bytes; one larger message travels alone.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Unconfirmed bytes of a node and shard; then publishes wait.
 const UNCONFIRMED_BYTES_MAX: usize = 64 << 20;
 /// A leader that does not answer a hello within this time is asked again, or another one is.
 const HELLO_WAIT: Duration = Duration::from_millis(500);
-/// Publishes that could not be sent for so long are answered "not started".
+/// Without a leader for so long, publishes that were not sent are answered "not started".
 const NO_LEADER_MAX: Duration = Duration::from_secs(5);
+/// The same while there is a leader, but no room because nothing of what was sent before gets its result.
+const NO_ROOM_MAX: Duration = Duration::from_secs(10);
+/// Without a leader for so long, the outcome of what was sent is said to be unknown.
+const NO_OUTCOME_MAX: Duration = Duration::from_secs(10);
+/// What was sent so long ago and has no result is given up on, whoever leads.
+const OUTCOME_MAX: Duration = Duration::from_secs(30);
+/// A node whose stream takes nothing for so long is not the leader for us any more.
+const POST_WITHIN: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(50);
 const REQUESTS_PER_TURN: usize = 512;
-
-/// What sessions ask of an uplink.
-pub(crate) enum Request {
-    Publish(Vec<Publish>),
-    Attach {
-        consumer: ConsumerId,
-        spec: ConsumerSpec,
-        inbox: Outbox<SessionEvent>,
-    },
-    Credit {
-        consumer: ConsumerId,
-        add: Credit,
-    },
-    Recall {
-        consumer: ConsumerId,
-        up_to: Credit,
-    },
-    Settle {
-        spec: SettleSpec,
-        token: RequestToken,
-        inbox: Outbox<SessionEvent>,
-    },
-    Detach {
-        consumer: ConsumerId,
-        returns: Option<ReturnKind>,
-    },
-    Purge {
-        queue: QueueId,
-        token: RequestToken,
-        inbox: Outbox<SessionEvent>,
-    },
-    /// Messages that a shard led on this node moves to the uplink's shard; answered to that leader.
-    Move {
-        source: ShardId,
-        batch: Batch,
-    },
-    Stats {
-        queue: QueueId,
-        reply: tokio::sync::oneshot::Sender<Option<QueueStats>>,
-    },
-}
 
 pub(crate) struct Uplink {
     pub(crate) shard: ShardId,
     pub(crate) me: NodeIdentity,
-    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) doorway: Doorway,
     pub(crate) inbox: Outbox<ToUplink>,
     pub(crate) leaders: LeaderDoors,
     pub(crate) streams: NodeStreams,
@@ -109,43 +72,69 @@ impl Uplink {
                     None => break,
                 },
                 () = moved(&mut leadership) => self.leadership_moved(&mut state),
-                request = self.requests.recv(), if may_take => match request {
-                    Some(request) => self.requests_turn(&mut state, request),
+                request = self.doorway.requests.recv() => match request {
+                    Some(request) => self.request(&mut state, request),
+                    None => break,
+                },
+                publishes = self.doorway.publishes.recv(), if may_take => match publishes {
+                    Some(publishes) => state.waiting.extend(publishes),
                     None => break,
                 },
                 _ = tick.tick(), if state.needs_time() => self.tick(&mut state),
             }
+            self.take_more(&mut state, may_take);
             self.seek(&mut state).await;
             self.publish(&mut state);
             self.send(&mut state).await;
+            self.tell_link(&state);
         }
         state.refuse_waiting(PublishOutcome::NotStarted(Unavailable::Draining));
+        state.pending.give_up(Instant::now(), Duration::ZERO);
     }
 
-    fn requests_turn(&mut self, state: &mut State, first: Request) {
-        self.request(state, first);
+    fn tell_link(&self, state: &State) {
+        let linked = match state.link {
+            Link::Open { node } => Some((node, state.term)),
+            Link::Asked { .. } | Link::Down { .. } => None,
+        };
+        self.doorway.linked.send_if_modified(|told| {
+            let changed = *told != linked;
+            *told = linked;
+            changed
+        });
+    }
+
+    /// Takes what else is there, without waiting, so that one turn sends for many requests.
+    fn take_more(&mut self, state: &mut State, may_take: bool) {
         for _ in 0..REQUESTS_PER_TURN {
-            let Ok(request) = self.requests.try_recv() else {
-                return;
+            let Ok(request) = self.doorway.requests.try_recv() else {
+                break;
             };
             self.request(state, request);
+        }
+        for _ in 0..REQUESTS_PER_TURN {
+            if !may_take {
+                return;
+            }
+            let Ok(publishes) = self.doorway.publishes.try_recv() else {
+                return;
+            };
+            state.waiting.extend(publishes);
         }
     }
 
     fn request(&mut self, state: &mut State, request: Request) {
         let open = matches!(state.link, Link::Open { .. });
         let frame = match request {
-            Request::Publish(publishes) => {
-                state.waiting.extend(publishes);
-                None
-            }
             Request::Attach {
                 consumer,
                 spec,
+                held,
                 inbox,
             } => Some(state.attachments.attach(
                 consumer,
                 &spec,
+                held,
                 inbox,
                 self.topology.borrow().index(),
             )),
@@ -166,6 +155,7 @@ impl Uplink {
             Request::Purge {
                 queue,
                 token,
+                states,
                 inbox,
             } => {
                 let asked = Question::Purge {
@@ -173,7 +163,11 @@ impl Uplink {
                     token,
                     asked: Instant::now(),
                 };
-                state.question(open, asked, |token| Up::Purge { queue, token })
+                state.question(open, asked, |token| Up::Purge {
+                    queue,
+                    token,
+                    states,
+                })
             }
             // Without a link it is lost: the mover sends it again.
             Request::Move { source, batch } => Some(Up::Move { source, batch }),
@@ -227,7 +221,11 @@ impl Uplink {
                 let again = state.pending.after(last);
                 state.out.extend(again.into_iter().map(Up::Publish));
             }
-            Down::Attached { consumer, result } => state.attachments.attached(consumer, result),
+            Down::Attached { consumer, result } => {
+                state
+                    .out
+                    .extend(state.attachments.attached(consumer, result));
+            }
             Down::Deliver {
                 consumer,
                 queue,
@@ -394,24 +392,29 @@ impl Uplink {
 
     /// Numbers what waits, as far as the bounds allow.
     fn publish(&self, state: &mut State) {
+        if state.stuck_since.is_some() {
+            state.refuse_overdue(Instant::now());
+        }
         while !state.waiting.is_empty() && !state.pending.is_full(UNCONFIRMED_BYTES_MAX) {
             // Nothing is numbered that could not be sent: it can still be refused as "not started".
             if !matches!(state.link, Link::Open { .. }) {
-                return;
+                break;
             }
-            let mut bytes = 0;
-            let mut next = Vec::new();
-            while bytes < BATCH_BYTES_MAX
-                && let Some(publish) = state.waiting.pop_front()
-            {
-                bytes += publish.item.message.body.len();
-                next.push(publish);
+            let next = state.next_batch(BATCH_BYTES_MAX);
+            if next.is_empty() {
+                break;
             }
             let encoded = encode(next, wall_clock_ms());
             let batch = state
                 .pending
                 .number(encoded, self.topology.borrow().index());
             state.out.push(Up::Publish(batch));
+            state.stuck_since = None;
+        }
+        if state.waiting.is_empty() {
+            state.stuck_since = None;
+        } else {
+            state.stuck_since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -443,29 +446,38 @@ impl Uplink {
                 .await
                 .is_ok();
         }
-        self.streams.send(node, self.shard, frames).await
+        tokio::select! {
+            biased; // room is the rule; a node that takes nothing must not keep this task from hearing who leads now
+            sent = self.streams.send(node, self.shard, frames) => sent,
+            () = leads_elsewhere(self.group.as_ref(), node) => false,
+            () = self.stop.cancelled() => false,
+            () = tokio::time::sleep(POST_WITHIN) => false,
+        }
     }
 
+    /// What must not wait for ever is answered (grpc-api.md rules 9 and 10).
     fn tick(&mut self, state: &mut State) {
         let now = Instant::now();
-        let since = match state.link {
-            Link::Open { .. } => return state.expire_questions(now, HELLO_WAIT * 4),
-            Link::Asked { since, .. } | Link::Down { since, .. } => since,
-        };
-        if now.duration_since(since) >= NO_LEADER_MAX {
+        let leaderless = state.leaderless_for(now);
+        let without = |most: Duration| leaderless.is_some_and(|time| time >= most);
+        let stuck = state
+            .stuck_since
+            .is_some_and(|since| now.duration_since(since) >= NO_ROOM_MAX);
+        if without(NO_LEADER_MAX) || stuck {
             state.refuse_waiting(PublishOutcome::NotStarted(Unavailable::NoQuorum));
         }
-        state.expire_questions(now, NO_LEADER_MAX);
-    }
-}
-
-async fn moved(leadership: &mut Option<watch::Receiver<Leadership>>) {
-    match leadership {
-        Some(known) => {
-            if known.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-        None => std::future::pending().await,
+        state.refuse_overdue(now);
+        let age = if without(NO_OUTCOME_MAX) {
+            Duration::ZERO
+        } else {
+            OUTCOME_MAX
+        };
+        state.pending.give_up(now, age);
+        let patience = if leaderless.is_some() {
+            NO_LEADER_MAX
+        } else {
+            HELLO_WAIT * 4
+        };
+        state.expire_questions(now, patience);
     }
 }

@@ -2,11 +2,13 @@
 //! Not here: the running stream (`session`), what the client says (`frames`), credit (`consumer_credit`).
 
 mod frames;
+mod hand_over;
 mod park;
 mod session;
 
 pub(super) use frames::not_leased;
 
+use tokio::sync::mpsc::error::SendError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -16,14 +18,14 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::consume_request::Frame as Request;
 use warren_shard::api::{ConsumerSpec, SessionEvent, Target, Unavailable};
-use warren_shard::{AttachResult, ConsumerOptions, Credit, Session};
+use warren_shard::{AttachResult, ConsumerOptions, Credit, HandedOver, Held, HeldState, Session};
 use warren_topology::{Queue, QueueOwner};
 
 use super::consumer_credit::{ConsumerCredit, CreditError};
 use super::error::{bad_argument, of_operation, of_unavailable, unsupported};
 use super::open::{LEADER_METADATA, check_features, leader_metadata, queue_name, vhost_name};
-use super::resume::{Link, Rejoin};
-use super::streams::OPEN_WITHIN;
+use super::resume::{Coming, Link, Rejoin, ResumeToken};
+use super::streams::{OPEN_WITHIN, unreadable};
 use crate::gateway::Gateway;
 use crate::operations::target_of;
 use session::ConsumeSession;
@@ -57,7 +59,7 @@ async fn open_frame(link: &mut Link) -> Result<v1::ConsumeOpen, ApiError> {
     let first = timeout(OPEN_WITHIN, link.inbound.message()).await;
     let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
     let frame = first
-        .map_err(|status| bad_argument("frame", status.message()))?
+        .map_err(|status| unreadable(&status))?
         .and_then(|it| it.frame);
     let Some(Request::Open(open)) = frame else {
         return Err(bad_argument(
@@ -147,20 +149,20 @@ async fn join(
 ) -> Result<Option<ConsumeSession>, (Link, Status)> {
     let target = target_of(&opening.queue);
     let mut link = link;
-    if let Some(door) = gateway.parked().find(&open.resume_token, target) {
-        match door
-            .send(Rejoin {
-                link,
-                open: open.clone(),
-            })
-            .await
-        {
+    if let Some(door) = gateway.parked().find(&open.resume_token, target.queue) {
+        let coming = Coming::Here(Box::new(Rejoin {
+            link,
+            open: open.clone(),
+        }));
+        match door.send(coming).await {
             Ok(()) => return Ok(None),
             // It ended just now.
-            Err(rejoin) => link = rejoin.0.link,
+            Err(SendError(Coming::Here(rejoin))) => link = rejoin.link,
+            Err(SendError(Coming::Elsewhere(_))) => return Ok(None),
         }
     }
-    match attach(gateway, &link, &open, opening).await {
+    let handed = handed_over(gateway, &open, target).await;
+    match attach(gateway, &link, &open, opening, handed).await {
         Ok((session, early)) => Ok(Some(ConsumeSession::new(session, link, early))),
         Err(error) => {
             let mut status = Status::from(error);
@@ -170,6 +172,26 @@ async fn join(
             Err((link, status))
         }
     }
+}
+
+/// What the client of this token holds, if another node gave it and has its consumer still.
+async fn handed_over(gateway: &Gateway, open: &v1::ConsumeOpen, target: Target) -> HandedOver {
+    let own = gateway.broker().node();
+    let giver = ResumeToken::giver(&open.resume_token).filter(|giver| *giver != own);
+    let Some(giver) = giver.filter(|_| !open.no_ack) else {
+        return HandedOver::default();
+    };
+    let token = open.resume_token.clone();
+    let handed = gateway.broker().take_over(giver, token, target.queue).await;
+    handed.unwrap_or_default()
+}
+
+/// What came before a consumer has its stream.
+#[derive(Default)]
+struct Early {
+    events: Vec<SessionEvent>,
+    /// What it holds from before, on another node.
+    held: Vec<(Held, u64)>,
 }
 
 /// A consumer that is attached, without its stream.
@@ -189,12 +211,26 @@ async fn attach(
     link: &Link,
     open: &v1::ConsumeOpen,
     opening: Opening,
-) -> Result<(Attached, Vec<SessionEvent>), ApiError> {
+    handed: HandedOver,
+) -> Result<(Attached, Early), ApiError> {
     let Opening {
         queue,
-        tag,
+        mut tag,
         mut credit,
     } = opening;
+    if open.consumer_tag.is_empty() && !handed.consumer_tag.is_empty() {
+        tag = handed.consumer_tag;
+    }
+    if !handed.held.is_empty() {
+        let bytes = handed.held.iter().map(|it| it.1);
+        let held = Credit {
+            messages: u64::try_from(handed.held.len()).unwrap_or(u64::MAX),
+            bytes: bytes.fold(0, u64::saturating_add),
+        };
+        credit
+            .reopen(open.prefetch, first_credit(open), held)
+            .map_err(of_credit)?;
+    }
     let session = gateway.broker().session();
     let spec = ConsumerSpec {
         target: target_of(&queue),
@@ -209,8 +245,19 @@ async fn attach(
         credit: credit.lend().unwrap_or_default(),
     };
     let target = spec.target;
-    let consumer = session.attach(spec).await.map_err(of_unavailable)?;
-    let early = answered(&session, link, &queue).await?;
+    let asked = session.attach_holding(spec, handed.held.clone()).await;
+    let consumer = asked.map_err(of_unavailable)?;
+    let (states, events) = answered(&session, link, &queue).await?;
+    let mut early = Early {
+        events,
+        held: Vec::new(),
+    };
+    for (held, state) in handed.held.into_iter().zip(states) {
+        match state {
+            HeldState::StillYours => early.held.push(held),
+            HeldState::Settled | HeldState::Lost => credit.returned(held.1),
+        }
+    }
     let no_ack = open.no_ack;
     let gateway = gateway.clone();
     Ok((
@@ -228,12 +275,12 @@ async fn attach(
     ))
 }
 
-/// Waits until the consumer is attached; gives what came with the answer.
+/// Waits until the consumer is attached; gives what it holds of what it brought, and what came with the answer.
 async fn answered(
     session: &Session,
     link: &Link,
     queue: &Queue,
-) -> Result<Vec<SessionEvent>, ApiError> {
+) -> Result<(Vec<HeldState>, Vec<SessionEvent>), ApiError> {
     let mut early = Vec::new();
     let attached = async {
         while let Some(events) = session.events().await {
@@ -260,27 +307,22 @@ async fn answered(
         () = link.outbound.closed() => return Err(of_unavailable(Unavailable::Draining)),
     };
     match answered {
-        Ok(Some(AttachResult::Ok { .. })) => {}
+        Ok(Some(AttachResult::Ok { held })) => Ok((held, early)),
         Ok(Some(AttachResult::QueueGone)) => {
             let text = format!("no queue '{}'", queue.name);
-            return Err(
-                ApiError::new(Reason::QueueNotFound, text).resource("queue", queue.name.as_str())
-            );
+            Err(ApiError::new(Reason::QueueNotFound, text).resource("queue", queue.name.as_str()))
         }
         Ok(Some(AttachResult::Exclusive)) => {
             let text = format!(
                 "queue '{}' has a consumer, and one of the two is exclusive",
                 queue.name
             );
-            return Err(ApiError::new(Reason::InUse, text).resource("queue", queue.name.as_str()));
+            Err(ApiError::new(Reason::InUse, text).resource("queue", queue.name.as_str()))
         }
-        Ok(None) => return Err(of_unavailable(Unavailable::Draining)),
+        Ok(None) => Err(of_unavailable(Unavailable::Draining)),
         Err(_) => {
             debug!(queue = %queue.name, "consumer not attached in time");
-            return Err(
-                of_unavailable(Unavailable::NoQuorum).resource("queue", queue.name.as_str())
-            );
+            Err(of_unavailable(Unavailable::NoQuorum).resource("queue", queue.name.as_str()))
         }
     }
-    Ok(early)
 }

@@ -8,8 +8,7 @@ use warren_shard::api::Unavailable;
 
 use super::session::{ConsumeSession, End, Phase};
 use crate::grpc::deliveries::body_bytes;
-use crate::grpc::receipt::Receipt;
-use crate::grpc::resume::{Registration, Rejoin};
+use crate::grpc::resume::{Coming, Registration, Rejoin};
 
 impl ConsumeSession {
     /// The stream broke: keeps what is held until the client is back, or the grace is over.
@@ -40,7 +39,7 @@ impl ConsumeSession {
                         Some(events) => self.events(events),
                         None => return End::Broken,
                     },
-                    rejoin = rejoin(&mut self.registration) => return End::Rejoined(Box::new(rejoin)),
+                    coming = coming(&mut self.registration) => return End::from(coming),
                 }
                 if self.is_cancelled {
                     return End::Broken;
@@ -83,20 +82,14 @@ impl ConsumeSession {
         {
             debug!(queue = %self.attached.queue.name, "credit of a resumed consumer is beyond the limit");
         }
-        let target = self.attached.target;
-        let receipts = self
-            .held
-            .all()
-            .map(|held| Receipt { target, held }.to_bytes(self.cluster))
-            .collect();
-        self.opened(receipts);
+        self.opened();
     }
 }
 
 /// Waits for the client; for ever if it cannot come back.
-pub(super) async fn rejoin(registration: &mut Option<Registration>) -> Rejoin {
+pub(super) async fn coming(registration: &mut Option<Registration>) -> Coming {
     match registration {
-        Some(registration) => registration.rejoin().await,
+        Some(registration) => registration.coming().await,
         None => std::future::pending().await,
     }
 }

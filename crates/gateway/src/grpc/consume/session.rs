@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use warren_proto::convert::error::ApiError;
@@ -11,18 +12,20 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::consume_response::Frame as Response;
 use warren_shard::api::{Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec};
-use warren_shard::{Credit, Held, ReturnKind, SettleReason};
-use warren_types::{ClusterId, NodeId};
+use warren_shard::{Credit, HandedOver, Held, ReturnKind, SettleReason};
+use warren_types::{ClusterId, NodeId, Position};
 
-use super::Attached;
-use super::park::rejoin;
+use super::park::coming;
+use super::{Attached, Early};
 use crate::clock::{millis, wall_clock_ms};
 use crate::grpc::deliveries::{
     FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, Frame, body_bytes, held_of, receipts, to_client,
 };
 use crate::grpc::held::HeldBook;
+use crate::grpc::named_errors::named;
 use crate::grpc::open::{DURABILITY, leader_hint, limits};
-use crate::grpc::resume::{Link, Registration, Rejoin};
+use crate::grpc::receipt::Receipt;
+use crate::grpc::resume::{Coming, Link, Registration, Rejoin};
 use crate::grpc::settle_plan::{SettleResults, lease_to_client};
 use crate::grpc::streams::{CONTROL_MAX, draining, draining_notice, has_room, reached};
 
@@ -30,8 +33,10 @@ use crate::grpc::streams::{CONTROL_MAX, draining, draining_notice, has_room, rea
 const UNANSWERED_MAX: usize = 20_000;
 /// How long an ending stream waits for the results of its settles.
 const LAST_RESULTS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+/// Both directions of a stream that is reset end within this time of each other.
+const RESET_WITHIN: std::time::Duration = std::time::Duration::from_millis(50);
 /// Settles of deliveries without acknowledgement: nobody waits for their results.
-const NO_ACK_TOKEN: RequestToken = RequestToken(0);
+pub(super) const NO_ACK_TOKEN: RequestToken = RequestToken(0);
 
 /// How far a drain has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +56,8 @@ pub(super) enum End {
     Broken,
     /// Its client is back on another stream.
     Rejoined(Box<Rejoin>),
+    /// Its client is back on another node, which asks for what it holds.
+    Elsewhere(oneshot::Sender<HandedOver>),
     /// The server ends it; what is held returns.
     Status {
         error: ApiError,
@@ -84,7 +91,7 @@ pub(super) struct ConsumeSession {
 }
 
 impl ConsumeSession {
-    pub(super) fn new(attached: Attached, link: Link, early: Vec<SessionEvent>) -> Self {
+    pub(super) fn new(attached: Attached, link: Link, early: Early) -> Self {
         let gateway = &attached.gateway;
         let broker = gateway.broker();
         let number = gateway.next_number();
@@ -93,11 +100,11 @@ impl ConsumeSession {
         } else {
             gateway
                 .parked()
-                .register(broker.node(), broker.run(), number, attached.target)
+                .register(broker.node(), broker.run(), number, attached.target.queue)
         };
         Self {
             cluster: gateway.cluster(),
-            held: HeldBook::default(),
+            held: HeldBook::resumed(early.held),
             settles: SettleResults::default(),
             outbox: VecDeque::new(),
             control: VecDeque::new(),
@@ -106,7 +113,7 @@ impl ConsumeSession {
             late_pongs: Vec::new(),
             lease_until: Instant::now() + gateway.options().lease,
             last_token: NO_ACK_TOKEN.0,
-            early,
+            early: early.events,
             leader: broker.leader_of(attached.target.shard),
             registration,
             is_cancelled: false,
@@ -119,16 +126,19 @@ impl ConsumeSession {
 
     /// Runs the consumer to its end, over as many streams as its client makes.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        self.opened(Vec::new());
+        self.opened();
         let early = std::mem::take(&mut self.early);
         self.events(early);
         loop {
             let end = match self.serve(&stop).await {
                 End::Broken => self.park(&stop).await,
-                end @ (End::Closed | End::Rejoined(_) | End::Status { .. }) => end,
+                end @ (End::Closed | End::Rejoined(_) | End::Elsewhere(_) | End::Status { .. }) => {
+                    end
+                }
             };
             match end {
                 End::Rejoined(rejoin) => self.rejoined(*rejoin),
+                End::Elsewhere(reply) => return self.hand_over(reply).await,
                 End::Closed => return self.leave(ReturnKind::Untouched).await,
                 End::Broken => return self.leave(ReturnKind::Failed).await,
                 End::Status { error, returns } => {
@@ -143,7 +153,7 @@ impl ConsumeSession {
     }
 
     /// Everything that is held returns.
-    async fn leave(&mut self, returns: ReturnKind) {
+    pub(super) async fn leave(&mut self, returns: ReturnKind) {
         // An uplink that has stopped takes its consumers with it.
         let _stopped = self
             .attached
@@ -152,9 +162,15 @@ impl ConsumeSession {
             .await;
     }
 
-    /// The first frame of a stream.
-    pub(super) fn opened(&mut self, resumed_receipts: Vec<bytes::Bytes>) {
+    /// The first frame of a stream, with the receipts of what the client holds from before.
+    pub(super) fn opened(&mut self) {
         let gateway = &self.attached.gateway;
+        let target = self.attached.target;
+        let resumed_receipts = self
+            .held
+            .all()
+            .map(|held| Receipt { target, held }.to_bytes(self.cluster))
+            .collect();
         let opened = v1::Opened {
             resume_token: self
                 .registration
@@ -199,13 +215,14 @@ impl ConsumeSession {
                     self.send().await;
                 }
                 () = self.link.outbound.closed() => return End::Broken,
-                rejoin = rejoin(&mut self.registration) => return End::Rejoined(Box::new(rejoin)),
+                coming = coming(&mut self.registration) => return End::from(coming),
                 frame = self.link.inbound.message(), if may_read => match frame {
                     Ok(Some(frame)) => if let Err(error) = self.frame(frame.frame).await {
                         return End::Status { error, returns: ReturnKind::Failed };
                     },
+                    Ok(None) if self.is_reset().await => return End::Broken,
                     Ok(None) => self.close(),
-                    Err(_) => return End::Broken,
+                    Err(status) => return broken(&status),
                 },
                 () = reached(lease), if lease.is_some() => {
                     let error = ApiError::new(Reason::Expired, "the lease ended: no ping came");
@@ -216,6 +233,13 @@ impl ConsumeSession {
                 }
             }
         }
+    }
+
+    /// A stream that is reset ends like one whose client has nothing more to say; but then nobody takes answers any more, either.
+    async fn is_reset(&self) -> bool {
+        timeout(RESET_WITHIN, self.link.outbound.closed())
+            .await
+            .is_ok()
     }
 
     fn close(&mut self) {
@@ -286,11 +310,7 @@ impl ConsumeSession {
                             .committed(u64::try_from(items).unwrap_or(u64::MAX));
                     }
                 }
-                SessionEvent::Forget { position, .. } => {
-                    if let Some(lost) = self.held.lose(position) {
-                        self.attached.credit.returned(lost.bytes);
-                    }
-                }
+                SessionEvent::Forget { position, .. } => self.forget(position),
                 SessionEvent::Recalled { credit, .. } => self.recalled(credit),
                 SessionEvent::Cancelled { .. } => self.cancelled(),
                 SessionEvent::LeaderMoved { node, .. } => self.leader_moved(node),
@@ -302,6 +322,18 @@ impl ConsumeSession {
         }
         while let Some(results) = self.settles.take_done() {
             self.control.push_back(Response::Settled(results));
+        }
+    }
+
+    /// A delivery is not this consumer's any more; one that was not written yet is not written at all.
+    fn forget(&mut self, position: Position) {
+        let waiting = self.outbox.iter().position(|it| it.position == position);
+        if let Some(delivery) = waiting.and_then(|at| self.outbox.remove(at)) {
+            let bytes = body_bytes(&delivery);
+            self.attached.credit.written(bytes);
+            self.attached.credit.returned(bytes);
+        } else if let Some(lost) = self.held.lose(position) {
+            self.attached.credit.returned(lost.bytes);
         }
     }
 
@@ -428,6 +460,26 @@ impl ConsumeSession {
                 return;
             }
         }
+    }
+}
+
+impl From<Coming> for End {
+    fn from(coming: Coming) -> Self {
+        match coming {
+            Coming::Here(rejoin) => Self::Rejoined(rejoin),
+            Coming::Elsewhere(reply) => Self::Elsewhere(reply),
+        }
+    }
+}
+
+/// The stream cannot be read: its client is gone, or has sent what is no message.
+fn broken(status: &tonic::Status) -> End {
+    match named(status) {
+        Some(error) => End::Status {
+            error,
+            returns: ReturnKind::Failed,
+        },
+        None => End::Broken,
     }
 }
 

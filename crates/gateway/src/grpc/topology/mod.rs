@@ -16,6 +16,7 @@ use warren_proto::admin_v1::topology_service_server::TopologyService;
 use warren_proto::convert::error::ApiError;
 
 use super::error::unsupported;
+use super::open::{topology_leader_metadata, with_hint};
 use crate::gateway::Gateway;
 
 /// Declares are made by no user yet.
@@ -31,10 +32,12 @@ impl TopologyAdmin {
     pub(super) fn new(gateway: Gateway, stop: tokio_util::sync::CancellationToken) -> Self {
         Self { gateway, stop }
     }
-}
 
-fn answer<T>(result: Result<T, ApiError>) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(Status::from)
+    /// With the leader of the topology, which answers changes fastest.
+    fn answer<T>(&self, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
+        let hint = topology_leader_metadata(&self.gateway);
+        with_hint(hint, result)
+    }
 }
 
 /// # Errors
@@ -53,105 +56,105 @@ impl TopologyService for TopologyAdmin {
         &self,
         request: Request<admin_v1::GetVhostRequest>,
     ) -> Result<Response<admin_v1::GetVhostResponse>, Status> {
-        answer(self.get_vhost_here(request.into_inner()).await)
+        self.answer(self.get_vhost_here(request.into_inner()).await)
     }
 
     async fn list_vhosts(
         &self,
         request: Request<admin_v1::ListVhostsRequest>,
     ) -> Result<Response<admin_v1::ListVhostsResponse>, Status> {
-        answer(self.list_vhosts_here(request.into_inner()).await)
+        self.answer(self.list_vhosts_here(request.into_inner()).await)
     }
 
     async fn create_exchange(
         &self,
         request: Request<admin_v1::CreateExchangeRequest>,
     ) -> Result<Response<admin_v1::CreateExchangeResponse>, Status> {
-        answer(self.create_exchange_here(request.into_inner()).await)
+        self.answer(self.create_exchange_here(request.into_inner()).await)
     }
 
     async fn get_exchange(
         &self,
         request: Request<admin_v1::GetExchangeRequest>,
     ) -> Result<Response<admin_v1::GetExchangeResponse>, Status> {
-        answer(self.get_exchange_here(request.into_inner()).await)
+        self.answer(self.get_exchange_here(request.into_inner()).await)
     }
 
     async fn list_exchanges(
         &self,
         request: Request<admin_v1::ListExchangesRequest>,
     ) -> Result<Response<admin_v1::ListExchangesResponse>, Status> {
-        answer(self.list_exchanges_here(request.into_inner()).await)
+        self.answer(self.list_exchanges_here(request.into_inner()).await)
     }
 
     async fn delete_exchange(
         &self,
         request: Request<admin_v1::DeleteExchangeRequest>,
     ) -> Result<Response<admin_v1::DeleteExchangeResponse>, Status> {
-        answer(self.delete_exchange_here(request.into_inner()).await)
+        self.answer(self.delete_exchange_here(request.into_inner()).await)
     }
 
     async fn create_queue(
         &self,
         request: Request<admin_v1::CreateQueueRequest>,
     ) -> Result<Response<admin_v1::CreateQueueResponse>, Status> {
-        answer(self.create_queue_here(request.into_inner()).await)
+        self.answer(self.create_queue_here(request.into_inner()).await)
     }
 
     async fn get_queue(
         &self,
         request: Request<admin_v1::GetQueueRequest>,
     ) -> Result<Response<admin_v1::GetQueueResponse>, Status> {
-        answer(self.get_queue_here(request.into_inner()).await)
+        self.answer(self.get_queue_here(request.into_inner()).await)
     }
 
     async fn list_queues(
         &self,
         request: Request<admin_v1::ListQueuesRequest>,
     ) -> Result<Response<admin_v1::ListQueuesResponse>, Status> {
-        answer(self.list_queues_here(request.into_inner()).await)
+        self.answer(self.list_queues_here(request.into_inner()).await)
     }
 
     async fn delete_queue(
         &self,
         request: Request<admin_v1::DeleteQueueRequest>,
     ) -> Result<Response<admin_v1::DeleteQueueResponse>, Status> {
-        answer(self.delete_queue_here(request.into_inner()).await)
+        self.answer(self.delete_queue_here(request.into_inner()).await)
     }
 
     async fn create_binding(
         &self,
         request: Request<admin_v1::CreateBindingRequest>,
     ) -> Result<Response<admin_v1::CreateBindingResponse>, Status> {
-        answer(self.create_binding_here(request.into_inner()).await)
+        self.answer(self.create_binding_here(request.into_inner()).await)
     }
 
     async fn list_bindings(
         &self,
         request: Request<admin_v1::ListBindingsRequest>,
     ) -> Result<Response<admin_v1::ListBindingsResponse>, Status> {
-        answer(self.list_bindings_here(request.into_inner()).await)
+        self.answer(self.list_bindings_here(request.into_inner()).await)
     }
 
     async fn delete_binding(
         &self,
         request: Request<admin_v1::DeleteBindingRequest>,
     ) -> Result<Response<admin_v1::DeleteBindingResponse>, Status> {
-        answer(self.delete_binding_here(request.into_inner()).await)
+        self.answer(self.delete_binding_here(request.into_inner()).await)
     }
 
     async fn purge_queue(
         &self,
         request: Request<admin_v1::PurgeQueueRequest>,
     ) -> Result<Response<admin_v1::PurgeQueueResponse>, Status> {
-        answer(self.purge_queue_here(request.into_inner()).await)
+        self.answer(self.purge_queue_here(request.into_inner()).await)
     }
 
     async fn get_queue_stats(
         &self,
         request: Request<admin_v1::GetQueueStatsRequest>,
     ) -> Result<Response<admin_v1::GetQueueStatsResponse>, Status> {
-        answer(self.get_queue_stats_here(request.into_inner()).await)
+        self.answer(self.get_queue_stats_here(request.into_inner()).await)
     }
 
     type WatchQueueStatsStream =
@@ -161,7 +164,7 @@ impl TopologyService for TopologyAdmin {
         &self,
         request: Request<admin_v1::WatchQueueStatsRequest>,
     ) -> Result<Response<Self::WatchQueueStatsStream>, Status> {
-        answer(self.watch_queue_stats_here(request.into_inner()))
+        self.answer(self.watch_queue_stats_here(request.into_inner()))
     }
 
     async fn create_vhost(

@@ -35,7 +35,15 @@ pub(in super::super) fn apply(
         Visit::Read
     });
     let count = moved.iter().map(|range| range.count).sum();
-    if moved.is_empty() || !room || it.targets.is_empty() {
+    if moved.is_empty() || it.targets.is_empty() {
+        return Reply::MovedOut { count: 0 };
+    }
+    if !room {
+        out.effects.push(Effect::NotMoved {
+            queue: it.queue,
+            ranges: moved,
+            reason: it.reason,
+        });
         return Reply::MovedOut { count: 0 };
     }
     for target in &it.targets {

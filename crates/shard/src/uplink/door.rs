@@ -1,0 +1,91 @@
+//! The way from sessions to an uplink: requests, and publishes apart. Not here: what the uplink does with them (`task`).
+
+use tokio::sync::{mpsc, watch};
+use warren_queue::dispatch::io::{Credit, Held};
+use warren_queue::entry::{PurgeStates, ReturnKind};
+use warren_types::{ConsumerId, NodeId, QueueId, ShardId, Term};
+
+use super::encode::Publish;
+use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec};
+use crate::link::frame::Batch;
+use crate::link::outbox::Outbox;
+
+/// Requests that the uplink has not taken yet, at most, and as many calls with publishes; then sessions wait.
+const REQUESTS_MAX: usize = 1_024;
+
+/// The way to an uplink. Publishes come by a door of their own: while they wait for a leader, nothing else waits behind them.
+#[derive(Clone)]
+pub(crate) struct UplinkDoor {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) publishes: mpsc::Sender<Vec<Publish>>,
+    /// The leader that the uplink is linked to, and its term.
+    pub(crate) linked: watch::Receiver<Option<(NodeId, Term)>>,
+}
+
+/// The uplink's end of its door.
+pub(crate) struct Doorway {
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) publishes: mpsc::Receiver<Vec<Publish>>,
+    pub(super) linked: watch::Sender<Option<(NodeId, Term)>>,
+}
+
+/// A door and its inner side.
+pub(crate) fn door() -> (UplinkDoor, Doorway) {
+    let (requests, taken_requests) = mpsc::channel(REQUESTS_MAX);
+    let (publishes, taken_publishes) = mpsc::channel(REQUESTS_MAX);
+    let (linked, told) = watch::channel(None);
+    let door = UplinkDoor {
+        requests,
+        publishes,
+        linked: told,
+    };
+    let doorway = Doorway {
+        requests: taken_requests,
+        publishes: taken_publishes,
+        linked,
+    };
+    (door, doorway)
+}
+
+/// What sessions ask of an uplink, but for publishes.
+pub(crate) enum Request {
+    Attach {
+        consumer: ConsumerId,
+        spec: ConsumerSpec,
+        /// What its client holds already, handed over by another node, with the bytes of the bodies.
+        held: Vec<(Held, u64)>,
+        inbox: Outbox<SessionEvent>,
+    },
+    Credit {
+        consumer: ConsumerId,
+        add: Credit,
+    },
+    Recall {
+        consumer: ConsumerId,
+        up_to: Credit,
+    },
+    Settle {
+        spec: SettleSpec,
+        token: RequestToken,
+        inbox: Outbox<SessionEvent>,
+    },
+    Detach {
+        consumer: ConsumerId,
+        returns: Option<ReturnKind>,
+    },
+    Purge {
+        queue: QueueId,
+        token: RequestToken,
+        states: PurgeStates,
+        inbox: Outbox<SessionEvent>,
+    },
+    /// Messages that a shard led on this node moves to the uplink's shard; answered to that leader.
+    Move {
+        source: ShardId,
+        batch: Batch,
+    },
+    Stats {
+        queue: QueueId,
+        reply: tokio::sync::oneshot::Sender<Option<QueueStats>>,
+    },
+}

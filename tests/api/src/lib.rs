@@ -1,0 +1,11 @@
+//! Helpers of the API tests: raw calls of a node, streams frame by frame, and a client beside them that must notice nothing.
+//! Not here: the tests (`tests/`), clusters of processes (`warren-testkit`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod bystander;
+mod calls;
+mod streams;
+
+pub use bystander::Bystander;
+pub use calls::{Call, in_band, message, queue_batch, reason_of, retry_of, runtime};
+pub use streams::{Consuming, Ended, Publishing};
