@@ -10,7 +10,7 @@ use warren_queue::dispatch::io::{
     SettleRequest, Token, Wait,
 };
 use warren_queue::dispatch::{Dispatch, Options};
-use warren_queue::entry::{Command, HandOut, ReturnKind, SettleReason};
+use warren_queue::entry::{Command, HandOut, ReturnKind, Settle, SettleReason};
 use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
 
@@ -24,6 +24,8 @@ struct World {
     proposed: VecDeque<Command>,
     loads: VecDeque<(QueueId, Priority, Position)>,
     looks: VecDeque<(QueueId, ShardTime)>,
+    /// Settles of dead letters, on their way elsewhere.
+    moving: Vec<Settle>,
     said: String,
     messages: u64,
 }
@@ -37,6 +39,7 @@ impl World {
             proposed: VecDeque::new(),
             loads: VecDeque::new(),
             looks: VecDeque::new(),
+            moving: Vec::new(),
             said: String::new(),
             messages: 0,
         }
@@ -79,6 +82,21 @@ impl World {
             "commit" => {
                 for command in std::mem::take(&mut self.proposed) {
                     self.apply(command);
+                }
+            }
+            // What was proposed to leave is moved first, as the shard's leader does with dead letters.
+            "move" => {
+                for command in std::mem::take(&mut self.proposed) {
+                    match command {
+                        Command::Settle(it) => self.moving.push(it),
+                        other => self.proposed.push_back(other),
+                    }
+                }
+            }
+            "arrive" => {
+                for it in std::mem::take(&mut self.moving) {
+                    let reason = SettleReason::DeadLettered;
+                    self.apply(Command::Settle(Settle { reason, ..it }));
                 }
             }
             "single_active" => self.step(Input::Settings {

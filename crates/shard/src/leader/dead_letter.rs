@@ -16,7 +16,7 @@ use warren_queue::store::ReadMessage;
 use warren_topology::Targets;
 use warren_types::{
     BatchSequence, DeadLetter, DeadLetterStrategy, ExchangeName, Facts, Incarnation, Message,
-    Position, PositionRange, Properties, QueueId, RoutingKey, ShardId, ShardTime,
+    Position, PositionRange, Priority, Properties, QueueId, RoutingKey, ShardId, ShardTime,
 };
 
 use super::mover::{COPIES_MAX, Job, Sent};
@@ -282,15 +282,21 @@ impl Leading {
         let name = name.as_ref().map_or("", |it| it.as_str());
         let (mut parts, mut copies) = (Vec::new(), Vec::new());
         for &queue in &row.queues {
-            let mut by_level: BTreeMap<_, (Facts, BytesMut)> = BTreeMap::new();
-            for level in messages.iter().map(|it| it.priority) {
-                by_level.entry(level).or_default();
+            let there = self.topology.queue_by_id(queue);
+            let there = there.map(|it| self.topology.queue_settings(it));
+            let mut by_level: BTreeMap<Priority, Vec<(&ReadMessage, Message)>> = BTreeMap::new();
+            for message in &messages {
+                let Some(dead) = dead(&row, name, message) else {
+                    continue;
+                };
+                let level = there
+                    .as_ref()
+                    .map_or(message.priority, |it| it.level(dead.properties.priority()));
+                by_level.entry(level).or_default().push((message, dead));
             }
-            for (priority, (mut facts, mut payload)) in by_level {
-                for message in messages.iter().filter(|it| it.priority == priority) {
-                    let Some(dead) = dead(&row, name, message) else {
-                        continue;
-                    };
+            for (priority, dead) in by_level {
+                let (mut facts, mut payload) = (Facts::default(), BytesMut::new());
+                for (message, dead) in dead {
                     let sizes = encode_message(&mut payload, &dead, ShardTime(wall_clock_ms()));
                     facts.size.push(sizes.encoded);
                     facts.body_size.push(sizes.body);

@@ -404,10 +404,9 @@ impl Uplink {
             if next.is_empty() {
                 break;
             }
-            let encoded = encode(next, wall_clock_ms());
-            let batch = state
-                .pending
-                .number(encoded, self.topology.borrow().index());
+            let topology = Arc::clone(&self.topology.borrow());
+            let encoded = encode(next, wall_clock_ms(), &topology);
+            let batch = state.pending.number(encoded, topology.index());
             state.out.push(Up::Publish(batch));
             state.stuck_since = None;
         }
