@@ -17,7 +17,7 @@ class Dead:
         self.graves = [cluster.name("grave") for _ in range(copies)]
         for grave in self.graves:
             self.channel.queue_declare(grave, durable=True, arguments=QUORUM)
-            self.channel.queue_bind(grave, self.exchange, routing_key="#")
+            self.channel.queue_bind(grave, self.exchange, routing_key=key or "")
         self.queue = cluster.name("source")
         arguments = {"x-dead-letter-exchange": self.exchange, **QUORUM, **arguments}
         if key is not None:
@@ -104,7 +104,7 @@ def test_dead_letter_of_nack_multiple_arrives_in_order(cluster):
 
 
 def test_dead_letter_expired_by_the_queue_goes_under_its_new_key(cluster):
-    dead = Dead(cluster, key="late", exchange_type="topic", **{"x-message-ttl": 100})
+    dead = Dead(cluster, key="late", exchange_type="direct", **{"x-message-ttl": 100})
     dead.publish(b"old", headers={"CC": ["also"], "BCC": ["hidden"]})
     method, properties, _ = dead.take(dead.graves[0])
     assert (method.exchange, method.routing_key) == (dead.exchange, "late")
