@@ -87,9 +87,10 @@ impl World {
             // What was proposed to leave is moved first, as the shard's leader does with dead letters.
             "move" => {
                 for command in std::mem::take(&mut self.proposed) {
-                    match command {
-                        Command::Settle(it) => self.moving.push(it),
-                        other => self.proposed.push_back(other),
+                    if let Command::Settle(it) = command {
+                        self.moving.push(it);
+                    } else {
+                        self.proposed.push_back(command);
                     }
                 }
             }
