@@ -180,14 +180,7 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
                 producer: ProducerId(Bytes::copy_from_slice(producer)),
             })
         }
-        kind::OUTGOING => {
-            let (shard, number) = rest.split_first_chunk().ok_or_else(what)?;
-            let number = number.try_into().map_err(|_| what())?;
-            Ok(RowKey::Outgoing {
-                shard: ShardId(u32::from_be_bytes(*shard)),
-                number: u64::from_be_bytes(number),
-            })
-        }
+        kind::OUTGOING => outgoing(rest),
         kind::MARKS => {
             let (queue, priority, first) = block(rest)?;
             Ok(RowKey::Marks {
@@ -209,6 +202,16 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
         }
         _ => Err(malformed("row key", "its kind is unknown")),
     }
+}
+
+fn outgoing(rest: &[u8]) -> Result<RowKey, CodecError> {
+    let wrong = || malformed("row key", "its length is not its kind's");
+    let (shard, number) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let number = number.try_into().map_err(|_| wrong())?;
+    Ok(RowKey::Outgoing {
+        shard: ShardId(u32::from_be_bytes(*shard)),
+        number: u64::from_be_bytes(number),
+    })
 }
 
 fn block(rest: &[u8]) -> Result<(QueueId, Priority, Position), CodecError> {

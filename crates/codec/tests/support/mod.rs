@@ -6,12 +6,18 @@
     clippy::indexing_slicing
 )]
 
+mod moves;
+mod states;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use warren_queue::{entry::*, rows::*};
 use warren_types::*;
+
+use moves::{move_out, outgoing_row};
+use states::{counts_row, marks_row};
 
 pub fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes::from)
@@ -391,76 +397,6 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
             },
             fencing: it[12],
         })
-}
-
-fn outgoing_row() -> impl Strategy<Value = OutgoingRow> {
-    (move_out(), vec(any::<u64>(), 0..3), any::<u64>(), ranges()).prop_map(
-        |(it, queues, at, arrived)| OutgoingRow {
-            queue: it.queue,
-            ranges: it.ranges,
-            queues: queues.into_iter().map(QueueId).collect(),
-            reason: it.reason,
-            exchange: it.exchange,
-            routing_key: it.routing_key,
-            at: ShardTime(at),
-            arrived,
-        },
-    )
-}
-
-fn move_out() -> impl Strategy<Value = MoveOut> {
-    let target = (any::<u32>(), vec(any::<u64>(), 0..3)).prop_map(|(shard, queues)| MoveTarget {
-        shard: ShardId(shard),
-        queues: queues.into_iter().map(QueueId).collect(),
-    });
-    let key =
-        prop::option::of("[a-z.]{0,9}".prop_map(|it| RoutingKey::try_from(it.as_str()).unwrap()));
-    let exchange = "[a-z]{0,9}".prop_map(|it| ExchangeName::try_from(it.as_str()).unwrap());
-    (
-        any::<u64>(),
-        ranges(),
-        reason(),
-        exchange,
-        key,
-        vec(target, 0..3),
-    )
-        .prop_map(
-            |(queue, ranges, reason, exchange, routing_key, targets)| MoveOut {
-                queue: QueueId(queue),
-                ranges,
-                reason,
-                exchange,
-                routing_key,
-                targets,
-            },
-        )
-}
-
-fn counts_row() -> impl Strategy<Value = CountsRow> {
-    let counts = proptest::collection::btree_map(any::<u64>(), any::<(u32, u32, u8)>(), 0..5);
-    counts.prop_map(|counts| CountsRow {
-        delayed: counts
-            .iter()
-            .filter(|(_, (_, _, until))| *until > 100)
-            .map(|(&at, &(_, _, until))| (Position(at), ShardTime(u64::from(until))))
-            .collect(),
-        counts: counts
-            .into_iter()
-            .map(|(at, (delivered, acquired, _))| (Position(at), delivered, acquired))
-            .collect(),
-    })
-}
-
-fn marks_row() -> impl Strategy<Value = MarksRow> {
-    let parked = proptest::collection::btree_map(any::<u64>(), park_cause(), 0..5);
-    (ranges(), parked, option::of(any::<u64>())).prop_map(|(released, parked, timer)| MarksRow {
-        released,
-        parked: parked
-            .into_iter()
-            .map(|(at, cause)| (Position(at), cause))
-            .collect(),
-        timer: timer.map(ShardTime),
-    })
 }
 
 /// A key with a row of its kind.

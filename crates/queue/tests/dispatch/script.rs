@@ -84,22 +84,6 @@ impl World {
                     self.apply(command);
                 }
             }
-            // What was proposed to leave is moved first, as the shard's leader does with dead letters.
-            "move" => {
-                for command in std::mem::take(&mut self.proposed) {
-                    if let Command::Settle(it) = command {
-                        self.moving.push(it);
-                    } else {
-                        self.proposed.push_back(command);
-                    }
-                }
-            }
-            "arrive" => {
-                for it in std::mem::take(&mut self.moving) {
-                    let reason = SettleReason::DeadLettered;
-                    self.apply(Command::Settle(Settle { reason, ..it }));
-                }
-            }
             "single_active" => self.step(Input::Settings {
                 queue: line.queue(),
                 settings: Arc::new(QueueSettings {
@@ -118,7 +102,26 @@ impl World {
                 let hot = self.dispatch.hot_bytes();
                 writeln!(self.said, "{stats:?} hot_bytes={hot}").unwrap();
             }
+            "move" | "arrive" => self.run_moves(&line),
             _ => self.run_store(&line),
+        }
+    }
+
+    /// What was proposed to leave is moved first, as the shard's leader does with dead letters.
+    fn run_moves(&mut self, line: &Line<'_>) {
+        if line.verb == "arrive" {
+            for it in std::mem::take(&mut self.moving) {
+                let reason = SettleReason::DeadLettered;
+                self.apply(Command::Settle(Settle { reason, ..it }));
+            }
+            return;
+        }
+        for command in std::mem::take(&mut self.proposed) {
+            if let Command::Settle(it) = command {
+                self.moving.push(it);
+            } else {
+                self.proposed.push_back(command);
+            }
         }
     }
 

@@ -127,6 +127,19 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
                 self::ranges(ranges)
             )
         }
+        Effect::Outgoing { .. } | Effect::NotMoved { .. } => effect_of_moves(effect),
+        Effect::Activated { .. }
+        | Effect::Released(_)
+        | Effect::Parked { .. }
+        | Effect::Rearmed { .. }
+        | Effect::Purged { .. } => effect_of_states(effect),
+        Effect::Time { .. } => return None,
+    };
+    Some(shown)
+}
+
+fn effect_of_moves(effect: &Effect) -> String {
+    match effect {
         Effect::Outgoing { shard, number, row } => {
             let to: Vec<String> = row.queues.iter().map(ToString::to_string).collect();
             format!(
@@ -144,14 +157,8 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         } => {
             format!("NotMoved({queue} {reason:?} {})", self::ranges(ranges))
         }
-        Effect::Activated { .. }
-        | Effect::Released(_)
-        | Effect::Parked { .. }
-        | Effect::Rearmed { .. }
-        | Effect::Purged { .. } => effect_of_states(effect),
-        Effect::Time { .. } => return None,
-    };
-    Some(shown)
+        _ => unreachable!("of moves"),
+    }
 }
 
 fn effect_of_states(effect: &Effect) -> String {

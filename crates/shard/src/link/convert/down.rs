@@ -100,15 +100,23 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             source,
             number,
             exceptions,
-        } => DownKind::Moved(wire::Moved {
-            source_shard: source.0,
-            number: number.0,
-            exceptions: exceptions.iter().map(encode_exception).collect(),
-        }),
+        } => DownKind::Moved(encode_moved(source, number, &exceptions)),
     };
     wire::DownFrame {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+fn encode_moved(
+    source: ShardId,
+    number: BatchSequence,
+    exceptions: &[BatchException],
+) -> wire::Moved {
+    wire::Moved {
+        source_shard: source.0,
+        number: number.0,
+        exceptions: exceptions.iter().map(encode_exception).collect(),
     }
 }
 
