@@ -2,6 +2,7 @@
 //! Not here: what should be where (`warren-topology`, `plan`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tracing::{error, info};
 use warren_raft::GroupSpec;
@@ -101,6 +102,7 @@ impl Broker {
             mailbox,
             inbox: self.inner.leaders.open(shard),
             topology: self.inner.topology.watch(),
+            uplinks: Arc::clone(&self.inner.uplinks),
             stop: self.inner.stop.clone(),
         };
         self.inner.tasks.spawn(task.run());
