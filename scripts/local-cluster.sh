@@ -90,6 +90,9 @@ amqp = "127.0.0.1:$((5671 + n))"
 [advertise]
 grpc = "$(grpc_address "$n")"
 
+[auth]
+loopback_guest = true
+
 [log]
 filter = "${WARREN_LOG:-info}"
 format = "text"

@@ -4,9 +4,12 @@ pub(crate) mod binding;
 pub(crate) mod cluster;
 pub(crate) mod consume;
 pub(crate) mod exchange;
+pub(crate) mod permission;
 pub(crate) mod publish;
 pub(crate) mod queue;
 pub(crate) mod server;
+pub(crate) mod user;
+pub(crate) mod vhost;
 
 use std::time::Duration;
 
@@ -34,6 +37,9 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Queue(_)
         | Command::Exchange(_)
         | Command::Binding(_)
+        | Command::Vhost(_)
+        | Command::User(_)
+        | Command::Permission(_)
         | Command::Cluster(_) => 2,
     };
     let log = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
@@ -60,6 +66,9 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::Queue(command) => queue::run(&global, command).await,
         Command::Exchange(command) => exchange::run(&global, command).await,
         Command::Binding(command) => binding::run(&global, command).await,
+        Command::Vhost(command) => vhost::run(&global, command).await,
+        Command::User(command) => user::run(&global, command).await,
+        Command::Permission(command) => permission::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
         Command::Perf(args) => perf::run(&global, *args).await,
     }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod amqp;
+mod auth;
 mod clock;
 mod gateway;
 mod grpc;
@@ -15,6 +16,7 @@ mod publish;
 mod replies;
 
 pub use amqp::serve_amqp;
+pub use auth::{FirstUser, FirstUserError, HashError, Password, make_first_user};
 pub use gateway::Gateway;
 pub use grpc::{ServeError, serve_grpc};
 pub use options::{AmqpOptions, GatewayOptions};

@@ -131,6 +131,7 @@ fn options(config: &Config) -> GatewayOptions {
         max_message_bytes: config.limits.max_message_size,
         admission_bytes: config.limits.admission_bytes,
         amqp: amqp_options(config),
+        loopback_guest: config.auth.loopback_guest,
         ..GatewayOptions::default()
     }
 }

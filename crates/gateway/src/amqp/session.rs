@@ -10,12 +10,13 @@ use bytes::BytesMut;
 use futures::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
-use warren_amqp::{AmqpError, ChannelId, Config, Connection, DeliveryTag, Event, Login, Time};
+use warren_amqp::{
+    AmqpError, ChannelId, Config, Connection, Credentials, DeliveryTag, Event, Login, Time,
+};
 use warren_shard::Session;
-use warren_topology::QueueOwner;
-use warren_types::{ConsumerId, QueueId, QueueName, UserName};
+use warren_topology::{QueueOwner, Rights};
+use warren_types::{ConsumerId, QueueId, QueueName, TopologyIndex};
 
-use super::authenticate::authenticate;
 use super::caller::Caller;
 use super::channel::{Busy, Channel, Step, Unacked};
 use super::consume::Consumer;
@@ -25,6 +26,7 @@ use super::pipeline::{Pipeline, Sent};
 use super::publishes::{PublishKey, Publishes, View};
 use super::reply::ReplyInbox;
 use super::settle::Settles;
+use crate::auth::{LoginError, Password, Who};
 use crate::gateway::Gateway;
 
 /// Bytes of steps that wait for their channels; then the socket is not read.
@@ -55,7 +57,11 @@ pub(super) struct AmqpSession {
     pub(super) conn: Connection,
     pub(super) broker: Arc<Session>,
     owner: QueueOwner,
-    user: Option<UserName>,
+    who: Option<Who>,
+    /// What the user may publish; once the connection is open.
+    pub(super) rights: Option<Rights>,
+    /// As of which change they were looked at.
+    pub(super) rights_seen: Option<TopologyIndex>,
     /// Once the connection is open.
     pub(super) caller: Option<Arc<Caller>>,
     pub(super) now: Time,
@@ -114,7 +120,9 @@ impl AmqpSession {
             peer,
             conn: Connection::new(config, Time(0)),
             owner,
-            user: None,
+            who: None,
+            rights: None,
+            rights_seen: None,
             caller: None,
             now: Time(0),
             channels: BTreeMap::new(),
@@ -154,6 +162,7 @@ impl AmqpSession {
     pub(super) fn turn(&mut self, input: &mut BytesMut) {
         self.view = self.gateway.topology();
         self.serving = None;
+        self.look_at_rights();
         loop {
             self.resume();
             if self.stalled.is_some() {
@@ -211,7 +220,10 @@ impl AmqpSession {
             Event::Login(login) => self.login(&login),
             Event::Open { vhost } => {
                 let vhost = warren_amqp::ShortString::cut(&vhost);
-                let found = find_vhost(self.gateway.clone(), vhost);
+                let Some(who) = self.who.clone() else {
+                    return;
+                };
+                let found = find_vhost(self.gateway.clone(), who, vhost);
                 self.operate(ChannelId::CONNECTION, found);
             }
             Event::ChannelOpened { channel } => self.open_channel(channel),
@@ -242,13 +254,35 @@ impl AmqpSession {
         }
     }
 
+    /// Passwords are checked elsewhere: that takes a core for a while.
     fn login(&mut self, login: &Login) {
-        match authenticate(&login.credentials, self.peer) {
-            Ok(user) => {
-                self.user = Some(user);
-                let live = &self.gateway.options().amqp.live_prefetch_products;
-                let product = login.client.product();
-                self.is_live_client = live.iter().any(|it| Some(it.as_str()) == product);
+        let live = &self.gateway.options().amqp.live_prefetch_products;
+        let product = login.client.product();
+        self.is_live_client = live.iter().any(|it| Some(it.as_str()) == product);
+        let peer = self.peer.ip();
+        let (user, password) = match &login.credentials {
+            Credentials::Password { user, password } => (user.clone(), password.0.clone()),
+            Credentials::Certificate | Credentials::Anonymous => {
+                return self.logged_in(Err(LoginError::MechanismUnavailable));
+            }
+        };
+        let client_id = login.client.properties.get_str("client_id");
+        let client_id = client_id.unwrap_or_default().to_owned();
+        let gateway = self.gateway.clone();
+        self.operate(ChannelId::CONNECTION, async move {
+            let password = Password::new(password);
+            let principal = gateway.log_in(&user, password, peer).await;
+            Answer::Login(principal.map(|principal| Who {
+                principal,
+                client_id: client_id.into(),
+            }))
+        });
+    }
+
+    fn logged_in(&mut self, result: Result<Who, LoginError>) {
+        match result {
+            Ok(who) => {
+                self.who = Some(who);
                 self.conn.login_ok();
             }
             Err(error) => {
@@ -384,12 +418,8 @@ impl AmqpSession {
 
     fn connection_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Vhost(Some((vhost, vhost_name))) => self.open(vhost, vhost_name),
-            Answer::Vhost(None) => {
-                let error = AmqpError::not_allowed("vhost not found")
-                    .for_method(warren_amqp::method::connection::Open::ID);
-                self.fail(ChannelId::CONNECTION, error);
-            }
+            Answer::Login(result) => self.logged_in(result),
+            Answer::Vhost(vhost, vhost_name) => self.open(vhost, vhost_name),
             Answer::Failed(error) => self.fail(ChannelId::CONNECTION, error),
             Answer::Cleaned => {
                 self.exclusive.clear();
@@ -405,9 +435,10 @@ impl AmqpSession {
     }
 
     fn open(&mut self, vhost: warren_types::VhostId, vhost_name: warren_types::VhostName) {
-        let Some(user) = self.user.clone() else {
+        let Some(who) = self.who.clone() else {
             return;
         };
+        let user = who.principal.name().clone();
         if !self.gateway.may_serve() {
             let error = AmqpError::internal_error("the node is not ready");
             return self.fail(ChannelId::CONNECTION, error);
@@ -419,9 +450,12 @@ impl AmqpSession {
         };
         self.place = Some(place);
         debug!(peer = %self.peer, %user, vhost = %vhost_name, "connection open");
+        self.rights = Some(who.rights(vhost));
+        self.rights_seen = None;
         self.caller = Some(Arc::new(Caller {
             gateway: self.gateway.clone(),
             user,
+            who,
             vhost,
             vhost_name,
             owner: self.owner.clone(),

@@ -1,6 +1,7 @@
 //! A client's TCP connection as the server sees it: what its streams and calls share. Not here: HTTP/2 (`tonic`).
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,18 +14,27 @@ use crate::admission::ConnectionAdmission;
 /// A socket with the connection's share of admission.
 pub(super) struct ClientIo {
     socket: TcpStream,
+    peer: SocketAddr,
     admission: ConnectionAdmission,
 }
 
 impl ClientIo {
-    pub(super) fn new(socket: TcpStream, admission: ConnectionAdmission) -> Self {
-        Self { socket, admission }
+    /// # Errors
+    /// The client has gone already.
+    pub(super) fn new(socket: TcpStream, admission: ConnectionAdmission) -> io::Result<Self> {
+        Ok(Self {
+            peer: socket.peer_addr()?,
+            socket,
+            admission,
+        })
     }
 }
 
 /// Found in the extensions of every request of the connection.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionInfo {
+    /// Of the socket; what a client says of itself does not count.
+    pub(super) peer: SocketAddr,
     pub(super) admission: ConnectionAdmission,
 }
 
@@ -33,6 +43,7 @@ impl Connected for ClientIo {
 
     fn connect_info(&self) -> ConnectionInfo {
         ConnectionInfo {
+            peer: self.peer,
             admission: self.admission.clone(),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
-use warren_topology::{RouteError, Target, Targets, Topology};
+use warren_topology::{Denied, Operation, Rights, RouteError, Target, Targets, Topology};
 use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
@@ -37,6 +37,7 @@ type HandOver = Pin<Box<dyn Future<Output = Option<(Vec<RequestToken>, Unavailab
 pub(crate) struct Publishing {
     gateway: Gateway,
     session: Arc<Session>,
+    rights: Rights,
     tracker: Tracker,
     routed: Targets,
     /// Where the message that is being routed goes, each queue once.
@@ -51,10 +52,12 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
-    pub(crate) fn new(gateway: Gateway, session: Arc<Session>) -> Self {
+    /// `rights`: whose messages these are.
+    pub(crate) fn new(gateway: Gateway, session: Arc<Session>, rights: Rights) -> Self {
         Self {
             gateway,
             session,
+            rights,
             tracker: Tracker::default(),
             routed: Targets::new(),
             targets: Vec::new(),
@@ -71,6 +74,12 @@ impl Publishing {
             deadline: Some(deadline),
             ..self
         }
+    }
+
+    /// Whether the user is there still, and may use the vhost.
+    pub(crate) fn check_open(&self) -> Result<(), Denied> {
+        self.rights
+            .may(&self.gateway.topology(), Operation::OpenVhost)
     }
 
     /// Messages without an outcome.
@@ -95,7 +104,7 @@ impl Publishing {
         let mut is_certain = false;
         let mut cannot_tell = false;
         for publish in batch {
-            let mut found = self.find(&view, &publish);
+            let mut found = self.may_and_find(&view, &publish);
             if !found && !is_certain && !cannot_tell {
                 if broker.topology().is_recent() {
                     // It may have grown since the batch began.
@@ -107,7 +116,7 @@ impl Publishing {
                 } else {
                     cannot_tell = true;
                 }
-                found = self.find(&view, &publish);
+                found = self.may_and_find(&view, &publish);
             }
             if found {
                 self.queue_up(publish);
@@ -129,6 +138,25 @@ impl Publishing {
             bytes: publish.bytes,
             outcome,
         });
+    }
+
+    /// Whether the user may publish it: each message's exchange and key, and the user it names.
+    fn may(&mut self, view: &Topology, publish: &Publish) -> Result<(), Denied> {
+        let message = &publish.message;
+        let exchange = message.exchange.as_str();
+        self.rights
+            .may_publish(view, exchange, message.routing_key.as_str())?;
+        for key in &publish.further_keys {
+            self.rights.may_publish(view, exchange, key.as_str())?;
+        }
+        match message.properties.user_id() {
+            Some(user_id) => self.rights.may(view, Operation::PublishAs { user_id }),
+            None => Ok(()),
+        }
+    }
+
+    fn may_and_find(&mut self, view: &Topology, publish: &Publish) -> bool {
+        self.may(view, publish).is_ok() && self.find(view, publish)
     }
 
     /// Whether there is a queue to go to; `targets` then holds all of them.
@@ -166,6 +194,9 @@ impl Publishing {
     }
 
     fn negative(&mut self, view: &Topology, publish: &Publish) -> Outcome {
+        if let Err(denied) = self.may(view, publish) {
+            return Outcome::Refused(Refused::Denied(denied));
+        }
         let message = &publish.message;
         let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
         match view.route(publish.vhost, exchange, key, None, &mut self.routed) {

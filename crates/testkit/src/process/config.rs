@@ -79,6 +79,7 @@ pub(super) fn render(
         "[node]\nid = {id}\ndata_dir = {data:?}\n\n\
          [cluster]\nname = \"test\"\nsecret_file = {secret:?}\npeers = [\n{peers}]\n\n\
          [listen]\ngrpc = \"127.0.0.1:{grpc}\"\nnode = \"127.0.0.1:{node}\"\namqp = \"127.0.0.1:{amqp}\"\n\n\
+         [auth]\nloopback_guest = true\n\n\
          [log]\nfilter = {log_filter:?}\nformat = \"text\"\n",
         id = number.0,
         data = home.join("data"),

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -13,7 +13,8 @@ use warren_proto::v1;
 use warren_proto::v1::consume_response::Frame as Response;
 use warren_shard::api::{Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec};
 use warren_shard::{Credit, HandedOver, Held, ReturnKind, SettleReason};
-use warren_types::{ClusterId, NodeId, Position};
+use warren_topology::Operation;
+use warren_types::{ClusterId, NodeId, Position, TopologyIndex};
 
 use super::park::coming;
 use super::{Attached, Early};
@@ -21,6 +22,7 @@ use crate::clock::{millis, wall_clock_ms};
 use crate::grpc::deliveries::{
     FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, Frame, body_bytes, held_of, receipts, to_client,
 };
+use crate::grpc::error::of_denied;
 use crate::grpc::held::HeldBook;
 use crate::grpc::named_errors::named;
 use crate::grpc::open::{DURABILITY, leader_hint, limits};
@@ -84,8 +86,12 @@ pub(super) struct ConsumeSession {
     early: Vec<SessionEvent>,
     leader: Option<NodeId>,
     pub(super) registration: Option<Registration>,
-    /// The queue is gone.
+    /// The queue is gone, or the client may not read it any more.
     pub(super) is_cancelled: bool,
+    /// Why it is cancelled, if the queue is still there.
+    revoked: Option<ApiError>,
+    /// Told when rights have changed somewhere.
+    access: watch::Receiver<TopologyIndex>,
     pub(super) is_closed: bool,
     pub(super) draining_until: Option<Instant>,
 }
@@ -117,6 +123,8 @@ impl ConsumeSession {
             leader: broker.leader_of(attached.target.shard),
             registration,
             is_cancelled: false,
+            revoked: None,
+            access: broker.topology().access_changes(),
             is_closed: false,
             draining_until: None,
             attached,
@@ -224,6 +232,7 @@ impl ConsumeSession {
                     Ok(None) => self.close(),
                     Err(status) => return broken(&status),
                 },
+                Ok(()) = self.access.changed() => self.look_at_rights(),
                 () = reached(lease), if lease.is_some() => {
                     let error = ApiError::new(Reason::Expired, "the lease ended: no ping came");
                     return End::Status { error, returns: ReturnKind::Failed };
@@ -254,9 +263,9 @@ impl ConsumeSession {
         if self.is_cancelled && self.settles.is_idle() {
             let queue = self.attached.queue.name.as_str();
             let error = ApiError::new(Reason::QueueNotFound, format!("queue '{queue}' is gone"));
-            let error = error.resource("queue", queue);
+            let gone = error.resource("queue", queue);
             return Some(End::Status {
-                error,
+                error: self.revoked.take().unwrap_or(gone),
                 returns: ReturnKind::Untouched,
             });
         }
@@ -298,7 +307,7 @@ impl ConsumeSession {
                 SessionEvent::Deliveries { deliveries, .. } => {
                     for delivery in deliveries {
                         self.attached.credit.delivered(body_bytes(&delivery));
-                        if !self.is_closed {
+                        if !self.is_closed && !self.is_cancelled {
                             self.outbox.push_back(delivery);
                         }
                     }
@@ -344,12 +353,31 @@ impl ConsumeSession {
         }
     }
 
+    /// Guarantee G14: who may not read any more gets nothing more.
+    fn look_at_rights(&mut self) {
+        let queue = &self.attached.queue;
+        let operation = Operation::Consume {
+            queue: queue.name.as_str(),
+        };
+        let gateway = &self.attached.gateway;
+        let may = gateway.still_may(&self.attached.who, queue.vhost, operation);
+        if let Err(denied) = may {
+            let error = of_denied(&denied);
+            self.revoked = Some(error.clone());
+            self.cancel_for(&error);
+        }
+    }
+
     fn cancelled(&mut self) {
-        self.is_cancelled = true;
-        self.outbox.clear();
         let queue = self.attached.queue.name.as_str();
         let error = ApiError::new(Reason::QueueNotFound, format!("queue '{queue}' is gone"))
             .resource("queue", queue);
+        self.cancel_for(&error);
+    }
+
+    fn cancel_for(&mut self, error: &ApiError) {
+        self.is_cancelled = true;
+        self.outbox.clear();
         self.control.push_back(Response::Notice(v1::Notice {
             kind: v1::NoticeKind::ConsumerCancelled.into(),
             status: Some(error.to_status()),
