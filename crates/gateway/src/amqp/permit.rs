@@ -8,6 +8,8 @@ use warren_types::QueueName;
 use super::caller::Caller;
 use super::error;
 use super::names::{exchange_name, queue_name, queue_or_last, routing_key};
+use super::reply::is_reply_name;
+use crate::replies::DIRECT_REPLY_TO;
 
 /// Stands for the letters of a name that the server chooses.
 const CHOSEN: &str = "amq.gen-AAAAAAAAAAAAAAAAAAAAAA";
@@ -55,6 +57,9 @@ pub(super) fn check(
         Request::ExchangeUnbind(it) => {
             bind_exchange(&it.source, &it.destination, &it.routing_key, may)
         }
+        // An address of direct replies is no queue: it is the client's own.
+        Request::QueueDeclare(it) if is_reply_name(&it.queue) => Ok(()),
+        Request::Consume(it) if *it.queue == *DIRECT_REPLY_TO => Ok(()),
         Request::QueueDeclare(it) if it.passive => match queue(&it.queue) {
             Ok(name) => may(Operation::ViewQueue { queue: &name }),
             Err(_) => Ok(()),

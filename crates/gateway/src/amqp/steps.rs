@@ -262,9 +262,6 @@ impl AmqpSession {
         if !self.serving() {
             return self.refuse(channel);
         }
-        if it.exchange.is_empty() && is_reply_name(&it.routing_key) {
-            return self.publish_direct(channel, caller, it);
-        }
         let (exchange, key) = (&*it.exchange, &*it.routing_key);
         let rights = self.rights.as_mut();
         let may = rights.map_or(Ok(()), |it| it.may_publish(&self.view, exchange, key));
@@ -275,6 +272,9 @@ impl AmqpSession {
             }
             self.wait(channel, Step::Publish(it));
             return self.begin(channel, operation::refresh(Arc::clone(caller)));
+        }
+        if exchange.is_empty() && is_reply_name(key) {
+            return self.publish_direct(channel, caller, it);
         }
         let routed = self
             .publishes
@@ -361,7 +361,7 @@ impl AmqpSession {
 
     /// A message for an address of direct replies.
     fn publish_direct(&mut self, channel: ChannelId, caller: &Caller, it: Publish) {
-        let checked = check_properties(caller, &it)
+        let checked = check_properties(caller, &self.view, &it)
             .and_then(|()| self.with_reply_address(channel, it))
             .and_then(|it| self.keep_publish(channel, it));
         match checked {
