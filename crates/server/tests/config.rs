@@ -246,7 +246,7 @@ fn wrong_files_and_values() -> Vec<(Case, &'static [&'static str])> {
         (
             with_good("[nod]\nid = 1\n"),
             &[
-                "node.toml:4: nod: unknown section; there are [node], [cluster], [listen], [advertise], [log], [raft], [storage], [limits], [amqp]",
+                "node.toml:4: nod: unknown section; there are [node], [cluster], [listen], [advertise], [log], [raft], [storage], [limits], [amqp], [auth]",
             ],
         ),
         (

@@ -68,10 +68,7 @@ fn reason<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 }
 
 fn spec(name: &str) -> QueueSpec {
-    QueueSpec {
-        name: name.to_owned(),
-        ..QueueSpec::default()
-    }
+    QueueSpec::durable(name)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,11 +114,7 @@ async fn grpc_consumer_ends_when_its_read_permission_is_taken() {
     user(&guest, "reader", ["", "", "^q$"]).await;
     guest.declare_queue(&spec("q")).await.unwrap();
     let reader = connect(&cluster, Some(("reader", "secret")));
-    let options = ConsumerOptions {
-        queue: "q".to_owned(),
-        ..ConsumerOptions::default()
-    };
-    let mut consumer = reader.consume(options).await.unwrap();
+    let mut consumer = reader.consume(ConsumerOptions::queue("q")).await.unwrap();
     guest
         .set_permission(&permission("reader", "", "", ""))
         .await

@@ -18,6 +18,7 @@ pub(crate) enum Heard {
     SocketClosed,
 }
 
+#[derive(Debug)]
 pub(crate) struct Amqp {
     socket: TcpStream,
 }
