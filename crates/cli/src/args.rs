@@ -106,9 +106,11 @@ pub(crate) enum Command {
     /// Set, list and clear what users may do
     #[command(subcommand)]
     Permission(command::permission::PermissionCommand),
-    /// Look at the cluster
+    /// Look at the cluster, drain a node
     #[command(subcommand)]
     Cluster(command::cluster::ClusterCommand),
+    /// Ask a node whether it lives, is ready, has started
+    Health(command::health::HealthArgs),
     /// Measure throughput and latency
     Perf(Box<perf::PerfArgs>),
 }

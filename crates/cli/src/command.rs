@@ -4,6 +4,7 @@ pub(crate) mod binding;
 pub(crate) mod cluster;
 pub(crate) mod consume;
 pub(crate) mod exchange;
+pub(crate) mod health;
 pub(crate) mod permission;
 pub(crate) mod publish;
 pub(crate) mod queue;
@@ -40,7 +41,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Vhost(_)
         | Command::User(_)
         | Command::Permission(_)
-        | Command::Cluster(_) => 2,
+        | Command::Cluster(_)
+        | Command::Health(_) => 2,
     };
     let log = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
@@ -70,6 +72,7 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::User(command) => user::run(&global, command).await,
         Command::Permission(command) => permission::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
+        Command::Health(args) => health::run(args).await,
         Command::Perf(args) => perf::run(&global, *args).await,
     }
 }

@@ -21,6 +21,10 @@ use warren_topology::{
 };
 use warren_types::*;
 
+#[path = "samples_of_states.rs"]
+mod states;
+pub use states::*;
+
 fn queue_name(name: &str) -> QueueName {
     QueueName::try_from(name).unwrap()
 }
@@ -109,6 +113,7 @@ fn shard_commands(queue: QueueId) -> Vec<Command> {
                 sequences: vec![(0, 41), (1, 42)],
             }],
             raise: Some(0),
+            full: vec![],
         }),
         Command::Settle(Settle {
             queue,
@@ -138,6 +143,7 @@ fn more_shard_commands(queue: QueueId) -> Vec<Command> {
         Command::Release(Release {
             queue,
             ranges: ranges(),
+            hand_out: false,
         }),
         Command::CreateQueue(CreateQueue {
             queue,
@@ -153,6 +159,7 @@ fn more_shard_commands(queue: QueueId) -> Vec<Command> {
             queue,
             below: Position(50),
             except: ranges(),
+            states: PurgeStates::default(),
         }),
     ]
 }
@@ -178,6 +185,8 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             live: 5,
             handed_out: Position(6),
             released: ranges(),
+            scheduled: 0,
+            parked: 0,
         }],
         counters: Counters {
             enqueued: 11,
@@ -189,6 +198,7 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             no_ack: 0,
             purged: 0,
             live_body_bytes: 500,
+            ..Counters::default()
         },
         fencing: 0,
     }
@@ -231,6 +241,7 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ),
     ];
     rows.extend(rows_of_block(queue, priority, first));
+    rows.extend(rows_of_states(queue, priority, first));
     rows
 }
 
@@ -258,6 +269,7 @@ fn rows_of_block(
             },
             Row::Counts(CountsRow {
                 counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
+                delayed: vec![],
             }),
         ),
         (

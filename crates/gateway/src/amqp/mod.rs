@@ -14,6 +14,7 @@ mod error;
 mod get;
 mod lend;
 mod listen;
+mod login;
 mod names;
 mod operation;
 mod outbox;

@@ -10,9 +10,7 @@ use bytes::BytesMut;
 use futures::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
-use warren_amqp::{
-    AmqpError, ChannelId, Config, Connection, Credentials, DeliveryTag, Event, Login, Time,
-};
+use warren_amqp::{AmqpError, ChannelId, Config, Connection, DeliveryTag, Event, Time};
 use warren_shard::Session;
 use warren_topology::{QueueOwner, Rights};
 use warren_types::{ConsumerId, QueueId, QueueName, TopologyIndex};
@@ -23,10 +21,10 @@ use super::consume::Consumer;
 use super::operation::{Answer, Finished, Operation, find_vhost};
 use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Sent};
-use super::publishes::{PublishKey, Publishes, View};
+use super::publishes::{PublishKey, Publishes, Stalled, View};
 use super::reply::ReplyInbox;
 use super::settle::Settles;
-use crate::auth::{LoginError, Password, Who};
+use crate::auth::Who;
 use crate::gateway::Gateway;
 
 /// Bytes of steps that wait for their channels; then the socket is not read.
@@ -44,20 +42,13 @@ pub(super) enum Closing {
     Cleaning,
 }
 
-/// A publish waits for admission.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Stalled {
-    pub(super) bytes: u64,
-    pub(super) since: Time,
-}
-
 pub(super) struct AmqpSession {
     pub(super) gateway: Gateway,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     pub(super) conn: Connection,
     pub(super) broker: Arc<Session>,
-    owner: QueueOwner,
-    who: Option<Who>,
+    pub(super) owner: QueueOwner,
+    pub(super) who: Option<Who>,
     /// What the user may publish; once the connection is open.
     pub(super) rights: Option<Rights>,
     /// As of which change they were looked at.
@@ -99,7 +90,7 @@ pub(super) struct AmqpSession {
     /// Direct replies for its channels.
     pub(super) replies: Option<ReplyInbox>,
     /// Its place among the node's open connections.
-    place: Option<OwnedSemaphorePermit>,
+    pub(super) place: Option<OwnedSemaphorePermit>,
     pub(super) closing: Closing,
     /// When some channel may have waited long enough.
     check_at: Option<Time>,
@@ -228,7 +219,10 @@ impl AmqpSession {
             }
             Event::ChannelOpened { channel } => self.open_channel(channel),
             Event::Request { channel, request } => self.take(channel, Step::Request(request)),
-            Event::Publish { channel, publish } => self.take(channel, Step::Publish(publish)),
+            Event::Publish { channel, publish } => {
+                self.gateway.counters().amqp.received.add(1);
+                self.take(channel, Step::Publish(publish));
+            }
             Event::ChannelClose { channel, .. } => self.take(channel, Step::Close),
             Event::ChannelFailed { channel, error } => {
                 debug!(peer = %self.peer, %channel, %error, "client failed its channel");
@@ -250,44 +244,6 @@ impl AmqpSession {
                 debug!(peer = %self.peer, ?reason, "connection ends");
                 self.ended = true;
                 self.drop_all();
-            }
-        }
-    }
-
-    /// Passwords are checked elsewhere: that takes a core for a while.
-    fn login(&mut self, login: &Login) {
-        let live = &self.gateway.options().amqp.live_prefetch_products;
-        let product = login.client.product();
-        self.is_live_client = live.iter().any(|it| Some(it.as_str()) == product);
-        let peer = self.peer.ip();
-        let (user, password) = match &login.credentials {
-            Credentials::Password { user, password } => (user.clone(), password.0.clone()),
-            Credentials::Certificate | Credentials::Anonymous => {
-                return self.logged_in(Err(LoginError::MechanismUnavailable));
-            }
-        };
-        let client_id = login.client.properties.get_str("client_id");
-        let client_id = client_id.unwrap_or_default().to_owned();
-        let gateway = self.gateway.clone();
-        self.operate(ChannelId::CONNECTION, async move {
-            let password = Password::new(password);
-            let principal = gateway.log_in(&user, password, peer).await;
-            Answer::Login(principal.map(|principal| Who {
-                principal,
-                client_id: client_id.into(),
-            }))
-        });
-    }
-
-    fn logged_in(&mut self, result: Result<Who, LoginError>) {
-        match result {
-            Ok(who) => {
-                self.who = Some(who);
-                self.conn.login_ok();
-            }
-            Err(error) => {
-                info!(peer = %self.peer, %error, "login refused");
-                self.conn.login_refused(self.now);
             }
         }
     }
@@ -432,35 +388,6 @@ impl AmqpSession {
             | Answer::Ready { .. }
             | Answer::Again => {}
         }
-    }
-
-    fn open(&mut self, vhost: warren_types::VhostId, vhost_name: warren_types::VhostName) {
-        let Some(who) = self.who.clone() else {
-            return;
-        };
-        let user = who.principal.name().clone();
-        if !self.gateway.may_serve() {
-            let error = AmqpError::internal_error("the node is not ready");
-            return self.fail(ChannelId::CONNECTION, error);
-        }
-        let Some(place) = self.gateway.connection_place() else {
-            let error = AmqpError::not_allowed("the node has as many connections as it may have")
-                .for_method(warren_amqp::method::connection::Open::ID);
-            return self.fail(ChannelId::CONNECTION, error);
-        };
-        self.place = Some(place);
-        debug!(peer = %self.peer, %user, vhost = %vhost_name, "connection open");
-        self.rights = Some(who.rights(vhost));
-        self.rights_seen = None;
-        self.caller = Some(Arc::new(Caller {
-            gateway: self.gateway.clone(),
-            user,
-            who,
-            vhost,
-            vhost_name,
-            owner: self.owner.clone(),
-        }));
-        self.conn.open_ok();
     }
 
     /// Something was handed over to the shards.

@@ -7,25 +7,36 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::transport::server::Connected;
 
 use crate::admission::ConnectionAdmission;
+use crate::counters::CountedConnection;
 
 /// A socket with the connection's share of admission.
 pub(super) struct ClientIo {
     socket: TcpStream,
     peer: SocketAddr,
     admission: ConnectionAdmission,
+    _counted: CountedConnection,
+    _place: OwnedSemaphorePermit,
 }
 
 impl ClientIo {
     /// # Errors
     /// The client has gone already.
-    pub(super) fn new(socket: TcpStream, admission: ConnectionAdmission) -> io::Result<Self> {
+    pub(super) fn new(
+        socket: TcpStream,
+        admission: ConnectionAdmission,
+        counted: CountedConnection,
+        place: OwnedSemaphorePermit,
+    ) -> io::Result<Self> {
         Ok(Self {
             peer: socket.peer_addr()?,
             socket,
             admission,
+            _counted: counted,
+            _place: place,
         })
     }
 }

@@ -29,7 +29,7 @@ use super::error::{bad_argument, of_denied, of_operation, refused_publish};
 use super::named_errors::named;
 use super::open::{DURABILITY, check_features, limits, vhost_name};
 use super::permit::open_vhost;
-use super::publish_credit::PublishCredit;
+use super::publish_credit::{PublishCredit, over_credit};
 use super::streams::{
     CONTROL_MAX, OPEN_WITHIN, draining, draining_notice, has_room, reached, unreadable,
 };
@@ -484,13 +484,6 @@ fn body_bytes(entry: &v1::PublishEntry) -> u64 {
         .message
         .as_ref()
         .map_or(0, |it| u64::try_from(it.body.len()).unwrap_or(u64::MAX))
-}
-
-fn over_credit() -> ApiError {
-    ApiError::new(
-        Reason::OverCredit,
-        "more was sent than the server had granted",
-    )
 }
 
 async fn admitted(waiting: &mut Option<(Vec<Publish>, Admitting)>) -> Permit {

@@ -15,6 +15,7 @@ use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
 
+use crate::counters::FrontCounters;
 use crate::gateway::Gateway;
 
 /// A message that was decoded, checked and admitted.
@@ -103,6 +104,7 @@ impl Publishing {
         let mut view = broker.topology().current();
         let mut is_certain = false;
         let mut cannot_tell = false;
+        let mut received = 0;
         for publish in batch {
             let mut found = self.may_and_find(&view, &publish);
             if !found && !is_certain && !cannot_tell {
@@ -118,8 +120,15 @@ impl Publishing {
                 }
                 found = self.may_and_find(&view, &publish);
             }
+            received += 1;
             if found {
-                self.queue_up(publish);
+                match self.gateway.stopped_by(&self.targets, &view) {
+                    None => self.queue_up(publish),
+                    Some(alarm) => {
+                        self.front().held_back(alarm);
+                        self.resolve(publish, Outcome::Refused(Refused::Low(alarm)));
+                    }
+                }
             } else if is_certain {
                 let outcome = self.negative(&view, &publish);
                 self.resolve(publish, outcome);
@@ -130,6 +139,12 @@ impl Publishing {
                 );
             }
         }
+        self.front().received.add(received);
+    }
+
+    /// Only gRPC's sessions use this type.
+    fn front(&self) -> &FrontCounters {
+        &self.gateway.counters().grpc
     }
 
     fn resolve(&mut self, publish: Publish, outcome: Outcome) {
@@ -213,6 +228,7 @@ impl Publishing {
 
     /// Tracks a message and puts it into its targets' groups.
     fn queue_up(&mut self, publish: Publish) {
+        self.front().routed.add(1);
         let Publish {
             id,
             message,
@@ -284,7 +300,32 @@ impl Publishing {
 
     /// The outcomes that are known since the last call.
     pub(crate) fn collect(&mut self) -> std::vec::Drain<'_, Resolved> {
+        self.count_outcomes();
         self.resolved.drain(..)
+    }
+
+    fn count_outcomes(&self) {
+        let (mut confirmed, mut unroutable, mut failed) = (0, 0, 0);
+        for resolved in &self.resolved {
+            match &resolved.outcome {
+                Outcome::Committed { .. } | Outcome::Duplicate => confirmed += 1,
+                Outcome::Unrouted => unroutable += 1,
+                Outcome::Refused(Refused::Low(_)) => {} // counted as held back
+                Outcome::Refused(
+                    Refused::NotStored { .. }
+                    | Refused::Unavailable(_)
+                    | Refused::Unknown
+                    | Refused::Denied(_)
+                    | Refused::NoSuchVhost
+                    | Refused::NoSuchExchange { .. }
+                    | Refused::InternalExchange { .. },
+                ) => failed += 1,
+            }
+        }
+        let front = self.front();
+        front.confirmed.add(confirmed);
+        front.unroutable.add(unroutable);
+        front.failed.add(failed);
     }
 
     /// Forgets what has no outcome: not begun, and begun with an unknown outcome.

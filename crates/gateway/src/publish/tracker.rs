@@ -3,7 +3,7 @@
 
 use warren_shard::api::{PublishOutcome, RequestToken, Unavailable};
 use warren_topology::Denied;
-use warren_types::{NotStored, QueueId};
+use warren_types::{Alarm, NotStored, QueueId};
 
 /// Chosen by the front; comes back once with the outcome.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -32,6 +32,8 @@ pub(crate) enum Refused {
     },
     /// It was not begun: safe to try again.
     Unavailable(Unavailable),
+    /// A node that would have to keep it is short of this: safe to try again.
+    Low(Alarm),
     /// Whether it is stored is not known.
     Unknown,
     /// AMQP 0-9-1: 403.

@@ -2,7 +2,10 @@
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
 mod batcher;
+mod facts;
 mod links;
 mod perform;
+mod rooms;
+mod settings;
 pub(crate) mod task;
 mod work;

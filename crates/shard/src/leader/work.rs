@@ -17,13 +17,14 @@ use warren_queue::rows::OriginRow;
 use warren_raft::{Group, ProposeError};
 use warren_topology::Topology;
 use warren_types::{
-    Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
+    Facts, Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
 };
 
 use super::batcher::Batcher;
 use super::links::{Acceptance, Links};
+use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
-use crate::link::frame::{Down, Hello, Up};
+use crate::link::frame::{Batch, Down, Hello, Up};
 use crate::link::post::{DownOut, FromNode};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -55,6 +56,8 @@ pub(crate) struct Leading {
     known: HashSet<QueueId>,
     /// Queues whose creation is on its way.
     creating: HashSet<QueueId>,
+    /// What limits leave room for in queues that refuse publishes.
+    rooms: Rooms,
     /// What is in force for each queue of the shard, by this node's copy of the topology.
     pub(super) settings: HashMap<QueueId, Arc<QueueSettings>>,
 }
@@ -85,6 +88,7 @@ impl Leading {
             lost: BTreeSet::new(),
             known: HashSet::new(),
             creating: HashSet::new(),
+            rooms: Rooms::default(),
             settings: HashMap::new(),
         }
     }
@@ -186,28 +190,6 @@ impl Leading {
             }));
         }
         self.unpark();
-    }
-
-    /// Notes what is in force for a queue, and tells dispatch if that is something new.
-    fn note_settings(&mut self, topology: &Topology, queue: &warren_topology::Queue) {
-        let settings = topology.queue_settings(queue);
-        if self
-            .settings
-            .get(&queue.id)
-            .is_some_and(|known| **known == settings)
-        {
-            return;
-        }
-        self.settings.insert(queue.id, Arc::new(settings));
-        self.tell_settings(queue.id);
-    }
-
-    /// A queue that dispatch does not know yet is told of again when it is created.
-    fn tell_settings(&mut self, queue: QueueId) {
-        if let Some(settings) = self.settings.get(&queue) {
-            let settings = Arc::clone(settings);
-            self.step(Input::Settings { queue, settings });
-        }
     }
 
     /// Before anything is handed out in a turn, dispatch hears whether the lease still holds: the process may have been frozen.
@@ -314,14 +296,7 @@ impl Leading {
         let key = |consumer| ConsumerKey { node, consumer };
         match frame {
             Up::Hello(_) => {}
-            Up::Publish(batch) => match self.links.accept(hello, batch.sequence) {
-                Acceptance::Take => {
-                    let now = self.now();
-                    self.batcher.batch(hello.incarnation, hello.run, batch, now);
-                }
-                Acceptance::Known => {}
-                Acceptance::Resume(last) => self.links.tell(node, Down::Resume { last }),
-            },
+            Up::Publish(batch) => self.publish(hello, batch),
             Up::Reported => {
                 if let Some(link) = self.links.get_mut(node) {
                     link.reported = true;
@@ -351,24 +326,45 @@ impl Leading {
                 reason: settle.reason,
             })),
             Up::Return(give_back) => {
-                let not_before = give_back
-                    .delay_ms
-                    .map(|delay| ShardTime(self.now().0.saturating_add(delay)));
+                let wait = self.wait(give_back.wait);
                 self.step(Input::Return(ReturnRequest {
                     node,
                     token: give_back.token,
                     queue: give_back.queue,
                     items: give_back.items,
                     kind: give_back.kind,
-                    not_before,
+                    wait,
                 }));
             }
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),
                 returns,
             }),
-            Up::Purge { queue, token } => self.step(Input::Purge { queue, token, node }),
+            Up::Purge {
+                queue,
+                token,
+                states,
+            } => self.step(Input::Purge {
+                queue,
+                token,
+                node,
+                states,
+            }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
+        }
+    }
+
+    fn publish(&mut self, hello: &Hello, batch: Batch) {
+        match self.links.accept(hello, batch.sequence) {
+            Acceptance::Take => {
+                let now = self.now();
+                let settings = &self.settings;
+                let ttl_ms = |queue| settings.get(&queue).and_then(|it| it.message_ttl_ms);
+                self.batcher
+                    .batch(hello.incarnation, hello.run, batch, now, ttl_ms);
+            }
+            Acceptance::Known => {}
+            Acceptance::Resume(last) => self.links.tell(hello.node, Down::Resume { last }),
         }
     }
 
@@ -385,6 +381,7 @@ impl Leading {
                         {
                             self.in_flight.pop_front();
                         }
+                        self.rooms.applied(entry.proposal.number);
                     }
                     self.links.applied(entry.batches);
                 }
@@ -408,6 +405,7 @@ impl Leading {
                 }
             }
             TapEvent::Loaded(loaded) => self.step(Input::Loaded(loaded)),
+            TapEvent::Due(due) => self.step(Input::Due(due)),
             TapEvent::Stats {
                 node,
                 token,
@@ -440,9 +438,16 @@ impl Leading {
             let topology: TopologyIndex = self.topology.index();
             let now = self.now();
             let dispatch = &self.dispatch;
-            let Some(entry) = self.batcher.build(proposal, now, topology, |queue, level| {
-                dispatch.raise_hint(queue, level)
-            }) else {
+            self.rooms.begin(number);
+            let (rooms, settings) = (&mut self.rooms, &self.settings);
+            let raise = |queue, level| dispatch.raise_hint(queue, level);
+            let admit = |queue, facts: &Facts| {
+                let settings = settings.get(&queue);
+                settings.map_or(Vec::new(), |it| {
+                    rooms.admit(queue, it, dispatch.ready(queue), facts)
+                })
+            };
+            let Some(entry) = self.batcher.build(proposal, now, topology, raise, admit) else {
                 return true;
             };
             match self.group.propose(self.term, &encode_entry(&entry)) {

@@ -4,6 +4,7 @@
 mod frames;
 mod hand_over;
 mod park;
+mod revoke;
 mod session;
 
 pub(super) use frames::not_leased;

@@ -13,7 +13,6 @@ use warren_proto::v1;
 use warren_proto::v1::consume_response::Frame as Response;
 use warren_shard::api::{Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec};
 use warren_shard::{Credit, HandedOver, Held, ReturnKind, SettleReason};
-use warren_topology::Operation;
 use warren_types::{ClusterId, NodeId, Position, TopologyIndex};
 
 use super::park::coming;
@@ -22,7 +21,6 @@ use crate::clock::{millis, wall_clock_ms};
 use crate::grpc::deliveries::{
     FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, Frame, body_bytes, held_of, receipts, to_client,
 };
-use crate::grpc::error::of_denied;
 use crate::grpc::held::HeldBook;
 use crate::grpc::named_errors::named;
 use crate::grpc::open::{DURABILITY, leader_hint, limits};
@@ -89,7 +87,7 @@ pub(super) struct ConsumeSession {
     /// The queue is gone, or the client may not read it any more.
     pub(super) is_cancelled: bool,
     /// Why it is cancelled, if the queue is still there.
-    revoked: Option<ApiError>,
+    pub(super) revoked: Option<ApiError>,
     /// Told when rights have changed somewhere.
     access: watch::Receiver<TopologyIndex>,
     pub(super) is_closed: bool,
@@ -351,38 +349,6 @@ impl ConsumeSession {
         if self.phase == Phase::Draining {
             self.phase = Phase::Drained;
         }
-    }
-
-    /// Guarantee G14: who may not read any more gets nothing more.
-    fn look_at_rights(&mut self) {
-        let queue = &self.attached.queue;
-        let operation = Operation::Consume {
-            queue: queue.name.as_str(),
-        };
-        let gateway = &self.attached.gateway;
-        let may = gateway.still_may(&self.attached.who, queue.vhost, operation);
-        if let Err(denied) = may {
-            let error = of_denied(&denied);
-            self.revoked = Some(error.clone());
-            self.cancel_for(&error);
-        }
-    }
-
-    fn cancelled(&mut self) {
-        let queue = self.attached.queue.name.as_str();
-        let error = ApiError::new(Reason::QueueNotFound, format!("queue '{queue}' is gone"))
-            .resource("queue", queue);
-        self.cancel_for(&error);
-    }
-
-    fn cancel_for(&mut self, error: &ApiError) {
-        self.is_cancelled = true;
-        self.outbox.clear();
-        self.control.push_back(Response::Notice(v1::Notice {
-            kind: v1::NoticeKind::ConsumerCancelled.into(),
-            status: Some(error.to_status()),
-            ..v1::Notice::default()
-        }));
     }
 
     fn leader_moved(&mut self, node: NodeId) {
