@@ -411,6 +411,25 @@ fn config_secret_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn config_first_password_that_is_missing_or_empty_is_named() {
+    let missing = with_good("[auth]\nfirst_password_file = \"/no/such/password\"\n").problems();
+    assert_eq!(
+        missing,
+        [
+            "node.toml:5: auth.first_password_file: /no/such/password: the secret cannot be read: No such file or directory (os error 2)",
+        ]
+    );
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let case = with_good(&format!(
+        "[auth]\nfirst_password_file = {:?}\n",
+        empty.path()
+    ));
+    let problems = case.problems();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("is empty"), "{problems:?}");
+}
+
+#[test]
 fn config_flag_and_variable_problems_name_where_they_were_given() {
     let problems = with_good("")
         .flag("node.id", "x")

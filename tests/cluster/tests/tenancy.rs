@@ -11,7 +11,7 @@ use amqp::{Amqp, Heard};
 use tokio::time::timeout;
 use warren_client::{
     Connection, ConnectionOptions, ConsumerOptions, Credentials, Error, Permission, QueueSpec,
-    Vhost, parse_addresses,
+    Vhost, WhoAmI, parse_addresses,
 };
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -37,6 +37,72 @@ fn connect(cluster: &Cluster, login: Option<(&str, &str)>) -> Connection {
     };
     let servers = parse_addresses(&cluster.servers_from(NODE)).unwrap();
     Connection::new(&servers, options).unwrap()
+}
+
+/// A node that lets nobody in without a user.
+fn closed_node(variables: &[(&str, &str)]) -> Cluster {
+    let mut cluster = Cluster::prepare(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    let closed = ("WARREN_AUTH_LOOPBACK_GUEST", "false");
+    for (variable, value) in variables.iter().chain([&closed]) {
+        cluster.set_environment(NODE, variable, value);
+    }
+    cluster.spawn(NODE).unwrap();
+    cluster.wait_all_ready().unwrap();
+    cluster
+}
+
+/// The first user is made when the cluster is there, which may be a moment after its node is ready.
+async fn logged_in(cluster: &Cluster, user: &str, password: &str) -> WhoAmI {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let who = connect(cluster, Some((user, password))).who_am_i().await;
+        match who {
+            Ok(who) => return who,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_user_has_the_password_of_the_file_and_nobody_comes_in_without_one() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "of the file\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let cluster = closed_node(&[("WARREN_AUTH_FIRST_PASSWORD_FILE", path)]);
+    let admin = logged_in(&cluster, "admin", "of the file").await;
+    assert_eq!(admin.user.tags, ["administrator"]);
+    let admin = connect(&cluster, Some(("admin", "of the file")));
+    admin.declare_queue(&spec("q")).await.unwrap();
+    for stranger in [None, Some(("guest", "guest")), Some(("admin", "admin"))] {
+        let refused = reason(connect(&cluster, stranger).who_am_i().await);
+        assert!(refused.contains("BAD_CREDENTIALS"), "{refused}");
+    }
+    let at = cluster.amqp_address(NODE);
+    let guest = tokio::task::spawn_blocking(move || Amqp::login(&at, "PLAIN", b"\0guest\0guest"));
+    let refused = guest.await.unwrap().unwrap_err();
+    assert_eq!(refused, Heard::ConnectionClosed { code: 403 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_user_without_a_file_gets_a_password_that_is_told_once() {
+    let cluster = closed_node(&[("WARREN_AUTH_FIRST_USER", "chief")]);
+    let told = "The first user of this cluster is chief, with the password ";
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let password = loop {
+        let log = cluster.log_end(NODE);
+        if let Some(line) = log.lines().find_map(|it| it.strip_prefix(told)) {
+            break line.to_owned();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "not told: {log}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(password.len() >= 20, "{password}");
+    logged_in(&cluster, "chief", &password).await;
 }
 
 fn permission(user: &str, configure: &str, write: &str, read: &str) -> Permission {
