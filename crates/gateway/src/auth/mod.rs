@@ -59,7 +59,7 @@ pub(crate) struct Authenticator {
     loopback_guest: bool,
     verified: Verified,
     delays: Delays,
-    /// One permit per core: a hash takes 19 MiB and a core.
+    /// One permit for every second core: a hash takes 19 MiB and a core, and messages need the others.
     hashing: Arc<Semaphore>,
 }
 
@@ -70,7 +70,7 @@ impl Authenticator {
             loopback_guest,
             verified: Verified::new(),
             delays: Delays::default(),
-            hashing: Arc::new(Semaphore::new(cores)),
+            hashing: Arc::new(Semaphore::new((cores / 2).max(1))),
         }
     }
 
@@ -83,7 +83,7 @@ impl Authenticator {
         Ok(Principal::Local { name })
     }
 
-    /// Runs one hash where it holds nobody up, with as many others as there are cores.
+    /// Runs one hash where it holds nobody up, with few others at a time.
     async fn hashed<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
