@@ -28,6 +28,7 @@ mod session;
 mod settle;
 mod shares;
 mod steps;
+mod timeout;
 mod transaction;
 mod wire;
 
