@@ -128,10 +128,10 @@ async fn user(guest: &Connection, name: &str, rights: [&str; 3]) {
 }
 
 fn reason<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
-    match result.unwrap_err() {
-        Error::Refused(refusal) => format!("{refusal:?}"),
-        other => panic!("not refused: {other:?}"),
-    }
+    let Err(Error::Refused(refusal)) = result else {
+        panic!("not refused: {result:?}");
+    };
+    format!("{refusal:?}")
 }
 
 fn spec(name: &str) -> QueueSpec {
