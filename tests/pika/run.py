@@ -13,6 +13,7 @@ import time
 import traceback
 
 import errors
+import exchanges
 import exclusive
 import getting
 import limits
@@ -31,7 +32,9 @@ MODULES = (
     getting,
     errors,
     routing,
+    exchanges,
     exclusive,
+    lifetimes,
     rpc,
     single_active,
     limits,

@@ -4,6 +4,7 @@ pub(crate) mod binding;
 pub(crate) mod cluster;
 pub(crate) mod consume;
 pub(crate) mod exchange;
+pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod queue;
 pub(crate) mod server;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Queue(_)
         | Command::Exchange(_)
         | Command::Binding(_)
+        | Command::Policy(_)
         | Command::Cluster(_) => 2,
     };
     let log = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
@@ -60,6 +62,7 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::Queue(command) => queue::run(&global, command).await,
         Command::Exchange(command) => exchange::run(&global, command).await,
         Command::Binding(command) => binding::run(&global, command).await,
+        Command::Policy(command) => policy::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
         Command::Perf(args) => perf::run(&global, *args).await,
     }

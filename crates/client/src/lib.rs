@@ -14,9 +14,10 @@ mod publisher;
 
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
-    Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard, Exchange,
-    NodeState, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats, ReceiveOptions, Received,
-    Replica, ReplicaRole,
+    Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard,
+    EffectiveSetting, Exchange, NodeState, Policy, PolicySubject, PolicyTarget, Queue,
+    QueueDeletion, QueueDetails, QueueSpec, QueueStats, ReceiveOptions, Received, Replica,
+    ReplicaRole,
 };
 pub use connection::{Connection, ConnectionOptions};
 pub use consumer::{

@@ -6,6 +6,7 @@
 mod admission;
 mod amqp;
 mod clock;
+mod copies;
 mod gateway;
 mod grpc;
 mod message;

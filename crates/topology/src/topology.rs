@@ -12,11 +12,12 @@ use warren_types::{
 use crate::{
     binding::{Binding, BindingKey, Destination},
     cluster::{Cluster, Node},
-    exchange::{Exchange, ExchangeKind},
+    exchange::{Exchange, PREDECLARED},
+    in_force::{InForce, Policies},
     maps::{OrdMap, OrdSet},
     placement::Placement,
     queue::Queue,
-    route::{RouteError, Routes, Targets},
+    route::{Published, RouteError, Routes, Targets},
     tenants::Tenants,
     vhost::Vhost,
 };
@@ -33,21 +34,19 @@ pub struct Topology {
     pub(crate) vhosts: OrdMap<VhostId, Space>,
     pub(crate) exchanges: OrdMap<ExchangeId, Arc<Exchange>>,
     pub(crate) queues: OrdMap<QueueId, Arc<Queue>>,
+    /// Those of `queues` that have an owner.
+    pub(crate) exclusive: OrdSet<QueueId>,
     /// An entry per shard, also while it is empty.
     pub(crate) shards: OrdMap<ShardId, OrdSet<QueueId>>,
     pub(crate) bindings: OrdMap<BindingKey, Arc<Binding>>,
     /// The same bindings by where they lead.
     pub(crate) inbound: OrdSet<(Destination, BindingKey)>,
     pub(crate) tenants: Tenants,
+    pub(crate) policies: Policies,
+    /// Follows from the policies and the names.
+    pub(crate) in_force: InForce,
     pub(crate) next: Next,
 }
-
-/// The exchanges every vhost has from the start.
-const PREDECLARED: [(&str, ExchangeKind); 3] = [
-    ("", ExchangeKind::Direct),
-    ("amq.direct", ExchangeKind::Direct),
-    ("amq.fanout", ExchangeKind::Fanout),
-];
 
 /// The lowest numbers never given out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,10 +128,13 @@ impl Topology {
             vhosts: OrdMap::new_sync(),
             exchanges: OrdMap::new_sync(),
             queues: OrdMap::new_sync(),
+            exclusive: OrdSet::new_sync(),
             shards: OrdMap::new_sync(),
             bindings: OrdMap::new_sync(),
             inbound: OrdSet::new_sync(),
             tenants: Tenants::new(),
+            policies: Policies::new_sync(),
+            in_force: InForce::new(),
             next: Next {
                 vhost: VhostId(Vhost::ROOT.0 + 1),
                 exchange: ExchangeId(1),
@@ -231,6 +233,12 @@ impl Topology {
         self.queues.values().map(|it| &**it)
     }
 
+    /// The queues that have an owner, by id.
+    pub fn exclusive_queues(&self) -> impl Iterator<Item = &Queue> {
+        let ids = self.exclusive.iter();
+        ids.filter_map(|&id| self.queue_by_id(id))
+    }
+
     /// The queues placed in a shard, by id.
     pub fn queues_of(&self, shard: ShardId) -> impl Iterator<Item = &Queue> {
         let ids = self.shards.get(&shard).into_iter().flat_map(OrdSet::iter);
@@ -273,7 +281,11 @@ impl Topology {
 
     /// The bindings that lead to a queue. The default exchange's is implied and not listed.
     pub fn bindings_to(&self, queue: QueueId) -> impl Iterator<Item = &Binding> {
-        let to = Destination::Queue(queue);
+        self.bindings_into(Destination::Queue(queue))
+    }
+
+    /// The bindings that lead to a queue or exchange.
+    pub fn bindings_into(&self, to: Destination) -> impl Iterator<Item = &Binding> {
         let all = self
             .inbound
             .range((to, BindingKey::first_of(ExchangeId(0)))..);
@@ -289,9 +301,7 @@ impl Topology {
     pub fn route(
         &self,
         vhost: VhostId,
-        exchange: &str,
-        routing_key: &str,
-        headers: Option<&Table>,
+        message: &Published<'_>,
         out: &mut Targets,
     ) -> Result<(), RouteError> {
         out.clear();
@@ -299,7 +309,7 @@ impl Topology {
             .vhosts
             .get(&vhost)
             .ok_or(RouteError::NoSuchVhost { vhost })?;
-        space.routes.route(exchange, routing_key, headers, out)
+        space.routes.route(message, out)
     }
 }
 

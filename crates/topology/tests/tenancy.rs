@@ -70,7 +70,7 @@ fn bind_in(vhost: VhostId, source: &str, queue: &str) -> TopologyCommand {
     TopologyCommand::Bind(Bind {
         vhost,
         source: warren_types::ExchangeName::try_from(source).unwrap(),
-        queue: QueueName::try_from(queue).unwrap(),
+        to: warren_topology::BindTo::Queue(QueueName::try_from(queue).unwrap()),
         routing_key: warren_types::RoutingKey::try_from("k").unwrap(),
         arguments: Table::new(),
         requester: None,

@@ -39,8 +39,7 @@ fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::NoSuchExchange { .. } | Refusal::NoSuchQueue { .. } => Code::NotFound,
         Refusal::NameReserved { .. } | Refusal::DefaultExchange => Code::AccessRefused,
         Refusal::ResourceLocked { .. } => Code::ResourceLocked,
-        Refusal::ExchangeTypeUnavailable { .. }
-        | Refusal::QueueTypeUnavailable { .. }
+        Refusal::QueueTypeUnavailable { .. }
         | Refusal::InequivalentArgument { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::ExclusiveWithoutOwner

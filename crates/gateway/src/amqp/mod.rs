@@ -6,6 +6,7 @@
 //! publishes first. When too much waits, the socket is not read.
 
 mod authenticate;
+mod binding;
 mod caller;
 mod channel;
 mod closing;

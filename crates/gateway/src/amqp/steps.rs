@@ -7,8 +7,10 @@ use warren_amqp::method::{basic, confirm, queue};
 use warren_amqp::{
     AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned, Time,
 };
+use warren_topology::Published;
 use warren_types::{Message, QueueName};
 
+use super::binding;
 use super::caller::Caller;
 use super::channel::{Busy, Confirms, Step};
 use super::error;
@@ -17,6 +19,7 @@ use super::operation::{self, Answer};
 use super::publishes::{Kept, Publishes};
 use super::reply::{declare_reply_queue, is_reply_name};
 use super::session::{AmqpSession, Stalled};
+use crate::copies::{further_keys, without_blind_copies};
 use crate::message::{counted_bytes, message};
 use crate::replies::DIRECT_REPLY_TO;
 
@@ -136,15 +139,17 @@ impl AmqpSession {
             Request::QueueBind(it) if is_reply_name(&it.queue) => return Err(reply_bound()),
             Request::QueueBind(it) => {
                 let last = self.last_queue(channel);
-                self.begin(channel, operation::bind_queue(caller, it, last));
+                self.begin(channel, binding::bind_queue(caller, it, last));
             }
             Request::QueueUnbind(it) => {
                 let last = self.last_queue(channel);
-                self.begin(channel, operation::unbind_queue(caller, it, last));
+                self.begin(channel, binding::unbind_queue(caller, it, last));
             }
-            Request::ExchangeBind(_) | Request::ExchangeUnbind(_) => {
-                let text = "bindings between exchanges are not available yet";
-                return Err(AmqpError::not_implemented(text));
+            Request::ExchangeBind(it) => {
+                self.begin(channel, binding::bind_exchange(caller, it));
+            }
+            Request::ExchangeUnbind(it) => {
+                self.begin(channel, binding::unbind_exchange(caller, it));
             }
             Request::TxSelect => return self.tx_select(channel),
             Request::TxCommit => return self.tx_commit(channel),
@@ -245,10 +250,17 @@ impl AmqpSession {
         if it.exchange.is_empty() && is_reply_name(&it.routing_key) {
             return self.publish_direct(channel, caller, it);
         }
-        let (exchange, key) = (&*it.exchange, &*it.routing_key);
-        let routed = self
-            .publishes
-            .route(&self.view, caller.vhost, exchange, key);
+        let further = match further_keys(&it.properties) {
+            Ok(further) => further,
+            Err(error) => {
+                let error = AmqpError::precondition_failed(error);
+                return self.fail(channel, error.for_method(basic::Publish::ID));
+            }
+        };
+        let message = Published::new(&it.exchange, &it.routing_key)
+            .with_further_keys(&further)
+            .with_properties(&it.properties);
+        let routed = self.publishes.route(&self.view, caller.vhost, &message);
         if !matches!(routed, Ok(true)) && !self.is_certain(channel) {
             // This copy may be behind: only the leader's word may say no.
             self.wait(channel, Step::Publish(it));
@@ -411,7 +423,7 @@ fn build(names: &mut NameCache, caller: &Caller, it: Publish) -> Result<Message,
     message(
         exchange,
         routing_key,
-        it.properties,
+        without_blind_copies(it.properties),
         it.body.into_bytes(),
         user,
     )

@@ -16,6 +16,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{debug, warn};
 use warren_proto::FILE_DESCRIPTOR_SET;
+use warren_proto::admin_v1::policy_service_server::PolicyServiceServer;
 use warren_proto::admin_v1::topology_service_server::TopologyServiceServer;
 use warren_proto::cluster_v1::cluster_service_server::ClusterServiceServer;
 use warren_proto::v1::messaging_service_server::MessagingServiceServer;
@@ -24,6 +25,7 @@ use super::cluster::ClusterAdmin;
 use super::connection::ClientIo;
 use super::messaging::Messaging;
 use super::named_errors::NamedErrors;
+use super::policies::PolicyAdmin;
 use super::topology::TopologyAdmin;
 use crate::gateway::Gateway;
 
@@ -85,6 +87,7 @@ pub async fn serve_grpc(
         .max_encoding_message_size(usize::MAX);
     let topology =
         TopologyServiceServer::new(TopologyAdmin::new(gateway.clone(), shutdown.clone()));
+    let policies = PolicyServiceServer::new(PolicyAdmin::new(gateway.clone()));
     let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -95,6 +98,7 @@ pub async fn serve_grpc(
         .layer(NamedErrors)
         .add_service(messaging)
         .add_service(topology)
+        .add_service(policies)
         .add_service(cluster)
         .add_service(health_service)
         .add_optional_service(reflection);

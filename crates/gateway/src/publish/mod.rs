@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
-use warren_topology::{RouteError, Target, Targets, Topology};
+use warren_topology::{Published, RouteError, Targets, Topology};
 use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
@@ -23,11 +23,20 @@ pub(crate) struct Publish {
     pub(crate) id: PublishId,
     pub(crate) vhost: VhostId,
     pub(crate) message: Message,
-    /// Further routing keys (AMQP's CC and BCC, gRPC's `cc`).
+    /// Further routing keys (the headers CC and BCC, gRPC's `cc`).
     pub(crate) further_keys: Vec<RoutingKey>,
     pub(crate) producer: Option<ProducerTag>,
     /// As admitted; comes back with the outcome.
     pub(crate) bytes: u64,
+}
+
+impl Publish {
+    fn as_routed(&self) -> Published<'_> {
+        let message = &self.message;
+        Published::new(message.exchange.as_str(), message.routing_key.as_str())
+            .with_further_keys(&self.further_keys)
+            .with_properties(&message.properties)
+    }
 }
 
 /// Items on their way to one shard's uplink; gives back the tokens if nothing was taken.
@@ -38,9 +47,8 @@ pub(crate) struct Publishing {
     gateway: Gateway,
     session: Arc<Session>,
     tracker: Tracker,
-    routed: Targets,
     /// Where the message that is being routed goes, each queue once.
-    targets: Vec<Target>,
+    routed: Targets,
     /// What is routed and not handed over, per shard in the order of its first message.
     groups: Vec<(ShardId, Vec<PublishItem>)>,
     under_way: Option<HandOver>,
@@ -57,7 +65,6 @@ impl Publishing {
             session,
             tracker: Tracker::default(),
             routed: Targets::new(),
-            targets: Vec::new(),
             groups: Vec::new(),
             under_way: None,
             deadline: None,
@@ -131,44 +138,14 @@ impl Publishing {
         });
     }
 
-    /// Whether there is a queue to go to; `targets` then holds all of them.
+    /// Whether there is a queue to go to; `routed` then holds all of them.
     fn find(&mut self, view: &Topology, publish: &Publish) -> bool {
-        self.targets.clear();
-        let exchange = publish.message.exchange.as_str();
-        let key = publish.message.routing_key.as_str();
-        if view
-            .route(publish.vhost, exchange, key, None, &mut self.routed)
-            .is_err()
-        {
-            return false;
-        }
-        self.targets.extend(self.routed.iter());
-        if publish.further_keys.is_empty() {
-            return !self.targets.is_empty();
-        }
-        for key in &publish.further_keys {
-            if view
-                .route(
-                    publish.vhost,
-                    exchange,
-                    key.as_str(),
-                    None,
-                    &mut self.routed,
-                )
-                .is_ok()
-            {
-                self.targets.extend(self.routed.iter());
-            }
-        }
-        self.targets.sort_unstable();
-        self.targets.dedup();
-        !self.targets.is_empty()
+        let found = view.route(publish.vhost, &publish.as_routed(), &mut self.routed);
+        found.is_ok() && !self.routed.is_empty()
     }
 
     fn negative(&mut self, view: &Topology, publish: &Publish) -> Outcome {
-        let message = &publish.message;
-        let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
-        match view.route(publish.vhost, exchange, key, None, &mut self.routed) {
+        match view.route(publish.vhost, &publish.as_routed(), &mut self.routed) {
             Ok(()) => Outcome::Unrouted,
             Err(RouteError::NoSuchVhost { .. }) => Outcome::Refused(Refused::NoSuchVhost),
             Err(RouteError::NoSuchExchange { exchange }) => {
@@ -189,7 +166,7 @@ impl Publishing {
             bytes,
             ..
         } = publish;
-        if let [target] = *self.targets {
+        if let [target] = *self.routed.as_slice() {
             let token = self.tracker.one(id, bytes, target.queue);
             let item = PublishItem {
                 token,
@@ -199,8 +176,12 @@ impl Publishing {
             };
             return push(&mut self.groups, target.shard, item);
         }
-        let queues: Vec<QueueId> = self.targets.iter().map(|target| target.queue).collect();
-        for (token, target) in self.tracker.many(id, bytes, queues).zip(&self.targets) {
+        let queues: Vec<QueueId> = self.routed.iter().map(|target| target.queue).collect();
+        for (token, target) in self
+            .tracker
+            .many(id, bytes, queues)
+            .zip(self.routed.as_slice())
+        {
             let (message, producer) = (message.clone(), producer.clone());
             let item = PublishItem {
                 token,

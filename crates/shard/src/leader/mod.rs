@@ -2,6 +2,7 @@
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
 mod batcher;
+mod lifecycle;
 mod links;
 mod perform;
 pub(crate) mod task;

@@ -21,6 +21,7 @@ use warren_types::{
 };
 
 use super::batcher::Batcher;
+use super::lifecycle::{By, Lifecycle};
 use super::links::{Acceptance, Links};
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::link::frame::{Down, Hello, Up};
@@ -57,6 +58,9 @@ pub(crate) struct Leading {
     creating: HashSet<QueueId>,
     /// What is in force for each queue of the shard, by this node's copy of the topology.
     pub(super) settings: HashMap<QueueId, Arc<QueueSettings>>,
+    lifecycle: Lifecycle,
+    /// Dispatch has started.
+    started: bool,
 }
 
 impl Leading {
@@ -86,6 +90,8 @@ impl Leading {
             known: HashSet::new(),
             creating: HashSet::new(),
             settings: HashMap::new(),
+            lifecycle: Lifecycle::new(task.asks.clone()),
+            started: false,
         }
     }
 
@@ -118,6 +124,7 @@ impl Leading {
 
     /// Everyone has reported, or the time for it is up.
     pub(super) fn start(&mut self) {
+        self.started = true;
         self.begin_turn();
         self.step(Input::Start);
     }
@@ -133,7 +140,7 @@ impl Leading {
 
     /// Nothing will happen here by time alone.
     pub(super) fn is_quiet(&self) -> bool {
-        self.lost.is_empty() && self.dispatch.is_quiet()
+        self.lost.is_empty() && self.lifecycle.is_empty() && self.dispatch.is_quiet()
     }
 
     /// What lost nodes held returns at once if their process is known to be gone: nobody will claim it.
@@ -185,7 +192,23 @@ impl Leading {
                 topology: index,
             }));
         }
+        let settings = &self.settings;
+        self.lifecycle
+            .follow(topology, self.shard, Instant::now(), |queue| {
+                settings.get(&queue).and_then(|it| it.expires_ms)
+            });
         self.unpark();
+    }
+
+    /// Asks for the end of queues that are done, while the lease holds. Only once dispatch has started: before, consumers may be
+    /// missing that are there.
+    pub(super) fn judge_queues(&mut self) {
+        let now = Instant::now();
+        let lease = self.group.lease_until().is_some_and(|until| now < until);
+        let counts = |queue| self.dispatch.consumers(queue);
+        if self.started && lease {
+            self.lifecycle.judge(now, counts);
+        }
     }
 
     /// Notes what is in force for a queue, and tells dispatch if that is something new.
@@ -328,13 +351,21 @@ impl Leading {
                 }
                 self.step(Input::NodeReported { node });
             }
-            Up::Attach(attach) => self.step(Input::Attach(Attach {
-                consumer: key(attach.consumer),
-                queue: attach.queue,
-                options: attach.options,
-                credit: attach.credit,
-                held: attach.held,
-            })),
+            Up::Attach(attach) => {
+                let by = if attach.options.passing {
+                    By::Getter
+                } else {
+                    By::Consumer
+                };
+                self.lifecycle.used(attach.queue, by, Instant::now());
+                self.step(Input::Attach(Attach {
+                    consumer: key(attach.consumer),
+                    queue: attach.queue,
+                    options: attach.options,
+                    credit: attach.credit,
+                    held: attach.held,
+                }));
+            }
             Up::Credit { consumer, add } => self.step(Input::Credit {
                 consumer: key(consumer),
                 add,

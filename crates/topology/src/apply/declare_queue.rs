@@ -1,7 +1,7 @@
 //! `DeclareQueue` (features B.2, C25): makes a queue and gives it an id and a shard, or compares with the one there is.
 //! Not here: making it in its shard (the shard's leader does, from its own topology).
 
-use warren_types::{QueueName, ShardId, Table};
+use warren_types::{QueueId, QueueName, ShardId, Table};
 
 use super::{QUEUES_MAX, is_reserved};
 use crate::{
@@ -36,9 +36,15 @@ pub(super) fn apply(
         compare.same("auto_delete", command.auto_delete, current.auto_delete)?;
         compare.same("exclusive", command.exclusive, current.is_exclusive())?;
         compare.arguments(arguments::QUEUE, &arguments, &current.arguments)?;
+        let (queue, shard) = (current.id, current.shard);
+        // A declare counts as a use (features B28).
+        let at = topology.index;
+        if topology.expires(queue) {
+            topology.change_queue(queue, |it| it.renewed_at = at);
+        }
         return Ok(TopologyReply::QueueDeclared {
-            queue: current.id,
-            shard: current.shard,
+            queue,
+            shard,
             name,
             declared: Declared::Existed,
         });
@@ -73,6 +79,8 @@ pub(super) fn apply(
         owner,
         arguments,
         declared_at: topology.index,
+        renewed_at: topology.index,
+        had_consumer: false,
     });
     Ok(TopologyReply::QueueDeclared {
         queue,
@@ -80,6 +88,13 @@ pub(super) fn apply(
         name,
         declared: Declared::Created,
     })
+}
+
+impl Topology {
+    fn expires(&self, queue: QueueId) -> bool {
+        let queue = self.queue_by_id(queue);
+        queue.is_some_and(|it| self.queue_settings(it).expires_ms.is_some())
+    }
 }
 
 /// Fewest queues, then the lowest number.

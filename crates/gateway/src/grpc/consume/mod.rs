@@ -241,6 +241,7 @@ async fn attach(
             priority: open.priority,
             exclusive: open.exclusive,
             uncommitted_max: credit.uncommitted_max(),
+            passing: false,
         },
         credit: credit.lend().unwrap_or_default(),
     };

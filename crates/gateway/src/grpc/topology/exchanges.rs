@@ -78,7 +78,7 @@ impl TopologyAdmin {
         let (exchanges, next_page_token) = page.take(all, |exchange| exchange.name.to_string());
         let exchanges = exchanges
             .into_iter()
-            .map(|exchange| to_client(exchange, &vhost))
+            .map(|exchange| to_client(&topology, exchange, &vhost))
             .collect();
         Ok(admin_v1::ListExchangesResponse {
             exchanges,
@@ -148,7 +148,9 @@ fn find(
             exchange: name.clone(),
         })
     };
-    exchange.map(|it| to_client(it, vhost)).ok_or_else(missing)
+    exchange
+        .map(|it| to_client(topology, it, vhost))
+        .ok_or_else(missing)
 }
 
 pub(super) fn exchange_name(name: &str) -> Result<ExchangeName, ApiError> {
@@ -162,7 +164,7 @@ fn etag(exchange: &Exchange) -> String {
 
 /// # Errors
 /// The object is another one than the client has read, or is gone.
-pub(super) fn check_etag(wanted: &str, current: Option<&str>) -> Result<(), ApiError> {
+pub(in crate::grpc) fn check_etag(wanted: &str, current: Option<&str>) -> Result<(), ApiError> {
     if wanted.is_empty() || current == Some(wanted) {
         return Ok(());
     }
@@ -172,7 +174,7 @@ pub(super) fn check_etag(wanted: &str, current: Option<&str>) -> Result<(), ApiE
     ))
 }
 
-fn to_client(exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
+fn to_client(topology: &Topology, exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
     admin_v1::Exchange {
         vhost: vhost.to_string(),
         name: exchange.name.to_string(),
@@ -186,6 +188,11 @@ fn to_client(exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
             table_to_client(&exchange.arguments)
         },
         etag: etag(exchange),
+        policy: topology
+            .exchange_policies(exchange.id)
+            .0
+            .unwrap_or_default()
+            .to_owned(),
         ..admin_v1::Exchange::default()
     }
 }

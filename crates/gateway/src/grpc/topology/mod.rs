@@ -7,6 +7,9 @@ mod pages;
 mod queues;
 mod vhosts;
 
+pub(super) use exchanges::check_etag;
+pub(super) use pages::Page;
+
 use std::pin::Pin;
 
 use futures::Stream;

@@ -213,6 +213,7 @@ fn encode_attach(attach: AttachUp) -> wire::Attach {
         topology_index: attach.topology.0,
         refill_messages_only: false,
         user: String::new(),
+        passing: attach.options.passing,
     }
 }
 
@@ -226,6 +227,7 @@ fn decode_attach(attach: wire::Attach) -> Result<AttachUp, BadFrame> {
             priority: attach.priority,
             exclusive: attach.exclusive,
             uncommitted_max: attach.uncommitted_max,
+            passing: attach.passing,
         },
         credit: Credit {
             messages: attach.credit_messages,
