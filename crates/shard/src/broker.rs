@@ -29,7 +29,7 @@ use crate::link::post::{LeaderDoors, UplinkDoors};
 use crate::link::remote::NodeStreams;
 use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
-use crate::reaper::{Ask, Asks, Reaper, UnderWay};
+use crate::reaper::{Asked, Reaper, Reaping};
 use crate::replica::machine::ShardMachineFactory;
 use crate::replica::tap::Mailbox;
 use crate::session::{Session, stats};
@@ -92,8 +92,7 @@ struct Inner {
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
     consumers: AtomicU64,
-    asks: Asks,
-    under_way: UnderWay,
+    reaping: Reaping,
     tasks: TaskTracker,
     /// Where the broker runs: a session may be dropped anywhere.
     runtime: Handle,
@@ -133,7 +132,7 @@ impl Broker {
         let stop = CancellationToken::new();
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
-        let (asks, asked) = Asks::channel();
+        let (reaping, asked) = Reaping::channel();
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -159,8 +158,7 @@ impl Broker {
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),
-            asks,
-            under_way: UnderWay::default(),
+            reaping,
             raft: parts.raft,
             peers: parts.peers,
             tasks,
@@ -174,28 +172,18 @@ impl Broker {
         Ok(broker)
     }
 
-    fn spawn_followers(&self, asked: mpsc::Receiver<Ask>) {
-        let follower = self.clone();
-        let tasks = &self.inner.tasks;
-        tasks.spawn(async move { follower.follow_placement().await });
-        tasks.spawn(self.reaper(asked).run());
+    fn spawn_followers(&self, asked: Asked) {
+        let (follower, it) = (self.clone(), &self.inner);
+        it.tasks
+            .spawn(async move { follower.follow_placement().await });
+        let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
+        it.tasks
+            .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
     }
 
     /// Deletes an exclusive queue whose connection has ended, as soon as that can be done.
     pub fn delete_later(&self, queue: QueueId) {
-        self.inner.under_way.leave(queue);
-    }
-
-    fn reaper(&self, asked: mpsc::Receiver<Ask>) -> Reaper {
-        Reaper {
-            me: self.inner.me,
-            topology: self.inner.topology.clone(),
-            peers: self.inner.peers.clone(),
-            asked,
-            tasks: self.inner.tasks.clone(),
-            stop: self.inner.stop.clone(),
-            under_way: self.inner.under_way.clone(),
-        }
+        self.inner.reaping.leave(queue);
     }
 
     #[must_use]
@@ -471,7 +459,7 @@ impl Broker {
             mailbox,
             inbox: self.inner.leaders.open(shard),
             topology: self.inner.topology.watch(),
-            asks: self.inner.asks.clone(),
+            asks: self.inner.reaping.asks.clone(),
             stop: self.inner.stop.clone(),
         };
         self.inner.tasks.spawn(task.run());

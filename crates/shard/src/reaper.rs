@@ -54,33 +54,61 @@ impl Asks {
     }
 }
 
-pub(crate) struct Reaper {
-    pub(crate) me: NodeIdentity,
-    pub(crate) topology: TopologyHandle,
-    pub(crate) peers: Peers,
-    pub(crate) asked: mpsc::Receiver<Ask>,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) stop: CancellationToken,
-    pub(crate) under_way: UnderWay,
-}
+pub(crate) type Asked = mpsc::Receiver<Ask>;
 
-/// What is being asked for now, so that it is asked once at a time, and what is to be asked for again.
-#[derive(Clone, Default)]
-pub(crate) struct UnderWay {
-    asks: Arc<Mutex<BTreeSet<Ask>>>,
+/// The reaper as the rest of the broker has it.
+#[derive(Clone)]
+pub(crate) struct Reaping {
+    pub(crate) asks: Asks,
+    /// What is being asked for now, so that it is asked once at a time.
+    under_way: Arc<Mutex<BTreeSet<Ask>>>,
     /// Queues of this node's ended connections that could not be deleted then.
     left: Arc<Mutex<BTreeSet<QueueId>>>,
 }
 
-impl UnderWay {
+impl Reaping {
+    pub(crate) fn channel() -> (Self, Asked) {
+        let (asks, asked) = Asks::channel();
+        let reaping = Self {
+            asks,
+            under_way: Arc::default(),
+            left: Arc::default(),
+        };
+        (reaping, asked)
+    }
+
     /// Deletes the queue when that can be done.
     pub(crate) fn leave(&self, queue: QueueId) {
         self.left.lock().insert(queue);
     }
 }
 
+pub(crate) struct Reaper {
+    me: NodeIdentity,
+    topology: TopologyHandle,
+    peers: Peers,
+    asked: Asked,
+    reaping: Reaping,
+}
+
 impl Reaper {
-    pub(crate) async fn run(mut self) {
+    pub(crate) fn new(
+        me: NodeIdentity,
+        topology: &TopologyHandle,
+        peers: &Peers,
+        asked: Asked,
+        reaping: &Reaping,
+    ) -> Self {
+        Self {
+            me,
+            topology: topology.clone(),
+            peers: peers.clone(),
+            asked,
+            reaping: reaping.clone(),
+        }
+    }
+
+    pub(crate) async fn run(mut self, tasks: TaskTracker, stop: CancellationToken) {
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,7 +116,7 @@ impl Reaper {
         loop {
             let asks = tokio::select! {
                 biased; // stopping first; a tick is rare
-                () = self.stop.cancelled() => return,
+                () = stop.cancelled() => return,
                 _ = look.tick() => self.orphans(&mut leads_since),
                 ask = self.asked.recv() => match ask {
                     Some(ask) => vec![ask],
@@ -96,16 +124,17 @@ impl Reaper {
                 },
             };
             for ask in asks {
-                if !self.under_way.asks.lock().insert(ask) {
+                if !self.reaping.under_way.lock().insert(ask) {
                     continue;
                 }
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
                     return;
                 };
-                let (topology, under_way) = (self.topology.clone(), self.under_way.clone());
-                self.tasks.spawn(async move {
+                let (topology, under_way) =
+                    (self.topology.clone(), Arc::clone(&self.reaping.under_way));
+                tasks.spawn(async move {
                     perform(&topology, ask).await;
-                    under_way.asks.lock().remove(&ask);
+                    under_way.lock().remove(&ask);
                     drop(permit);
                 });
             }
@@ -124,7 +153,7 @@ impl Reaper {
             *leads_since = None;
         }
         let since = leads.then(|| *leads_since.get_or_insert_with(Instant::now));
-        let mut left = self.under_way.left.lock();
+        let mut left = self.reaping.left.lock();
         left.retain(|queue| topology.queue_by_id(*queue).is_some());
         topology
             .exclusive_queues()

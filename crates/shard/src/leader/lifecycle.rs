@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use warren_queue::dispatch::io::ConsumerOptions;
 use warren_topology::Topology;
 use warren_types::{QueueId, ShardId, TopologyIndex};
 
@@ -126,6 +127,16 @@ pub(super) enum By {
     Consumer,
     /// It takes what is there and leaves.
     Getter,
+}
+
+impl By {
+    pub(super) fn of(options: &ConsumerOptions) -> Self {
+        if options.passing {
+            Self::Getter
+        } else {
+            Self::Consumer
+        }
+    }
 }
 
 impl Watched {

@@ -352,11 +352,7 @@ impl Leading {
                 self.step(Input::NodeReported { node });
             }
             Up::Attach(attach) => {
-                let by = if attach.options.passing {
-                    By::Getter
-                } else {
-                    By::Consumer
-                };
+                let by = By::of(&attach.options);
                 self.lifecycle.used(attach.queue, by, Instant::now());
                 self.step(Input::Attach(Attach {
                     consumer: key(attach.consumer),
