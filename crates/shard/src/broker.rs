@@ -29,6 +29,7 @@ use crate::link::post::{LeaderDoors, UplinkDoors};
 use crate::link::remote::NodeStreams;
 use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
+use crate::open::{initialise, open};
 use crate::reaper::{Asked, Reaper, Reaping};
 use crate::replica::machine::ShardMachineFactory;
 use crate::replica::tap::Mailbox;
@@ -489,24 +490,4 @@ impl Broker {
         };
         self.inner.tasks.spawn(uplink.run());
     }
-}
-
-async fn open(raft: &RaftNode, spec: GroupSpec) -> Result<Group, BrokerError> {
-    let group = spec.group;
-    raft.open_group(spec)
-        .await
-        .map_err(|source| BrokerError::Open { group, source })
-}
-
-async fn initialise(
-    raft: &RaftNode,
-    group: GroupId,
-    members: &[Member],
-) -> Result<(), BrokerError> {
-    raft.initialize(group, members)
-        .await
-        .map_err(|error| BrokerError::Initialise {
-            group,
-            cause: error.to_string(),
-        })
 }

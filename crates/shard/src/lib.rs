@@ -8,6 +8,7 @@ mod broker;
 mod handover;
 mod leader;
 mod link;
+mod open;
 mod reaper;
 mod replica;
 mod session;

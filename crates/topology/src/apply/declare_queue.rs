@@ -19,12 +19,11 @@ pub(super) fn apply(
     topology.formed()?;
     let space = topology.space(command.vhost)?;
     let name = name(&command.name)?;
-    let owner = match (command.exclusive, command.requester) {
+    let (owner, requester) = match (command.exclusive, command.requester) {
         (true, None) => return Err(Refusal::ExclusiveWithoutOwner),
         (true, Some(owner)) => (Some(owner.clone()), Some(owner)),
         (false, requester) => (None, requester),
     };
-    let (owner, requester) = owner;
     let default = space.vhost.settings.default_queue_type.unwrap_or_default();
     let queue_type = arguments::queue_type(name.as_str(), &command.arguments, default)?;
     let arguments = with_type(command.arguments, queue_type);
@@ -37,11 +36,7 @@ pub(super) fn apply(
         compare.same("exclusive", command.exclusive, current.is_exclusive())?;
         compare.arguments(arguments::QUEUE, &arguments, &current.arguments)?;
         let (queue, shard) = (current.id, current.shard);
-        // A declare counts as a use (features B28).
-        let at = topology.index;
-        if topology.expires(queue) {
-            topology.change_queue(queue, |it| it.renewed_at = at);
-        }
+        topology.renew(queue);
         return Ok(TopologyReply::QueueDeclared {
             queue,
             shard,
@@ -50,12 +45,7 @@ pub(super) fn apply(
         });
     }
     arguments::check_queue(name.as_str(), &arguments)?;
-    if topology.queues.size() >= QUEUES_MAX {
-        return Err(Refusal::LimitReached {
-            object: ObjectKind::Queue,
-            limit: QUEUES_MAX as u64,
-        });
-    }
+    room(topology)?;
     let limit = space.vhost.limits.queues;
     if let Some(limit) = limit.filter(|it| space.queues.size() >= *it as usize) {
         return Err(Refusal::VhostLimitReached {
@@ -90,10 +80,24 @@ pub(super) fn apply(
     })
 }
 
+fn room(topology: &Topology) -> Result<(), Refusal> {
+    if topology.queues.size() < QUEUES_MAX {
+        return Ok(());
+    }
+    Err(Refusal::LimitReached {
+        object: ObjectKind::Queue,
+        limit: QUEUES_MAX as u64,
+    })
+}
+
 impl Topology {
-    fn expires(&self, queue: QueueId) -> bool {
-        let queue = self.queue_by_id(queue);
-        queue.is_some_and(|it| self.queue_settings(it).expires_ms.is_some())
+    /// A declare counts as a use of a queue that expires (features B28).
+    fn renew(&mut self, queue: QueueId) {
+        let found = self.queue_by_id(queue);
+        if found.is_some_and(|it| self.queue_settings(it).expires_ms.is_some()) {
+            let at = self.index;
+            self.change_queue(queue, |it| it.renewed_at = at);
+        }
     }
 }
 
