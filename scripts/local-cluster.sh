@@ -12,7 +12,7 @@
 #   logs N     the end of node N's log, then what is added (Ctrl-C ends it)
 #   wipe       down, then delete data, logs and secret
 #
-# Node N: clients over gRPC on 127.0.0.1:710N, node to node on 720N, AMQP on 5671 + N, HTTP on 15671 + N (kept free).
+# Node N: clients over gRPC on 127.0.0.1:710N, node to node on 720N, AMQP on 5671 + N, health on 15671 + N, metrics on 15691 + N.
 # WARREN_LOCAL_DIR holds everything (default: ~/.local/state/warren/local); node-N/pid is the process id.
 # WARREN_LOCAL_DEADLINE: seconds to wait until ready (default 60). WARREN_BIN: a binary to use instead of building one.
 set -euo pipefail
@@ -86,6 +86,8 @@ peers = [
 grpc = "$(grpc_address "$n")"
 node = "127.0.0.1:720$n"
 amqp = "127.0.0.1:$((5671 + n))"
+http = "127.0.0.1:$((15671 + n))"
+metrics = "127.0.0.1:$((15691 + n))"
 
 [advertise]
 grpc = "$(grpc_address "$n")"
@@ -100,7 +102,7 @@ port_is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 refuse_busy_ports() {
     local n="$1" port
-    for port in "710$n" "720$n" "$((5671 + n))"; do
+    for port in "710$n" "720$n" "$((5671 + n))" "$((15671 + n))" "$((15691 + n))"; do
         if port_is_open "$port"; then
             fail "port $port is taken by another process, so node $n cannot listen there: end that process and try again"
         fi

@@ -1,5 +1,7 @@
 """Topic, headers, bindings between exchanges, alternate exchanges, CC and BCC."""
 
+import time
+
 import pika
 from cluster import until
 from routing import subscriber
@@ -115,6 +117,8 @@ def test_internal_exchange_refuses_publishes(cluster):
         raise AssertionError("it took a publish")
     except pika.exceptions.ChannelClosedByBroker as closed:
         assert closed.reply_code == 403, closed
+        wanted = f"ACCESS_REFUSED - cannot publish to internal exchange '{exchange}' in vhost '/'"
+        assert closed.reply_text == wanted, closed
     cluster.channel().exchange_delete(exchange)
 
 
@@ -152,6 +156,18 @@ def test_hash_and_delayed_types_are_known(cluster):
     counts = [len(bodies(channel, queue)) for queue in queues]
     assert sum(counts) == 40 and min(counts) > 5, counts
     channel.exchange_delete(exchange)
+    delayed = cluster.name("delayed")
+    channel.exchange_declare(delayed, "x-delayed-message", arguments={"x-delayed-type": "topic"})
+    queue = queue_for(channel, delayed, "k.*")
+    began = time.monotonic()
+    channel.basic_publish(delayed, "k.1", b"later", pika.BasicProperties(headers={"x-delay": 400}), mandatory=True)
+    channel.basic_publish(delayed, "k.2", b"now")
+    got = []
+    until(lambda: len(got) == 2 or got.extend(drain(channel, queue)), "both messages")
+    assert [body for body, _ in got] == [b"now", b"later"], got
+    assert time.monotonic() - began >= 0.4
+    assert got[1][1].headers == {"x-delay": -400}, got[1][1].headers
+    channel.exchange_delete(delayed)
     try:
         channel.exchange_declare(cluster.name("later"), "x-delayed-message")
         raise AssertionError("x-delayed-type was not asked for")

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 
+import blocked
 import errors
 import exchanges
 import exclusive
@@ -55,8 +56,14 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", default="5672", help="one port per node, comma separated")
     parser.add_argument("--only", help="run tests whose name holds this text")
+    parser.add_argument("--blocked", metavar="REASON", help="only this: a publisher is told that it is blocked, and why")
     arguments = parser.parse_args()
     ports = [int(port) for port in arguments.port.split(",")]
+    if arguments.blocked:
+        with Cluster(arguments.host, ports) as cluster:
+            blocked.publisher_is_told(cluster, arguments.blocked)
+        print("1 passed, 0 failed")
+        return 0
     passed = failed = 0
     for name, test in tests(arguments.only):
         began = time.monotonic()

@@ -88,9 +88,11 @@ pub(crate) enum Command {
     /// Create, list and delete bindings
     #[command(subcommand)]
     Binding(command::binding::BindingCommand),
-    /// Look at the cluster
+    /// Look at the cluster, drain a node
     #[command(subcommand)]
     Cluster(command::cluster::ClusterCommand),
+    /// Ask a node whether it lives, is ready, has started
+    Health(command::health::HealthArgs),
     /// Measure throughput and latency
     Perf(Box<perf::PerfArgs>),
 }

@@ -4,6 +4,7 @@ pub(crate) mod binding;
 pub(crate) mod cluster;
 pub(crate) mod consume;
 pub(crate) mod exchange;
+pub(crate) mod health;
 pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod queue;
@@ -36,7 +37,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Exchange(_)
         | Command::Binding(_)
         | Command::Policy(_)
-        | Command::Cluster(_) => 2,
+        | Command::Cluster(_)
+        | Command::Health(_) => 2,
     };
     let log = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
@@ -64,6 +66,7 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::Binding(command) => binding::run(&global, command).await,
         Command::Policy(command) => policy::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
+        Command::Health(args) => health::run(args).await,
         Command::Perf(args) => perf::run(&global, *args).await,
     }
 }

@@ -112,6 +112,7 @@ fn entries(facts: &Facts, payload: &Bytes) -> Result<(), Failed> {
             payload: payload.clone(),
             producers: Vec::new(),
             raise: Some(100),
+            full: Vec::new(),
         })],
     };
     let bytes = encode_entry(&entry);

@@ -4,6 +4,7 @@
 
 pub(crate) mod command;
 mod origin;
+pub(crate) mod states;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;

@@ -6,6 +6,7 @@
 mod key;
 mod queue;
 pub(crate) mod small;
+mod states;
 
 use std::sync::Arc;
 
@@ -16,8 +17,9 @@ use warren_queue::rows::{BlockRow, Row, RowKey};
 use warren_types::Position;
 
 pub use key::{
-    KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, decode_key, encode_key,
-    origin_rows, producer_rows, queue_rows, rows_of_queue, table_of,
+    KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, counts_rows, decode_key,
+    encode_key, marks_from, origin_rows, producer_rows, queue_rows, rows_of_queue, table_of,
+    timer_rows,
 };
 
 use crate::{
@@ -39,6 +41,8 @@ pub fn encode_row(key: &[u8], row: &Row) -> Bytes {
         Row::Settled(it) => seal(key, &small::settled(it)),
         Row::Counts(it) => seal(key, &small::counts(it)),
         Row::Producer(it) => seal(key, &small::producer(it)),
+        Row::Marks(it) => seal(key, &states::marks(it)),
+        Row::Timer => seal(key, &states::timer()),
     }
 }
 
@@ -63,6 +67,8 @@ pub fn decode_row(key: &[u8], value: &Bytes) -> Result<Row, CodecError> {
         RowKey::Producer { .. } => {
             Row::Producer(small::decode_producer(open("producer row", key, value)?)?)
         }
+        RowKey::Marks { .. } => Row::Marks(states::decode_marks(open("marks row", key, value)?)?),
+        RowKey::Timer { .. } => states::decode_timer(&open("timer row", key, value)?)?,
     })
 }
 

@@ -44,7 +44,10 @@ fn lines() -> Vec<(&'static str, String)> {
     ));
     files.push((
         "entry.txt",
-        list(vec![("entry".into(), encode_entry(&entry()))]),
+        list(vec![
+            ("entry".into(), encode_entry(&entry())),
+            ("states".into(), encode_entry(&entry_of_states())),
+        ]),
     ));
     let keys = rows()
         .into_iter()
@@ -88,6 +91,10 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
     let view = StoredMessageView::open(&kept("message.txt")[0]).unwrap();
     assert_eq!(view.routing_key(), "orders");
     assert_eq!(decode_entry(&kept("entry.txt")[0]).unwrap(), entry());
+    assert_eq!(
+        decode_entry(&kept("entry.txt")[1]).unwrap(),
+        entry_of_states()
+    );
     let (keys, values) = (kept("keys.txt"), kept("rows.txt"));
     for (at, (_, key, row)) in rows().into_iter().enumerate() {
         assert_eq!(decode_key(&keys[at]).unwrap(), key);

@@ -138,7 +138,8 @@ proptest! {
         prop_assert_eq!(within(&block_holding_range(queue, priority, at)), of_level(Some(&|it| it <= at)));
         let of_queue = match &key {
             RowKey::Block { queue: q, .. } | RowKey::Settled { queue: q, .. }
-            | RowKey::Counts { queue: q, .. } | RowKey::Producer { queue: q, .. } => *q == queue,
+            | RowKey::Counts { queue: q, .. } | RowKey::Producer { queue: q, .. }
+            | RowKey::Marks { queue: q, .. } | RowKey::Timer { queue: q, .. } => *q == queue,
             RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) => false,
         };
         prop_assert_eq!(rows_of_queue(queue).iter().any(within), of_queue);

@@ -13,6 +13,9 @@ use warren_topology::Topology;
 use warren_types::{ClusterId, GroupId, NodeId, ShardId, Term};
 
 use crate::admission::Admission;
+use crate::alarms::AlarmBoard;
+use crate::counters::Counters;
+use crate::draining::Draining;
 use crate::grpc::Leases;
 use crate::grpc::Parked;
 use crate::options::GatewayOptions;
@@ -31,6 +34,9 @@ struct Inner {
     broker: Broker,
     options: GatewayOptions,
     admission: Admission,
+    alarms: AlarmBoard,
+    counters: Counters,
+    draining: Draining,
     /// When the topology's copy was last seen to be recent.
     recent_at: Mutex<Instant>,
     numbers: AtomicU64,
@@ -59,6 +65,9 @@ impl Gateway {
         broker.keep_consumers(Arc::new(move |request| keeper.hand_over(request)));
         let inner = Inner {
             admission: Admission::new(options.admission_bytes, options.connection_bytes),
+            alarms: AlarmBoard::default(),
+            counters: Counters::default(),
+            draining: Draining::default(),
             recent_at: Mutex::new(Instant::now()),
             numbers: AtomicU64::new(0),
             tasks: TaskTracker::new(),
@@ -96,6 +105,19 @@ impl Gateway {
     pub async fn sessions_ended(&self) {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    pub(crate) fn alarm_board(&self) -> &AlarmBoard {
+        &self.inner.alarms
+    }
+
+    pub(crate) fn draining(&self) -> &Draining {
+        &self.inner.draining
     }
 
     pub(crate) fn admission(&self) -> &Admission {

@@ -4,9 +4,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod admission;
+mod alarms;
 mod amqp;
 mod clock;
 mod copies;
+mod counters;
+mod draining;
 mod gateway;
 mod grpc;
 mod message;
@@ -15,7 +18,9 @@ mod options;
 mod publish;
 mod replies;
 
+pub use alarms::AlarmedNodes;
 pub use amqp::serve_amqp;
+pub use counters::{Counter, Counters, FrontCounters};
 pub use gateway::Gateway;
 pub use grpc::{ServeError, serve_grpc};
 pub use options::{AmqpOptions, GatewayOptions};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rand::Rng;
 use thiserror::Error;
 use tokio::time::timeout;
-use warren_shard::TopologyError;
 use warren_shard::api::{QueueStats, RequestToken, SessionEvent, Target, Unavailable};
+use warren_shard::{PurgeStates, TopologyError};
 use warren_topology::{
     DeleteQueue, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply,
 };
@@ -158,7 +158,11 @@ impl Gateway {
     ///
     /// # Errors
     /// [`OperationError::Unavailable`]; whether it was done is then not known.
-    pub(crate) async fn purge_queue(&self, queue: &Queue) -> Result<u64, OperationError> {
+    pub(crate) async fn purge_queue(
+        &self,
+        queue: &Queue,
+        states: PurgeStates,
+    ) -> Result<u64, OperationError> {
         let unavailable = |cause| OperationError::Unavailable {
             queue: queue.name.clone(),
             cause,
@@ -166,7 +170,7 @@ impl Gateway {
         let session = self.broker().session();
         let token = RequestToken(1);
         session
-            .purge(target_of(queue), token)
+            .purge(target_of(queue), token, states)
             .await
             .map_err(unavailable)?;
         let answered = async {

@@ -35,6 +35,8 @@ pub struct GatewayOptions {
     pub drain: Duration,
     /// What is given up on a unary call that names no deadline.
     pub unary_timeout: Duration,
+    /// Connections of gRPC clients; more are closed at once.
+    pub grpc_connections_max: usize,
     /// Serve gRPC reflection.
     pub reflection: bool,
     pub amqp: AmqpOptions,
@@ -87,6 +89,7 @@ impl Default for GatewayOptions {
             receive_leases_max: 100_000,
             drain: Duration::from_secs(5),
             unary_timeout: Duration::from_secs(30),
+            grpc_connections_max: 20_000,
             reflection: true,
             amqp: AmqpOptions::default(),
         }

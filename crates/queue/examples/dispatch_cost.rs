@@ -13,7 +13,7 @@ use warren_queue::dispatch::io::{
 };
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{Command, SettleReason};
-use warren_queue::outcome::{Added, BlockRef, Effect};
+use warren_queue::outcome::{Added, BlockRef, Effect, Left, Tally};
 use warren_types::{ConsumerId, Facts, NodeId, Position, Priority, QueueId, ShardTime, Term};
 
 const QUEUE: QueueId = QueueId(1);
@@ -42,6 +42,12 @@ fn publish(
         facts: Arc::clone(facts),
         payload: payload.clone(),
         absent: Vec::new(),
+        tally: Tally {
+            messages: u64::from(BLOCK),
+            body_bytes: facts.body_bytes(),
+        },
+        scheduled: Tally::default(),
+        wake: None,
     };
     dispatch.step(Input::Applied(Effect::Added(added)), out);
     if let Some(raise) = raise {
@@ -72,10 +78,19 @@ fn perform(dispatch: &mut Dispatch, unacked: &mut Vec<Held>, out: &mut Actions) 
                 }));
             } else if let Action::Propose(Command::Settle(it)) = action {
                 let (queue, ranges, reason) = (it.queue, it.ranges, it.reason);
+                let messages: u64 = ranges.iter().map(|it| it.count).sum();
+                let all = Tally {
+                    messages,
+                    body_bytes: messages * 1_000,
+                };
                 let effect = Effect::Settled {
                     queue,
                     ranges,
                     reason,
+                    left: Left {
+                        all,
+                        ..Left::default()
+                    },
                 };
                 dispatch.step(Input::Applied(effect), out);
             } else if let Action::Propose(Command::HandOut(it)) = action {

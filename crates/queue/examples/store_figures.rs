@@ -16,7 +16,9 @@ use warren_queue::entry::{
     ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
-use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
+use warren_queue::rows::{
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
     BatchSequence, Facts, Incarnation, LogIndex, Position, PositionRange, Priority, ProducerId,
@@ -92,6 +94,22 @@ impl Rows for MapRows {
 
     fn producers(&self, _: QueueId) -> Vec<(ProducerId, ShardTime)> {
         Vec::new()
+    }
+    fn timers(&self, _: QueueId, _: usize) -> Vec<(ShardTime, Priority, Position)> {
+        Vec::new()
+    }
+
+    fn delayed(&self, _: QueueId) -> Vec<(Priority, CountsRow)> {
+        Vec::new()
+    }
+
+    fn marks_at_or_after(
+        &self,
+        _: QueueId,
+        _: Priority,
+        _: Position,
+    ) -> Option<(Position, MarksRow)> {
+        None
     }
 }
 
@@ -171,6 +189,7 @@ impl Bench {
             payload,
             producers,
             raise,
+            full: Vec::new(),
         };
         let sequence = BatchSequence(self.store.last_batch(Incarnation(1)).1.0 + 1);
         let parts = vec![OriginPart {

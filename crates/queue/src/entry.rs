@@ -65,6 +65,8 @@ pub enum Command {
     DeleteQueue(DeleteQueue),
     Purge(Purge),
     Activate(Activate),
+    Park(Park),
+    Rearm(Rearm),
 }
 
 /// Adds one block: messages of one queue and one priority, in order.
@@ -78,6 +80,15 @@ pub struct Enqueue {
     pub producers: Vec<ProducerSpan>,
     /// Raises the hand-out mark of the priority to at least the queue's next position after this block plus so many.
     pub raise: Option<u32>,
+    /// Messages of the block, by index, that the queue's limit refuses: they are not stored, and have no bytes.
+    pub full: Vec<IndexRange>,
+}
+
+/// `count` messages of a block from index `first` on; never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexRange {
+    pub first: u32,
+    pub count: u32,
 }
 
 /// Messages leave the queue for a reason.
@@ -134,11 +145,39 @@ pub struct HandOut {
     pub positions: Vec<PositionRange>,
 }
 
-/// Scheduled messages come due: they join "released, not handed out" and are ready.
+/// Scheduled messages come due: they are ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
     pub queue: QueueId,
     pub ranges: Vec<PositionRange>,
+    /// They may be handed out at once; else they join "released, not handed out".
+    pub hand_out: bool,
+}
+
+/// Deliveries are set aside: kept, counted, never handed out (features B49).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Park {
+    pub queue: QueueId,
+    pub ranges: Vec<PositionRange>,
+    pub cause: ParkCause,
+    /// How the attempt that led here counts.
+    pub kind: ReturnKind,
+}
+
+/// Why a message is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParkCause {
+    /// Too many failed deliveries, and no dead-letter target.
+    DeliveryLimit,
+    /// A consumer asked for it.
+    Rejected,
+}
+
+/// Blocks whose timers rang with nothing to do: they are set to what comes next after the entry's time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rearm {
+    pub queue: QueueId,
+    pub blocks: Vec<(Priority, Position)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -164,12 +203,34 @@ pub struct Activate {
     pub fencing: u64,
 }
 
-/// Removes what is ready in the named ranges (dispatch says which: it knows what is in flight).
+/// Removes messages of some states (dispatch says what is in flight).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purge {
     pub queue: QueueId,
-    /// Every live message below this position that is not in `except` is removed.
+    /// Every live message of the states below this position that is not in `except` is removed.
     pub below: Position,
     /// In flight: they stay.
     pub except: Vec<PositionRange>,
+    pub states: PurgeStates,
+}
+
+/// Which messages a purge removes; those in flight never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PurgeStates {
+    pub ready: bool,
+    pub delayed: bool,
+    pub scheduled: bool,
+    pub parked: bool,
+}
+
+impl Default for PurgeStates {
+    /// What AMQP's queue.purge removes (features B31).
+    fn default() -> Self {
+        Self {
+            ready: true,
+            delayed: true,
+            scheduled: false,
+            parked: false,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use warren_types::{
     ShardTime,
 };
 
-use crate::entry::{ProposalId, ReturnKind, SettleReason};
+use crate::entry::{ParkCause, ProposalId, ReturnKind, SettleReason};
 use crate::rows::Change;
 
 /// Filled by `apply`, reused between calls.
@@ -60,8 +60,51 @@ pub enum Reply {
     Activated {
         fencing: u64,
     },
+    Parked {
+        count: u64,
+    },
+    Rearmed,
     /// The queue does not exist (any more).
     QueueGone,
+}
+
+/// Messages and their body bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub messages: u64,
+    pub body_bytes: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.body_bytes += other.body_bytes;
+    }
+
+    /// Never below nothing: what is taken was there.
+    pub fn take(&mut self, other: Self) {
+        debug_assert!(other.messages <= self.messages && other.body_bytes <= self.body_bytes);
+        self.messages = self.messages.saturating_sub(other.messages);
+        self.body_bytes = self.body_bytes.saturating_sub(other.body_bytes);
+    }
+}
+
+/// What left a queue, and in which states it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    pub all: Tally,
+    /// Of all: not due yet.
+    pub scheduled: Tally,
+    /// Of all: set aside.
+    pub parked: Tally,
+}
+
+impl Left {
+    pub fn add(&mut self, other: Self) {
+        self.all.add(other.all);
+        self.scheduled.add(other.scheduled);
+        self.parked.add(other.parked);
+    }
 }
 
 /// The answer to one numbered batch of a node.
@@ -103,6 +146,7 @@ pub enum Effect {
         queue: QueueId,
         ranges: Vec<PositionRange>,
         reason: SettleReason,
+        left: Left,
     },
     /// These go back to ready; `counts` has one `(delivery count, acquired count)` per position of `ranges`, in order.
     Returned {
@@ -124,13 +168,23 @@ pub enum Effect {
         priority: Priority,
         ranges: Vec<PositionRange>,
     },
-    Released {
+    /// Scheduled messages of a priority are ready.
+    Released(Released),
+    /// Deliveries are set aside.
+    Parked {
         queue: QueueId,
         ranges: Vec<PositionRange>,
+        cause: ParkCause,
+        tally: Tally,
+    },
+    /// Timers of the queue were set anew.
+    Rearmed {
+        queue: QueueId,
     },
     Purged {
         queue: QueueId,
         ranges: Vec<PositionRange>,
+        left: Left,
     },
     /// A single active consumer was activated; the number in force.
     Activated {
@@ -143,6 +197,17 @@ pub enum Effect {
     },
 }
 
+/// Messages that came due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    pub queue: QueueId,
+    pub priority: Priority,
+    pub ranges: Vec<PositionRange>,
+    pub tally: Tally,
+    /// They may be handed out at once.
+    pub hand_out: bool,
+}
+
 /// A block that was just stored, with its bytes while they are at hand.
 #[derive(Debug, Clone)]
 pub struct Added {
@@ -152,6 +217,12 @@ pub struct Added {
     pub payload: Bytes,
     /// Positions of the block that were not stored (duplicates, refused): settled from the start.
     pub absent: Vec<PositionRange>,
+    /// What was stored.
+    pub tally: Tally,
+    /// Of it: not due yet.
+    pub scheduled: Tally,
+    /// When the block wants to be looked at: something comes due or expires.
+    pub wake: Option<ShardTime>,
 }
 
 /// Names a block: messages `first .. first + count` of one queue and priority.

@@ -10,6 +10,8 @@ use warren_types::{
     QueueId, QueueName, Run, ShardTime, TopologyIndex, VhostId,
 };
 
+use crate::entry::ParkCause;
+
 /// Names a row. The order is the storage order: rows of a queue lie together, blocks of a priority in position order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum RowKey {
@@ -38,6 +40,19 @@ pub enum RowKey {
         queue: QueueId,
         producer: ProducerId,
     },
+    /// States of messages of a block: released, parked. Same name as its block.
+    Marks {
+        queue: QueueId,
+        priority: Priority,
+        first: Position,
+    },
+    /// When a block wants to be looked at: something of it comes due or expires. At most one per block.
+    Timer {
+        queue: QueueId,
+        at: ShardTime,
+        priority: Priority,
+        first: Position,
+    },
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -49,6 +64,9 @@ pub enum Row {
     Settled(SettledRow),
     Counts(CountsRow),
     Producer(ProducerRow),
+    Marks(MarksRow),
+    /// Its key says it all.
+    Timer,
 }
 
 impl Row {
@@ -62,7 +80,9 @@ impl Row {
             | Self::Block(_)
             | Self::Settled(_)
             | Self::Counts(_)
-            | Self::Producer(_) => None,
+            | Self::Producer(_)
+            | Self::Marks(_)
+            | Self::Timer => None,
         }
     }
 
@@ -76,7 +96,9 @@ impl Row {
             | Self::Queue(_)
             | Self::Block(_)
             | Self::Counts(_)
-            | Self::Producer(_) => None,
+            | Self::Producer(_)
+            | Self::Marks(_)
+            | Self::Timer => None,
         }
     }
 
@@ -90,7 +112,9 @@ impl Row {
             | Self::Queue(_)
             | Self::Block(_)
             | Self::Settled(_)
-            | Self::Producer(_) => None,
+            | Self::Producer(_)
+            | Self::Marks(_)
+            | Self::Timer => None,
         }
     }
 
@@ -104,7 +128,25 @@ impl Row {
             | Self::Queue(_)
             | Self::Block(_)
             | Self::Settled(_)
-            | Self::Counts(_) => None,
+            | Self::Counts(_)
+            | Self::Marks(_)
+            | Self::Timer => None,
+        }
+    }
+
+    /// The row's value, if it is of this kind.
+    #[must_use]
+    pub fn into_marks(self) -> Option<MarksRow> {
+        match self {
+            Self::Marks(row) => Some(row),
+            Self::Shard(_)
+            | Self::Origin(_)
+            | Self::Queue(_)
+            | Self::Block(_)
+            | Self::Settled(_)
+            | Self::Counts(_)
+            | Self::Producer(_)
+            | Self::Timer => None,
         }
     }
 }
@@ -114,7 +156,7 @@ impl Row {
 pub enum Change {
     Put(RowKey, Row),
     Delete(RowKey),
-    /// Every row of a deleted queue: its blocks, settlements, counts and producers (not `RowKey::Queue` itself).
+    /// Every row of a deleted queue: its blocks and all that goes with them, and producers (not `RowKey::Queue` itself).
     DeleteQueueRows(QueueId),
 }
 
@@ -165,6 +207,10 @@ pub struct LevelRow {
     pub handed_out: Position,
     /// Below the mark or released, yet never handed out.
     pub released: Vec<PositionRange>,
+    /// Of the live ones: not due yet.
+    pub scheduled: u64,
+    /// Of the live ones: set aside.
+    pub parked: u64,
 }
 
 /// Totals since the queue was made; `enqueued = live + settled (all reasons) + purged` always.
@@ -180,6 +226,10 @@ pub struct Counters {
     pub purged: u64,
     /// Body bytes of live messages.
     pub live_body_bytes: u64,
+    /// Of them: of messages that are not due yet.
+    pub scheduled_body_bytes: u64,
+    /// Of them: of messages that are set aside.
+    pub parked_body_bytes: u64,
 }
 
 /// One stored block.
@@ -200,6 +250,19 @@ pub struct SettledRow {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CountsRow {
     pub counts: Vec<(Position, u32, u32)>,
+    /// Those of them that are not ready again before a time.
+    pub delayed: Vec<(Position, ShardTime)>,
+}
+
+/// States of messages of a block that most blocks have none of.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MarksRow {
+    /// Stored with a due time, and due since. Ascending, joined.
+    pub released: Vec<PositionRange>,
+    /// Set aside, ascending.
+    pub parked: Vec<(Position, ParkCause)>,
+    /// The time of the block's timer, where it is not the first its facts name; `ShardTime(u64::MAX)` = it has none.
+    pub timer: Option<ShardTime>,
 }
 
 /// What a queue remembers of one producer: the newest epoch, the highest sequence, and which of the 1,024 numbers below it were stored.
@@ -239,6 +302,20 @@ pub trait Rows {
 
     /// Every origin row, for opening the store.
     fn origins(&self) -> Vec<(Incarnation, OriginRow)>;
+
+    /// The first timers of a queue, by time: at most `max`.
+    fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)>;
+
+    /// Every counts row of a queue that delays a message, for opening the dispatcher.
+    fn delayed(&self, queue: QueueId) -> Vec<(Priority, CountsRow)>;
+
+    /// The first block of this queue and priority at or after `from` that has a row of marks.
+    fn marks_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<(Position, MarksRow)>;
 
     /// Every producer a queue remembers, with when it was last seen; any order.
     fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)>;

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use warren_gateway::{AmqpOptions, Gateway, GatewayOptions, serve_amqp, serve_grpc};
-use warren_shard::Broker;
 
 use crate::config::Config;
 use crate::listeners::{Bound, ListenError};
@@ -32,8 +31,7 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) fn serve(
         sockets: ClientSockets,
-        broker: &Broker,
-        config: &Config,
+        gateway: &Gateway,
         failure: watch::Sender<Option<Failure>>,
     ) -> Result<Self, ListenError> {
         let clients = Self {
@@ -44,11 +42,10 @@ impl Clients {
         // Both listen before either serves: a port that is taken leaves no client half served.
         let grpc = sockets.grpc.listen()?;
         let amqp = sockets.amqp.map(Bound::listen).transpose()?;
-        let gateway = Gateway::new(broker.clone(), options(config));
         let serving = serve_grpc(gateway.clone(), grpc, clients.closing.clone());
         clients.spawn("gRPC clients", failure.clone(), serving);
         if let Some(amqp) = amqp {
-            let serving = serve_amqp(gateway, amqp, clients.closing.clone());
+            let serving = serve_amqp(gateway.clone(), amqp, clients.closing.clone());
             let serving = async move {
                 serving.await;
                 Ok::<_, Infallible>(())
@@ -126,10 +123,13 @@ fn amqp_options(config: &Config) -> AmqpOptions {
     }
 }
 
-fn options(config: &Config) -> GatewayOptions {
+/// What the configuration says of clients.
+pub(crate) fn options(config: &Config) -> GatewayOptions {
+    let connections = config.limits.grpc_connection_max;
     GatewayOptions {
         max_message_bytes: config.limits.max_message_size,
         admission_bytes: config.limits.admission_bytes,
+        grpc_connections_max: usize::try_from(connections).unwrap_or(usize::MAX),
         amqp: amqp_options(config),
         ..GatewayOptions::default()
     }

@@ -11,6 +11,8 @@ mod late;
 mod listeners;
 mod node;
 mod node_service;
+mod pages;
+mod resources;
 mod run;
 mod storage;
 mod telemetry;

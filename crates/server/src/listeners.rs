@@ -85,18 +85,24 @@ pub(crate) struct Sockets {
     pub(crate) node: Bound,
     pub(crate) grpc: Bound,
     pub(crate) amqp: Option<Bound>,
+    pub(crate) http: Option<Bound>,
+    pub(crate) metrics: Option<Bound>,
 }
 
 impl Sockets {
     pub(crate) fn bind(config: &Config) -> Result<Self, ListenError> {
+        let optional = |setting, address: Option<SocketAddr>| {
+            address
+                .map(|address| Bound::new(setting, address))
+                .transpose()
+        };
         let listen = &config.listen;
         Ok(Self {
             node: Bound::new("listen.node", listen.node)?,
             grpc: Bound::new("listen.grpc", listen.grpc)?,
-            amqp: listen
-                .amqp
-                .map(|address| Bound::new("listen.amqp", address))
-                .transpose()?,
+            amqp: optional("listen.amqp", listen.amqp)?,
+            http: optional("listen.http", listen.http)?,
+            metrics: optional("listen.metrics", listen.metrics)?,
         })
     }
 

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
+use warren_gateway::Gateway;
+use warren_management::Overview;
 use warren_proto::internal_v1::forward_service_server::ForwardServiceServer;
 use warren_proto::internal_v1::node_service_server::NodeServiceServer;
 use warren_proto::internal_v1::raft_service_server::RaftServiceServer;
@@ -22,7 +24,7 @@ use warren_storage::{DataDir, DataDirError};
 use warren_topology::Addresses;
 use warren_types::ClusterId;
 
-use crate::clients::{ClientSockets, Clients};
+use crate::clients::{self, ClientSockets, Clients};
 use crate::config::Config;
 use crate::cut::Cut;
 use crate::formation::{
@@ -32,6 +34,8 @@ use crate::identity::Identity;
 use crate::late::Late;
 use crate::listeners::{Bound, ListenError, Sockets};
 use crate::node_service::Nodes;
+use crate::pages::Pages;
+use crate::resources::Monitor;
 use crate::storage::{Storage, StorageError};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -88,10 +92,13 @@ pub struct Node {
     clients: Clients,
     record: Arc<Record>,
     addresses: Addresses,
+    /// Served from the first step of the start to the last of the end.
+    pages: Pages,
 }
 
 /// What is there before the cluster is formed.
 struct Base {
+    overview: Overview,
     dir: Arc<DataDir>,
     storage: Storage,
     peers: Peers,
@@ -123,8 +130,21 @@ impl Node {
             node_id = %us.node, incarnation = %us.incarnation, run = %us.run, data_dir = %Path::display(dir.path()),
             "starting"
         );
-        let Sockets { node, grpc, amqp } = sockets;
-        let base = Base::open(&config, dir, us, node).await?;
+        let Sockets {
+            node,
+            grpc,
+            amqp,
+            http,
+            metrics,
+        } = sockets;
+        let pages = Pages::serve(http, metrics, us.node)?;
+        let base = match Base::open(&config, dir, us, node, pages.overview()).await {
+            Ok(base) => base,
+            Err(error) => {
+                pages.close().await;
+                return Err(error);
+            }
+        };
         match base
             .join(&config, &stop, ClientSockets { grpc, amqp })
             .await
@@ -136,9 +156,11 @@ impl Node {
                 clients,
                 record,
                 addresses,
+                pages,
             }),
             Err(error) => {
                 base.close().await;
+                pages.close().await;
                 Err(error)
             }
         }
@@ -182,12 +204,14 @@ impl Node {
     /// durable.
     pub async fn shutdown(self) {
         info!("stopping: no more clients are taken");
+        self.base.overview.stopping();
         self.clients.close();
         self.broker.hand_over().await;
         self.clients.drained(DRAIN_WITHIN).await;
         within("tasks of the broker", self.broker.stop()).await;
         within("replicas", self.raft.shutdown()).await;
         self.base.close().await;
+        within("pages", self.pages.close()).await;
         info!("stopped");
     }
 }
@@ -198,6 +222,7 @@ impl Base {
         dir: Arc<DataDir>,
         us: Arc<Identity>,
         socket: Bound,
+        overview: Overview,
     ) -> Result<Self, StartError> {
         let peers = peers(config, &us);
         let listener = NodeListener::new(socket.listen()?, peers.clone());
@@ -209,7 +234,9 @@ impl Base {
             let (dir, config) = (dir.clone(), config.storage.clone());
             blocking(move || Storage::open(&dir, &config)).await??
         };
+        overview.opened();
         let base = Self {
+            overview,
             dir,
             storage,
             peers,
@@ -277,8 +304,12 @@ impl Base {
             self.halt.clone(),
         ));
         self.spread(record.clone(), us);
-        match Clients::serve(sockets, &broker, config, self.failure.clone()) {
-            Ok(clients) => Ok((raft, broker, clients, record)),
+        let gateway = Gateway::new(broker.clone(), clients::options(config));
+        match Clients::serve(sockets, &gateway, self.failure.clone()) {
+            Ok(clients) => {
+                self.monitor(config, gateway);
+                Ok((raft, broker, clients, record))
+            }
             Err(error) => {
                 broker.stop().await;
                 raft.shutdown().await;
@@ -347,6 +378,20 @@ impl Base {
                 }
             });
         }
+    }
+
+    /// From now on the node tells how it is.
+    fn monitor(&self, config: &Config, gateway: Gateway) {
+        self.overview.joined(gateway.clone());
+        let monitor = Monitor {
+            data_dir: self.dir.path().to_owned(),
+            limits: config.limits.clone(),
+            storage: self.storage.clone(),
+            peers: self.peers.clone(),
+            gateway,
+            overview: self.overview.clone(),
+        };
+        self.tasks.spawn(monitor.run(self.halt.clone()));
     }
 
     fn spread(&self, record: Arc<Record>, us: Arc<Identity>) {

@@ -143,7 +143,7 @@ max_message_size = "1 MiB"
     assert_eq!(config.storage.block_cache, 1 << 30);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0].contains("others than its owner can read"),
+        warnings[0].contains("others than its owner and group can read"),
         "{warnings:?}"
     );
 }
@@ -241,7 +241,7 @@ fn wrong_files_and_values() -> Vec<(Case, &'static [&'static str])> {
         ),
         (
             with_good("colour = 3\n"),
-            &["node.toml:4: node.colour: unknown key; [node] has id, data_dir, zone"],
+            &["node.toml:4: node.colour: unknown key; [node] has id, data_dir, zone, threads"],
         ),
         (
             with_good("[nod]\nid = 1\n"),
@@ -261,13 +261,15 @@ fn wrong_files_and_values() -> Vec<(Case, &'static [&'static str])> {
         (
             Case::file("[node]\nid = \"one\"\ndata_dir = 5\n"),
             &[
-                "node.toml:2: node.id: is a whole number, not of the type string",
+                "node.toml:2: node.id: \"one\" is not a number from 1, or \"from-hostname\": one more than the number at the end of the host name",
                 "node.toml:3: node.data_dir: is a path, not of the type integer",
             ],
         ),
         (
             Case::file("[node]\nid = -1\ndata_dir = \"/d\"\n"),
-            &["node.toml:2: node.id: \"-1\" is not a whole number"],
+            &[
+                "node.toml:2: node.id: \"-1\" is not a number from 1, or \"from-hostname\": one more than the number at the end of the host name",
+            ],
         ),
         (
             Case::file("[node]\nid = 0\ndata_dir = \"/d\"\n"),
@@ -418,7 +420,7 @@ fn config_flag_and_variable_problems_name_where_they_were_given() {
         problems,
         [
             "WARREN_CLUSTER_SHARDS: cluster.shards: \"many\" is not a whole number",
-            "--node-id: node.id: \"x\" is not a whole number",
+            "--node-id: node.id: \"x\" is not a number from 1, or \"from-hostname\": one more than the number at the end of the host name",
         ]
     );
     let problems = with_good("").flag("node.idd", "1").problems();

@@ -166,7 +166,13 @@ async fn port_in_use_is_named_with_its_setting() {
     let home = Home::new(1);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for setting in ["listen.grpc", "listen.amqp", "listen.node"] {
+    for setting in [
+        "listen.grpc",
+        "listen.amqp",
+        "listen.node",
+        "listen.http",
+        "listen.metrics",
+    ] {
         let config = home.config_with(1, &[(setting, &address)]);
         let refused = Box::pin(Node::start(config, CancellationToken::new()))
             .await

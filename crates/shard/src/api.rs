@@ -81,10 +81,18 @@ pub struct SettleSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettleAction {
     Settle(SettleReason),
-    Return {
-        kind: ReturnKind,
-        delay_ms: Option<u64>,
-    },
+    Return { kind: ReturnKind, wait: ReturnWait },
+}
+
+/// When a returned message is ready again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReturnWait {
+    Not,
+    /// After so many milliseconds.
+    Ms(u64),
+    /// As the queue's retry settings say (features B50).
+    #[default]
+    ByPolicy,
 }
 
 /// What a session hears, in order per consumer. The inbox is bounded by what the session asked for: its credit, its unconfirmed
@@ -139,6 +147,12 @@ pub enum SessionEvent {
 pub struct QueueStats {
     pub ready: u64,
     pub unacked: u64,
+    /// Not due yet.
+    pub scheduled: u64,
+    /// Returned until later.
+    pub delayed: u64,
+    /// Set aside.
+    pub parked: u64,
     pub consumers: u64,
     pub enqueued: u64,
     pub settled: u64,

@@ -26,4 +26,6 @@ pub use topology::handle::{TopologyError, TopologyHandle};
 pub use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, Held, HeldState, SettleResult,
 };
-pub use warren_queue::entry::{ReturnKind, SettleReason};
+pub use warren_queue::entry::{PurgeStates, ReturnKind, SettleReason};
+// What a replica says of itself, for those who show it.
+pub use warren_raft::{GroupStatus, ReplicaHealth, Role};

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use warren_queue::dispatch::io::{Credit, Held};
-use warren_queue::entry::ReturnKind;
+use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{ConsumerId, SessionId, ShardId};
 
 use crate::api::{
@@ -170,17 +170,23 @@ impl Session {
         asked
     }
 
-    /// Removes a queue's ready messages; answered by [`SessionEvent::Purged`].
+    /// Removes a queue's messages of some states, none that is with a consumer; answered by [`SessionEvent::Purged`].
     ///
     /// # Errors
     /// Nothing was asked.
-    pub async fn purge(&self, target: Target, token: RequestToken) -> Result<(), Unavailable> {
+    pub async fn purge(
+        &self,
+        target: Target,
+        token: RequestToken,
+        states: PurgeStates,
+    ) -> Result<(), Unavailable> {
         self.broker
             .ask(
                 target.shard,
                 Request::Purge {
                     queue: target.queue,
                     token,
+                    states,
                     inbox: self.inbox.clone(),
                 },
             )

@@ -10,7 +10,9 @@ mod state;
 #[cfg(test)]
 mod test_files;
 
-pub use data_dir::{DataDir, DataDirError, DiskId, FORMAT_VERSION, LogEngineKind, free_bytes};
+pub use data_dir::{
+    DataDir, DataDirError, DiskId, DiskSpace, FORMAT_VERSION, LogEngineKind, disk_space, free_bytes,
+};
 pub use log::{
     Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogOptions, LogRecord, LogSpace,
     LogStats, RocksLog, SegmentLog,

@@ -128,6 +128,16 @@ impl Cluster {
         format!("127.0.0.1:{}", self.node(number).ports.amqp)
     }
 
+    /// Where the node tells its health.
+    pub fn http_address(&self, number: NodeNumber) -> String {
+        format!("127.0.0.1:{}", self.node(number).ports.http)
+    }
+
+    /// Where the node tells its metrics.
+    pub fn metrics_address(&self, number: NodeNumber) -> String {
+        format!("127.0.0.1:{}", self.node(number).ports.metrics)
+    }
+
     /// The list for `--server`: this node first, then the others.
     pub fn servers_from(&self, first: NodeNumber) -> String {
         let mut numbers = self.numbers();
@@ -154,6 +164,11 @@ impl Cluster {
     /// The last lines of the node's log.
     pub fn log_end(&self, number: NodeNumber) -> String {
         self.node(number).log_end()
+    }
+
+    /// Gives the node a variable from its next start on, such as `WARREN_LIMITS_DISK_FREE_MIN`.
+    pub fn set_environment(&mut self, number: NodeNumber, variable: &str, value: &str) {
+        self.node_mut(number).set_environment(variable, value);
     }
 
     /// Starts the process and does not wait. Nothing happens if it runs.

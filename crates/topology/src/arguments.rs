@@ -41,6 +41,7 @@ const AT_LEAST_ONE: Shape = Shape::Integer {
 
 pub(crate) type Known = &'static [(&'static str, Shape)];
 
+/// The type comes first: see [`QUEUE_BUT_TYPE`].
 pub(crate) const QUEUE: Known = &[
     (QUEUE_TYPE, Shape::Text),
     ("x-max-length", COUNT),
@@ -85,6 +86,9 @@ pub(crate) const QUEUE: Known = &[
     ("x-quorum-initial-group-size", AT_LEAST_ONE),
     ("x-quorum-target-group-size", AT_LEAST_ONE),
 ];
+
+/// What is compared where classic and quorum count as equal (features B22).
+pub(crate) const QUEUE_BUT_TYPE: Known = QUEUE.split_at(1).1;
 
 pub(crate) const EXCHANGE: Known = &[
     (ALTERNATE_EXCHANGE, Shape::Text),

@@ -8,7 +8,8 @@ use warren_types::{ExchangeId, ExchangeName, QueueId, Table, Value, VhostId};
 use crate::{
     exchange::{ALTERNATE_EXCHANGE, Exchange},
     maps::OrdMap,
-    policy::{Pattern, Policy, PolicyKind, queue_argument},
+    pattern::Pattern,
+    policy::{Policy, PolicyKind, queue_argument},
     queue::Queue,
     topology::Topology,
 };
@@ -77,7 +78,7 @@ impl Topology {
         let Some(found) = self.queue_by_id(queue) else {
             return;
         };
-        let of = found.queue_type;
+        let (of, shard) = (found.queue_type, found.shard);
         let held = self.held(found.vhost, found.name.as_str(), |policy| {
             policy.apply_to.takes_queues(of)
         });
@@ -87,6 +88,7 @@ impl Topology {
             }
             None => self.in_force.forget_queue(queue),
         }
+        self.touch(shard);
     }
 
     /// And routes by the alternate exchange that holds now.

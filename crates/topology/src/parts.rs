@@ -62,7 +62,7 @@ pub enum PartsError {
     Tenant,
     #[error("group {group} is there twice")]
     Placement { group: GroupId },
-    #[error("policy '{name}' cannot hold, or is there twice")]
+    #[error("policy '{name}' is there twice, or has no vhost")]
     Policy { name: Box<str> },
     #[error("an id is not below the next one to be given")]
     Counters,
@@ -189,6 +189,8 @@ impl Topology {
         }
         if let Some(shard) = group.shard() {
             self.shards.insert_mut(shard, OrdSet::new_sync());
+            // What was deleted since an older copy does not show.
+            self.touch(shard);
         }
         match Arc::make_mut(&mut self.placements).insert(group, it) {
             None => Ok(()),
@@ -200,14 +202,13 @@ impl Topology {
         let name = policy.name.clone();
         let key = (policy.vhost, policy.kind, name.clone());
         let has_space = self.vhosts.contains_key(&policy.vhost);
-        match policy.check() {
-            Ok(pattern) if has_space && !self.policies.contains_key(&key) => {
-                self.policies
-                    .insert_mut(key, Arc::new(Kept { policy, pattern }));
-                Ok(())
-            }
-            Ok(_) | Err(_) => Err(PartsError::Policy { name }),
+        if !has_space || self.policies.contains_key(&key) {
+            return Err(PartsError::Policy { name });
         }
+        let pattern = policy.compiled();
+        self.policies
+            .insert_mut(key, Arc::new(Kept { policy, pattern }));
+        Ok(())
     }
 
     fn read_exchange(&mut self, it: Exchange) -> Result<(), PartsError> {

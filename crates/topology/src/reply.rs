@@ -150,7 +150,7 @@ pub enum Refusal {
     },
     /// 405.
     #[error(
-        "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}': it belongs to another connection"
+        "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
     )]
     ResourceLocked { vhost: VhostName, queue: QueueName },
     /// 406.

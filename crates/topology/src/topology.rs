@@ -38,6 +38,8 @@ pub struct Topology {
     pub(crate) exclusive: OrdSet<QueueId>,
     /// An entry per shard, also while it is empty.
     pub(crate) shards: OrdMap<ShardId, OrdSet<QueueId>>,
+    /// When the queues of a shard, or what is in force for them, last changed; a shard that is not named: never.
+    pub(crate) touched: OrdMap<ShardId, TopologyIndex>,
     pub(crate) bindings: OrdMap<BindingKey, Arc<Binding>>,
     /// The same bindings by where they lead.
     pub(crate) inbound: OrdSet<(Destination, BindingKey)>,
@@ -130,6 +132,7 @@ impl Topology {
             queues: OrdMap::new_sync(),
             exclusive: OrdSet::new_sync(),
             shards: OrdMap::new_sync(),
+            touched: OrdMap::new_sync(),
             bindings: OrdMap::new_sync(),
             inbound: OrdSet::new_sync(),
             tenants: Tenants::new(),
@@ -201,6 +204,19 @@ impl Topology {
 
     pub fn vhosts(&self) -> impl Iterator<Item = &Vhost> {
         self.vhosts.values().map(|space| &*space.vhost)
+    }
+
+    /// The index at which the queues of a shard, or what is in force for them, last changed, or a later one.
+    #[must_use]
+    pub fn shard_changed_at(&self, shard: ShardId) -> TopologyIndex {
+        self.touched
+            .get(&shard)
+            .copied()
+            .unwrap_or(TopologyIndex(0))
+    }
+
+    pub(crate) fn touch(&mut self, shard: ShardId) {
+        self.touched.insert_mut(shard, self.index);
     }
 
     #[must_use]

@@ -253,8 +253,11 @@ fn exclusive_queue_is_locked_for_others() {
 
     let mut foreign = mine.clone();
     foreign.requester = Some(connection(2));
+    let mut shared = mine.clone();
+    shared.exclusive = false;
     for command in [
         TopologyCommand::DeclareQueue(foreign),
+        TopologyCommand::DeclareQueue(shared),
         bind("amq.direct", "k", "q"),
         unbind("amq.direct", "k", "q"),
         delete_queue("q"),

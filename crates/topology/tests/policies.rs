@@ -200,14 +200,35 @@ fn policy_that_cannot_hold_is_refused_with_its_reason() {
         ),
     ];
     for (command, wanted) in cases {
-        match set(&mut topology, command) {
-            TopologyReply::Refused(Refusal::InvalidArgument { argument, .. }) => {
-                assert_eq!(&*argument, wanted);
-            }
+        match command.check() {
+            Err(Refusal::InvalidArgument { argument, .. }) => assert_eq!(&*argument, wanted),
             other => panic!("{wanted}: {other:?}"),
         }
     }
+    for unbounded in [
+        policy("", ".*", max_length(1)),
+        policy("p", &"a".repeat(256), max_length(1)),
+    ] {
+        let reply = set(&mut topology, unbounded);
+        assert!(matches!(reply, TopologyReply::Refused(_)), "{reply:?}");
+    }
     assert!(topology.to_parts().policies.is_empty());
+}
+
+#[test]
+fn policy_that_this_version_cannot_use_is_kept_and_does_nothing() {
+    let mut topology = formed();
+    run(&mut topology, declare_queue("q"));
+    let strange = max_length(1).with("of-a-later-version", 1_i32);
+    set(&mut topology, policy("strange", "(?<later>", strange));
+    let later = Table::new()
+        .with("of-a-later-version", 1_i32)
+        .with("max-length", "x");
+    set(&mut topology, policy("later", "q", later));
+    assert_eq!(settings(&topology, "q"), QueueSettings::default());
+    let read = Topology::from_parts(topology.to_parts()).unwrap();
+    assert_eq!(read, topology);
+    assert_eq!(settings(&read, "q"), QueueSettings::default());
 }
 
 #[test]
@@ -268,4 +289,42 @@ fn exclusive_queues_are_listed_while_they_are_there() {
     delete.requester = Some(connection(1));
     run(&mut topology, TopologyCommand::DeleteQueue(delete));
     assert!(names(&topology).is_empty());
+}
+
+#[test]
+fn shard_changes_with_its_queues_and_what_is_in_force_for_them_alone() {
+    let mut topology = formed();
+    run(&mut topology, declare_queue("one"));
+    run(&mut topology, declare_queue("two"));
+    let shard = |topology: &Topology, queue: &str| {
+        let found = topology.queue(Vhost::ROOT, queue);
+        found.unwrap().shard
+    };
+    let (one, two) = (shard(&topology, "one"), shard(&topology, "two"));
+    assert_ne!(one, two);
+    let changed = |topology: &Topology| {
+        (
+            topology.shard_changed_at(one),
+            topology.shard_changed_at(two),
+        )
+    };
+    let mut before = changed(&topology);
+    assert!(before.0 < before.1);
+    let mut expect = |topology: &Topology, first: bool, second: bool| {
+        let now = changed(topology);
+        assert_eq!((now.0 > before.0, now.1 > before.1), (first, second));
+        before = now;
+    };
+    run(&mut topology, declare_exchange("x", ExchangeKind::Fanout));
+    run(&mut topology, bind("x", "", "one"));
+    run(&mut topology, declare_queue("one"));
+    expect(&topology, false, false);
+    set(&mut topology, policy("limit", "o", max_length(5)));
+    expect(&topology, true, true);
+    run(&mut topology, delete_queue("one"));
+    expect(&topology, true, false);
+    // A copy that was read anew may differ in anything from what was known before.
+    let read = Topology::from_parts(topology.to_parts()).unwrap();
+    assert!(read.shard_changed_at(one) >= topology.shard_changed_at(one));
+    assert_eq!(read.shard_changed_at(two), read.index());
 }

@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod alarms;
 mod ids;
 mod message;
 mod names;
@@ -10,6 +11,7 @@ mod raft;
 mod settings;
 mod table;
 
+pub use alarms::{Alarm, Alarms};
 pub use ids::{
     Attempt, BatchSequence, ClusterId, ConsumerId, ExchangeId, Generation, GroupId, Incarnation,
     LogIndex, NodeId, Position, PositionRange, Priority, QueueId, ReplicaId, Run, SessionId,

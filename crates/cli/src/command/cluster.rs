@@ -1,4 +1,6 @@
-//! `warren cluster`: how the cluster is, as one node sees it.
+//! `warren cluster`: how the cluster is, as one node sees it. Not here: a drain (`drain`).
+
+mod drain;
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -19,10 +21,21 @@ Ready means: the cluster is formed and every shard has a leader, as far as the a
 Example: wait until a node serves
   until warren cluster status --server 127.0.0.1:7101 > /dev/null 2>&1; do sleep 0.2; done")]
     Status,
+    /// Have the asked node give its leaders away before it is stopped
+    Drain(drain::DrainArgs),
+    /// End the drain of the asked node
+    Revive,
 }
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> {
-    let ClusterCommand::Status = command;
+    match command {
+        ClusterCommand::Status => status(global).await,
+        ClusterCommand::Drain(args) => drain::run(global, args).await,
+        ClusterCommand::Revive => Ok(global.connect()?.revive_node().await?),
+    }
+}
+
+async fn status(global: &Global) -> Result<()> {
     let within = ANSWER_WITHIN.min(Duration::from_secs_f64(global.request_timeout));
     let cluster = global.connect()?.cluster_within(within).await?;
     let view = ClusterView::from(cluster);

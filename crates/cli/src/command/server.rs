@@ -59,7 +59,8 @@ fn value_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Text | Kind::Choice(_) | Kind::Secret => "TEXT",
         Kind::Path => "PATH",
-        Kind::Whole => "NUMBER",
+        Kind::Whole | Kind::NodeId => "NUMBER",
+        Kind::Level => "SIZE|SHARE%",
         Kind::Switch => "true|false",
         Kind::Size => "SIZE",
         Kind::Duration => "DURATION",

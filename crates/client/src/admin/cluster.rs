@@ -149,6 +149,30 @@ impl Connection {
             problems: wire.problems,
         })
     }
+
+    /// Has the node that is asked give its leaderships away; [`Self::cluster`] tells how many are left. Again changes nothing.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn drain_node(&self) -> Result<(), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::DrainNodeRequest::default());
+            async move { attempt.cluster().drain_node(request).await }
+        };
+        self.call("draining the node", call).await.map(drop)
+    }
+
+    /// Ends the drain of the node that is asked.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn revive_node(&self) -> Result<(), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::ReviveNodeRequest::default());
+            async move { attempt.cluster().revive_node(request).await }
+        };
+        self.call("reviving the node", call).await.map(drop)
+    }
 }
 
 fn plain_node(wire: cluster_v1::Node) -> ClusterNode {

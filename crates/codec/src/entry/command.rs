@@ -3,14 +3,18 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, Purge, Release, Return,
-    ReturnKind, Settle, SettleReason,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
+    Release, Return, Settle, SettleReason,
 };
 use warren_types::{
     Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, TopologyIndex,
     VhostId,
 };
 
+use super::states::{
+    decode_park_cause, decode_purge_states, decode_rearm, is_failed, park_cause, purge_states,
+    return_kind,
+};
 use crate::{
     error::{CodecError, malformed},
     facts, ranges,
@@ -28,10 +32,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
         Command::Return(it) => Kind::Return(pb::Return {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
-            failed: match it.kind {
-                ReturnKind::Failed => true,
-                ReturnKind::Untouched => false,
-            },
+            failed: is_failed(it.kind),
             not_before_ms: it.not_before.map_or(0, |it| it.0),
             ..pb::Return::default()
         }),
@@ -45,6 +46,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
         Command::Release(it) => Kind::Release(pb::Release {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
+            hand_out: it.hand_out,
         }),
         Command::CreateQueue(it) => Kind::CreateQueue(pb::CreateQueue {
             queue: it.queue.0,
@@ -59,13 +61,28 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
         }),
         Command::Purge(it) => Kind::Purge(pb::Purge {
             queue: it.queue.0,
-            states: Vec::new(),
+            states: purge_states(it.states),
             below: it.below.0,
             except: ranges::encode(&it.except),
         }),
         Command::Activate(it) => Kind::SingleActiveActivated(pb::SingleActiveActivated {
             queue: it.queue.0,
             fencing: it.fencing,
+        }),
+        Command::Park(it) => Kind::Park(pb::Park {
+            queue: it.queue.0,
+            positions: ranges::encode(&it.ranges),
+            cause: park_cause(it.cause).into(),
+            failed: is_failed(it.kind),
+        }),
+        Command::Rearm(it) => Kind::Rearm(pb::Rearm {
+            queue: it.queue.0,
+            priority: it
+                .blocks
+                .iter()
+                .map(|(priority, _)| u32::from(priority.level()))
+                .collect(),
+            first: it.blocks.iter().map(|(_, first)| first.0).collect(),
         }),
     };
     pb::ShardCommand { kind: Some(kind) }
@@ -82,11 +99,7 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
         Kind::Return(it) => Command::Return(Return {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
-            kind: if it.failed {
-                ReturnKind::Failed
-            } else {
-                ReturnKind::Untouched
-            },
+            kind: return_kind(it.failed),
             not_before: (it.not_before_ms != 0).then_some(ShardTime(it.not_before_ms)),
         }),
         Kind::HandOut(it) => Command::HandOut(HandOut {
@@ -99,6 +112,7 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
         Kind::Release(it) => Command::Release(Release {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
+            hand_out: it.hand_out,
         }),
         Kind::CreateQueue(it) => Command::CreateQueue(CreateQueue {
             queue: QueueId(it.queue),
@@ -114,11 +128,19 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             queue: QueueId(it.queue),
             below: Position(it.below),
             except: ranges::decode(it.except)?,
+            states: decode_purge_states(&it.states)?,
         }),
         Kind::SingleActiveActivated(it) => Command::Activate(Activate {
             queue: QueueId(it.queue),
             fencing: it.fencing,
         }),
+        Kind::Park(it) => Command::Park(Park {
+            queue: QueueId(it.queue),
+            ranges: ranges::decode(it.positions)?,
+            cause: decode_park_cause(it.cause)?,
+            kind: return_kind(it.failed),
+        }),
+        Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
@@ -136,7 +158,9 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::CreateQueue(_)
         | Kind::DeleteQueue(_)
         | Kind::Purge(_)
-        | Kind::SingleActiveActivated(_) => None,
+        | Kind::SingleActiveActivated(_)
+        | Kind::Park(_)
+        | Kind::Rearm(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),
@@ -152,6 +176,8 @@ fn enqueue(it: &Enqueue) -> pb::Enqueue {
         payload: it.payload.clone(),
         producers: it.producers.iter().map(producer).collect(),
         hand_out_raise: it.raise,
+        full_first: it.full.iter().map(|it| it.first).collect(),
+        full_count: it.full.iter().map(|it| it.count).collect(),
         ..pb::Enqueue::default()
     }
 }
@@ -163,7 +189,13 @@ fn decode_enqueue(it: pb::Enqueue) -> Result<Enqueue, CodecError> {
             number: i64::from(it.compression),
         });
     }
+    if it.full_first.len() != it.full_count.len() {
+        return Err(malformed("enqueue", "the columns differ in length"));
+    }
+    let full = it.full_first.into_iter().zip(it.full_count);
+    let full = full.map(|(first, count)| IndexRange { first, count });
     Ok(Enqueue {
+        full: full.collect(),
         queue: QueueId(it.queue),
         priority: priority(it.priority)?,
         facts: facts::decode(it.facts, it.payload.len())?,

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use warren_queue::rows::RowKey;
-use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId};
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
 
 use crate::error::{CodecError, malformed};
 
@@ -15,6 +15,8 @@ mod kind {
     pub(super) const SETTLED: u8 = 5;
     pub(super) const COUNTS: u8 = 6;
     pub(super) const PRODUCER: u8 = 7;
+    pub(super) const MARKS: u8 = 20;
+    pub(super) const TIMER: u8 = 21;
 }
 
 /// Which of the state's tables a row is in.
@@ -43,7 +45,9 @@ pub fn table_of(key: &RowKey) -> RowTable {
         | RowKey::Queue(_)
         | RowKey::Settled { .. }
         | RowKey::Counts { .. }
-        | RowKey::Producer { .. } => RowTable::Rows,
+        | RowKey::Producer { .. }
+        | RowKey::Marks { .. }
+        | RowKey::Timer { .. } => RowTable::Rows,
     }
 }
 
@@ -75,6 +79,23 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         RowKey::Producer { queue, producer } => {
             let mut out = of_queue(kind::PRODUCER, *queue, producer.0.len());
             out.put_slice(&producer.0);
+            out.freeze()
+        }
+        RowKey::Marks {
+            queue,
+            priority,
+            first,
+        } => of_block(kind::MARKS, *queue, *priority, *first),
+        RowKey::Timer {
+            queue,
+            at,
+            priority,
+            first,
+        } => {
+            let mut out = of_queue(kind::TIMER, *queue, 2 * size_of::<u64>() + 1);
+            out.put_u64(at.0);
+            out.put_u8(priority.level());
+            out.put_u64(first.0);
             out.freeze()
         }
     }
@@ -151,6 +172,25 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
                 producer: ProducerId(Bytes::copy_from_slice(producer)),
             })
         }
+        kind::MARKS => {
+            let (queue, priority, first) = block(rest)?;
+            Ok(RowKey::Marks {
+                queue,
+                priority,
+                first,
+            })
+        }
+        kind::TIMER => {
+            let (queue, rest) = rest.split_first_chunk().ok_or_else(what)?;
+            let (at, rest) = rest.split_first_chunk().ok_or_else(what)?;
+            let (priority, first) = level_and_first(rest)?;
+            Ok(RowKey::Timer {
+                queue: QueueId(u64::from_be_bytes(*queue)),
+                at: ShardTime(u64::from_be_bytes(*at)),
+                priority,
+                first,
+            })
+        }
         _ => Err(malformed("row key", "its kind is unknown")),
     }
 }
@@ -158,16 +198,19 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
 fn block(rest: &[u8]) -> Result<(QueueId, Priority, Position), CodecError> {
     let wrong = || malformed("row key", "its length is not its kind's");
     let (queue, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let (priority, first) = level_and_first(rest)?;
+    Ok((QueueId(u64::from_be_bytes(*queue)), priority, first))
+}
+
+fn level_and_first(rest: &[u8]) -> Result<(Priority, Position), CodecError> {
+    let wrong = || malformed("row key", "its length is not its kind's");
     let (level, first) = rest.split_first().ok_or_else(wrong)?;
     let first = first.try_into().map_err(|_| wrong())?;
     if *level > Priority::MAX.level() {
         return Err(malformed("row key", "its priority is above 31"));
     }
-    Ok((
-        QueueId(u64::from_be_bytes(*queue)),
-        Priority::clamped(*level),
-        Position(u64::from_be_bytes(first)),
-    ))
+    let first = Position(u64::from_be_bytes(first));
+    Ok((Priority::clamped(*level), first))
 }
 
 /// All blocks of a queue's priority, in the order of their positions.
@@ -200,12 +243,14 @@ pub fn block_holding_range(queue: QueueId, priority: Priority, position: Positio
 
 /// All rows that go with a queue, its blocks first; its own row (`RowKey::Queue`) is not among them.
 #[must_use]
-pub fn rows_of_queue(queue: QueueId) -> [KeyRange; 4] {
+pub fn rows_of_queue(queue: QueueId) -> [KeyRange; 6] {
     [
         (RowTable::Blocks, kind::BLOCK),
         (RowTable::Rows, kind::SETTLED),
         (RowTable::Rows, kind::COUNTS),
         (RowTable::Rows, kind::PRODUCER),
+        (RowTable::Rows, kind::MARKS),
+        (RowTable::Rows, kind::TIMER),
     ]
     .map(|(table, kind)| with_prefix(table, of_queue(kind, queue, 0).freeze()))
 }
@@ -214,6 +259,30 @@ pub fn rows_of_queue(queue: QueueId) -> [KeyRange; 4] {
 #[must_use]
 pub fn queue_rows() -> KeyRange {
     with_prefix(RowTable::Rows, Bytes::from_static(&[kind::QUEUE]))
+}
+
+/// A queue's timers, in the order of time.
+#[must_use]
+pub fn timer_rows(queue: QueueId) -> KeyRange {
+    with_prefix(RowTable::Rows, of_queue(kind::TIMER, queue, 0).freeze())
+}
+
+/// The counts rows of all blocks of a queue.
+#[must_use]
+pub fn counts_rows(queue: QueueId) -> KeyRange {
+    with_prefix(RowTable::Rows, of_queue(kind::COUNTS, queue, 0).freeze())
+}
+
+/// The rows of marks of the blocks of a queue's priority that begin at or after `from`.
+#[must_use]
+pub fn marks_from(queue: QueueId, priority: Priority, from: Position) -> KeyRange {
+    KeyRange {
+        from: of_block(kind::MARKS, queue, priority, from),
+        ..with_prefix(
+            RowTable::Rows,
+            of_level(kind::MARKS, queue, priority).freeze(),
+        )
+    }
 }
 
 /// What a queue remembers of producers.

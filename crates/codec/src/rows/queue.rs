@@ -25,6 +25,9 @@ pub(super) fn encode(row: &QueueRow) -> pb::QueueRow {
         settled_total: settled(&row.counters),
         queue: row.queue.0,
         fencing: row.fencing,
+        scheduled: row.levels.iter().map(|it| it.scheduled).sum(),
+        scheduled_body_bytes: row.counters.scheduled_body_bytes,
+        parked_body_bytes: row.counters.parked_body_bytes,
         ..pb::QueueRow::default()
     }
 }
@@ -38,6 +41,8 @@ pub(super) fn decode(queue: QueueId, row: pb::QueueRow) -> Result<QueueRow, Code
     let mut counters = Counters {
         enqueued: row.enqueued_total,
         live_body_bytes: row.live_body_bytes,
+        scheduled_body_bytes: row.scheduled_body_bytes,
+        parked_body_bytes: row.parked_body_bytes,
         ..Counters::default()
     };
     for (number, total) in row.settled_total {
@@ -65,6 +70,8 @@ fn level(row: &LevelRow) -> pb::PriorityLevel {
         live: row.live,
         handed_out: row.handed_out.0,
         released: ranges::encode(&row.released),
+        scheduled: row.scheduled,
+        parked: row.parked,
     }
 }
 
@@ -75,6 +82,8 @@ fn decode_level(row: pb::PriorityLevel) -> Result<LevelRow, CodecError> {
         live: row.live,
         handed_out: Position(row.handed_out),
         released: ranges::decode(row.released)?,
+        scheduled: row.scheduled,
+        parked: row.parked,
     })
 }
 

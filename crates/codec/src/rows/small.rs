@@ -127,6 +127,13 @@ pub(super) fn counts(row: &CountsRow) -> pb::DeliveryCountRow {
         out.acquired_count.push(*acquired);
         before = position.0;
     }
+    if !row.delayed.is_empty() {
+        let until = |at: &Position| {
+            let delayed = row.delayed.iter().find(|(position, _)| position == at);
+            delayed.map_or(0, |(_, until)| until.0)
+        };
+        out.not_before_ms = row.counts.iter().map(|(at, _, _)| until(at)).collect();
+    }
     out
 }
 
@@ -134,7 +141,11 @@ pub(super) fn decode_counts(row: pb::DeliveryCountRow) -> Result<CountsRow, Code
     const WHAT: &str = "counts row";
     check_format(WHAT, row.format_version)?;
     let count = row.position_delta.len();
-    if row.delivery_count.len() != count || row.acquired_count.len() != count {
+    let delays = row.not_before_ms.len();
+    if row.delivery_count.len() != count
+        || row.acquired_count.len() != count
+        || (delays != 0 && delays != count)
+    {
         return Err(malformed(WHAT, "the columns differ in length"));
     }
     let mut position = 0_u64;
@@ -147,8 +158,13 @@ pub(super) fn decode_counts(row: pb::DeliveryCountRow) -> Result<CountsRow, Code
         position = position.wrapping_add(*delta);
         (Position(position), *delivered, *acquired)
     });
+    let counts: Vec<(Position, u32, u32)> = counts.collect();
+    let delayed = counts.iter().zip(row.not_before_ms);
+    let delayed = delayed.filter(|(_, until)| *until != 0);
+    let delayed = delayed.map(|(&(at, _, _), until)| (at, ShardTime(until)));
     Ok(CountsRow {
-        counts: counts.collect(),
+        delayed: delayed.collect(),
+        counts,
     })
 }
 

@@ -102,6 +102,10 @@ fn reason() -> impl Strategy<Value = SettleReason> {
     ])
 }
 
+fn park_cause() -> impl Strategy<Value = ParkCause> {
+    prop::sample::select(vec![ParkCause::DeliveryLimit, ParkCause::Rejected])
+}
+
 fn enqueue() -> impl Strategy<Value = Command> {
     (
         any::<u64>().prop_map(QueueId),
@@ -109,17 +113,67 @@ fn enqueue() -> impl Strategy<Value = Command> {
         block(),
         vec(producer(), 0..3),
         option::of(any::<u32>()),
+        vec(any::<(u32, u32)>(), 0..3),
     )
-        .prop_map(|(queue, priority, (facts, payload), producers, raise)| {
-            Command::Enqueue(Enqueue {
+        .prop_map(
+            |(queue, priority, (facts, payload), producers, raise, full)| {
+                let full = full.into_iter();
+                let full = full.map(|(first, count)| IndexRange { first, count });
+                Command::Enqueue(Enqueue {
+                    queue,
+                    priority,
+                    facts,
+                    payload,
+                    producers,
+                    raise,
+                    full: full.collect(),
+                })
+            },
+        )
+}
+
+fn command_of_states() -> impl Strategy<Value = Command> {
+    let queue = || any::<u64>().prop_map(QueueId);
+    let position = || (1..u64::MAX).prop_map(Position);
+    prop_oneof![
+        (queue(), ranges(), any::<bool>()).prop_map(|(queue, ranges, hand_out)| {
+            Command::Release(Release {
                 queue,
-                priority,
-                facts,
-                payload,
-                producers,
-                raise,
+                ranges,
+                hand_out,
             })
-        })
+        }),
+        (queue(), ranges(), park_cause(), any::<bool>()).prop_map(
+            |(queue, ranges, cause, failed)| {
+                let kind = if failed {
+                    ReturnKind::Failed
+                } else {
+                    ReturnKind::Untouched
+                };
+                Command::Park(Park {
+                    queue,
+                    ranges,
+                    cause,
+                    kind,
+                })
+            }
+        ),
+        (queue(), vec((priority(), position()), 0..4))
+            .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
+        (queue(), position(), ranges(), any::<[bool; 4]>()).prop_map(
+            |(queue, below, except, [ready, delayed, scheduled, parked])| Command::Purge(Purge {
+                queue,
+                below,
+                except,
+                states: PurgeStates {
+                    ready,
+                    delayed,
+                    scheduled,
+                    parked
+                }
+            })
+        ),
+    ]
 }
 
 pub fn command() -> impl Strategy<Value = Command> {
@@ -158,7 +212,7 @@ pub fn command() -> impl Strategy<Value = Command> {
                     positions,
                 })
             }),
-        (queue(), ranges()).prop_map(|(queue, ranges)| Command::Release(Release { queue, ranges })),
+        command_of_states(),
         (queue(), any::<u32>(), queue_name(), index()).prop_map(
             |(queue, vhost, name, topology)| {
                 Command::CreateQueue(CreateQueue {
@@ -171,11 +225,6 @@ pub fn command() -> impl Strategy<Value = Command> {
         ),
         (queue(), index())
             .prop_map(|(queue, topology)| Command::DeleteQueue(DeleteQueue { queue, topology })),
-        (queue(), position(), ranges()).prop_map(|(queue, below, except)| Command::Purge(Purge {
-            queue,
-            below,
-            except
-        })),
         (queue(), any::<u64>())
             .prop_map(|(queue, fencing)| Command::Activate(Activate { queue, fencing })),
     ]
@@ -228,7 +277,7 @@ pub fn key() -> impl Strategy<Value = RowKey> {
         Just(RowKey::Shard),
         any::<u128>().prop_map(|it| RowKey::Origin(Incarnation(it))),
         number().prop_map(|it| RowKey::Queue(QueueId(it))),
-        (block, 0..3_u8).prop_map(|((queue, priority, first), kind)| {
+        (block, 0..5_u8, number()).prop_map(|((queue, priority, first), kind, at)| {
             let (queue, first) = (QueueId(queue), Position(first));
             match kind {
                 0 => RowKey::Block {
@@ -238,6 +287,17 @@ pub fn key() -> impl Strategy<Value = RowKey> {
                 },
                 1 => RowKey::Settled {
                     queue,
+                    priority,
+                    first,
+                },
+                2 => RowKey::Marks {
+                    queue,
+                    priority,
+                    first,
+                },
+                3 => RowKey::Timer {
+                    queue,
+                    at: ShardTime(at),
                     priority,
                     first,
                 },
@@ -277,6 +337,8 @@ fn origin_row() -> impl Strategy<Value = OriginRow> {
 fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
     let level = (priority(), any::<(u64, u64, u64)>(), ranges()).prop_map(
         |(priority, (head, live, mark), released)| LevelRow {
+            scheduled: live / 3,
+            parked: live / 2,
             priority,
             head: Position(head),
             live,
@@ -288,7 +350,7 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
         any::<(u32, u64)>(),
         queue_name(),
         vec(level, 0..3),
-        any::<[u64; 10]>(),
+        any::<[u64; 13]>(),
     )
         .prop_map(move |((vhost, next), name, levels, it)| QueueRow {
             queue,
@@ -306,9 +368,38 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
                 no_ack: it[6],
                 purged: it[7],
                 live_body_bytes: it[8],
+                scheduled_body_bytes: it[10],
+                parked_body_bytes: it[11],
             },
-            fencing: it[9],
+            fencing: it[12],
         })
+}
+
+fn counts_row() -> impl Strategy<Value = CountsRow> {
+    let counts = proptest::collection::btree_map(any::<u64>(), any::<(u32, u32, u8)>(), 0..5);
+    counts.prop_map(|counts| CountsRow {
+        delayed: counts
+            .iter()
+            .filter(|(_, (_, _, until))| *until > 100)
+            .map(|(&at, &(_, _, until))| (Position(at), ShardTime(u64::from(until))))
+            .collect(),
+        counts: counts
+            .into_iter()
+            .map(|(at, (delivered, acquired, _))| (Position(at), delivered, acquired))
+            .collect(),
+    })
+}
+
+fn marks_row() -> impl Strategy<Value = MarksRow> {
+    let parked = proptest::collection::btree_map(any::<u64>(), park_cause(), 0..5);
+    (ranges(), parked, option::of(any::<u64>())).prop_map(|(released, parked, timer)| MarksRow {
+        released,
+        parked: parked
+            .into_iter()
+            .map(|(at, cause)| (Position(at), cause))
+            .collect(),
+        timer: timer.map(ShardTime),
+    })
 }
 
 /// A key with a row of its kind.
@@ -340,14 +431,9 @@ pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
             RowKey::Settled { .. } => ranges()
                 .prop_map(|ranges| Row::Settled(SettledRow { ranges }))
                 .boxed(),
-            RowKey::Counts { .. } => vec(any::<(u64, u32, u32)>(), 0..5)
-                .prop_map(|counts| {
-                    let counts = counts.into_iter().map(|it| (Position(it.0), it.1, it.2));
-                    Row::Counts(CountsRow {
-                        counts: counts.collect(),
-                    })
-                })
-                .boxed(),
+            RowKey::Counts { .. } => counts_row().prop_map(Row::Counts).boxed(),
+            RowKey::Marks { .. } => marks_row().prop_map(Row::Marks).boxed(),
+            RowKey::Timer { .. } => Just(Row::Timer).boxed(),
             RowKey::Producer { .. } => (any::<(u64, u64, u64)>(), vec(any::<u64>(), 0..16))
                 .prop_map(|((epoch, last, seen), window)| {
                     Row::Producer(ProducerRow {

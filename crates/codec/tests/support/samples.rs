@@ -23,6 +23,10 @@ use warren_topology::{
 };
 use warren_types::*;
 
+#[path = "samples_of_states.rs"]
+mod states;
+pub use states::*;
+
 fn queue_name(name: &str) -> QueueName {
     QueueName::try_from(name).unwrap()
 }
@@ -111,6 +115,7 @@ fn shard_commands(queue: QueueId) -> Vec<Command> {
                 sequences: vec![(0, 41), (1, 42)],
             }],
             raise: Some(0),
+            full: vec![],
         }),
         Command::Settle(Settle {
             queue,
@@ -140,6 +145,7 @@ fn more_shard_commands(queue: QueueId) -> Vec<Command> {
         Command::Release(Release {
             queue,
             ranges: ranges(),
+            hand_out: false,
         }),
         Command::CreateQueue(CreateQueue {
             queue,
@@ -155,6 +161,7 @@ fn more_shard_commands(queue: QueueId) -> Vec<Command> {
             queue,
             below: Position(50),
             except: ranges(),
+            states: PurgeStates::default(),
         }),
     ]
 }
@@ -180,6 +187,8 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             live: 5,
             handed_out: Position(6),
             released: ranges(),
+            scheduled: 0,
+            parked: 0,
         }],
         counters: Counters {
             enqueued: 11,
@@ -191,6 +200,7 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             no_ack: 0,
             purged: 0,
             live_body_bytes: 500,
+            ..Counters::default()
         },
         fencing: 0,
     }
@@ -233,6 +243,7 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ),
     ];
     rows.extend(rows_of_block(queue, priority, first));
+    rows.extend(rows_of_states(queue, priority, first));
     rows
 }
 
@@ -260,6 +271,7 @@ fn rows_of_block(
             },
             Row::Counts(CountsRow {
                 counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
+                delayed: vec![],
             }),
         ),
         (

@@ -61,15 +61,23 @@ impl AmqpSession {
             return;
         };
         let key = PublishKey::of(resolved.id);
+        let counters = &self.gateway.counters().amqp;
         let outcome = match resolved.outcome {
-            publish::Outcome::Committed { .. } | publish::Outcome::Duplicate => Outcome::Ack,
+            publish::Outcome::Committed { .. } | publish::Outcome::Duplicate => {
+                counters.confirmed.add(1);
+                Outcome::Ack
+            }
             publish::Outcome::Unrouted => {
+                counters.unroutable.add(1);
                 if let Some(kept) = kept {
                     self.return_late(key, &kept);
                 }
                 Outcome::Ack
             }
-            publish::Outcome::Refused(_) => Outcome::Nack,
+            publish::Outcome::Refused(_) => {
+                counters.failed.add(1);
+                Outcome::Nack
+            }
         };
         self.resolved(key, outcome);
     }

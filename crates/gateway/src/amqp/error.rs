@@ -5,6 +5,7 @@ use warren_proto::convert::hints::HintError;
 use warren_shard::TopologyError;
 use warren_shard::api::Unavailable;
 use warren_topology::{Refusal, RouteError};
+use warren_types::VhostName;
 
 use crate::operations::OperationError;
 
@@ -55,13 +56,17 @@ fn refusal_code(refusal: &Refusal) -> Code {
 }
 
 /// Why a message cannot be routed.
-pub(super) fn route(error: &RouteError) -> AmqpError {
-    let code = match error {
-        RouteError::NoSuchVhost { .. } => Code::NotAllowed,
-        RouteError::NoSuchExchange { .. } => Code::NotFound,
-        RouteError::InternalExchange { .. } => Code::AccessRefused,
-    };
-    AmqpError::new(code, error)
+pub(super) fn route(error: &RouteError, vhost: &VhostName) -> AmqpError {
+    match error {
+        RouteError::NoSuchVhost { .. } => AmqpError::new(Code::NotAllowed, error),
+        RouteError::NoSuchExchange { .. } => {
+            AmqpError::new(Code::NotFound, format_args!("{error} in vhost '{vhost}'"))
+        }
+        RouteError::InternalExchange { .. } => AmqpError::new(
+            Code::AccessRefused,
+            format_args!("{error} in vhost '{vhost}'"),
+        ),
+    }
 }
 
 /// What a message's properties ask for and cannot have.
@@ -86,7 +91,7 @@ pub(super) fn unavailable(cause: Unavailable) -> AmqpError {
 
 #[cfg(test)]
 mod tests {
-    use warren_types::{QueueName, VhostName};
+    use warren_types::QueueName;
 
     use super::*;
 

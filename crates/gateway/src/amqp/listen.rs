@@ -16,6 +16,7 @@ use warren_types::{QueueId, QueueName};
 use super::caller::Caller;
 use super::run::Task;
 use super::session::AmqpSession;
+use crate::counters::CountedConnection;
 use crate::gateway::Gateway;
 
 /// Connections that have not opened yet; more wait unaccepted.
@@ -47,8 +48,10 @@ pub async fn serve_amqp(gateway: Gateway, listener: TcpListener, shutdown: Cance
         }
         let session = AmqpSession::new(gateway.clone(), Arc::clone(&config), peer);
         let task = Task::new(session, socket, shutdown.clone(), permit);
+        let counted = CountedConnection::open(&gateway.counters().amqp);
         connections.spawn(gateway.tasks().track_future(async move {
             task.run().await;
+            drop(counted);
         }));
     }
     info!(connections = connections.len(), "AMQP stops");

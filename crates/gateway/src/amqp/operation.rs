@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use warren_amqp::method::{basic, exchange, queue};
 use warren_amqp::{AmqpError, ChannelId, Method, ShortString};
+use warren_shard::PurgeStates;
 use warren_shard::api::{QueueStats, Target};
 use warren_topology::{
     DeclareExchange, DeclareQueue, Declared, DeleteExchange, ExchangeKind, NewQueueName, Queue,
@@ -289,7 +290,9 @@ pub(super) async fn purge_queue(
         let name = queue_or_last(&it.queue, last.as_ref())
             .map_err(|error| error.for_method(queue::Purge::ID))?;
         let queue = caller.find(&name).await.map_err(&failed)?;
-        caller.gateway.purge_queue(&queue).await.map_err(&failed)
+        let states = PurgeStates::default();
+        let purged = caller.gateway.purge_queue(&queue, states);
+        purged.await.map_err(&failed)
     };
     answer(purged.await.map(|messages| {
         let message_count = count(messages);

@@ -195,10 +195,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         if let Some(stalled) = self.session.stalled
             && self.admitting.is_none()
         {
+            let gateway = self.session.gateway.clone();
             let admission = self.session.publishes.admission().clone();
-            self.admitting = Some(Box::pin(
-                async move { admission.admit(stalled.bytes).await },
-            ));
+            // Nothing else is routed while this message waits.
+            let targets = match stalled.alarm {
+                Some(_) => self.session.publishes.targets().to_vec(),
+                None => Vec::new(),
+            };
+            self.admitting = Some(Box::pin(async move {
+                gateway.relief(&targets).await;
+                admission.admit(stalled.bytes).await
+            }));
         }
     }
 

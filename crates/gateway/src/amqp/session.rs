@@ -22,7 +22,7 @@ use super::consume::Consumer;
 use super::operation::{Answer, Finished, Operation, find_vhost};
 use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Sent};
-use super::publishes::{PublishKey, Publishes, View};
+use super::publishes::{PublishKey, Publishes, Stalled, View};
 use super::reply::ReplyInbox;
 use super::settle::Settles;
 use crate::gateway::Gateway;
@@ -40,13 +40,6 @@ pub(super) enum Closing {
     Asked,
     /// Its exclusive queues are being deleted.
     Cleaning,
-}
-
-/// A publish waits for admission.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Stalled {
-    pub(super) bytes: u64,
-    pub(super) since: Time,
 }
 
 pub(super) struct AmqpSession {
@@ -216,7 +209,10 @@ impl AmqpSession {
             }
             Event::ChannelOpened { channel } => self.open_channel(channel),
             Event::Request { channel, request } => self.take(channel, Step::Request(request)),
-            Event::Publish { channel, publish } => self.take(channel, Step::Publish(publish)),
+            Event::Publish { channel, publish } => {
+                self.gateway.counters().amqp.received.add(1);
+                self.take(channel, Step::Publish(publish));
+            }
             Event::ChannelClose { channel, .. } => self.take(channel, Step::Close),
             Event::ChannelFailed { channel, error } => {
                 debug!(peer = %self.peer, %channel, %error, "client failed its channel");

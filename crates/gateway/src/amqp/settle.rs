@@ -2,7 +2,7 @@
 
 use warren_amqp::method::basic;
 use warren_amqp::{AmqpError, ChannelId, DeliveryTag};
-use warren_shard::api::{RequestToken, SettleAction, SettleSpec, Target};
+use warren_shard::api::{RequestToken, ReturnWait, SettleAction, SettleSpec, Target};
 use warren_shard::{Held, ReturnKind, SettleReason};
 
 use super::channel::Unacked;
@@ -20,11 +20,11 @@ const REJECT: SettleAction = SettleAction::Settle(SettleReason::Rejected);
 /// basic.reject counts as a failed attempt, basic.nack does not (features A5).
 const REQUEUE_FAILED: SettleAction = SettleAction::Return {
     kind: ReturnKind::Failed,
-    delay_ms: None,
+    wait: ReturnWait::ByPolicy,
 };
 pub(super) const REQUEUE: SettleAction = SettleAction::Return {
     kind: ReturnKind::Untouched,
-    delay_ms: None,
+    wait: ReturnWait::ByPolicy,
 };
 /// A delivery without ack is settled when it is written.
 pub(super) const NO_ACK: SettleAction = SettleAction::Settle(SettleReason::NoAck);

@@ -8,7 +8,7 @@ use warren_amqp::{
     AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned, Time,
 };
 use warren_topology::Published;
-use warren_types::{Message, QueueName};
+use warren_types::{Alarm, Message, QueueName};
 
 use super::binding;
 use super::caller::Caller;
@@ -16,11 +16,11 @@ use super::channel::{Busy, Confirms, Step};
 use super::error;
 use super::names::NameCache;
 use super::operation::{self, Answer};
-use super::publishes::{Kept, Publishes};
+use super::publishes::{Kept, Publishes, Stalled};
 use super::reply::{declare_reply_queue, is_reply_name};
-use super::session::{AmqpSession, Stalled};
+use super::session::AmqpSession;
 use crate::copies::{further_keys, without_blind_copies};
-use crate::message::{counted_bytes, message};
+use crate::message::{counted_bytes, message, with_spent_delay};
 use crate::replies::DIRECT_REPLY_TO;
 
 /// A publisher that waits so long for admission is told.
@@ -267,7 +267,7 @@ impl AmqpSession {
             return self.begin(channel, operation::refresh(Arc::clone(caller)));
         }
         let result = routed
-            .map_err(|error| error::route(&error))
+            .map_err(|error| error::route(&error, &caller.vhost_name))
             .and_then(|is_routed| self.publish_routed(channel, caller, it, is_routed));
         if let Err(error) = result {
             self.fail(channel, error.for_method(basic::Publish::ID));
@@ -312,15 +312,21 @@ impl AmqpSession {
         };
         let body_bytes = it.body.len() + it.properties.as_wire().len();
         let charge = Publishes::charge(u64::try_from(body_bytes).unwrap_or(u64::MAX));
-        if is_routed && !self.publishes.admit(charge) {
-            self.stall(channel, Step::Publish(it), charge);
-            return Ok(());
+        if is_routed {
+            let alarm = self
+                .gateway
+                .stopped_by(self.publishes.targets(), &self.view);
+            if alarm.is_some() || !self.publishes.admit(charge) {
+                self.stall(channel, Step::Publish(it), charge, alarm);
+                return Ok(());
+            }
         }
         let key = state.next_publish();
         if let Some(confirms) = &mut state.confirms {
             confirms.tracker.publish();
         }
         if !is_routed {
+            self.gateway.counters().amqp.unroutable.add(1);
             if it.mandatory {
                 self.return_message(channel, &it);
             }
@@ -331,6 +337,8 @@ impl AmqpSession {
         match build(&mut state.names, caller, it) {
             Ok(message) => {
                 debug_assert!(counted_bytes(&message) <= charge);
+                self.gateway.counters().amqp.routed.add(1);
+                let message = with_spent_delay(message, &self.view, caller.vhost);
                 self.publishes.queue_up(key, message, charge, kept);
                 Ok(())
             }
@@ -365,17 +373,30 @@ impl AmqpSession {
         self.conn.return_message(channel, &returned, content);
     }
 
-    /// No bytes are left: the message waits, and with it everything behind it on the connection.
-    fn stall(&mut self, channel: ChannelId, step: Step, bytes: u64) {
+    /// No bytes are left, or a node is short of something: the message waits, and with it everything behind it on the connection.
+    fn stall(&mut self, channel: ChannelId, step: Step, bytes: u64, alarm: Option<Alarm>) {
         self.wait(channel, step);
         let since = self.now;
-        self.stalled = Some(Stalled { bytes, since });
-        self.check_at(since.plus_ms(TELL_BLOCKED_MS));
+        self.stalled = Some(Stalled {
+            bytes,
+            since,
+            alarm,
+        });
+        match alarm {
+            // An alarm does not go away in a moment: it is told at once.
+            Some(alarm) => {
+                self.gateway.counters().amqp.held_back(alarm);
+                self.conn.block(&format!("low on {alarm}"));
+            }
+            None => self.check_at(since.plus_ms(TELL_BLOCKED_MS)),
+        }
     }
 
     /// Tells a publisher that has waited long.
     pub(super) fn tell_blocked(&mut self) {
-        let Some(stalled) = self.stalled else { return };
+        let Some(stalled) = self.stalled.filter(|it| it.alarm.is_none()) else {
+            return;
+        };
         let at: Time = stalled.since.plus_ms(TELL_BLOCKED_MS);
         if self.now >= at {
             self.conn

@@ -1,4 +1,5 @@
-//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them. Not here: changing them, which cannot be done yet.
+//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them. The node drains and revives
+//! itself; other changes cannot be made yet. Not here: what a drain does (`draining`).
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::cluster_service_server::ClusterService;
+use warren_proto::convert::error::ApiError;
+use warren_types::NodeId;
 
 use super::cluster_view::{nodes, problems, shards};
-use super::error::unsupported;
+use super::error::{bad_argument, unsupported};
 use crate::gateway::Gateway;
 
 /// How often leaders are looked at; changes of the topology are told at once.
@@ -26,6 +29,21 @@ pub(super) struct ClusterAdmin {
 impl ClusterAdmin {
     pub(super) fn new(gateway: Gateway, stop: CancellationToken) -> Self {
         Self { gateway, stop }
+    }
+
+    /// A node is drained by itself; 0 is the one that is asked.
+    fn check_own(&self, node: u64) -> Result<(), ApiError> {
+        if node == 0 || node == self.gateway.broker().node().0 {
+            return Ok(());
+        }
+        let topology = self.gateway.topology();
+        Err(match topology.node(NodeId(node)) {
+            Some(it) => bad_argument(
+                "node_id",
+                format!("node {node} drains itself: ask it at {}", it.addresses.grpc),
+            ),
+            None => bad_argument("node_id", format!("there is no node {node}")),
+        })
     }
 }
 
@@ -128,16 +146,24 @@ impl ClusterService for ClusterAdmin {
 
     async fn drain_node(
         &self,
-        _request: Request<cluster_v1::DrainNodeRequest>,
+        request: Request<cluster_v1::DrainNodeRequest>,
     ) -> Result<Response<cluster_v1::DrainNodeResponse>, Status> {
-        Err(unsupported("DrainNode").into())
+        self.check_own(request.get_ref().node_id)?;
+        self.gateway.drain(self.stop.clone());
+        Ok(Response::new(cluster_v1::DrainNodeResponse::default()))
     }
 
     async fn revive_node(
         &self,
-        _request: Request<cluster_v1::ReviveNodeRequest>,
+        request: Request<cluster_v1::ReviveNodeRequest>,
     ) -> Result<Response<cluster_v1::ReviveNodeResponse>, Status> {
-        Err(unsupported("ReviveNode").into())
+        self.check_own(request.get_ref().node_id)?;
+        self.gateway.revive();
+        let own = self.gateway.broker().node().0;
+        let node = nodes(&self.gateway)
+            .into_iter()
+            .find(|node| node.node_id == own);
+        Ok(Response::new(cluster_v1::ReviveNodeResponse { node }))
     }
 
     async fn add_replica(

@@ -52,6 +52,7 @@ fn is_up(gateway: &Gateway, node: NodeId) -> bool {
 pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
     let topology = gateway.topology();
     let seen = seen(gateway);
+    let alarmed = gateway.alarms().borrow().clone();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let nodes = topology.nodes().map(|node| {
         let leads = |it: &&Seen| {
@@ -60,7 +61,10 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
                 .is_some_and(|leader| leader.node == node.id)
         };
         let has_replica = |it: &&Placement| it.members.iter().any(|member| member.node == node.id);
-        let state = if is_up(gateway, node.id) {
+        let own = node.id == gateway.broker().node();
+        let state = if own && gateway.is_draining() {
+            NodeState::Draining
+        } else if is_up(gateway, node.id) {
             NodeState::Up
         } else {
             NodeState::Down
@@ -73,13 +77,15 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
             node_endpoint: node.addresses.node.to_string(),
             zone: node.zone.to_string(),
             state: state.into(),
-            version: if node.id == gateway.broker().node() {
+            version: if own {
                 env!("CARGO_PKG_VERSION").to_owned()
             } else {
                 String::new()
             },
             leaders: count(seen.iter().filter(leads).count()),
             replicas: count(topology.placements().filter(has_replica).count()),
+            memory_alarm: alarmed.of(node.id).memory,
+            disk_alarm: alarmed.of(node.id).disk,
             ..cluster_v1::Node::default()
         }
     });
@@ -162,9 +168,21 @@ pub(super) fn problems(gateway: &Gateway) -> Vec<String> {
             ));
         }
     }
-    let down = nodes(gateway)
-        .into_iter()
-        .filter(|node| node.state() == NodeState::Down);
-    problems.extend(down.map(|node| format!("node {} does not answer", node.node_id)));
+    for node in nodes(gateway) {
+        let id = node.node_id;
+        if node.state() == NodeState::Down {
+            problems.push(format!("node {id} does not answer"));
+        }
+        if node.memory_alarm {
+            problems.push(format!(
+                "node {id} is short of memory: it holds publishers back"
+            ));
+        }
+        if node.disk_alarm {
+            problems.push(format!(
+                "node {id} is short of disk: it holds publishers back"
+            ));
+        }
+    }
     problems
 }

@@ -6,19 +6,33 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::transport::server::Connected;
 
 use crate::admission::ConnectionAdmission;
+use crate::counters::CountedConnection;
 
 /// A socket with the connection's share of admission.
 pub(super) struct ClientIo {
     socket: TcpStream,
     admission: ConnectionAdmission,
+    _counted: CountedConnection,
+    _place: OwnedSemaphorePermit,
 }
 
 impl ClientIo {
-    pub(super) fn new(socket: TcpStream, admission: ConnectionAdmission) -> Self {
-        Self { socket, admission }
+    pub(super) fn new(
+        socket: TcpStream,
+        admission: ConnectionAdmission,
+        counted: CountedConnection,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            socket,
+            admission,
+            _counted: counted,
+            _place: place,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use warren_proto::v1::{PublishResult, SettleOutcome};
 use warren_shard::api::Unavailable;
 use warren_shard::{SettleResult, TopologyError};
 use warren_topology::{Refusal, Topology};
-use warren_types::{NameError, QueueId};
+use warren_types::{Alarm, NameError, QueueId};
 
 use crate::operations::OperationError;
 use crate::publish::Refused;
@@ -105,6 +105,16 @@ pub(super) fn of_unavailable(why: Unavailable) -> ApiError {
     ApiError::new(reason, why.to_string())
 }
 
+/// A node that would have to keep the message is short of something.
+pub(super) fn of_alarm(alarm: Alarm) -> ApiError {
+    let reason = match alarm {
+        Alarm::Memory => Reason::MemoryLow,
+        Alarm::Disk => Reason::DiskLow,
+    };
+    let text = format!("a node that would have to keep the message is short of {alarm}");
+    ApiError::new(reason, text)
+}
+
 pub(super) fn of_operation(error: &OperationError) -> ApiError {
     let (reason, queue) = match error {
         OperationError::Refused(refusal) => return of_refusal(refusal),
@@ -145,6 +155,7 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
             return publish::not_stored(index, &queue_name(topology, *queue), *why);
         }
         Refused::Unavailable(why) => of_unavailable(*why),
+        Refused::Low(alarm) => of_alarm(*alarm),
         Refused::Unknown => ApiError::new(
             Reason::OutcomeUnknown,
             "whether the message is stored is not known",
@@ -214,6 +225,9 @@ mod tests {
         ];
         for why in all {
             assert!(of_unavailable(why).retry_delay().is_some(), "{why}");
+        }
+        for alarm in [Alarm::Memory, Alarm::Disk] {
+            assert!(of_alarm(alarm).retry_delay().is_some(), "{alarm}");
         }
         for error in [TopologyError::NoQuorum, TopologyError::NotReady] {
             assert!(of_topology(&error).retry_delay().is_some(), "{error}");

@@ -41,7 +41,7 @@ impl PolicyAdmin {
         let space = find_vhost(&topology, &vhost).map_err(|error| of_operation(&error))?;
         let known = topology.policy(space, kind, &wanted.name).map(etag);
         check_etag(&wanted.etag, known.as_deref())?;
-        let command = TopologyCommand::SetPolicy(SetPolicy {
+        let command = SetPolicy {
             vhost: space,
             kind,
             name: wanted.name.clone().into(),
@@ -49,7 +49,9 @@ impl PolicyAdmin {
             apply_to: apply_to(wanted.apply_to)?,
             priority: wanted.priority,
             definition,
-        });
+        };
+        command.check().map_err(|refusal| of_refusal(&refusal))?;
+        let command = TopologyCommand::SetPolicy(command);
         if request.validate_only {
             let mut after = Topology::clone(&topology);
             let at = after.index();

@@ -10,8 +10,8 @@ use warren_proto::convert::message::duration_ms_from_client;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_shard::api::{
-    ConsumerSpec, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec, Target,
-    Unavailable,
+    ConsumerSpec, Delivery, RequestToken, ReturnWait, SessionEvent, SettleAction, SettleSpec,
+    Target, Unavailable,
 };
 use warren_shard::{AttachResult, ConsumerOptions, Credit, Held, ReturnKind, Session};
 use warren_topology::Queue;
@@ -386,7 +386,7 @@ async fn give_back(session: &Session, target: Target, items: Vec<Held>, kind: Re
         items,
         action: SettleAction::Return {
             kind,
-            delay_ms: None,
+            wait: ReturnWait::ByPolicy,
         },
     };
     // An uplink that has stopped takes its consumers with it, and what they hold returns.

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ use super::messaging::Messaging;
 use super::named_errors::NamedErrors;
 use super::policies::PolicyAdmin;
 use super::topology::TopologyAdmin;
+use crate::counters::CountedConnection;
 use crate::gateway::Gateway;
 
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
@@ -63,13 +66,23 @@ pub async fn serve_grpc(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let admission = gateway.admission().clone();
+    let doors = gateway.clone();
+    let room = Arc::new(Semaphore::new(gateway.options().grpc_connections_max));
     let sockets = TcpListenerStream::new(listener).filter_map(move |accepted| {
-        let admission = admission.connection();
-        async move {
-            accepted_socket(accepted)
-                .map(|socket| Ok::<_, io::Error>(ClientIo::new(socket, admission)))
-        }
+        let client = accepted_socket(accepted).and_then(|socket| {
+            let open = Arc::clone(&room).try_acquire_owned();
+            let Ok(place) = open else {
+                debug!(
+                    max = doors.options().grpc_connections_max,
+                    "too many gRPC connections: one is closed"
+                );
+                return None;
+            };
+            let counted = CountedConnection::open(&doors.counters().grpc);
+            let admission = doors.admission().connection();
+            Some(ClientIo::new(socket, admission, counted, place))
+        });
+        std::future::ready(client.map(Ok::<_, io::Error>))
     });
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = gateway.options().reflection.then(|| {
@@ -161,7 +174,7 @@ async fn watch(gateway: Gateway, health: HealthReporter, stop: CancellationToken
             _ = ticks.tick() => {}
         }
         gateway.look_for_leader();
-        let status = if gateway.broker().is_ready() {
+        let status = if gateway.broker().is_ready() && !gateway.is_draining() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing

@@ -10,7 +10,7 @@ use warren_proto::convert::message::{
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::settlement::{Action, Target as Named};
-use warren_shard::api::{RequestToken, SettleAction, SettleSpec, Target, Unavailable};
+use warren_shard::api::{RequestToken, ReturnWait, SettleAction, SettleSpec, Target, Unavailable};
 use warren_shard::{Held, ReturnKind, SettleReason, SettleResult};
 use warren_types::ClusterId;
 
@@ -110,12 +110,15 @@ fn wish(action: Option<&Action>) -> Result<Wish, ApiError> {
             } else {
                 ReturnKind::Untouched
             };
-            let delay_ms = match &requeue.delay {
-                Some(delay) => Some(duration(delay, "requeue.delay")?).filter(|it| *it > 0),
-                // No retry policy can be set yet, and without one a message is ready at once.
-                None => None,
+            let wait = match &requeue.delay {
+                Some(delay) => match duration(delay, "requeue.delay")? {
+                    0 => ReturnWait::Not,
+                    delay => ReturnWait::Ms(delay),
+                },
+                None if requeue.by_policy => ReturnWait::ByPolicy,
+                None => ReturnWait::Not,
             };
-            Ok(Wish::Do(SettleAction::Return { kind, delay_ms }))
+            Ok(Wish::Do(SettleAction::Return { kind, wait }))
         }
         Some(Action::Extend(extend)) => {
             let by = extend

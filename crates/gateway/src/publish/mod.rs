@@ -15,7 +15,9 @@ use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
 
+use crate::counters::FrontCounters;
 use crate::gateway::Gateway;
+use crate::message::with_spent_delay;
 
 /// A message that was decoded, checked and admitted.
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl Publishing {
         let mut view = broker.topology().current();
         let mut is_certain = false;
         let mut cannot_tell = false;
+        let mut received = 0;
         for publish in batch {
             let mut found = self.find(&view, &publish);
             if !found && !is_certain && !cannot_tell {
@@ -116,8 +119,15 @@ impl Publishing {
                 }
                 found = self.find(&view, &publish);
             }
+            received += 1;
             if found {
-                self.queue_up(publish);
+                match self.gateway.stopped_by(self.routed.as_slice(), &view) {
+                    None => self.queue_up(&view, publish),
+                    Some(alarm) => {
+                        self.front().held_back(alarm);
+                        self.resolve(publish, Outcome::Refused(Refused::Low(alarm)));
+                    }
+                }
             } else if is_certain {
                 let outcome = self.negative(&view, &publish);
                 self.resolve(publish, outcome);
@@ -128,6 +138,12 @@ impl Publishing {
                 );
             }
         }
+        self.front().received.add(received);
+    }
+
+    /// Only gRPC's sessions use this type.
+    fn front(&self) -> &FrontCounters {
+        &self.gateway.counters().grpc
     }
 
     fn resolve(&mut self, publish: Publish, outcome: Outcome) {
@@ -158,14 +174,17 @@ impl Publishing {
     }
 
     /// Tracks a message and puts it into its targets' groups.
-    fn queue_up(&mut self, publish: Publish) {
+    fn queue_up(&mut self, view: &Topology, publish: Publish) {
+        self.front().routed.add(1);
         let Publish {
             id,
+            vhost,
             message,
             producer,
             bytes,
             ..
         } = publish;
+        let message = with_spent_delay(message, view, vhost);
         if let [target] = *self.routed.as_slice() {
             let token = self.tracker.one(id, bytes, target.queue);
             let item = PublishItem {
@@ -234,7 +253,31 @@ impl Publishing {
 
     /// The outcomes that are known since the last call.
     pub(crate) fn collect(&mut self) -> std::vec::Drain<'_, Resolved> {
+        self.count_outcomes();
         self.resolved.drain(..)
+    }
+
+    fn count_outcomes(&self) {
+        let (mut confirmed, mut unroutable, mut failed) = (0, 0, 0);
+        for resolved in &self.resolved {
+            match &resolved.outcome {
+                Outcome::Committed { .. } | Outcome::Duplicate => confirmed += 1,
+                Outcome::Unrouted => unroutable += 1,
+                Outcome::Refused(Refused::Low(_)) => {} // counted as held back
+                Outcome::Refused(
+                    Refused::NotStored { .. }
+                    | Refused::Unavailable(_)
+                    | Refused::Unknown
+                    | Refused::NoSuchVhost
+                    | Refused::NoSuchExchange { .. }
+                    | Refused::InternalExchange { .. },
+                ) => failed += 1,
+            }
+        }
+        let front = self.front();
+        front.confirmed.add(confirmed);
+        front.unroutable.add(unroutable);
+        front.failed.add(failed);
     }
 
     /// Forgets what has no outcome: not begun, and begun with an unknown outcome.

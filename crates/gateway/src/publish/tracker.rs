@@ -2,7 +2,7 @@
 //! Pure. Not here: routing and handing over (`publish`), what clients are told (`grpc`, `amqp`).
 
 use warren_shard::api::{PublishOutcome, RequestToken, Unavailable};
-use warren_types::{NotStored, QueueId};
+use warren_types::{Alarm, NotStored, QueueId};
 
 /// Chosen by the front; comes back once with the outcome.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,6 +31,8 @@ pub(crate) enum Refused {
     },
     /// It was not begun: safe to try again.
     Unavailable(Unavailable),
+    /// A node that would have to keep it is short of this: safe to try again.
+    Low(Alarm),
     /// Whether it is stored is not known.
     Unknown,
     NoSuchVhost,

@@ -2,23 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use warren_types::{PositionRange, QueueId, ShardTime};
+use warren_types::{Position, PositionRange, QueueId, ShardTime};
 
 use super::dispose;
 use super::hot::HotBlock;
 use super::in_flight::{Flight, State};
 use super::io::{Action, Actions, HeldState, SettleResult};
+use super::leaving::{self, Leaving};
 use super::level::Back;
+use super::proposals::Proposals;
 use super::queue::{Asked, Delayed, Queue};
 use super::shared::Shared;
-use super::{claim, detach};
-use crate::outcome::Added;
+use super::{claim, detach, due};
+use crate::outcome::{Added, Left, Tally};
 
-pub(super) fn added(queue: &mut Queue, added: Added) {
-    let absent: u64 = added.absent.iter().map(|it| it.count).sum();
+pub(super) fn added(queue: &mut Queue, shared: &mut Shared, added: Added) {
     let priority = added.block.priority;
     let keep = !queue.attached.is_empty();
-    queue.live += u64::from(added.block.count).saturating_sub(absent);
+    queue.live.add(added.tally);
+    queue.scheduled.add(added.scheduled);
+    if let Some(wake) = added.wake {
+        if wake <= shared.now {
+            queue.newborn.get_or_insert(added.block.first);
+            shared.newborns.push(queue.id);
+        }
+        due::watch(queue, shared, wake);
+    }
     let block = HotBlock::added(added);
     let end = block.end();
     queue.level_mut(priority).add(block, keep);
@@ -29,14 +38,15 @@ pub(super) fn settled(
     queue: &mut Queue,
     shared: &mut Shared,
     ranges: &[PositionRange],
+    left: Left,
     out: &mut Actions,
 ) {
+    count_out(queue, left);
     for &range in ranges {
-        queue.live = queue.live.saturating_sub(range.count);
         strike(queue, range);
         for position in range.positions() {
             match queue.in_flight.remove(position) {
-                Some(flight) => left(queue, shared, position, &flight, out),
+                Some(flight) => flight_left(queue, shared, position, &flight, out),
                 None => forget(queue, position),
             }
         }
@@ -48,18 +58,22 @@ pub(super) fn purged(
     queue: &mut Queue,
     shared: &mut Shared,
     ranges: &[PositionRange],
+    left: Left,
     out: &mut Actions,
 ) {
-    let count = ranges.iter().map(|it| it.count).sum();
-    queue.live = queue.live.saturating_sub(count);
+    count_out(queue, left);
+    let count = left.all.messages;
     for &range in ranges {
         strike(queue, range);
         for level in &mut queue.levels {
             level.back.retain(|&position, _| !range.contains(position));
+            level.coming.retain(|&position| !range.contains(position));
         }
-        queue
-            .delayed
-            .retain(|&position, _| !range.contains(position));
+        let delayed = queue.delayed.range(range.first..range.end());
+        let delayed: Vec<Position> = delayed.map(|(&at, _)| at).collect();
+        for position in delayed {
+            queue.undelay(position);
+        }
     }
     let mut hit: Vec<_> = queue
         .in_flight
@@ -70,12 +84,37 @@ pub(super) fn purged(
     hit.sort_unstable();
     for position in hit {
         if let Some(flight) = queue.in_flight.remove(position) {
-            left(queue, shared, position, &flight, out);
+            flight_left(queue, shared, position, &flight, out);
         }
     }
     if let Some((node, token)) = queue.purges.pop_front() {
         out.list.push(Action::Purged { node, token, count });
     }
+}
+
+/// What left is no longer counted.
+fn count_out(queue: &mut Queue, left: Left) {
+    queue.parked = queue.parked.saturating_sub(left.parked.messages);
+    queue.scheduled.take(left.scheduled);
+    let mut seen = left.all;
+    seen.take(left.parked);
+    queue.live.take(seen);
+}
+
+/// Deliveries are set aside: for dispatch as if they had left.
+pub(super) fn parked(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    ranges: &[PositionRange],
+    tally: Tally,
+    out: &mut Actions,
+) {
+    let left = Left {
+        all: tally,
+        ..Left::default()
+    };
+    settled(queue, shared, ranges, left, out);
+    queue.parked += tally.messages;
 }
 
 fn strike(queue: &mut Queue, range: PositionRange) {
@@ -84,19 +123,20 @@ fn strike(queue: &mut Queue, range: PositionRange) {
     }
 }
 
-fn forget(queue: &mut Queue, position: warren_types::Position) {
-    if queue.delayed.remove(&position).is_none() {
+fn forget(queue: &mut Queue, position: Position) {
+    if queue.undelay(position).is_none() {
         for level in &mut queue.levels {
             level.back.remove(&position);
+            level.coming.remove(&position);
         }
     }
 }
 
 /// A message in flight has left the queue: as its holder asked, or by another door.
-fn left(
+fn flight_left(
     queue: &mut Queue,
     shared: &mut Shared,
-    position: warren_types::Position,
+    position: Position,
     flight: &Flight,
     out: &mut Actions,
 ) {
@@ -140,6 +180,7 @@ pub(super) fn returned(
     not_before: Option<ShardTime>,
     out: &mut Actions,
 ) {
+    let mut expired = Proposals::default();
     let positions = ranges.iter().flat_map(|it| it.positions());
     for (position, &(delivery_count, acquired_count)) in positions.zip(counts) {
         let Some(flight) = queue.in_flight.remove(position) else {
@@ -154,9 +195,18 @@ pub(super) fn returned(
             delivery_count,
             acquired_count,
             attempt: flight.attempt,
+            redelivered: true,
+            expiry: flight.expiry,
         };
         // The cursor must not hand out once more what stands among those that came back.
         queue.claimed_end = queue.claimed_end.max(position.plus(1));
+        if flight.expiry <= shared.now {
+            // It expired in flight, and is not ready again (features B43).
+            leaving::leave_from_flight(queue, position, &flight, Leaving::Expired, &mut expired);
+            shared.landed(queue, &flight);
+            dispose::tell_also(queue, shared, position, Asked::Return, out);
+            continue;
+        }
         match not_before.filter(|&it| it > shared.now) {
             Some(until) => {
                 shared.due.insert((until, queue.id, position));
@@ -165,7 +215,7 @@ pub(super) fn returned(
                     priority: flight.priority,
                     back,
                 };
-                queue.delayed.insert(position, delayed);
+                queue.delay(position, delayed);
             }
             None => {
                 queue.level_mut(flight.priority).back.insert(position, back);
@@ -174,6 +224,7 @@ pub(super) fn returned(
         shared.landed(queue, &flight);
         dispose::tell_also(queue, shared, position, Asked::Return, out);
     }
+    expired.propose(queue.id, out);
 }
 
 /// The queue is deleted: consumers are told, requests that wait are answered.
@@ -218,6 +269,9 @@ pub(super) fn deleted(
     for (node, token) in std::mem::take(&mut queue.purges) {
         let count = 0;
         out.list.push(Action::Purged { node, token, count });
+    }
+    if let Some(first) = queue.watch.first {
+        shared.timers.remove(&(first, id));
     }
     queue.levels.clear();
     shared.count_hot(&mut queue);

@@ -102,7 +102,8 @@ pub(super) fn claim(
             Some(HeldState::Lost)
         }
         Found::Ready { priority, stored } => {
-            if !queue.level_mut(priority).may_have_been_seen(position) {
+            let level = queue.level_mut(priority);
+            if !level.may_have_been_seen(position, &stored) {
                 return Some(HeldState::Lost);
             }
             register(queue, shared, position, flight.verified(priority, &stored));
@@ -262,12 +263,11 @@ fn there(
     let Some(claim) = queue.claims.remove(&position) else {
         return;
     };
-    if !queue.level_mut(priority).may_have_been_seen(position) {
+    let level = queue.level_mut(priority);
+    if !level.may_have_been_seen(position, stored) {
         return never_handed_out(queue, shared, position, priority, stored, &claim, out);
     }
-    if let Some(flight) = queue.in_flight.get_mut(position) {
-        *flight = flight.verified(priority, stored);
-    }
+    queue.in_flight.verify(position, priority, stored);
     if let Some((holder, index)) = claim.attach {
         answer(queue, shared, holder, index, HeldState::StillYours, out);
     }

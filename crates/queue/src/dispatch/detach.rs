@@ -39,8 +39,15 @@ pub(super) fn leave(queue: &mut Queue, shared: &mut Shared, holder: Holder) {
         }
     }
     if queue.attached.is_empty() {
+        let anew = queue.scheduled.messages > 0;
         for level in &mut queue.levels {
-            level.drop_hot();
+            if anew {
+                // What is not due yet is found by the cursor when it is: nothing of it need be remembered.
+                queue.claimed_end = queue.claimed_end.max(level.cursor);
+                level.rewind();
+            } else {
+                level.drop_hot();
+            }
         }
         shared.count_hot(queue);
     }

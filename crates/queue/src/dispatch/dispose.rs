@@ -1,30 +1,32 @@
 //! Decides one item of a settle or a return: whose attempt counts, what is proposed, which credit comes back when.
 //! Not here: what happens at the commit (`applied`).
 
-use warren_types::Position;
+use warren_types::{Position, QueueSettings};
 
 use super::claim::{self, Claim};
 use super::consumer::Holder;
 use super::in_flight::{Flight, State};
-use super::io::{Action, Actions, Held, SettleResult};
+use super::io::{Action, Actions, Held, SettleResult, Wait};
+use super::leaving::{self, Fate, Leaving};
 use super::proposals::Proposals;
 use super::queue::{Asked, Queue};
 use super::request::{Item, RequestId};
+use super::retry;
 use super::shared::Shared;
-use crate::entry::{ReturnKind, SettleReason};
-use warren_types::ShardTime;
+use crate::entry::{ParkCause, ReturnKind, SettleReason};
 
 /// What is to become of a message in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wish {
     Settle(SettleReason),
-    Return(ReturnKind, Option<ShardTime>),
+    Return(ReturnKind, Wait),
+    Park(ParkCause, ReturnKind),
 }
 
 impl Wish {
     fn asked(self) -> Asked {
         match self {
-            Self::Settle(_) => Asked::Settle,
+            Self::Settle(_) | Self::Park(..) => Asked::Settle,
             Self::Return(..) => Asked::Return,
         }
     }
@@ -65,7 +67,9 @@ pub(super) fn item(
         },
         State::Settling => wait_too(queue, item, held.position, wish),
         State::Returning => match wish {
-            Wish::Settle(_) => shared.requests.refuse(item, SettleResult::Expired),
+            Wish::Settle(_) | Wish::Park(..) => {
+                shared.requests.refuse(item, SettleResult::Expired);
+            }
             Wish::Return(..) => wait_too(queue, item, held.position, wish),
         },
     }
@@ -96,7 +100,8 @@ fn not_in_flight(
     match claim::look(queue, position, 0) {
         claim::Found::Settled => shared.requests.refuse(item, SettleResult::AlreadySettled),
         claim::Found::Ready { priority, stored } => {
-            let seen = queue.level_mut(priority).may_have_been_seen(position);
+            let level = queue.level_mut(priority);
+            let seen = level.may_have_been_seen(position, &stored);
             if held.attempt.term >= shared.term || !seen {
                 return shared.requests.refuse(item, SettleResult::NotOwner);
             }
@@ -131,6 +136,7 @@ pub(super) fn begin(
     };
     debug_assert_eq!(flight.state, State::Held);
     flight.request = request;
+    let wish = or_too_many(&queue.settings, flight, wish);
     let (holder, body_bytes) = (flight.holder, flight.body_bytes);
     let asked_by = request.and_then(|it| shared.requests.node(it));
     let mut refill = false;
@@ -148,13 +154,46 @@ pub(super) fn begin(
             queue.settling += 1;
             proposals.settle(reason, position);
         }
-        Wish::Return(kind, not_before) => {
+        Wish::Return(kind, wait) => {
             flight.state = State::Returning;
+            let delivery_count = flight.delivery_count + failures(kind);
+            let not_before =
+                retry::not_before(queue.settings.retry, wait, kind, delivery_count, shared.now);
             proposals.give_back(kind, not_before, position);
+        }
+        Wish::Park(cause, kind) => {
+            flight.state = State::Settling;
+            queue.settling += 1;
+            proposals.park(cause, kind, position);
         }
     }
     if refill {
         shared.refill(queue, holder, body_bytes);
+    }
+}
+
+/// A return that would exceed the delivery limit is none (features B48): the message leaves for that reason.
+fn or_too_many(settings: &QueueSettings, flight: &Flight, wish: Wish) -> Wish {
+    let Wish::Return(kind, _) = wish else {
+        return wish;
+    };
+    let delivery_count = flight.delivery_count + failures(kind);
+    if settings
+        .delivery_limit
+        .is_none_or(|it| delivery_count <= it)
+    {
+        return wish;
+    }
+    match leaving::fate(settings, Leaving::DeliveryLimit) {
+        Fate::Settle(reason) => Wish::Settle(reason),
+        Fate::Park(cause) => Wish::Park(cause, kind),
+    }
+}
+
+fn failures(kind: ReturnKind) -> u32 {
+    match kind {
+        ReturnKind::Failed => 1,
+        ReturnKind::Untouched => 0,
     }
 }
 
@@ -174,7 +213,7 @@ pub(super) fn return_held(
         .map(|(at, it)| (at, it.state))
         .collect();
     let mut proposals = Proposals::default();
-    let wish = Wish::Return(kind, None);
+    let wish = Wish::Return(kind, Wait::ByPolicy);
     for (position, state) in meant {
         match state {
             State::Held => begin(queue, shared, position, wish, None, &mut proposals),

@@ -12,7 +12,7 @@ pub(super) fn step(queue: &mut Queue, shared: &mut Shared, it: ReturnRequest, ou
     let mut proposals = Proposals::default();
     for (index, &held) in it.items.iter().enumerate() {
         let item = Item { request, index };
-        let wish = Wish::Return(it.kind, it.not_before);
+        let wish = Wish::Return(it.kind, it.wait);
         dispose::item(queue, shared, item, held, wish, &mut proposals, out);
     }
     proposals.propose(queue.id, out);

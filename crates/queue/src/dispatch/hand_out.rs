@@ -1,16 +1,18 @@
 //! The one place that hands messages out: to consumers with credit in turn, highest priority first, only below the mark.
 //! Not here: who is in line (`ring`), what is ready (`level`).
 
-use warren_types::Position;
+use warren_types::{Position, ShardTime};
 
 use super::consumer::{Holder, Standing};
 use super::hot::Stored;
-use super::in_flight::{Flight, State};
+use super::in_flight::Flight;
 use super::io::{Action, Actions, HandedOut};
+use super::leaving::{self, Leaving};
 use super::level::{Level, Next};
+use super::proposals::Proposals;
 use super::queue::Queue;
 use super::shared::Shared;
-use super::{claim, mark, single_active};
+use super::{claim, limits, mark, single_active};
 
 /// Whether a raise of the mark may be proposed now. After a block was added it may not: the raise that rode on it is heard next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +56,7 @@ pub(super) fn fill(
     let put_off = may_hand_out && hand_out(queue, shared, may_raise, out);
     if may_hand_out {
         tell_waiting(queue, shared, out);
+        limits::trim(queue, out);
     }
     trim(queue, shared);
     put_off
@@ -66,12 +69,13 @@ fn hand_out(
     out: &mut Actions,
 ) -> bool {
     let mut served: Vec<Holder> = Vec::new();
+    let mut expired = Proposals::default();
     let mut last_level = None;
     let stop = loop {
         let Some(holder) = next_in_line(queue, shared) else {
             break Stop::NobodyInLine;
         };
-        match take_next(queue) {
+        match take_living(queue, shared.now, &mut expired) {
             Ok((level, position, stored, redelivered)) => {
                 last_level = Some(level);
                 let first = give(queue, shared, holder, level, position, stored, redelivered);
@@ -90,6 +94,7 @@ fn hand_out(
             }
         }
     };
+    expired.propose(queue.id, out);
     for holder in served {
         if let Some(consumer) = shared.consumers.get_mut(holder) {
             out.list.push(Action::Deliver {
@@ -178,13 +183,39 @@ fn next_in_line(queue: &mut Queue, shared: &mut Shared) -> Option<Holder> {
     }
 }
 
+/// The next message that has not expired; those that have leave (features B43).
+fn take_living(
+    queue: &mut Queue,
+    now: ShardTime,
+    expired: &mut Proposals,
+) -> Result<(usize, Position, Stored, bool), Stop> {
+    loop {
+        let next = take_next(queue)?;
+        let (at, position, stored, _) = &next;
+        let newborn = queue.newborn.is_some_and(|first| *position >= first);
+        if stored.expiry > now || newborn {
+            return Ok(next);
+        }
+        let priority = queue.levels.get(*at).map(|it| it.priority);
+        let priority = priority.unwrap_or_default();
+        leaving::leave(
+            queue,
+            *position,
+            priority,
+            stored,
+            Leaving::Expired,
+            expired,
+        );
+    }
+}
+
 /// The next message of the highest priority that has one. A priority that must wait lets no lower one pass.
 fn take_next(queue: &mut Queue) -> Result<(usize, Position, Stored, bool), Stop> {
     let (in_flight, delayed, claimed_end) = (&queue.in_flight, &queue.delayed, queue.claimed_end);
     for (at, level) in queue.levels.iter_mut().enumerate() {
         let elsewhere = |level: &Level, position: Position| {
             position < claimed_end
-                && (level.back.contains_key(&position)
+                && (level.is_apart(position)
                     || in_flight.get(position).is_some()
                     || delayed.contains_key(&position))
         };
@@ -192,17 +223,19 @@ fn take_next(queue: &mut Queue) -> Result<(usize, Position, Stored, bool), Stop>
             Next::Nothing => {}
             Next::Cold(from) => return Err(Stop::Cold { level: at, from }),
             Next::Back(position) => {
-                let stored = level.take_back(position).expect("its block is at hand");
-                return Ok((at, position, stored, true));
+                let (stored, redelivered) =
+                    level.take_back(position).expect("its block is at hand");
+                return Ok((at, position, stored, redelivered));
             }
             Next::Fresh(position) => {
-                if position >= level.mark {
+                let scheduled = level.fresh_is_scheduled();
+                if position >= level.mark && !scheduled {
                     return Err(Stop::AboveMark { level: at });
                 }
                 if level.released.iter().any(|it| it.contains(position)) {
                     return Err(Stop::Released { level: at });
                 }
-                let redelivered = level.is_suspect(position);
+                let redelivered = level.is_suspect(position, scheduled);
                 let stored = level.take_fresh().expect("the front block has it");
                 return Ok((at, position, stored, redelivered));
             }
@@ -229,10 +262,7 @@ fn give(
         .unwrap_or_default();
     queue.in_flight.insert(
         position,
-        Flight {
-            state: State::Held,
-            ..Flight::claimed(attempt, holder).verified(priority, &stored)
-        },
+        Flight::claimed(attempt, holder).verified(priority, &stored),
     );
     shared.hold(holder);
     let Some(consumer) = shared.consumers.get_mut(holder) else {
@@ -281,7 +311,7 @@ fn tell_waiting(queue: &mut Queue, shared: &mut Shared, out: &mut Actions) {
 /// Keeps hot memory within its bounds. The block under the cursor stays while somebody waits for it.
 fn trim(queue: &mut Queue, shared: &mut Shared) {
     shared.count_hot(queue);
-    let wanted = !queue.ring.is_empty();
+    let wanted = !queue.ring.is_empty() || queue.is_over_limit();
     for at in (0..queue.levels.len()).rev() {
         while queue.hot_bytes > shared.options.queue_hot_bytes
             || shared.hot_bytes > shared.options.shard_hot_bytes

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use warren_types::{Facts, Position, PositionRange};
+use warren_types::{Facts, Position, PositionRange, ShardTime};
 
 use super::io::LoadedBlock;
 use crate::outcome::{Added, BlockRef};
@@ -15,7 +15,14 @@ pub(super) struct Stored {
     pub(super) body_bytes: u32,
     pub(super) delivery_count: u32,
     pub(super) acquired_count: u32,
+    /// `NEVER`: it does not expire.
+    pub(super) expiry: ShardTime,
+    /// Stored with a due time: no mark covers it.
+    pub(super) scheduled: bool,
 }
+
+/// The expiry of what does not expire.
+pub(super) const NEVER: ShardTime = ShardTime(u64::MAX);
 
 #[derive(Debug)]
 pub(super) struct HotBlock {
@@ -23,6 +30,8 @@ pub(super) struct HotBlock {
     facts: Arc<Facts>,
     payload: Bytes,
     gone: Vec<PositionRange>,
+    /// Of those stored with a due time: due since.
+    released: Vec<PositionRange>,
     /// `(position, delivery count, acquired count)`, ascending.
     counts: Vec<(Position, u32, u32)>,
     /// The next message to be looked at, and where its bytes begin.
@@ -41,6 +50,7 @@ impl HotBlock {
             added.payload,
             added.absent,
             Vec::new(),
+            Vec::new(),
         )
     }
 
@@ -50,6 +60,7 @@ impl HotBlock {
             Arc::clone(&loaded.facts),
             loaded.payload.clone(),
             loaded.settled.clone(),
+            loaded.released.clone(),
             loaded.counts.clone(),
         )
     }
@@ -59,6 +70,7 @@ impl HotBlock {
         facts: Arc<Facts>,
         payload: Bytes,
         gone: Vec<PositionRange>,
+        released: Vec<PositionRange>,
         counts: Vec<(Position, u32, u32)>,
     ) -> Self {
         debug_assert_eq!(facts.count(), u64::from(block.count));
@@ -67,6 +79,7 @@ impl HotBlock {
             facts,
             payload,
             gone,
+            released,
             counts,
             index: 0,
             offset: 0,
@@ -132,6 +145,16 @@ impl HotBlock {
         !self.gone.is_empty() && self.gone.iter().any(|it| it.contains(position))
     }
 
+    /// It was not due when the block was read: when it is, it comes by itself.
+    pub(super) fn is_waiting(&self, position: Position) -> bool {
+        if self.facts.due.is_empty() {
+            return false;
+        }
+        let index = usize::try_from(position.0.saturating_sub(self.first().0));
+        let due = index.ok().and_then(|it| self.facts.due.get(it)?.as_ref());
+        due.is_some() && !self.released.iter().any(|it| it.contains(position))
+    }
+
     /// Left the queue since the block was read.
     pub(super) fn strike(&mut self, range: PositionRange) {
         if range.first < self.end() && self.first() < range.end() {
@@ -161,6 +184,24 @@ impl HotBlock {
             body_bytes: self.facts.body_size.get(index).copied().unwrap_or(0),
             delivery_count,
             acquired_count,
+            expiry: self
+                .facts
+                .expiry
+                .get(index)
+                .copied()
+                .flatten()
+                .unwrap_or(NEVER),
+            scheduled: self.is_scheduled(index),
         }
+    }
+
+    /// The message with this index was stored with a due time.
+    fn is_scheduled(&self, index: usize) -> bool {
+        self.facts.due.get(index).is_some_and(Option::is_some)
+    }
+
+    /// The next message was stored with a due time.
+    pub(super) fn next_is_scheduled(&self) -> bool {
+        self.is_scheduled(self.index)
     }
 }

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use warren_types::{Attempt, Position, PositionRange, Priority};
+use warren_types::{Attempt, Position, PositionRange, Priority, ShardTime};
 
 use super::consumer::Holder;
-use super::hot::Stored;
+use super::hot::{NEVER, Stored};
 use super::level::Back;
 use super::request::RequestId;
 
@@ -37,6 +37,9 @@ pub(super) struct Flight {
     pub(super) unclaimed: bool,
     /// The credit it used comes back at the commit, not before.
     pub(super) refill_due: bool,
+    /// Failed attempts before this one.
+    pub(super) delivery_count: u32,
+    pub(super) expiry: ShardTime,
 }
 
 impl Flight {
@@ -51,6 +54,8 @@ impl Flight {
             state: State::Unverified,
             unclaimed: false,
             refill_due: false,
+            delivery_count: 0,
+            expiry: NEVER,
         }
     }
 
@@ -60,6 +65,8 @@ impl Flight {
             priority,
             body_bytes: stored.body_bytes,
             state: State::Held,
+            delivery_count: stored.delivery_count,
+            expiry: stored.expiry,
             ..self
         }
     }
@@ -70,6 +77,8 @@ impl Flight {
             priority,
             body_bytes: back.body_bytes,
             state: State::Held,
+            delivery_count: back.delivery_count,
+            expiry: back.expiry,
             ..self
         }
     }
@@ -87,12 +96,29 @@ pub(super) struct InFlight {
     line: VecDeque<Place>,
     holes: usize,
     strays: BTreeMap<Position, Flight>,
+    /// Of all of them.
+    body_bytes: u64,
 }
 
 /// Below this many holes the line is not worth closing up.
 const HOLES_TOLERATED: usize = 1_024;
 
 impl InFlight {
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// The message of a claim is there: its claim is verified.
+    pub(super) fn verify(&mut self, position: Position, priority: Priority, stored: &Stored) {
+        let Some(flight) = self.get_mut(position) else {
+            return;
+        };
+        let before = flight.body_bytes;
+        *flight = flight.verified(priority, stored);
+        let after = flight.body_bytes;
+        self.body_bytes = self.body_bytes + u64::from(after) - u64::from(before);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.line.len() - self.holes + self.strays.len()
     }
@@ -115,6 +141,7 @@ impl InFlight {
     /// The position must not be in flight.
     pub(super) fn insert(&mut self, position: Position, flight: Flight) {
         debug_assert!(self.get(position).is_none(), "handed out twice: {position}");
+        self.body_bytes += u64::from(flight.body_bytes);
         if self.line.back().is_none_or(|last| last.position < position) {
             self.line.push_back(Place {
                 position,
@@ -134,6 +161,12 @@ impl InFlight {
     }
 
     pub(super) fn remove(&mut self, position: Position) -> Option<Flight> {
+        let flight = self.take(position)?;
+        self.body_bytes -= u64::from(flight.body_bytes);
+        Some(flight)
+    }
+
+    fn take(&mut self, position: Position) -> Option<Flight> {
         let found = self
             .index(position)
             .and_then(|at| self.line.get_mut(at))
@@ -200,13 +233,7 @@ mod tests {
                 term: warren_types::Term(1),
                 number,
             },
-            holder: Holder::NOBODY,
-            request: None,
-            body_bytes: 0,
-            priority: Priority::DEFAULT,
-            state: State::Held,
-            unclaimed: false,
-            refill_due: false,
+            ..Flight::claimed(Attempt::default(), Holder::NOBODY)
         }
     }
 

@@ -8,7 +8,7 @@ use warren_types::{
     ShardTime, Term,
 };
 
-use crate::entry::{Command, ReturnKind};
+use crate::entry::{Command, PurgeStates, ReturnKind};
 use crate::outcome::{BlockRef, Effect};
 
 /// One consumer, wherever its session is. A node never uses a consumer id twice, also not after a restart.
@@ -94,9 +94,12 @@ pub enum Input {
         queue: QueueId,
         token: Token,
         node: NodeId,
+        states: PurgeStates,
     },
     Applied(Effect),
     Loaded(Loaded),
+    /// The answer to `Action::LookDue`.
+    Due(Due),
     /// Time passes; `lease` says whether the leader may hand out at this moment.
     Clock {
         now: ShardTime,
@@ -113,6 +116,26 @@ pub struct QueueOpening {
     pub levels: Vec<LevelOpening>,
     /// Of the last activation of a single active consumer.
     pub fencing: u64,
+    pub live_body_bytes: u64,
+    /// Of live ones: of messages that are not due yet.
+    pub scheduled_body_bytes: u64,
+    /// Of live ones: of messages that are set aside.
+    pub parked_body_bytes: u64,
+    /// Returned until later.
+    pub delayed: Vec<DelayedOpening>,
+    /// When something is to be looked at.
+    pub first_timer: Option<ShardTime>,
+}
+
+/// A message that was returned until later.
+#[derive(Clone, Copy, Debug)]
+pub struct DelayedOpening {
+    pub priority: Priority,
+    pub position: Position,
+    pub until: ShardTime,
+    pub body_bytes: u32,
+    pub delivery_count: u32,
+    pub acquired_count: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -122,6 +145,10 @@ pub struct LevelOpening {
     pub live: u64,
     pub handed_out: Position,
     pub released: Vec<PositionRange>,
+    /// Of the live ones: not due yet.
+    pub scheduled: u64,
+    /// Of the live ones: set aside.
+    pub parked: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -157,7 +184,17 @@ pub struct ReturnRequest {
     pub queue: QueueId,
     pub items: Vec<Held>,
     pub kind: ReturnKind,
-    pub not_before: Option<ShardTime>,
+    pub wait: Wait,
+}
+
+/// When a returned message is ready again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Wait {
+    Not,
+    Until(ShardTime),
+    /// As the queue's retry settings say (features B50).
+    #[default]
+    ByPolicy,
 }
 
 /// A block that dispatch asked for, or the news that there is none.
@@ -179,6 +216,30 @@ pub struct LoadedBlock {
     pub settled: Vec<PositionRange>,
     /// `(position, delivery count, acquired count)`.
     pub counts: Vec<(Position, u32, u32)>,
+    /// Stored with a due time, and due since.
+    pub released: Vec<PositionRange>,
+}
+
+/// What a queue's timers say is due.
+#[derive(Clone, Debug)]
+pub struct Due {
+    pub queue: QueueId,
+    /// As asked.
+    pub up_to: ShardTime,
+    /// Whose timers rang, in the order of time.
+    pub blocks: Vec<DueBlock>,
+    /// The first timer that was not looked at.
+    pub next: Option<ShardTime>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DueBlock {
+    pub priority: Priority,
+    pub first: Position,
+    /// Scheduled messages that are due, with when they were.
+    pub release: Vec<(ShardTime, Position)>,
+    /// Expired messages, in flight or not.
+    pub expired: Vec<Position>,
 }
 
 /// Filled by `step`, emptied by the caller, in order.
@@ -188,6 +249,10 @@ pub struct Actions {
 }
 
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few per step, moved once; boxing would cost an allocation per proposal"
+)]
 pub enum Action {
     /// Hand these to the consumer, in order.
     Deliver {
@@ -205,6 +270,8 @@ pub enum Action {
         priority: Priority,
         from: Position,
     },
+    /// Look what of a queue is due; answered by `Input::Due`. At most one is outstanding per queue.
+    LookDue { queue: QueueId, up_to: ShardTime },
     Attached {
         consumer: ConsumerKey,
         result: AttachResult,

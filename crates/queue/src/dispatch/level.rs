@@ -1,11 +1,11 @@
 //! One priority of a queue: what was never looked at (from the cursor on), what came back, and which blocks are at hand.
 //! Not here: who gets it (`hand_out`), how far it may be handed out (`mark`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use warren_types::{Attempt, Position, PositionRange, Priority};
+use warren_types::{Attempt, Position, PositionRange, Priority, ShardTime, Term};
 
-use super::hot::{HotBlock, Stored};
+use super::hot::{HotBlock, NEVER, Stored};
 use super::io::{LevelOpening, LoadedBlock};
 
 /// A message that is ready again.
@@ -16,6 +16,9 @@ pub(super) struct Back {
     pub(super) acquired_count: u32,
     /// Under which it was last handed out, or claimed.
     pub(super) attempt: Attempt,
+    /// It was handed out before; not so what has just come due.
+    pub(super) redelivered: bool,
+    pub(super) expiry: ShardTime,
 }
 
 impl Back {
@@ -26,8 +29,23 @@ impl Back {
             delivery_count: stored.delivery_count,
             acquired_count: stored.acquired_count,
             attempt: Attempt::default(),
+            redelivered: true,
+            expiry: stored.expiry,
         }
     }
+
+    /// It has come due, and the cursor is past it or its block was read before.
+    pub(super) const DUE: Self = Self {
+        body_bytes: 0,
+        delivery_count: 0,
+        acquired_count: 0,
+        attempt: Attempt {
+            term: Term(0),
+            number: 0,
+        },
+        redelivered: false,
+        expiry: NEVER,
+    };
 }
 
 /// A block that was asked for.
@@ -86,6 +104,8 @@ pub(super) struct Level {
     pub(super) mark_asked: bool,
     /// Below it, and not `released`, a message may have been seen in an older term.
     pub(super) suspect_below: Position,
+    /// Above it nothing is of an older term.
+    opened_below: Position,
     /// Below the mark, yet never handed out; must be taken out by a committed fact before they are.
     pub(super) released: Vec<PositionRange>,
     /// That fact is proposed.
@@ -102,6 +122,10 @@ pub(super) struct Level {
     /// Of all of `hot` and `aside`.
     hot_bytes: usize,
     pub(super) back: BTreeMap<Position, Back>,
+    /// Came due, and join `back` when the fact that lets them be handed out is committed.
+    pub(super) coming: BTreeSet<Position>,
+    /// Where the cursor began.
+    begin: Position,
     /// The last block that was read for a message that came back.
     aside: Option<HotBlock>,
     pub(super) load: Option<Load>,
@@ -117,6 +141,7 @@ impl Level {
         Self {
             mark: opening.handed_out,
             suspect_below: opening.handed_out.min(next),
+            opened_below: next,
             released: opening.released,
             tail: next,
             ..Self::new(opening.priority, cursor)
@@ -129,6 +154,7 @@ impl Level {
             mark: Position(0),
             mark_asked: false,
             suspect_below: Position(0),
+            opened_below: Position(0),
             released: Vec::new(),
             taking: false,
             taken: Vec::new(),
@@ -138,6 +164,8 @@ impl Level {
             hot: VecDeque::new(),
             hot_bytes: 0,
             back: BTreeMap::new(),
+            coming: BTreeSet::new(),
+            begin: cursor,
             aside: None,
             load: None,
         }
@@ -159,8 +187,19 @@ impl Level {
         self.hot_to < self.tail
     }
 
-    pub(super) fn is_suspect(&self, position: Position) -> bool {
-        position < self.suspect_below && !self.taken.iter().any(|it| it.contains(position))
+    /// No mark covers what was stored with a due time: in an older term it may have been seen since it was cleared for hand-out.
+    pub(super) fn is_suspect(&self, position: Position, scheduled: bool) -> bool {
+        let below = if scheduled {
+            self.opened_below
+        } else {
+            self.suspect_below
+        };
+        position < below && !self.taken.iter().any(|it| it.contains(position))
+    }
+
+    /// The message under the cursor was stored with a due time.
+    pub(super) fn fresh_is_scheduled(&self) -> bool {
+        self.hot.front().is_some_and(HotBlock::next_is_scheduled)
     }
 
     /// Moves the cursor to the next message that can be handed out, over those for which `is_elsewhere` (in flight, back, delayed) holds.
@@ -205,7 +244,7 @@ impl Level {
                 }
                 Some(at) => {
                     self.cursor = at;
-                    if !block.is_gone(at) && !is_elsewhere(self, at) {
+                    if !block.is_gone(at) && !block.is_waiting(at) && !is_elsewhere(self, at) {
                         return Next::Fresh(at);
                     }
                     if let Some(block) = self.hot.front_mut() {
@@ -217,6 +256,11 @@ impl Level {
         }
     }
 
+    /// It is not the cursor's to find: it came back, or comes by itself.
+    pub(super) fn is_apart(&self, position: Position) -> bool {
+        self.back.contains_key(&position) || self.coming.contains(&position)
+    }
+
     /// The message under the cursor, which moves on.
     pub(super) fn take_fresh(&mut self) -> Option<Stored> {
         let block = self.hot.front_mut()?;
@@ -225,15 +269,16 @@ impl Level {
         Some(stored)
     }
 
-    /// A message that came back, with its committed counts.
-    pub(super) fn take_back(&mut self, position: Position) -> Option<Stored> {
+    /// A message that came back, with its committed counts, and whether it was handed out before.
+    pub(super) fn take_back(&mut self, position: Position) -> Option<(Stored, bool)> {
         let stored = self.block_of(position)?.look(position)?;
         let back = self.back.remove(&position)?;
-        Some(Stored {
+        let stored = Stored {
             delivery_count: back.delivery_count,
             acquired_count: back.acquired_count,
             ..stored
-        })
+        };
+        Some((stored, back.redelivered))
     }
 
     fn block_of(&self, position: Position) -> Option<&HotBlock> {
@@ -340,8 +385,9 @@ impl Level {
     }
 
     /// In an older term the message may have been handed out.
-    pub(super) fn may_have_been_seen(&self, position: Position) -> bool {
-        self.is_suspect(position) && !self.released.iter().any(|it| it.contains(position))
+    pub(super) fn may_have_been_seen(&self, position: Position, stored: &Stored) -> bool {
+        self.is_suspect(position, stored.scheduled)
+            && !self.released.iter().any(|it| it.contains(position))
     }
 
     /// What the level knows of a claimed position that is not in flight, back or delayed.
@@ -350,6 +396,7 @@ impl Level {
             return Known::Absent;
         }
         match self.block_of(position) {
+            Some(block) if block.is_waiting(position) => Known::Absent,
             Some(block) => block.look(position).map_or(Known::Absent, Known::Ready),
             None if position < self.hot_to => Known::Absent,
             None => Known::Unknown,
@@ -372,6 +419,20 @@ impl Level {
             }
             None => false,
         }
+    }
+
+    /// It came due while nobody wanted it: below the mark or not, it was never handed out.
+    pub(super) fn add_released(&mut self, position: Position) {
+        match self.released.last_mut() {
+            Some(last) if last.end() == position => last.count += 1,
+            Some(_) | None => self.released.push(PositionRange::one(position)),
+        }
+    }
+
+    /// Begins anew from where the cursor began. All it passed must be known as elsewhere, gone or not due.
+    pub(super) fn rewind(&mut self) {
+        self.cursor = self.begin;
+        self.drop_hot();
     }
 
     /// Nobody consumes any more.

@@ -14,7 +14,7 @@ pub(super) fn step(queue: &mut Queue, shared: &mut Shared, it: &Loaded, out: &mu
         return;
     };
     claim::check(queue, shared, it.priority, &arrival, out);
-    if !queue.attached.is_empty() {
+    if queue.wants_blocks() {
         queue.level_mut(it.priority).keep(arrival);
     }
     shared.count_hot(queue);

@@ -3,7 +3,7 @@
 use warren_types::{Position, PositionRange, Priority, QueueId};
 
 use super::io::{Action, Actions};
-use super::level::Level;
+use super::level::{Back, Level};
 use super::queue::Queue;
 use crate::entry::{Command, HandOut};
 
@@ -83,10 +83,33 @@ pub(super) fn take_released(queue: QueueId, level: &mut Level, chunk: u32, out: 
     })));
 }
 
+/// The same for messages that came due and are not found by the cursor.
+pub(super) fn take_coming(
+    queue: QueueId,
+    priority: Priority,
+    positions: Vec<Position>,
+    out: &mut Actions,
+) {
+    out.list.push(Action::Propose(Command::HandOut(HandOut {
+        queue,
+        priority,
+        up_to: None,
+        except: Vec::new(),
+        positions: PositionRange::collect(positions),
+    })));
+}
+
 /// That fact is committed.
 pub(super) fn taken(level: &mut Level, ranges: &[PositionRange]) {
     level.taking = false;
     level.taken.retain(|it| it.end() > level.cursor);
+    if !level.coming.is_empty() {
+        for position in ranges.iter().flat_map(|it| it.positions()) {
+            if level.coming.remove(&position) {
+                level.back.insert(position, Back::DUE);
+            }
+        }
+    }
     for &out in ranges {
         level.taken.push(out);
         let mut kept = Vec::with_capacity(level.released.len());

@@ -1,5 +1,5 @@
 //! Decides who gets which message. Leader only, in memory, rebuilt after failover. Not here: IO, clocks, durable facts;
-//! nor, so far, expiry, schedules and message groups.
+//! nor, so far, message groups.
 //!
 //! What the caller owes: `Open` comes first; every effect of every entry applied after the opening is passed on, in order;
 //! every proposal is committed while this leader leads (or the dispatcher is dropped and opened anew); every `Load` is answered,
@@ -15,12 +15,15 @@ mod consumer;
 mod credit;
 mod detach;
 mod dispose;
+mod due;
 mod give_back;
 mod hand_out;
 mod hot;
 mod in_flight;
 pub mod io;
+mod leaving;
 mod level;
+mod limits;
 mod loaded;
 mod mark;
 mod node;
@@ -29,6 +32,7 @@ mod proposals;
 mod purge;
 mod queue;
 mod request;
+mod retry;
 mod ring;
 mod settle;
 mod shared;
@@ -39,6 +43,7 @@ use std::collections::BTreeMap;
 use warren_types::{NodeId, Position, Priority, QueueId, ShardTime, Term};
 
 pub use self::options::Options;
+pub use self::retry::DELAY_MS_MAX;
 
 use self::hand_out::MayRaise;
 use self::io::{
@@ -46,7 +51,7 @@ use self::io::{
 };
 use self::queue::Queue;
 use self::shared::Shared;
-use crate::outcome::Effect;
+use crate::outcome::{Effect, Tally};
 
 /// The dispatcher of one shard.
 #[derive(Debug)]
@@ -65,6 +70,8 @@ pub struct QueueStats {
     pub ready: u64,
     pub unacked: u64,
     pub consumers: u64,
+    /// Returned until later.
+    pub delayed: u64,
 }
 
 impl Dispatch {
@@ -93,6 +100,24 @@ impl Dispatch {
         mark::riding(queue, priority, self.shared.options.chunk)
     }
 
+    /// What is ready in a queue, for its length limits.
+    #[must_use]
+    pub fn ready(&self, queue: QueueId) -> Tally {
+        let queue = self.queues.get(&queue);
+        queue.map_or(Tally::default(), |it| Tally {
+            messages: it.ready(),
+            body_bytes: it.ready_bytes(),
+        })
+    }
+
+    /// The earliest time at which something is to be done that no input will tell of.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<ShardTime> {
+        let timers = self.shared.timers.first().map(|(at, _)| *at);
+        let delayed = self.shared.due.first().map(|(at, _, _)| *at);
+        timers.into_iter().chain(delayed).min()
+    }
+
     #[must_use]
     pub fn queue_stats(&self, queue: QueueId) -> Option<QueueStats> {
         let queue = self.queues.get(&queue)?;
@@ -100,6 +125,7 @@ impl Dispatch {
             ready: queue.ready(),
             unacked: (queue.in_flight.len() as u64).saturating_sub(queue.settling),
             consumers: queue.attached.len() as u64,
+            delayed: queue.delayed.len() as u64,
         })
     }
 
@@ -172,8 +198,13 @@ impl Dispatch {
             Input::NodeReported { node } => {
                 node::reported(&mut self.queues, &mut self.shared, node, out);
             }
-            Input::Purge { queue, token, node } => match self.touch(queue) {
-                Some((queue, _)) => purge::step(queue, node, token, out),
+            Input::Purge {
+                queue,
+                token,
+                node,
+                states,
+            } => match self.touch(queue) {
+                Some((queue, _)) => purge::step(queue, node, token, states, out),
                 None => out.list.push(Action::Purged {
                     node,
                     token,
@@ -186,6 +217,9 @@ impl Dispatch {
                     loaded::step(queue, shared, &it, out);
                 }
             }
+            Input::Due(it) => self.of_queue(it.queue, |queue, shared| {
+                due::found(queue, shared, it, out);
+            }),
             Input::Clock { now, lease } => self.clock(now, lease, out),
         }
     }
@@ -194,10 +228,17 @@ impl Dispatch {
         *self = Self::new(self.shared.options);
         self.shared.term = term;
         self.shared.now = now;
-        self.queues = queues
-            .into_iter()
-            .map(|it| (it.queue, Queue::opened(it)))
-            .collect();
+        for opening in queues {
+            let (id, delayed) = (opening.queue, opening.delayed.clone());
+            let mut queue = Queue::opened(opening);
+            for it in delayed {
+                clock::delay_again(&mut queue, &mut self.shared, &it);
+            }
+            if let Some(first) = queue.watch.first {
+                self.shared.timers.insert((first, id));
+            }
+            self.queues.insert(id, queue);
+        }
     }
 
     fn attach(&mut self, it: Attach, out: &mut Actions) {
@@ -219,10 +260,26 @@ impl Dispatch {
             Effect::QueueDeleted { queue } => {
                 applied::deleted(&mut self.queues, &mut self.shared, queue, out);
             }
-            Effect::Added(it) => self.of_queue(it.queue, |queue, _| applied::added(queue, it)),
-            Effect::Settled { queue, ranges, .. } => self.of_queue(queue, |queue, shared| {
-                applied::settled(queue, shared, &ranges, out);
+            Effect::Added(it) => self.of_queue(it.queue, |queue, shared| {
+                applied::added(queue, shared, it);
             }),
+            Effect::Settled {
+                queue,
+                ranges,
+                left,
+                ..
+            } => self.of_queue(queue, |queue, shared| {
+                applied::settled(queue, shared, &ranges, left, out);
+            }),
+            Effect::Parked {
+                queue,
+                ranges,
+                tally,
+                ..
+            } => self.of_queue(queue, |queue, shared| {
+                applied::parked(queue, shared, &ranges, tally, out);
+            }),
+            Effect::Rearmed { queue } => self.of_queue(queue, due::rearmed),
             Effect::Returned {
                 queue,
                 ranges,
@@ -246,10 +303,15 @@ impl Dispatch {
             } => self.of_queue(queue, |queue, _| {
                 mark::taken(queue.level_mut(priority), &ranges);
             }),
-            // Nothing is scheduled yet, so nothing comes due.
-            Effect::Released { .. } => {}
-            Effect::Purged { queue, ranges } => self.of_queue(queue, |queue, shared| {
-                applied::purged(queue, shared, &ranges, out);
+            Effect::Released(it) => self.of_queue(it.queue, |queue, _| {
+                due::released(queue, &it, out);
+            }),
+            Effect::Purged {
+                queue,
+                ranges,
+                left,
+            } => self.of_queue(queue, |queue, shared| {
+                applied::purged(queue, shared, &ranges, left, out);
             }),
             Effect::Activated { queue, fencing } => self.of_queue(queue, |queue, shared| {
                 single_active::activated(queue, shared, fencing);

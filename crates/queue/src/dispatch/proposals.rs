@@ -3,7 +3,8 @@
 use warren_types::{Position, PositionRange, QueueId, ShardTime};
 
 use super::io::{Action, Actions};
-use crate::entry::{Command, Return, ReturnKind, Settle, SettleReason};
+use super::leaving::Fate;
+use crate::entry::{Command, Park, ParkCause, Return, ReturnKind, Settle, SettleReason};
 
 /// Positions that share a reason, in no order.
 type Group<K> = (K, Vec<Position>);
@@ -12,6 +13,7 @@ type Group<K> = (K, Vec<Position>);
 pub(super) struct Proposals {
     settles: Vec<Group<SettleReason>>,
     returns: Vec<Group<(ReturnKind, Option<ShardTime>)>>,
+    parks: Vec<Group<(ParkCause, ReturnKind)>>,
 }
 
 impl Proposals {
@@ -28,6 +30,18 @@ impl Proposals {
         gather(&mut self.returns, (kind, not_before), position);
     }
 
+    pub(super) fn park(&mut self, cause: ParkCause, kind: ReturnKind, position: Position) {
+        gather(&mut self.parks, (cause, kind), position);
+    }
+
+    /// A message that nobody holds leaves.
+    pub(super) fn leave(&mut self, fate: Fate, position: Position) {
+        match fate {
+            Fate::Settle(reason) => self.settle(reason, position),
+            Fate::Park(cause) => self.park(cause, ReturnKind::Untouched, position),
+        }
+    }
+
     pub(super) fn propose(self, queue: QueueId, out: &mut Actions) {
         for (reason, positions) in self.settles {
             out.list.push(Action::Propose(Command::Settle(Settle {
@@ -42,6 +56,14 @@ impl Proposals {
                 ranges: ranges(positions),
                 kind,
                 not_before,
+            })));
+        }
+        for ((cause, kind), positions) in self.parks {
+            out.list.push(Action::Propose(Command::Park(Park {
+                queue,
+                ranges: ranges(positions),
+                cause,
+                kind,
             })));
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use warren_types::{Attempt, NodeId, Position, Priority, QueueId, QueueSettings, ShardTime};
+use warren_types::{
+    Attempt, NodeId, Overflow, Position, Priority, QueueId, QueueSettings, ShardTime,
+};
 
 use super::claim::Claim;
 use super::consumer::Holder;
@@ -13,6 +15,7 @@ use super::level::{Back, Level};
 use super::request::Item;
 use super::ring::Ring;
 use super::single_active::SingleActive;
+use crate::outcome::Tally;
 
 /// What an item asked for that waits for another item's fact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +32,15 @@ pub(super) struct Delayed {
     pub(super) back: Back,
 }
 
+/// When the queue's timers are to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Nothing is due before this time.
+    pub(super) first: Option<ShardTime>,
+    /// A look is asked for, or what it found is proposed.
+    pub(super) busy: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) id: QueueId,
@@ -36,8 +48,15 @@ pub(super) struct Queue {
     pub(super) settings: Arc<QueueSettings>,
     /// The next position to be given.
     pub(super) next: Position,
-    /// Messages in the queue, in whatever state.
-    pub(super) live: u64,
+    /// Messages in the queue, in whatever state but parked.
+    pub(super) live: Tally,
+    /// Of them: not due yet.
+    pub(super) scheduled: Tally,
+    /// Set aside: dispatch has nothing to do with them.
+    pub(super) parked: u64,
+    pub(super) watch: Watch,
+    /// Messages from here on, if they expire as soon as they come, may still be handed out in this turn.
+    pub(super) newborn: Option<Position>,
     /// Highest priority first.
     pub(super) levels: Vec<Level>,
     pub(super) in_flight: InFlight,
@@ -47,6 +66,7 @@ pub(super) struct Queue {
     pub(super) claimed_end: Position,
     pub(super) claims: BTreeMap<Position, Claim>,
     pub(super) delayed: BTreeMap<Position, Delayed>,
+    pub(super) delayed_bytes: u64,
     /// Items that wait for the fact that another item caused.
     pub(super) also: BTreeMap<Position, Vec<(Item, Asked)>>,
     pub(super) attached: BTreeSet<Holder>,
@@ -71,13 +91,18 @@ impl Queue {
             id,
             settings: Arc::default(),
             next,
-            live: 0,
+            live: Tally::default(),
+            scheduled: Tally::default(),
+            parked: 0,
+            watch: Watch::default(),
+            newborn: None,
             levels: Vec::new(),
             in_flight: InFlight::default(),
             settling: 0,
             claimed_end: Position(0),
             claims: BTreeMap::new(),
             delayed: BTreeMap::new(),
+            delayed_bytes: 0,
             also: BTreeMap::new(),
             attached: BTreeSet::new(),
             ring: Ring::default(),
@@ -93,7 +118,20 @@ impl Queue {
     pub(super) fn opened(opening: QueueOpening) -> Self {
         let mut queue = Self::new(opening.queue, opening.next);
         queue.fencing = opening.fencing;
-        queue.live = opening.levels.iter().map(|it| it.live).sum();
+        let levels = || opening.levels.iter();
+        queue.parked = levels().map(|it| it.parked).sum();
+        queue.scheduled = Tally {
+            messages: levels().map(|it| it.scheduled).sum(),
+            body_bytes: opening.scheduled_body_bytes,
+        };
+        let live: u64 = levels().map(|it| it.live).sum();
+        queue.live = Tally {
+            messages: live.saturating_sub(queue.parked),
+            body_bytes: opening
+                .live_body_bytes
+                .saturating_sub(opening.parked_body_bytes),
+        };
+        queue.watch.first = opening.first_timer;
         queue.levels = opening
             .levels
             .into_iter()
@@ -148,12 +186,49 @@ impl Queue {
 
     /// No messages, in whatever state, and no consumers.
     pub(super) fn is_quiet(&self) -> bool {
-        self.live == 0 && self.attached.is_empty()
+        self.live.messages + self.parked == 0 && self.attached.is_empty()
     }
 
-    /// Messages that are not in flight and not delayed.
+    /// Messages that are due and neither in flight nor delayed.
     pub(super) fn ready(&self) -> u64 {
         let elsewhere = (self.in_flight.len() + self.delayed.len()) as u64;
-        self.live.saturating_sub(elsewhere)
+        let due = self.live.messages.saturating_sub(self.scheduled.messages);
+        due.saturating_sub(elsewhere)
+    }
+
+    /// Their body bytes.
+    pub(super) fn ready_bytes(&self) -> u64 {
+        let elsewhere = self.in_flight.body_bytes() + self.delayed_bytes;
+        let due = self
+            .live
+            .body_bytes
+            .saturating_sub(self.scheduled.body_bytes);
+        due.saturating_sub(elsewhere)
+    }
+
+    pub(super) fn delay(&mut self, position: Position, delayed: Delayed) {
+        self.claimed_end = self.claimed_end.max(position.plus(1));
+        self.delayed_bytes += u64::from(delayed.back.body_bytes);
+        self.delayed.insert(position, delayed);
+    }
+
+    pub(super) fn undelay(&mut self, position: Position) -> Option<Delayed> {
+        let delayed = self.delayed.remove(&position)?;
+        self.delayed_bytes -= u64::from(delayed.back.body_bytes);
+        Some(delayed)
+    }
+
+    /// Blocks are worth keeping: somebody may want them.
+    pub(super) fn wants_blocks(&self) -> bool {
+        !self.attached.is_empty() || self.is_over_limit()
+    }
+
+    /// More is ready than the queue may hold, and the oldest gives way.
+    pub(super) fn is_over_limit(&self) -> bool {
+        let settings = &self.settings;
+        let over = |limit: Option<u64>, has: u64| limit.is_some_and(|it| has > it);
+        settings.overflow == Overflow::DropHead
+            && (over(settings.max_length, self.ready())
+                || over(settings.max_length_bytes, self.ready_bytes()))
     }
 }

@@ -26,6 +26,10 @@ pub(super) struct Shared {
     pub(super) hot_bytes: usize,
     /// Consumers of any queue whose node has room again; looked at before the step ends.
     pub(super) woken: Vec<Holder>,
+    /// Queues by when their timers ring.
+    pub(super) timers: BTreeSet<(ShardTime, QueueId)>,
+    /// Queues with messages that expired as they came, and may be handed out in this turn all the same.
+    pub(super) newborns: Vec<QueueId>,
     last_number: u64,
 }
 
@@ -42,6 +46,8 @@ impl Shared {
             due: BTreeSet::new(),
             hot_bytes: 0,
             woken: Vec::new(),
+            timers: BTreeSet::new(),
+            newborns: Vec::new(),
             last_number: 0,
         }
     }

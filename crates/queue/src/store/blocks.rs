@@ -6,10 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use warren_types::{Facts, Position, PositionRange};
+use warren_types::{Facts, Position, PositionRange, ShardTime};
 
 use super::ranges;
-use crate::rows::{BlockRow, CountsRow, Row, SettledRow};
+use super::states::{self, States};
+use crate::outcome::{Left, Tally};
+use crate::rows::{BlockRow, CountsRow, MarksRow, Row, SettledRow};
 
 /// A block with at least one live message.
 #[derive(Debug)]
@@ -23,10 +25,15 @@ pub(super) struct Block {
     settled_count: u32,
     /// By index in the block: `(delivery count, acquired count)`.
     counts: BTreeMap<u32, (u32, u32)>,
+    /// What most blocks have none of.
+    pub(super) states: Option<Box<States>>,
+    /// When something of it comes due or expires.
+    pub(super) timer: Option<ShardTime>,
     /// The current entry has it on its list.
     pub(super) touched: bool,
     pub(super) settled_changed: bool,
     pub(super) counts_changed: bool,
+    pub(super) marks_changed: bool,
     pub(super) stored: StoredRows,
     /// Used since the cache last looked.
     pub(super) recent: bool,
@@ -37,13 +44,9 @@ pub(super) struct Block {
 pub(super) struct StoredRows {
     pub(super) settled: bool,
     pub(super) counts: bool,
-}
-
-/// What left a block.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Left {
-    pub(super) messages: u64,
-    pub(super) body_bytes: u64,
+    pub(super) marks: bool,
+    /// The time of its timer's row.
+    pub(super) timer: Option<ShardTime>,
 }
 
 impl Block {
@@ -57,6 +60,7 @@ impl Block {
     ) -> Self {
         let mut block = Self::bare(first, count, facts);
         block.fresh = Some(payload);
+        block.timer = states::first_wake(&block.facts);
         for index in absent {
             block.settled.set(index..index + 1, count);
             block.settled_count += 1;
@@ -70,22 +74,33 @@ impl Block {
         row: BlockRow,
         settled: Option<SettledRow>,
         counts: Option<CountsRow>,
+        marks: Option<MarksRow>,
     ) -> Self {
         let mut block = Self::bare(row.first, block_count(&row.facts), row.facts);
+        block.timer = states::first_wake(&block.facts);
         block.stored = StoredRows {
             settled: settled.is_some(),
             counts: counts.is_some(),
+            marks: false,
+            timer: block.timer,
         };
+        if let Some(marks) = marks {
+            block.take_marks(marks);
+        }
         for range in settled.iter().flat_map(|row| &row.ranges) {
             if let Some(indexes) = block.indexes(*range) {
                 block.settled_count += indexes.end - indexes.start;
                 block.settled.set(indexes, block.count);
             }
         }
-        for (position, delivered, acquired) in counts.into_iter().flat_map(|row| row.counts) {
+        let counts = counts.unwrap_or_default();
+        for (position, delivered, acquired) in counts.counts {
             if let Some(indexes) = block.indexes(PositionRange::one(position)) {
                 block.counts.insert(indexes.start, (delivered, acquired));
             }
+        }
+        for (position, until) in counts.delayed {
+            block.delay(position, Some(until));
         }
         block
     }
@@ -99,9 +114,12 @@ impl Block {
             settled: Bits::default(),
             settled_count: 0,
             counts: BTreeMap::new(),
+            states: None,
+            timer: None,
             touched: false,
             settled_changed: false,
             counts_changed: false,
+            marks_changed: false,
             stored: StoredRows::default(),
             recent: false,
         }
@@ -150,8 +168,11 @@ impl Block {
         let mut at = within.start;
         while let Some(run) = self.live_run(at, within.end) {
             at = run.end;
-            total.messages += u64::from(run.end - run.start);
-            total.body_bytes += self.body_bytes(&run);
+            total.all.add(Tally {
+                messages: u64::from(run.end - run.start),
+                body_bytes: self.body_bytes(&run),
+            });
+            self.leave_states(&run, &mut total);
             left(self.positions(&run));
             self.settled_count += run.end - run.start;
             self.forget_counts(&run);
@@ -182,13 +203,6 @@ impl Block {
         *delivered = delivered.saturating_add(failed);
         *acquired = acquired.saturating_add(1);
         (*delivered, *acquired)
-    }
-
-    /// Whether a message was stored with a due time.
-    pub(super) fn is_scheduled(&self, position: Position) -> bool {
-        self.indexes(PositionRange::one(position))
-            .and_then(|indexes| self.facts.due.get(usize::try_from(indexes.start).ok()?))
-            .is_some_and(Option::is_some)
     }
 
     fn body_bytes(&self, run: &Range<u32>) -> u64 {
@@ -234,6 +248,12 @@ impl Block {
                 .counts
                 .iter()
                 .map(|(&index, &(d, a))| (position(index), d, a))
+                .collect(),
+            delayed: self
+                .states
+                .iter()
+                .flat_map(|it| &it.delayed)
+                .map(|(&index, &until)| (position(index), until))
                 .collect(),
         }
     }

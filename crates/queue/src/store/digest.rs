@@ -69,6 +69,8 @@ pub(super) fn of_queue(row: &QueueRow) -> u64 {
         counters.no_ack,
         counters.purged,
         counters.live_body_bytes,
+        counters.scheduled_body_bytes,
+        counters.parked_body_bytes,
     ]
     .into_iter()
     .fold(mix, Mix::add);
@@ -78,6 +80,7 @@ pub(super) fn of_queue(row: &QueueRow) -> u64 {
             .position(level.head)
             .add(level.live);
         mix = mix.position(level.handed_out).ranges(&level.released);
+        mix = mix.add(level.scheduled).add(level.parked);
     }
     if row.fencing != 0 {
         mix = mix.add(row.fencing);

@@ -1,11 +1,14 @@
 //! Turns what an entry touched into changes of rows, each row at most once per entry. Not here: what touched them (`command`).
 
+use warren_types::{Priority, QueueId};
+
 use super::Store;
+use super::blocks::Block;
 use super::digest;
 use super::queue::Queue;
 use super::reach::Reach;
 use crate::outcome::Output;
-use crate::rows::{Change, Row, RowKey, Rows};
+use crate::rows::{Change, MarksRow, Row, RowKey, Rows};
 
 impl Store {
     /// Ends an entry: writes what it touched, forgets what it kept only for itself, and brings the cache within its bounds.
@@ -121,6 +124,7 @@ impl Queue {
                     (false, false) => {}
                 }
             }
+            block.flush_states(queue, priority, changes);
         }
     }
 
@@ -146,6 +150,60 @@ impl Queue {
                     first,
                 }));
             }
+            if stored.marks {
+                changes.push(Change::Delete(RowKey::Marks {
+                    queue,
+                    priority,
+                    first,
+                }));
+            }
+            if let Some(at) = stored.timer {
+                changes.push(Change::Delete(RowKey::Timer {
+                    queue,
+                    at,
+                    priority,
+                    first,
+                }));
+            }
         }
+    }
+}
+
+impl Block {
+    fn flush_states(&mut self, queue: QueueId, priority: Priority, changes: &mut Vec<Change>) {
+        let first = self.first;
+        if std::mem::take(&mut self.marks_changed) {
+            let (key, row) = (
+                RowKey::Marks {
+                    queue,
+                    priority,
+                    first,
+                },
+                self.marks_row(),
+            );
+            let (had, has) = (self.stored.marks, row != MarksRow::default());
+            self.stored.marks = has;
+            match (had, has) {
+                (_, true) => changes.push(Change::Put(key, Row::Marks(row))),
+                (true, false) => changes.push(Change::Delete(key)),
+                (false, false) => {}
+            }
+        }
+        if self.timer == self.stored.timer {
+            return;
+        }
+        let key = |at| RowKey::Timer {
+            queue,
+            at,
+            priority,
+            first,
+        };
+        if let Some(at) = self.stored.timer {
+            changes.push(Change::Delete(key(at)));
+        }
+        if let Some(at) = self.timer {
+            changes.push(Change::Put(key(at), Row::Timer));
+        }
+        self.stored.timer = self.timer;
     }
 }

@@ -92,6 +92,10 @@ impl super::queue::Level {
             );
         }
         assert!(
+            row.scheduled + row.parked <= row.live,
+            "queue {id}: scheduled and parked messages are live ones at {at:?}"
+        );
+        assert!(
             row.live == 0 || row.head < queue.next,
             "queue {id}: a live message lies above the head at {at:?}"
         );

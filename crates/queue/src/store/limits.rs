@@ -28,3 +28,6 @@ pub const MARK_AHEAD_MAX: u64 = 1 << 20;
 /// Ranges in "released, not handed out" per priority. Beyond it the lowest are forgotten: those messages are then
 /// flagged redelivered after a change of leader though nobody saw them, which is the safe side.
 pub const RELEASED_RANGES_MAX: usize = 1_024;
+
+/// A message that is in flight when it expires is looked at again after so long, by shard time: whoever held it may have let go.
+pub const TIMER_RECHECK_MS: u64 = 5_000;

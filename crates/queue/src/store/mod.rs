@@ -18,6 +18,8 @@ mod producers;
 mod queue;
 mod ranges;
 mod reach;
+mod states;
+mod timers;
 mod validate;
 mod views;
 
@@ -29,7 +31,7 @@ use crate::rows::{Row, RowKey, Rows, ShardRow};
 
 pub use limits::{
     EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, PRODUCER_IDLE_MS_MAX,
-    PRODUCER_WINDOW, PRODUCERS_MAX, RELEASED_RANGES_MAX,
+    PRODUCER_WINDOW, PRODUCERS_MAX, RELEASED_RANGES_MAX, TIMER_RECHECK_MS,
 };
 pub use validate::EntryError;
 pub use views::{LevelStats, QueueStats};

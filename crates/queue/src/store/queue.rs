@@ -129,6 +129,8 @@ impl Queue {
                 live: 0,
                 handed_out: Position(1),
                 released: Vec::new(),
+                scheduled: 0,
+                parked: 0,
             };
             self.levels.insert(at, Level::open(row, Position(0)));
         }

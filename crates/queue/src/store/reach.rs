@@ -198,7 +198,15 @@ impl Level {
                 first,
             })
             .and_then(Row::into_counts);
-        let block = Block::loaded(row, settled, counts);
+        let marks = reach
+            .rows
+            .get(&RowKey::Marks {
+                queue,
+                priority,
+                first,
+            })
+            .and_then(Row::into_marks);
+        let block = Block::loaded(row, settled, counts, marks);
         reach.cache.added(queue, priority, first, block.count);
         self.blocks.insert(first, block);
         first

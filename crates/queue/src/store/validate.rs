@@ -52,7 +52,11 @@ impl ShardEntry {
                 }
                 Command::Release(it) => ranges(number, &it.ranges)?,
                 Command::Purge(it) => ranges(number, &it.except)?,
-                Command::CreateQueue(_) | Command::DeleteQueue(_) | Command::Activate(_) => {}
+                Command::Park(it) => ranges(number, &it.ranges)?,
+                Command::CreateQueue(_)
+                | Command::DeleteQueue(_)
+                | Command::Activate(_)
+                | Command::Rearm(_) => {}
             }
         }
         self.validate_parts()
@@ -76,7 +80,9 @@ impl ShardEntry {
                     | Command::CreateQueue(_)
                     | Command::DeleteQueue(_)
                     | Command::Purge(_)
-                    | Command::Activate(_),
+                    | Command::Activate(_)
+                    | Command::Park(_)
+                    | Command::Rearm(_),
                 )
                 | None => false,
             };

@@ -1,13 +1,14 @@
 //! What the leader reads of the store between entries. Not here: the origins' answers (`origins`), the digest (`digest`).
 
-use warren_types::{Position, Priority, QueueId, QueueName, VhostId};
+use warren_types::{Position, PositionRange, Priority, QueueId, QueueName, VhostId};
 
 use super::Store;
 use super::blocks::block_count;
 use super::queue::Queue;
-use crate::dispatch::io::{LevelOpening, Loaded, LoadedBlock, QueueOpening};
+use super::ranges;
+use crate::dispatch::io::{DelayedOpening, LevelOpening, Loaded, LoadedBlock, QueueOpening};
 use crate::outcome::BlockRef;
-use crate::rows::{BlockRow, Counters, CountsRow, Row, RowKey, Rows, SettledRow};
+use crate::rows::{BlockRow, Counters, CountsRow, MarksRow, Row, RowKey, Rows, SettledRow};
 
 /// A queue in figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub struct LevelStats {
     pub head: Position,
     /// Messages at or above were never handed out.
     pub handed_out: Position,
+    /// Of the live ones: not due yet.
+    pub scheduled: u64,
+    /// Of the live ones: set aside.
+    pub parked: u64,
 }
 
 impl Store {
@@ -42,7 +47,7 @@ impl Store {
 
     /// What dispatch must know of a queue when it opens; `None` if there is no such queue.
     #[must_use]
-    pub fn opening(&self, queue: QueueId) -> Option<QueueOpening> {
+    pub fn opening(&self, rows: &dyn Rows, queue: QueueId) -> Option<QueueOpening> {
         let queue = self.queues.get(&queue)?;
         let levels = queue.levels.iter().map(|level| &level.row);
         let levels = levels.map(|row| LevelOpening {
@@ -51,12 +56,20 @@ impl Store {
             live: row.live,
             handed_out: row.handed_out,
             released: row.released.clone(),
+            scheduled: row.scheduled,
+            parked: row.parked,
         });
+        let counters = &queue.counters;
         Some(QueueOpening {
             queue: queue.id,
             next: queue.next,
             levels: levels.collect(),
             fencing: queue.fencing,
+            live_body_bytes: counters.live_body_bytes,
+            scheduled_body_bytes: counters.scheduled_body_bytes,
+            parked_body_bytes: counters.parked_body_bytes,
+            delayed: queue.delayed(rows),
+            first_timer: self.first_timer(rows, queue.id),
         })
     }
 
@@ -69,6 +82,8 @@ impl Store {
             live: row.live,
             head: row.head,
             handed_out: row.handed_out,
+            scheduled: row.scheduled,
+            parked: row.parked,
         });
         Some(QueueStats {
             queue: queue.id,
@@ -117,10 +132,13 @@ impl Queue {
             first: row.first,
             count: block_count(&row.facts),
         };
-        let (settled, counts) = match level.blocks.get(&row.first) {
-            Some(block) => (block.settled_row(), block.counts_row()),
+        let (mut settled, counts, marks) = match level.blocks.get(&row.first) {
+            Some(block) => (block.settled_row(), block.counts_row(), block.marks_row()),
             None => self.stored(rows, &block),
         };
+        for (position, _) in marks.parked {
+            ranges::insert(&mut settled.ranges, PositionRange::one(position));
+        }
         let BlockRow {
             first: _,
             facts,
@@ -132,10 +150,38 @@ impl Queue {
             payload,
             settled: settled.ranges,
             counts: counts.counts,
+            released: marks.released,
         })
     }
 
-    fn stored(&self, rows: &dyn Rows, block: &BlockRef) -> (SettledRow, CountsRow) {
+    /// What was returned until later, with its counts and body bytes.
+    fn delayed(&self, rows: &dyn Rows) -> Vec<DelayedOpening> {
+        let mut all = Vec::new();
+        for (priority, row) in rows.delayed(self.id) {
+            for (position, until) in row.delayed {
+                let counts = row.counts.iter().find(|(at, _, _)| *at == position);
+                let facts = rows.block_holding(self.id, priority, position);
+                let body_bytes = facts.map_or(0, |it| {
+                    let index = usize::try_from(position.0.saturating_sub(it.first.0));
+                    index
+                        .ok()
+                        .and_then(|index| it.facts.body_size.get(index).copied())
+                        .unwrap_or(0)
+                });
+                all.push(DelayedOpening {
+                    priority,
+                    position,
+                    until,
+                    body_bytes,
+                    delivery_count: counts.map_or(0, |&(_, delivered, _)| delivered),
+                    acquired_count: counts.map_or(0, |&(_, _, acquired)| acquired),
+                });
+            }
+        }
+        all
+    }
+
+    fn stored(&self, rows: &dyn Rows, block: &BlockRef) -> (SettledRow, CountsRow, MarksRow) {
         let (queue, priority, first) = (self.id, block.priority, block.first);
         let settled = rows
             .get(&RowKey::Settled {
@@ -151,6 +197,17 @@ impl Queue {
                 first,
             })
             .and_then(Row::into_counts);
-        (settled.unwrap_or_default(), counts.unwrap_or_default())
+        let marks = rows
+            .get(&RowKey::Marks {
+                queue,
+                priority,
+                first,
+            })
+            .and_then(Row::into_marks);
+        (
+            settled.unwrap_or_default(),
+            counts.unwrap_or_default(),
+            marks.unwrap_or_default(),
+        )
     }
 }

@@ -1,6 +1,7 @@
-//! The dispatcher alone: golden scripts and laws, against a store of a few lines. Not here: the real store (`machine_props`).
+//! The dispatcher alone: golden scripts, against a store on rows in memory. Not here: laws (`machine_props`).
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod fake;
+mod line;
 mod script;
+mod shard;

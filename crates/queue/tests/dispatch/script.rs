@@ -1,121 +1,42 @@
 //! Runs `tests/scripts/dispatch_*.txt`: commands, a line of dashes, then what came out. `WARREN_SCRIPTS=write` rewrites the answers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use warren_queue::dispatch::io::{
-    Action, Actions, Attach, ConsumerKey, ConsumerOptions, Credit, HandedOut, Held, Input,
-    ReturnRequest, SettleRequest, Token,
+    Action, Actions, Attach, ConsumerKey, ConsumerOptions, HandedOut, Input, ReturnRequest,
+    SettleRequest, Token, Wait,
 };
 use warren_queue::dispatch::{Dispatch, Options};
-use warren_queue::entry::{Command, ReturnKind, SettleReason};
+use warren_queue::entry::{Command, HandOut, ReturnKind, SettleReason};
 use warren_queue::outcome::Effect;
-use warren_types::{
-    Attempt, ConsumerId, NodeId, Position, PositionRange, Priority, QueueId, QueueSettings,
-    ShardTime, Term,
-};
+use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
 
-use crate::fake::{FakeStore, enqueue};
+use crate::line::{Line, purge_states, settings};
+use crate::shard::{Shard, enqueue};
 
 struct World {
     dispatch: Dispatch,
-    store: FakeStore,
+    store: Shard,
+    now: ShardTime,
     proposed: VecDeque<Command>,
     loads: VecDeque<(QueueId, Priority, Position)>,
+    looks: VecDeque<(QueueId, ShardTime)>,
     said: String,
     messages: u64,
-}
-
-/// `name key=value key=value`
-struct Line<'a> {
-    verb: &'a str,
-    words: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Line<'a> {
-    fn parse(text: &'a str) -> Self {
-        let mut words = text.split_whitespace();
-        let verb = words.next().unwrap();
-        Line {
-            verb,
-            words: words
-                .map(|it| it.split_once('=').unwrap_or((it, "yes")))
-                .collect(),
-        }
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.words.contains_key(key)
-    }
-
-    fn number(&self, key: &str, default: u64) -> u64 {
-        match self.words.get(key) {
-            Some(it) => it.parse().unwrap_or_else(|_| panic!("{key}={it}")),
-            None => default,
-        }
-    }
-
-    fn queue(&self) -> QueueId {
-        QueueId(self.number("queue", 1))
-    }
-
-    fn node(&self) -> NodeId {
-        NodeId(self.number("node", 1))
-    }
-
-    /// `consumer=node.number`
-    fn consumer(&self) -> ConsumerKey {
-        let (node, consumer) = self.words["consumer"].split_once('.').unwrap();
-        ConsumerKey {
-            node: NodeId(node.parse().unwrap()),
-            consumer: ConsumerId(consumer.parse().unwrap()),
-        }
-    }
-
-    fn credit(&self) -> Credit {
-        Credit {
-            messages: self.number("messages", 0),
-            bytes: self.number("bytes", 1_000_000),
-        }
-    }
-
-    /// `items=position@term.number,...`
-    fn held(&self, key: &str) -> Vec<Held> {
-        let Some(items) = self.words.get(key) else {
-            return Vec::new();
-        };
-        let one = |item: &str| {
-            let (position, attempt) = item.split_once('@').unwrap();
-            let (term, number) = attempt.split_once('.').unwrap();
-            Held {
-                position: Position(position.parse().unwrap()),
-                attempt: Attempt {
-                    term: Term(term.parse().unwrap()),
-                    number: number.parse().unwrap(),
-                },
-            }
-        };
-        items.split(',').map(one).collect()
-    }
-
-    fn kind(&self) -> Option<ReturnKind> {
-        if self.has("failed") {
-            Some(ReturnKind::Failed)
-        } else {
-            self.has("untouched").then_some(ReturnKind::Untouched)
-        }
-    }
 }
 
 impl World {
     fn new() -> Self {
         World {
             dispatch: Dispatch::new(Options::default()),
-            store: FakeStore::default(),
+            store: Shard::new(),
+            now: ShardTime(0),
             proposed: VecDeque::new(),
             loads: VecDeque::new(),
+            looks: VecDeque::new(),
             said: String::new(),
             messages: 0,
         }
@@ -135,6 +56,7 @@ impl World {
             "open" => {
                 self.proposed.clear();
                 self.loads.clear();
+                self.looks.clear();
                 let queues = self.store.openings();
                 self.step(Input::Open {
                     term: Term(line.number("term", 1)),
@@ -143,24 +65,16 @@ impl World {
                 });
             }
             "start" => self.step(Input::Start),
-            "clock" => self.step(Input::Clock {
-                now: ShardTime(line.number("now", 0)),
-                lease: !line.has("no_lease"),
-            }),
-            "create" => {
-                let effect = self.store.create(line.queue());
-                self.step(Input::Applied(effect));
+            "clock" => {
+                self.now = self.now.max(ShardTime(line.number("now", 0)));
+                self.step(Input::Clock {
+                    now: ShardTime(line.number("now", 0)),
+                    lease: !line.has("no_lease"),
+                });
             }
-            "delete" => {
-                let queue = line.queue();
-                self.store.queues.remove(&queue);
-                self.step(Input::Applied(Effect::QueueDeleted { queue }));
-            }
-            "publish" => self.publish(&line),
-            "release" => {
-                let queue = self.store.queues.get_mut(&line.queue()).unwrap();
-                let released = queue.released.entry(Priority::DEFAULT).or_default();
-                released.insert(line.number("position", 0));
+            "settings" => {
+                let (queue, settings) = (line.queue(), Arc::new(settings(&line)));
+                self.step(Input::Settings { queue, settings });
             }
             "commit" => {
                 for command in std::mem::take(&mut self.proposed) {
@@ -185,7 +99,35 @@ impl World {
                 let hot = self.dispatch.hot_bytes();
                 writeln!(self.said, "{stats:?} hot_bytes={hot}").unwrap();
             }
-            _ => self.run_session(&line),
+            _ => self.run_store(&line),
+        }
+    }
+
+    fn run_store(&mut self, line: &Line<'_>) {
+        match line.verb {
+            "create" => {
+                let effects = self.store.create(line.queue());
+                self.hear(effects);
+            }
+            "delete" => {
+                let effects = self.store.delete(line.queue());
+                self.hear(effects);
+            }
+            "publish" => self.publish(line),
+            "pass_over" => self.apply(Command::HandOut(HandOut {
+                queue: line.queue(),
+                priority: Priority::DEFAULT,
+                up_to: Some(Position(line.number("up_to", 0))),
+                except: vec![PositionRange::one(Position(line.number("position", 0)))],
+                positions: Vec::new(),
+            })),
+            "look" => {
+                for (queue, up_to) in std::mem::take(&mut self.looks) {
+                    let due = self.store.due(queue, up_to);
+                    self.step(Input::Due(due));
+                }
+            }
+            _ => self.run_session(line),
         }
     }
 
@@ -231,9 +173,13 @@ impl World {
                 queue: line.queue(),
                 items: line.held("items"),
                 kind: line.kind().unwrap_or(ReturnKind::Failed),
-                not_before: line
-                    .has("not_before")
-                    .then(|| ShardTime(line.number("not_before", 0))),
+                wait: if line.has("not_before") {
+                    Wait::Until(ShardTime(line.number("not_before", 0)))
+                } else if line.has("by_policy") {
+                    Wait::ByPolicy
+                } else {
+                    Wait::Not
+                },
             }),
             "detach" => Input::Detach {
                 consumer: line.consumer(),
@@ -243,6 +189,7 @@ impl World {
                 queue: line.queue(),
                 token,
                 node,
+                states: purge_states(line),
             },
             "node_lost" => Input::NodeLost { node },
             "node_back" => Input::NodeBack { node },
@@ -260,6 +207,10 @@ impl World {
             .collect();
         self.messages += ids.len() as u64;
         let mut it = enqueue(line.queue(), priority, &ids, line.number("body", 10) as u32);
+        let all =
+            |at: Option<u64>| at.map_or(Vec::new(), |at| vec![Some(ShardTime(at)); ids.len()]);
+        it.facts.expiry = all(line.time("expiry"));
+        it.facts.due = all(line.time("due"));
         if !line.has("no_raise") {
             it.raise = self.dispatch.raise_hint(line.queue(), priority);
         }
@@ -271,11 +222,16 @@ impl World {
 
     /// One entry: the effects of its command, then its time.
     fn apply(&mut self, command: Command) {
-        for effect in self.store.apply(command) {
+        let effects = self.store.apply(self.now, command);
+        self.hear(effects);
+        let now = self.now;
+        self.step(Input::Applied(Effect::Time { now }));
+    }
+
+    fn hear(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
             self.step(Input::Applied(effect));
         }
-        let now = ShardTime(0);
-        self.step(Input::Applied(Effect::Time { now }));
     }
 
     fn step(&mut self, input: Input) {
@@ -290,6 +246,7 @@ impl World {
                     priority,
                     from,
                 } => self.loads.push_back((queue, priority, from)),
+                Action::LookDue { queue, up_to } => self.looks.push_back((queue, up_to)),
                 Action::Deliver { .. }
                 | Action::Attached { .. }
                 | Action::SettleResults { .. }
@@ -320,6 +277,7 @@ impl World {
             Action::Load { priority, from, .. } => {
                 format!("load: priority={} from={from}", priority.level())
             }
+            Action::LookDue { up_to, .. } => format!("look: up_to={up_to}"),
             Action::Attached { consumer, result } => {
                 format!("attached: {} {result:?}", key(*consumer))
             }
@@ -379,10 +337,18 @@ fn proposal(command: &Command) -> String {
         },
         Command::Purge(it) => format!("Purge(below={}, except={})", it.below, spans(&it.except)),
         Command::Activate(it) => format!("Activate(fencing={})", it.fencing),
-        Command::Enqueue(_)
-        | Command::Release(_)
-        | Command::CreateQueue(_)
-        | Command::DeleteQueue(_) => panic!("dispatch does not propose {command:?}"),
+        Command::Release(it) => {
+            let hand_out = if it.hand_out { ", hand out" } else { "" };
+            format!("Release({}{hand_out})", spans(&it.ranges))
+        }
+        Command::Park(it) => format!("Park({:?}, {:?}, {})", it.cause, it.kind, spans(&it.ranges)),
+        Command::Rearm(it) => {
+            let blocks = it.blocks.iter().map(|(_, first)| first.to_string());
+            format!("Rearm([{}])", blocks.collect::<Vec<_>>().join(" "))
+        }
+        Command::Enqueue(_) | Command::CreateQueue(_) | Command::DeleteQueue(_) => {
+            panic!("dispatch does not propose {command:?}")
+        }
     }
 }
 

@@ -60,6 +60,12 @@ impl World {
                 }
             }
             Action::Purged { .. } => {}
+            Action::LookDue { queue, up_to } => {
+                assert!(!self.looks.iter().any(|it| it.0 == queue), "two looks");
+                let now = self.random.one_in(2);
+                let read = now.then(|| self.store.due(&self.rows, queue, up_to, 2));
+                self.looks.push_back((queue, up_to, read));
+            }
             Action::Recalled { .. } | Action::Waiting { .. } | Action::Cancelled { .. } => {
                 panic!("not asked for: {action:?}")
             }
@@ -123,6 +129,12 @@ impl World {
         let (priority, message) = &self.stored[&spot];
         assert_eq!(*message, it.message, "another message's bytes");
         assert!(!self.done.contains(&spot), "{spot:?} was settled");
+        let (due, expiry) = self.times[&spot];
+        assert!(due.is_none_or(|it| it.0 <= self.now), "{spot:?} is not due");
+        assert!(
+            expiry.is_none_or(|it| it.0 > self.now) || self.newborn.contains(&spot),
+            "{spot:?} has expired"
+        );
         let first = self.seen.insert(spot);
         assert!(
             first || it.redelivered,
@@ -153,7 +165,7 @@ impl World {
             session.held.len() as u64 <= session.prefetch,
             "message credit"
         );
-        if !it.redelivered {
+        if !it.redelivered && due.is_none() {
             let last = session.last_first_delivery.insert(*priority, it.position);
             assert!(last < Some(it.position), "first deliveries out of order");
         }

@@ -7,7 +7,9 @@
     clippy::cast_possible_truncation
 )]
 
+mod features;
 mod laws;
+mod nodes;
 mod rows;
 mod sessions;
 mod world;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
+use warren_queue::rows::{
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+};
 use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
 
 #[derive(Debug, Default)]
@@ -18,7 +20,9 @@ impl MapRows {
                 Change::Delete(key) => {
                     self.0.remove(&key);
                 }
-                Change::DeleteQueueRows(_) => panic!("no queue is deleted here"),
+                Change::DeleteQueueRows(queue) => {
+                    self.0.retain(|key, _| owner(key) != Some(queue));
+                }
             }
         }
     }
@@ -43,6 +47,18 @@ impl MapRows {
                 None
             }
         })
+    }
+}
+
+fn owner(key: &RowKey) -> Option<QueueId> {
+    match key {
+        RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) => None,
+        RowKey::Block { queue, .. }
+        | RowKey::Settled { queue, .. }
+        | RowKey::Counts { queue, .. }
+        | RowKey::Producer { queue, .. }
+        | RowKey::Marks { queue, .. }
+        | RowKey::Timer { queue, .. } => Some(*queue),
     }
 }
 
@@ -89,5 +105,62 @@ impl Rows for MapRows {
 
     fn producers(&self, _queue: QueueId) -> Vec<(ProducerId, ShardTime)> {
         Vec::new()
+    }
+    fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
+        let keys = self.0.keys().filter_map(|key| {
+            if let RowKey::Timer {
+                queue: of,
+                at,
+                priority,
+                first,
+            } = key
+                && *of == queue
+            {
+                Some((*at, *priority, *first))
+            } else {
+                None
+            }
+        });
+        keys.take(max).collect()
+    }
+
+    fn delayed(&self, queue: QueueId) -> Vec<(Priority, CountsRow)> {
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (
+                RowKey::Counts {
+                    queue: of,
+                    priority,
+                    ..
+                },
+                Row::Counts(row),
+            ) if *of == queue && !row.delayed.is_empty() => Some((*priority, row.clone())),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    fn marks_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<(Position, MarksRow)> {
+        let from = RowKey::Marks {
+            queue,
+            priority,
+            first: from,
+        };
+        let (key, row) = self.0.range(from..).next()?;
+        match (key, row) {
+            (
+                RowKey::Marks {
+                    queue: of,
+                    priority: level,
+                    first,
+                },
+                Row::Marks(row),
+            ) if (*of, *level) == (queue, priority) => Some((*first, row.clone())),
+            _ => None,
+        }
     }
 }

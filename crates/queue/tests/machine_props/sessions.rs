@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use warren_queue::dispatch::io::{
     Attach, ConsumerKey, ConsumerOptions, Credit, Held, Input, ReturnRequest, SettleRequest, Token,
+    Wait,
 };
 use warren_queue::entry::{ReturnKind, SettleReason};
 use warren_types::{Attempt, Position, Priority, QueueId, QueueSettings, ShardTime};
@@ -153,7 +154,7 @@ impl Asked {
                 queue,
                 items,
                 kind,
-                not_before,
+                wait: not_before.map_or(Wait::Not, Wait::Until),
             }),
         }
     }

@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use warren_queue::dispatch::io::{Actions, ConsumerKey, Input, Loaded, Token};
+use warren_queue::dispatch::io::{Actions, ConsumerKey, Due, Input, Loaded, Token};
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{
-    ApplyContext, Command, CreateQueue, Enqueue, ProposalId, ReturnKind, ShardEntry,
+    ApplyContext, Command, CreateQueue, Enqueue, ProposalId, PurgeStates, ReturnKind, ShardEntry,
 };
 use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, ShardTime, Term,
-    TopologyIndex, VhostId,
+    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, QueueSettings,
+    ShardTime, Term, TopologyIndex, VhostId,
 };
 
 use crate::rows::MapRows;
 use crate::sessions::{Asked, Link, Random, Session, body_size, single_active};
 
 const QUEUES: u64 = 2;
-const NODES: u64 = 3;
+pub(crate) const NODES: u64 = 3;
 /// It serves one consumer at a time.
 pub(crate) const SINGLE: QueueId = QueueId(2);
 pub(crate) const BODY_MAX: u64 = 50;
@@ -28,7 +28,7 @@ const HOT_BYTES: usize = 4_000;
 /// A block of the largest size with its facts.
 const BLOCK_BYTES: usize = 20 * (8 + 48);
 
-type Spot = (QueueId, Position);
+pub(crate) type Spot = (QueueId, Position);
 
 pub(crate) struct World {
     pub(crate) random: Random,
@@ -37,7 +37,16 @@ pub(crate) struct World {
     dispatch: Dispatch,
     term: u64,
     index: u64,
-    now: u64,
+    pub(crate) now: u64,
+    /// Queues have limits, messages times.
+    pub(crate) features: bool,
+    pub(crate) settings: BTreeMap<QueueId, Arc<QueueSettings>>,
+    /// Asked for, as `loads`.
+    pub(crate) looks: VecDeque<(QueueId, ShardTime, Option<Due>)>,
+    /// When every stored message is due and expires.
+    pub(crate) times: BTreeMap<Spot, (Option<ShardTime>, Option<ShardTime>)>,
+    /// Stored since time last passed.
+    pub(crate) newborn: BTreeSet<Spot>,
     pub(crate) lease: bool,
     pub(crate) started: bool,
     /// Proposed, not committed.
@@ -73,6 +82,11 @@ impl World {
             term: 0,
             index: 0,
             now: 1,
+            features: seed.is_multiple_of(2),
+            settings: BTreeMap::from([(SINGLE, single_active())]),
+            looks: VecDeque::new(),
+            times: BTreeMap::new(),
+            newborn: BTreeSet::new(),
             lease: true,
             started: false,
             pipeline: VecDeque::new(),
@@ -107,7 +121,8 @@ impl World {
             55..=72 => self.let_go(),
             73..=79 => self.new_session(),
             80..=82 => self.end_session(),
-            83..=88 => self.pass_time(),
+            83..=87 => self.pass_time(),
+            88 => self.use_features(),
             89..=91 => self.cut_node(),
             92..=95 => self.node_back(),
             96 => self.purge(),
@@ -117,7 +132,7 @@ impl World {
         assert!(self.dispatch.hot_bytes() <= HOT_BYTES + 4 * BLOCK_BYTES);
     }
 
-    fn queue(&mut self) -> QueueId {
+    pub(crate) fn queue(&mut self) -> QueueId {
         QueueId(1 + self.random.below(QUEUES))
     }
 
@@ -130,6 +145,7 @@ impl World {
                 Bytes::from(format!("m{}", self.next_id))
             })
             .collect();
+        let (due, expiry) = self.draw_times(bodies.len());
         let raise = self.dispatch.raise_hint(queue, priority);
         self.pipeline.push_back(Command::Enqueue(Enqueue {
             queue,
@@ -137,11 +153,14 @@ impl World {
             facts: Facts {
                 size: bodies.iter().map(|it| it.len() as u32).collect(),
                 body_size: bodies.iter().map(|it| body_size(it) as u32).collect(),
+                due,
+                expiry,
                 ..Facts::default()
             },
             payload: Bytes::from(bodies.concat()),
             producers: Vec::new(),
             raise,
+            full: Vec::new(),
         }));
     }
 
@@ -182,6 +201,10 @@ impl World {
                     let message = it.payload.slice(offset..end);
                     let spot = (it.queue, position);
                     self.stored.insert(spot, (it.block.priority, message));
+                    let at = |column: &[Option<ShardTime>]| column.get(index).copied().flatten();
+                    let times = (at(&facts.due), at(&facts.expiry));
+                    self.times.insert(spot, times);
+                    self.newborn.insert(spot);
                     offset = end;
                 }
             }
@@ -190,6 +213,7 @@ impl World {
     }
 
     fn answer_load(&mut self) {
+        self.answer_look();
         if let Some((queue, priority, from, read)) = self.loads.pop_front() {
             let loaded = read.unwrap_or_else(|| self.store.load(&self.rows, queue, priority, from));
             self.step(Input::Loaded(loaded));
@@ -223,7 +247,7 @@ impl World {
         });
     }
 
-    fn ask(&mut self, asked: Asked) {
+    pub(crate) fn ask(&mut self, asked: Asked) {
         self.next_id += 1;
         let token = Token(self.next_id);
         let input = asked.input(token);
@@ -256,7 +280,7 @@ impl World {
         self.attach(key);
     }
 
-    fn attach(&mut self, key: ConsumerKey) {
+    pub(crate) fn attach(&mut self, key: ConsumerKey) {
         let input = self.sessions.get_mut(&key).unwrap().attach();
         self.step(input);
     }
@@ -286,60 +310,22 @@ impl World {
     fn pass_time(&mut self) {
         self.now += self.random.below(300);
         self.lease = !self.random.one_in(4);
+        self.newborn.clear();
         self.step(Input::Clock {
             now: ShardTime(self.now),
             lease: self.lease,
         });
     }
 
-    fn cut_node(&mut self) {
-        let node = NodeId(1 + self.random.below(NODES));
-        for session in self.sessions.values_mut().filter(|it| it.key.node == node) {
-            session.link = Link::Cut;
-        }
-        self.step(Input::NodeLost { node });
-    }
-
-    /// The stream of a node is made anew: some of its sessions did not survive.
-    fn node_back(&mut self) {
-        let node = NodeId(1 + self.random.below(NODES));
-        self.step(Input::NodeBack { node });
-        self.report(node);
-        self.step(Input::NodeReported { node });
-    }
-
-    fn report(&mut self, node: NodeId) {
-        let keys: Vec<ConsumerKey> = self.sessions.keys().copied().collect();
-        for key in keys.into_iter().filter(|it| it.node == node) {
-            if self.random.one_in(5) {
-                self.sessions.remove(&key);
-            } else {
-                // Deliveries may have been lost with the old stream.
-                if self.random.one_in(4) {
-                    self.sessions
-                        .get_mut(&key)
-                        .unwrap()
-                        .take_some(&mut self.random);
-                }
-                self.attach(key);
-            }
-        }
-        let asked: Vec<u64> = self
-            .asked
-            .iter()
-            .filter(|(_, it)| it.key.node == node)
-            .map(|(&token, _)| token)
-            .collect();
-        for token in asked {
-            let again = self.asked.remove(&token).unwrap();
-            self.ask(again);
-        }
-    }
-
     fn purge(&mut self) {
         let (queue, node) = (self.queue(), NodeId(1));
         let token = Token(0);
-        self.step(Input::Purge { queue, token, node });
+        self.step(Input::Purge {
+            queue,
+            token,
+            node,
+            states: PurgeStates::default(),
+        });
     }
 
     fn attach_late(&mut self) {
@@ -366,6 +352,7 @@ impl World {
             }
         }
         self.loads.clear();
+        self.looks.clear();
         self.term += 1;
         self.started = false;
         for session in self.sessions.values_mut() {
@@ -385,13 +372,12 @@ impl World {
             now: ShardTime(self.now),
             queues: queues
                 .into_iter()
-                .map(|it| self.store.opening(it).unwrap())
+                .map(|it| self.store.opening(&self.rows, it).unwrap())
                 .collect(),
         });
-        self.step(Input::Settings {
-            queue: SINGLE,
-            settings: single_active(),
-        });
+        for queue in 1..=QUEUES {
+            self.tell_settings(QueueId(queue));
+        }
         for node in 1..=NODES {
             if !self.random.one_in(4) {
                 self.step(Input::NodeBack { node: NodeId(node) });
@@ -406,6 +392,7 @@ impl World {
         self.started = true;
         self.step(Input::Start);
         let (now, lease) = (ShardTime(self.now), self.lease);
+        self.newborn.clear();
         self.step(Input::Clock { now, lease });
     }
 
@@ -420,7 +407,7 @@ impl World {
         keys.get(at).copied()
     }
 
-    fn step(&mut self, input: Input) {
+    pub(crate) fn step(&mut self, input: Input) {
         let mut out = Actions::default();
         self.dispatch.step(input, &mut out);
         for action in out.list {
@@ -451,6 +438,7 @@ impl World {
         self.lease = true;
         for _ in 0..3_000 {
             self.now += 100;
+            self.newborn.clear();
             let now = ShardTime(self.now);
             self.step(Input::Clock { now, lease: true });
             self.commit_some();
@@ -475,7 +463,10 @@ impl World {
         }
         for queue in 1..=QUEUES {
             let queue = QueueId(queue);
-            let live = self.store.queue_stats(queue).unwrap().live;
+            let stored = self.store.queue_stats(queue).unwrap();
+            // What is parked stays, and nothing else.
+            let parked: u64 = stored.levels.iter().map(|it| it.parked).sum();
+            let live = stored.live - parked;
             let stats = self.dispatch.queue_stats(queue).unwrap();
             assert_eq!(
                 (live, stats.ready, stats.unacked),

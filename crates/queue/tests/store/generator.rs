@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, OriginBatch, OriginPart,
-    ProposalId, Purge, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
+    OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
+    ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
     BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId, ProducerSpan,
@@ -138,8 +139,21 @@ fn reason() -> impl Strategy<Value = SettleReason> {
     ]
 }
 
+fn return_kind() -> impl Strategy<Value = ReturnKind> {
+    prop_oneof![Just(ReturnKind::Failed), Just(ReturnKind::Untouched)]
+}
+
+fn states() -> impl Strategy<Value = PurgeStates> {
+    any::<[bool; 4]>().prop_map(|[ready, delayed, scheduled, parked]| PurgeStates {
+        ready,
+        delayed,
+        scheduled,
+        parked,
+    })
+}
+
 pub(crate) fn command() -> impl Strategy<Value = Command> {
-    let kind = prop_oneof![Just(ReturnKind::Failed), Just(ReturnKind::Untouched)];
+    let kind = return_kind();
     let position = || (1..150_u64).prop_map(Position);
     prop_oneof![
         10 => enqueue().prop_map(Command::Enqueue),
@@ -154,13 +168,21 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
                 Command::HandOut(HandOut { queue, priority, up_to, except, positions })
             }
         ),
-        2 => (queue(), ranges()).prop_map(|(queue, ranges)| Command::Release(Release { queue, ranges })),
+        2 => (queue(), ranges(), any::<bool>()).prop_map(|(queue, ranges, hand_out)| {
+            Command::Release(Release { queue, ranges, hand_out })
+        }),
+        2 => (queue(), ranges(), return_kind()).prop_map(|(queue, ranges, kind)| {
+            Command::Park(Park { queue, ranges, cause: ParkCause::Rejected, kind })
+        }),
+        1 => (queue(), prop::collection::vec((priority(), position()), 0..4)).prop_map(
+            |(queue, blocks)| Command::Rearm(Rearm { queue, blocks })
+        ),
         4 => (1..3_u64).prop_map(|queue| {
             let (queue, topology) = (QueueId(queue), TopologyIndex(1));
             Command::CreateQueue(CreateQueue { queue, vhost: VhostId(1), name: QueueName::try_from("q").unwrap(), topology })
         }),
-        1 => (queue(), position(), ranges()).prop_map(|(queue, below, except)| {
-            Command::Purge(Purge { queue, below, except })
+        1 => (queue(), position(), ranges(), states()).prop_map(|(queue, below, except, states)| {
+            Command::Purge(Purge { queue, below, except, states })
         }),
         1 => (queue(), 0..9_u64).prop_map(|(queue, fencing)| {
             Command::Activate(Activate { queue, fencing })
@@ -187,26 +209,39 @@ fn enqueue() -> impl Strategy<Value = Enqueue> {
         any::<bool>(),
         producers,
         prop::option::of(0..20_u32),
+        prop::option::of(0..9_000_u64),
+        prop::option::of((0..12_u32, 1..4_u32)),
     )
-        .prop_map(|(queue, priority, body, scheduled, producers, raise)| {
-            let due = body.iter().map(|(_, due)| due.map(ShardTime));
-            let facts = Facts {
-                size: body.iter().map(|(bytes, _)| bytes + 1).collect(),
-                body_size: body.iter().map(|(bytes, _)| *bytes).collect(),
-                due: if scheduled { due.collect() } else { Vec::new() },
-                ..Facts::default()
-            };
-            let payload = vec![7; facts.size.iter().sum::<u32>() as usize];
-            let producers = spans(producers, facts.count() as u32);
-            Enqueue {
-                queue,
-                priority,
-                facts,
-                payload: Bytes::from(payload),
-                producers,
-                raise,
-            }
-        })
+        .prop_map(
+            |(queue, priority, body, scheduled, producers, raise, expiry, full)| {
+                let due = body.iter().map(|(_, due)| due.map(ShardTime));
+                let expires = |at: u64| {
+                    let each = (0..body.len() as u64).map(|it| Some(ShardTime(at + it)));
+                    each.collect()
+                };
+                let facts = Facts {
+                    size: body.iter().map(|(bytes, _)| bytes + 1).collect(),
+                    body_size: body.iter().map(|(bytes, _)| *bytes).collect(),
+                    due: if scheduled { due.collect() } else { Vec::new() },
+                    expiry: expiry.map_or(Vec::new(), expires),
+                    ..Facts::default()
+                };
+                let payload = vec![7; facts.size.iter().sum::<u32>() as usize];
+                let producers = spans(producers, facts.count() as u32);
+                Enqueue {
+                    queue,
+                    priority,
+                    facts,
+                    payload: Bytes::from(payload),
+                    producers,
+                    raise,
+                    full: full
+                        .map(|(first, count)| IndexRange { first, count })
+                        .into_iter()
+                        .collect(),
+                }
+            },
+        )
 }
 
 /// Each message belongs to one producer at most; a producer numbers its messages upwards.

@@ -77,6 +77,7 @@ fn enqueue(queue: QueueId, count: usize, producers: Vec<ProducerSpan>) -> Comman
         payload,
         producers,
         raise: None,
+        full: Vec::new(),
     })
 }
 
@@ -212,7 +213,7 @@ fn released_ranges_more_than_kept_forget_the_lowest() {
         Command::HandOut(hand_out),
     ];
     machine.apply(entry(1, commands, Vec::new()));
-    let released = machine.store.opening(QUEUE).unwrap().levels[0]
+    let released = machine.store.opening(&machine.rows, QUEUE).unwrap().levels[0]
         .released
         .clone();
     assert_eq!(released.len(), RELEASED_RANGES_MAX);
@@ -235,7 +236,7 @@ fn mark_far_ahead_is_cut() {
     };
     machine.apply(entry(1, vec![Command::HandOut(hand_out)], Vec::new()));
     assert_eq!(
-        machine.store.opening(QUEUE).unwrap().levels[0].handed_out,
+        machine.store.opening(&machine.rows, QUEUE).unwrap().levels[0].handed_out,
         Position(1 + MARK_AHEAD_MAX)
     );
 }
@@ -250,6 +251,7 @@ fn purge_of_a_long_queue_on_rows_leaves_nothing() {
         queue: QUEUE,
         below: Position(u64::MAX),
         except: Vec::new(),
+        states: warren_queue::entry::PurgeStates::default(),
     };
     let out = machine.apply(entry(1, vec![Command::Purge(purge)], Vec::new()));
     assert_eq!(out.entries[0].replies, vec![Reply::Purged { count: 1_500 }]);

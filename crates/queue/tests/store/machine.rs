@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use warren_queue::entry::{ApplyContext, ShardEntry};
 use warren_queue::outcome::Output;
-use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
+use warren_queue::rows::{
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
     Incarnation, LogIndex, Position, Priority, ProducerId, QueueId, ShardTime, Term,
@@ -70,7 +72,9 @@ fn owner(key: &RowKey) -> Option<QueueId> {
         | RowKey::Block { queue, .. }
         | RowKey::Settled { queue, .. }
         | RowKey::Counts { queue, .. }
-        | RowKey::Producer { queue, .. } => Some(*queue),
+        | RowKey::Producer { queue, .. }
+        | RowKey::Marks { queue, .. }
+        | RowKey::Timer { queue, .. } => Some(*queue),
     }
 }
 
@@ -132,6 +136,58 @@ impl Rows for MapRows {
             _ => None,
         });
         rows.collect()
+    }
+    fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
+        let keys = self.0.keys().filter_map(|key| match key {
+            RowKey::Timer {
+                queue: of,
+                at,
+                priority,
+                first,
+            } if *of == queue => Some((*at, *priority, *first)),
+            _ => None,
+        });
+        keys.take(max).collect()
+    }
+
+    fn delayed(&self, queue: QueueId) -> Vec<(Priority, CountsRow)> {
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (
+                RowKey::Counts {
+                    queue: of,
+                    priority,
+                    ..
+                },
+                Row::Counts(row),
+            ) if *of == queue && !row.delayed.is_empty() => Some((*priority, row.clone())),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    fn marks_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<(Position, MarksRow)> {
+        let from = RowKey::Marks {
+            queue,
+            priority,
+            first: from,
+        };
+        let (key, row) = self.0.range(from..).next()?;
+        match (key, row) {
+            (
+                RowKey::Marks {
+                    queue: of,
+                    priority: level,
+                    first,
+                },
+                Row::Marks(row),
+            ) if (*of, *level) == (queue, priority) => Some((*first, row.clone())),
+            _ => None,
+        }
     }
 }
 

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_queue::entry::{
-    Command, Enqueue, HandOut, OriginBatch, ReturnKind, SettleReason, ShardEntry,
+    Command, Enqueue, HandOut, OriginBatch, Park, Purge, Release, Return, ReturnKind, SettleReason,
+    ShardEntry,
 };
 use warren_queue::outcome::{BatchOutcome, BatchVerdict, EntryOutcome, Reply};
 use warren_queue::rows::Counters;
 use warren_queue::store::{PRODUCER_IDLE_MS_MAX, PRODUCER_WINDOW};
 use warren_types::{
-    BatchSequence, NotStored, Position, PositionRange, ProducerId, ProducerSpan, Run,
+    BatchSequence, NotStored, Position, PositionRange, ProducerId, ProducerSpan, Run, ShardTime,
 };
 
 #[derive(Default)]
@@ -44,7 +45,12 @@ pub(crate) struct ModelMessage {
     pub(crate) live: bool,
     pub(crate) released: bool,
     pub(crate) counts: (u32, u32),
-    scheduled: bool,
+    /// Not due yet.
+    pub(crate) waiting: bool,
+    pub(crate) parked: bool,
+    pub(crate) delayed: Option<u64>,
+    pub(crate) due: Option<u64>,
+    pub(crate) expiry: Option<u64>,
     body: u64,
 }
 
@@ -205,6 +211,8 @@ impl Model {
             Command::Release(it) => it.queue,
             Command::Purge(it) => it.queue,
             Command::Activate(it) => it.queue,
+            Command::Park(it) => it.queue,
+            Command::Rearm(it) => it.queue,
         };
         let Some(queue) = self.queues.get_mut(&id.0) else {
             if let Command::Enqueue(it) = command {
@@ -219,20 +227,14 @@ impl Model {
             Command::Settle(it) => Reply::Settled {
                 count: queue.settle(&it.ranges, Some(it.reason)),
             },
-            Command::Return(it) => queue.requeue(&it.ranges, it.kind),
+            Command::Return(it) => queue.requeue(it),
             Command::HandOut(it) => queue.hand_out(it),
-            Command::Release(it) => queue.release(&it.ranges),
+            Command::Release(it) => queue.release(it),
+            Command::Park(it) => queue.park(it),
+            Command::Rearm(_) => Reply::Rearmed,
             Command::Purge(it) => {
-                let below: Vec<u64> = (1..it.below.0)
-                    .filter(|at| !it.except.iter().any(|r| r.contains(Position(*at))))
-                    .collect();
-                let ranges: Vec<_> = below
-                    .into_iter()
-                    .map(|at| PositionRange::one(Position(at)))
-                    .collect();
-                Reply::Purged {
-                    count: queue.settle(&ranges, None),
-                }
+                let count = queue.purge(now, it);
+                Reply::Purged { count }
             }
             Command::Activate(it) => {
                 queue.fencing = queue.fencing.max(it.fencing);
@@ -268,6 +270,11 @@ impl ModelQueue {
     }
 
     fn enqueue(&mut self, now: u64, it: &Enqueue, absent: &mut Absent) -> Reply {
+        for full in &it.full {
+            for at in full.first..(full.first + full.count).min(it.facts.count() as u32) {
+                absent.entry(at).or_insert(NotStored::QueueFull);
+            }
+        }
         for span in &it.producers {
             self.producer(now, span, absent);
         }
@@ -277,14 +284,24 @@ impl ModelQueue {
             for at in 0..count as usize {
                 let live = !absent.contains_key(&(at as u32));
                 let body = u64::from(it.facts.body_size[at]);
+                let at_of =
+                    |column: &[Option<ShardTime>]| Some(column.get(at).copied().flatten()?.0);
+                let (due, expiry) = (at_of(&it.facts.due), at_of(&it.facts.expiry));
                 self.counters.live_body_bytes += if live { body } else { 0 };
+                if live && due.is_some() {
+                    self.counters.scheduled_body_bytes += body;
+                }
                 self.messages.push(ModelMessage {
                     priority: it.priority.level(),
                     block: first,
                     live,
                     released: false,
                     counts: (0, 0),
-                    scheduled: it.facts.due.get(at).is_some_and(Option::is_some),
+                    waiting: due.is_some(),
+                    parked: false,
+                    delayed: None,
+                    due,
+                    expiry,
                     body,
                 });
             }
@@ -333,15 +350,28 @@ impl ModelQueue {
 
     /// Without a reason: purged.
     fn settle(&mut self, ranges: &[PositionRange], reason: Option<SettleReason>) -> u64 {
-        let mut bytes = 0;
+        self.settle_if(ranges, reason, |_| true)
+    }
+
+    fn settle_if(
+        &mut self,
+        ranges: &[PositionRange],
+        reason: Option<SettleReason>,
+        is_meant: impl Fn(&ModelMessage) -> bool,
+    ) -> u64 {
+        let (mut bytes, mut scheduled, mut parked) = (0, 0, 0);
         let mut count = 0;
-        for message in self.live_in(ranges) {
+        for message in self.live_in(ranges).into_iter().filter(|it| is_meant(it)) {
             message.live = false;
             bytes += message.body;
+            scheduled += if message.waiting { message.body } else { 0 };
+            parked += if message.parked { message.body } else { 0 };
             count += 1;
         }
         let counters = &mut self.counters;
         counters.live_body_bytes -= bytes;
+        counters.scheduled_body_bytes -= scheduled;
+        counters.parked_body_bytes -= parked;
         let total = match reason {
             None => &mut counters.purged,
             Some(SettleReason::Acked) => &mut counters.acked,
@@ -355,11 +385,34 @@ impl ModelQueue {
         count
     }
 
-    fn requeue(&mut self, ranges: &[PositionRange], kind: ReturnKind) -> Reply {
+    fn purge(&mut self, now: u64, it: &Purge) -> u64 {
+        let positions = (1..it.below.0).map(Position);
+        let ranges: Vec<PositionRange> = positions
+            .filter(|at| !it.except.iter().any(|range| range.contains(*at)))
+            .map(PositionRange::one)
+            .collect();
+        let states = it.states;
+        self.settle_if(&ranges, None, |message| {
+            if message.parked {
+                states.parked
+            } else if message.waiting {
+                states.scheduled
+            } else if message.delayed.is_some_and(|until| until > now) {
+                states.delayed
+            } else {
+                states.ready
+            }
+        })
+    }
+
+    fn requeue(&mut self, it: &Return) -> Reply {
         let mut count = 0;
-        for message in self.live_in(ranges) {
-            message.counts.0 += u32::from(kind == ReturnKind::Failed);
+        for message in self.live_in(&it.ranges) {
+            message.counts.0 += u32::from(it.kind == ReturnKind::Failed);
             message.counts.1 += 1;
+            if !message.waiting && !message.parked {
+                message.delayed = it.not_before.map(|it| it.0);
+            }
             count += 1;
         }
         Reply::Returned { count }
@@ -386,16 +439,32 @@ impl ModelQueue {
         Reply::Marked
     }
 
-    fn release(&mut self, ranges: &[PositionRange]) -> Reply {
-        let mut count = 0;
-        for message in self
-            .live_in(ranges)
-            .into_iter()
-            .filter(|it| it.scheduled && !it.released)
-        {
-            message.released = true;
+    fn release(&mut self, it: &Release) -> Reply {
+        let (mut count, mut bytes) = (0, 0);
+        let due = self.live_in(&it.ranges).into_iter();
+        for message in due.filter(|it| it.waiting) {
+            message.waiting = false;
+            message.released |= !it.hand_out;
+            bytes += message.body;
             count += 1;
         }
+        self.counters.scheduled_body_bytes -= bytes;
         Reply::Released { count }
+    }
+
+    fn park(&mut self, it: &Park) -> Reply {
+        let (mut count, mut bytes) = (0, 0);
+        let meant = self.live_in(&it.ranges).into_iter();
+        for message in meant.filter(|it| !it.waiting && !it.parked) {
+            message.parked = true;
+            message.released = false;
+            message.delayed = None;
+            message.counts.0 += u32::from(it.kind == ReturnKind::Failed);
+            message.counts.1 += 1;
+            bytes += message.body;
+            count += 1;
+        }
+        self.counters.parked_body_bytes += bytes;
+        Reply::Parked { count }
     }
 }

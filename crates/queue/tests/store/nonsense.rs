@@ -68,6 +68,7 @@ fn any_enqueue() -> impl Strategy<Value = Command> {
                 payload: Bytes::new(),
                 producers,
                 raise,
+                full: Vec::new(),
             })
         })
 }
@@ -101,7 +102,11 @@ fn any_command() -> impl Strategy<Value = Command> {
                 fencing: number,
                 ..it
             }),
-            it @ (Command::Enqueue(_) | Command::CreateQueue(_) | Command::DeleteQueue(_)) => it,
+            Command::Park(it) => Command::Park(warren_queue::entry::Park { ranges: a, ..it }),
+            it @ (Command::Enqueue(_)
+            | Command::CreateQueue(_)
+            | Command::DeleteQueue(_)
+            | Command::Rearm(_)) => it,
         });
     prop_oneof![3 => ranged, 1 => any_enqueue()]
 }

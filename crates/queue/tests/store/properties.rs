@@ -3,12 +3,15 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
+use warren_queue::dispatch::io::QueueOpening;
 use warren_queue::outcome::Effect;
+use warren_queue::rows::Rows as _;
+use warren_queue::store::TIMER_RECHECK_MS;
 use warren_types::{Position, Priority, QueueId};
 
 use crate::generator::plans;
 use crate::machine::{LARGE, Machine, SMALL};
-use crate::model::{Model, ModelQueue};
+use crate::model::{Model, ModelMessage, ModelQueue};
 
 pub(crate) fn config() -> ProptestConfig {
     #[allow(
@@ -76,7 +79,7 @@ fn recreates(entry: &warren_queue::entry::ShardEntry) -> bool {
 
 fn positions_of_effects_exist(effects: &[Effect], model: &Model) -> TestCaseResult {
     for effect in effects {
-        if let Effect::Settled { queue, ranges, .. } | Effect::Purged { queue, ranges } = effect
+        if let Effect::Settled { queue, ranges, .. } | Effect::Purged { queue, ranges, .. } = effect
             && let Some(queue) = model.queues.get(&queue.0)
         {
             for position in ranges.iter().flat_map(|it| it.positions()) {
@@ -96,7 +99,7 @@ fn compare(machine: &Machine, model: &Model) -> TestCaseResult {
         let stats = machine.store.queue_stats(QueueId(*id)).unwrap();
         prop_assert_eq!(stats.counters, queue.counters);
         prop_assert_eq!((stats.live, stats.next.0), (queue.live(), queue.next()));
-        let opening = machine.store.opening(QueueId(*id)).unwrap();
+        let opening = machine.store.opening(&machine.rows, QueueId(*id)).unwrap();
         prop_assert_eq!(opening.next.0, queue.next());
         let marks = opening
             .levels
@@ -132,8 +135,65 @@ fn compare(machine: &Machine, model: &Model) -> TestCaseResult {
                 .into_iter()
                 .filter(|at| of_level(*at).unwrap().released);
             prop_assert_eq!(released, expected.collect::<Vec<_>>());
+            let count = |is: fn(&ModelMessage) -> bool| {
+                let of_level = (1..queue.next()).filter_map(of_level);
+                of_level.filter(|it| is(it)).count() as u64
+            };
+            prop_assert_eq!(level.scheduled, count(|it| it.waiting));
+            prop_assert_eq!(level.parked, count(|it| it.parked));
             blocks(machine, QueueId(*id), level.priority, queue)?;
         }
+        delayed(&opening, queue)?;
+        timers(machine, QueueId(*id), queue, model.now)?;
+    }
+    Ok(())
+}
+
+/// What an opening says is delayed.
+fn delayed(opening: &QueueOpening, queue: &ModelQueue) -> TestCaseResult {
+    let mut told: Vec<(u64, u64, (u32, u32))> = opening
+        .delayed
+        .iter()
+        .map(|it| {
+            let counts = (it.delivery_count, it.acquired_count);
+            (it.position.0, it.until.0, counts)
+        })
+        .collect();
+    told.sort_unstable();
+    let expected = (1..)
+        .zip(&queue.messages)
+        .filter(|(_, it)| it.live)
+        .filter_map(|(at, it)| Some((at, it.delayed?, it.counts)));
+    prop_assert_eq!(told, expected.collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Whatever comes due or expires, the timer of its block rings no later; one that expired in flight is looked at again.
+fn timers(machine: &Machine, id: QueueId, queue: &ModelQueue, now: u64) -> TestCaseResult {
+    let timers = machine.rows.timers(id, usize::MAX);
+    let mut blocks: Vec<u64> = timers.iter().map(|(_, _, first)| first.0).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    prop_assert_eq!(blocks.len(), timers.len(), "one timer per block");
+    for (at, message) in (1..)
+        .zip(&queue.messages)
+        .filter(|(_, it)| it.live && !it.parked)
+    {
+        let latest = if message.waiting {
+            message.due
+        } else {
+            message.expiry.map(|it| it.max(now + TIMER_RECHECK_MS))
+        };
+        let Some(latest) = latest else { continue };
+        let timer = timers.iter().find(|(_, _, first)| first.0 == message.block);
+        prop_assert!(
+            timer.is_some_and(|(rings, _, _)| rings.0 <= latest),
+            "message {} of queue {} is due at {}, its block's timer: {:?}",
+            at,
+            id,
+            latest,
+            timer
+        );
     }
     Ok(())
 }
@@ -167,7 +227,7 @@ fn blocks(
     }
     let expected = (1..)
         .zip(&queue.messages)
-        .filter(|(_, it)| it.live && it.priority == priority.level());
+        .filter(|(_, it)| it.live && !it.parked && it.priority == priority.level());
     prop_assert_eq!(
         seen,
         expected.map(|(at, it)| (at, it.counts)).collect::<Vec<_>>()

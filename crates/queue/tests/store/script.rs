@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, OriginBatch, OriginPart,
-    ProposalId, Purge, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
+    OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
+    ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
@@ -152,9 +153,29 @@ fn command(line: &Line<'_>) -> Command {
                 positions,
             })
         }
+        _ => command_of_states(line),
+    }
+}
+
+fn command_of_states(line: &Line<'_>) -> Command {
+    let queue = line.queue();
+    let priority = line.priority();
+    let ranges = || parse_ranges(line.words[2]);
+    match line.words[0] {
         "release" => Command::Release(Release {
             queue,
             ranges: ranges(),
+            hand_out: line.words.contains(&"hand-out"),
+        }),
+        "park" => Command::Park(Park {
+            queue,
+            ranges: ranges(),
+            cause: ParkCause::DeliveryLimit,
+            kind: ReturnKind::Failed,
+        }),
+        "rearm" => Command::Rearm(Rearm {
+            queue,
+            blocks: vec![(priority, Position(line.number("first").unwrap()))],
         }),
         "purge" => {
             let below = Position(line.number("below").unwrap());
@@ -162,6 +183,7 @@ fn command(line: &Line<'_>) -> Command {
                 queue,
                 below,
                 except: line.ranges("except"),
+                states: purge_states(line),
             })
         }
         "activate" => Command::Activate(Activate {
@@ -169,6 +191,19 @@ fn command(line: &Line<'_>) -> Command {
             fencing: line.number("fencing").unwrap(),
         }),
         verb => panic!("no such command: {verb}"),
+    }
+}
+
+fn purge_states(line: &Line<'_>) -> PurgeStates {
+    let Some(states) = line.value("states") else {
+        return PurgeStates::default();
+    };
+    let has = |state| states.split(',').any(|it| it == state);
+    PurgeStates {
+        ready: has("ready"),
+        delayed: has("delayed"),
+        scheduled: has("scheduled"),
+        parked: has("parked"),
     }
 }
 
@@ -192,6 +227,9 @@ fn enqueue(line: &Line<'_>) -> Enqueue {
         body_size: vec![bytes; count],
         ..Facts::default()
     };
+    if let Some(expiry) = line.number("expiry") {
+        facts.expiry = vec![Some(ShardTime(expiry)); count];
+    }
     if let Some(due) = line.number("due") {
         facts.due = vec![Some(ShardTime(due)); count];
     }
@@ -212,6 +250,14 @@ fn enqueue(line: &Line<'_>) -> Enqueue {
         payload: Bytes::from(vec![b'.'; count * (bytes as usize + 2)]),
         producers: producers.into_iter().collect(),
         raise: line.number("raise").map(|ahead| ahead as u32),
+        full: line
+            .ranges("full")
+            .into_iter()
+            .map(|it| IndexRange {
+                first: it.first.0 as u32,
+                count: it.count as u32,
+            })
+            .collect(),
     }
 }
 
@@ -268,6 +314,7 @@ fn question(machine: &mut Machine, line: &Line<'_>) -> Option<String> {
         "stats" => stats(machine, line.queue()),
         "opening" => opening(machine, line.queue()),
         "load" => load(machine, line),
+        "due" => due(machine, line),
         _ => return None,
     };
     Some(answer)
@@ -290,12 +337,16 @@ fn stats(machine: &Machine, queue: QueueId) -> String {
 }
 
 fn opening(machine: &Machine, queue: QueueId) -> String {
-    let Some(opening) = machine.store.opening(queue) else {
+    let Some(opening) = machine.store.opening(&machine.rows, queue) else {
         return "no such queue\n".to_owned();
     };
     let levels = opening.levels.iter().map(|it| {
+        let mut states = String::new();
+        if it.scheduled + it.parked > 0 {
+            states = format!(" scheduled={} parked={}", it.scheduled, it.parked);
+        }
         format!(
-            "priority={} head={} live={} handed_out={} released={}\n",
+            "priority={} head={} live={} handed_out={} released={}{states}\n",
             it.priority.level(),
             it.head,
             it.live,
@@ -303,7 +354,33 @@ fn opening(machine: &Machine, queue: QueueId) -> String {
             show::ranges(&it.released)
         )
     });
-    format!("next={}\n", opening.next) + &levels.collect::<String>()
+    let mut text = format!("next={}\n", opening.next) + &levels.collect::<String>();
+    for it in &opening.delayed {
+        let (position, until) = (it.position, it.until);
+        let (delivered, acquired) = (it.delivery_count, it.acquired_count);
+        text += &format!("delayed {position} until {until} counts={delivered}/{acquired}\n");
+    }
+    if let Some(first) = opening.first_timer {
+        text += &format!("first timer {first}\n");
+    }
+    text
+}
+
+fn due(machine: &mut Machine, line: &Line<'_>) -> String {
+    let up_to = ShardTime(line.number("up_to").unwrap());
+    let blocks = line.number("blocks").unwrap_or(16) as usize;
+    let due = machine
+        .store
+        .due(&machine.rows, line.queue(), up_to, blocks);
+    let mut text = String::new();
+    for it in &due.blocks {
+        let (release, expired) = (&it.release, &it.expired);
+        text += &format!(
+            "block {} release={release:?} expired={expired:?}\n",
+            it.first
+        );
+    }
+    text + &format!("next={:?}\n", due.next)
 }
 
 fn load(machine: &Machine, line: &Line<'_>) -> String {
@@ -319,9 +396,14 @@ fn load(machine: &Machine, line: &Line<'_>) -> String {
                 it.block.first.0 + u64::from(it.block.count) - 1,
             );
             format!(
-                "block {first}-{last} settled={} counts={:?}\n",
+                "block {first}-{last} settled={} counts={:?}{}\n",
                 show::ranges(&it.settled),
-                it.counts
+                it.counts,
+                if it.released.is_empty() {
+                    String::new()
+                } else {
+                    format!(" released={}", show::ranges(&it.released))
+                }
             )
         }
     }

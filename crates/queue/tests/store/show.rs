@@ -1,6 +1,6 @@
 //! Values as scripts show them: short, one line. Not here: reading scripts (`script`).
 
-use warren_queue::outcome::{BatchOutcome, BatchVerdict, Effect, Reply};
+use warren_queue::outcome::{BatchOutcome, BatchVerdict, Effect, Left, Reply};
 use warren_queue::rows::RowKey;
 use warren_types::{NotStored, PositionRange};
 
@@ -30,6 +30,8 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Deleted { messages } => format!("Deleted messages={messages}"),
         Reply::Purged { count } => format!("Purged count={count}"),
         Reply::Activated { fencing } => format!("Activated fencing={fencing}"),
+        Reply::Parked { count } => format!("Parked count={count}"),
+        Reply::Rearmed => "Rearmed".to_owned(),
         Reply::QueueGone => "QueueGone".to_owned(),
     }
 }
@@ -88,7 +90,12 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
             queue,
             ranges,
             reason,
-        } => format!("Settled({queue} {} {reason:?})", self::ranges(ranges)),
+            left,
+        } => format!(
+            "Settled({queue} {} {reason:?}{})",
+            self::ranges(ranges),
+            states(left)
+        ),
         Effect::Returned {
             queue,
             ranges,
@@ -118,16 +125,63 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
                 self::ranges(ranges)
             )
         }
-        Effect::Released { queue, ranges } => format!("Released({queue} {})", self::ranges(ranges)),
-        Effect::Purged { queue, ranges } => format!("Purged({queue} {})", self::ranges(ranges)),
-        Effect::Activated { queue, fencing } => format!("Activated({queue} fencing={fencing})"),
+        Effect::Activated { .. }
+        | Effect::Released(_)
+        | Effect::Parked { .. }
+        | Effect::Rearmed { .. }
+        | Effect::Purged { .. } => effect_of_states(effect),
         Effect::Time { .. } => return None,
     };
     Some(shown)
 }
 
+fn effect_of_states(effect: &Effect) -> String {
+    match effect {
+        Effect::Activated { queue, fencing } => format!("Activated({queue} fencing={fencing})"),
+        Effect::Released(it) => format!("Released({} {})", it.queue, self::ranges(&it.ranges)),
+        Effect::Parked {
+            queue,
+            ranges,
+            cause,
+            ..
+        } => {
+            format!("Parked({queue} {} {cause:?})", self::ranges(ranges))
+        }
+        Effect::Rearmed { queue } => format!("Rearmed({queue})"),
+        Effect::Purged {
+            queue,
+            ranges,
+            left,
+        } => {
+            format!("Purged({queue} {}{})", self::ranges(ranges), states(left))
+        }
+        _ => unreachable!("shown elsewhere"),
+    }
+}
+
+fn states(left: &Left) -> String {
+    let mut text = String::new();
+    for (name, tally) in [("scheduled", left.scheduled), ("parked", left.parked)] {
+        if tally.messages > 0 {
+            text += &format!(" {name}={}", tally.messages);
+        }
+    }
+    text
+}
+
 pub(crate) fn key(key: &RowKey) -> String {
     match key {
+        RowKey::Marks {
+            queue,
+            priority,
+            first,
+        } => format!("Marks({queue} {} {first})", priority.level()),
+        RowKey::Timer {
+            queue,
+            at,
+            priority,
+            first,
+        } => format!("Timer({queue} {at} {} {first})", priority.level()),
         RowKey::Shard => "Shard".to_owned(),
         RowKey::Origin(incarnation) => format!("Origin({:x})", incarnation.0),
         RowKey::Queue(queue) => format!("Queue({queue})"),

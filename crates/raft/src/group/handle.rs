@@ -92,6 +92,8 @@ pub struct GroupStatus {
     pub leadership: Leadership,
     pub last_log: Option<LogIndex>,
     pub committed: Option<LogIndex>,
+    /// The highest commit index that a leader told of, whether the entry is here yet or not.
+    pub heard_commit: Option<LogIndex>,
     pub applied: Option<LogIndex>,
     pub purged: Option<LogIndex>,
     pub voters: Vec<Member>,
@@ -208,6 +210,7 @@ impl Group {
             leadership: *shared.leadership.borrow(),
             last_log: None,
             committed: None,
+            heard_commit: shared.heard_commit(),
             applied: shared.applied.borrow().map(|id| id.index),
             purged: None,
             voters: Vec::new(),

@@ -8,7 +8,7 @@ use openraft::{RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use warren_types::{GroupId, Leader, Leadership, LogId, NodeId, ReplicaId, Term};
+use warren_types::{GroupId, Leader, Leadership, LogId, LogIndex, NodeId, ReplicaId, Term};
 
 use super::handle::ReplicaHealth;
 use super::lease::Acknowledged;
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     /// The term of a leader that is gone, whom this replica tries to replace.
     early_from: AtomicU64,
     pub(super) health: Mutex<ReplicaHealth>,
+    /// The highest commit index that a heartbeat told of, whether this replica has the entry or not; 0 = none.
+    heard_commit: AtomicU64,
 }
 
 impl Shared {
@@ -63,7 +65,16 @@ impl Shared {
             given_up: AtomicU64::new(NO_TERM),
             early_from: AtomicU64::new(NO_TERM),
             health: Mutex::new(ReplicaHealth::Running),
+            heard_commit: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn hear_commit(&self, index: LogIndex) {
+        self.heard_commit.fetch_max(index.0, Ordering::AcqRel);
+    }
+
+    pub(super) fn heard_commit(&self) -> Option<LogIndex> {
+        Some(LogIndex(self.heard_commit.load(Ordering::Acquire))).filter(|index| index.0 > 0)
     }
 
     pub(crate) fn raft(&self) -> Option<RaftOf> {

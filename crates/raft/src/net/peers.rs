@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tracing::info;
-use warren_types::{Incarnation, NodeId};
+use warren_types::{Alarms, Incarnation, NodeId};
 
 use super::connector::Connector;
 use super::handshake::{ClusterSecret, Introduction, PeerIdentity};
@@ -57,6 +57,8 @@ pub struct PeerHealth {
     pub refused: bool,
     /// Its wall clock less ours, to about half a round trip.
     pub wall_clock_offset_ms: Option<i64>,
+    /// What it said last that it is short of.
+    pub alarms: Alarms,
 }
 
 /// The other nodes of the cluster. Cheap to clone.
@@ -71,6 +73,8 @@ struct Inner {
     table: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     /// Counts changes of the table and of `refused`.
     changes: watch::Sender<u64>,
+    /// What this node is short of; the others hear it with their next beat.
+    alarms: Mutex<Alarms>,
 }
 
 pub(super) struct Peer {
@@ -99,6 +103,7 @@ struct Health {
     last_heard: Option<Instant>,
     port_refuses: bool,
     wall_clock_offset_ms: Option<i64>,
+    alarms: Alarms,
 }
 
 impl Peers {
@@ -123,6 +128,7 @@ impl Peers {
             connect_within,
             table: RwLock::default(),
             changes: watch::Sender::new(0),
+            alarms: Mutex::default(),
         };
         let peers = Self {
             inner: Arc::new(inner),
@@ -235,7 +241,17 @@ impl Peers {
             last_heard: health.last_heard,
             refused,
             wall_clock_offset_ms: health.wall_clock_offset_ms,
+            alarms: health.alarms,
         }
+    }
+
+    /// Says what this node is short of: the others hear it with their next beat.
+    pub fn set_alarms(&self, alarms: Alarms) {
+        *self.inner.alarms.lock() = alarms;
+    }
+
+    pub(super) fn alarms(&self) -> Alarms {
+        *self.inner.alarms.lock()
     }
 
     /// The other nodes heard within this time.
@@ -334,6 +350,10 @@ impl Peer {
         if wall_clock_offset_ms.is_some() {
             health.wall_clock_offset_ms = wall_clock_offset_ms;
         }
+    }
+
+    pub(super) fn hear_alarms(&self, alarms: Alarms) {
+        self.health.lock().alarms = alarms;
     }
 
     /// A connected node could still refuse new connections (a rule in between), so a live connection from it counts more.

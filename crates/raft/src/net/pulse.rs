@@ -16,7 +16,7 @@ use warren_proto::internal_v1::raft_service_client::RaftServiceClient;
 use warren_proto::internal_v1::{
     HeartbeatItem, HeartbeatReply, PulseRequest, PulseResponse, Target,
 };
-use warren_types::{ClusterId, NodeId};
+use warren_types::{Alarms, ClusterId, NodeId};
 
 use super::cluster_bytes;
 use super::peers::{Lane, Peers};
@@ -239,6 +239,12 @@ impl Session {
         }
         if let Some(peer) = self.peers.peer(self.node) {
             peer.hear(offset);
+            if answer.sequence != 0 {
+                peer.hear_alarms(Alarms {
+                    memory: answer.memory_alarm,
+                    disk: answer.disk_alarm,
+                });
+            }
         }
         for reply in answer.replies {
             if let Some(waiting) = self.waiting.remove(&reply.slot) {

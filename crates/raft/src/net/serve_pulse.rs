@@ -69,16 +69,19 @@ async fn run(
                         heartbeats.push(heartbeat(node.clone(), item));
                     }
                 }
+                let alarms = node.parts.peers.alarms();
                 PulseResponse {
                     sequence: frame.sequence,
                     wall_clock_ms: u64::try_from(wall_clock_ms()).unwrap_or(0),
                     replies: ready(&mut heartbeats),
+                    memory_alarm: alarms.memory,
+                    disk_alarm: alarms.disk,
                 }
             }
             Some(first) = heartbeats.next() => {
                 let mut replies = vec![first];
                 replies.extend(ready(&mut heartbeats));
-                PulseResponse { sequence: 0, wall_clock_ms: 0, replies }
+                PulseResponse { replies, ..PulseResponse::default() }
             }
         };
         if answers.send(response).await.is_err() {
@@ -112,6 +115,12 @@ async fn answer(node: &Inner, item: HeartbeatItem) -> Result<Answer, String> {
     let replica = find(node, GroupId(item.group), ReplicaId(item.to_replica))?;
     let raft = replica.shared.raft().ok_or("replica is being opened")?;
     let previous = item.previous;
+    if let Some(commit) = &item.leader_commit {
+        let commit = convert::log_id_from_proto(commit);
+        replica
+            .shared
+            .hear_commit(convert::index_from_raft(commit.index));
+    }
     let request: AppendEntriesRequest<TypeConfig> = AppendEntriesRequest {
         vote: convert::vote_from_proto(item.vote.as_ref()).map_err(|e| e.to_string())?,
         prev_log_id: previous.as_ref().map(convert::log_id_from_proto),

@@ -140,14 +140,18 @@ fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, Option<String>> {
         (
             Kind::Text
             | Kind::Path
+            | Kind::NodeId
             | Kind::Size
+            | Kind::Level
             | Kind::Duration
             | Kind::Socket
             | Kind::Endpoint
             | Kind::Choice(_),
             DeValue::String(text),
         ) => Ok(text.clone().into_owned()),
-        (Kind::Whole | Kind::Size, DeValue::Integer(number)) if number.radix() == 10 => {
+        (Kind::Whole | Kind::NodeId | Kind::Size | Kind::Level, DeValue::Integer(number))
+            if number.radix() == 10 =>
+        {
             Ok(number.as_str().to_owned())
         }
         (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),

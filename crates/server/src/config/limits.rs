@@ -1,8 +1,9 @@
-//! `[limits]`: what clients may ask for. Not here: holding them to it (`gateway`).
+//! `[limits]`: what clients may ask for, and when publishers are held back. Not here: holding them to it (`gateway`).
 
 use super::Config;
+use super::level::{Level, level, show_level};
 use super::report::Report;
-use super::setting::{Kind, Setting};
+use super::setting::{Kind, Setting, whole};
 use super::units::{show_size, size};
 
 #[derive(Clone, Debug)]
@@ -11,6 +12,12 @@ pub struct LimitsConfig {
     pub max_message_size: u64,
     /// Publishes that clients of this node have not had confirmed yet.
     pub admission_bytes: u64,
+    /// Above so much resident memory publishers are held back; shares are of the container's limit, else of the machine.
+    pub memory_watermark: Level,
+    /// Below so much free disk publishers are held back; shares are of the file system.
+    pub disk_free_min: Level,
+    /// Connections of gRPC clients; those of AMQP are in `[amqp]`.
+    pub grpc_connection_max: u32,
 }
 
 impl Default for LimitsConfig {
@@ -18,36 +25,82 @@ impl Default for LimitsConfig {
         Self {
             max_message_size: 16 << 20,
             admission_bytes: 128 << 20,
+            memory_watermark: Level {
+                bytes: 0,
+                percent: 60,
+            },
+            disk_free_min: Level {
+                bytes: 2 << 30,
+                percent: 5,
+            },
+            grpc_connection_max: 20_000,
         }
     }
 }
 
+macro_rules! setting {
+    ($key:ident, $kind:ident, $read:ident, $show:expr, $about:literal) => {
+        Setting {
+            name: concat!("limits.", stringify!($key)),
+            about: $about,
+            kind: Kind::$kind,
+            set: |config, text| {
+                config.limits.$key = $read(text)?;
+                Ok(())
+            },
+            show: |config| $show(config.limits.$key),
+        }
+    };
+}
+
+fn show_number(number: impl std::fmt::Display) -> String {
+    number.to_string()
+}
+
 pub(super) const SETTINGS: &[Setting] = &[
-    Setting {
-        name: "limits.max_message_size",
-        about: "the largest message that is taken [default: 16 MiB]",
-        kind: Kind::Size,
-        set: |config, text| {
-            config.limits.max_message_size = size(text)?;
-            Ok(())
-        },
-        show: |config| show_size(config.limits.max_message_size),
-    },
-    Setting {
-        name: "limits.admission_bytes",
-        about: "unconfirmed publishes of all clients of this node; beyond it they wait [default: 128 MiB]",
-        kind: Kind::Size,
-        set: |config, text| {
-            config.limits.admission_bytes = size(text)?;
-            Ok(())
-        },
-        show: |config| show_size(config.limits.admission_bytes),
-    },
+    setting!(
+        max_message_size,
+        Size,
+        size,
+        show_size,
+        "the largest message that is taken [default: 16 MiB]"
+    ),
+    setting!(
+        admission_bytes,
+        Size,
+        size,
+        show_size,
+        "unconfirmed publishes of all clients of this node; beyond it they wait [default: 128 MiB]"
+    ),
+    setting!(
+        memory_watermark,
+        Level,
+        level,
+        show_level,
+        "above so much resident memory publishers are held back [default: 60%]"
+    ),
+    setting!(
+        disk_free_min,
+        Level,
+        level,
+        show_level,
+        "below so much free disk publishers are held back [default: 2 GiB, 5%]"
+    ),
+    setting!(
+        grpc_connection_max,
+        Whole,
+        whole,
+        show_number,
+        "connections of gRPC clients; more are closed at once [default: 20000]"
+    ),
 ];
 
 /// One message must fit into one frame between nodes.
 const MESSAGE_MAX: u64 = 32 << 20;
 const MESSAGE_MIN: u64 = 1 << 10;
+/// A lower watermark would stop every publisher of an idle node.
+const MEMORY_MIN: u64 = 128 << 20;
+const CONNECTIONS_MAX: u32 = 1_000_000;
 
 pub(super) fn check(config: &Config, report: &mut Report) {
     let limits = &config.limits;
@@ -63,6 +116,21 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         report.wrong(
             "limits.admission_bytes",
             "is less than limits.max_message_size: such a message would never be taken",
+        );
+    }
+    let Level { bytes, percent } = limits.memory_watermark;
+    if percent == 0 && bytes < MEMORY_MIN {
+        let (found, min) = (show_size(bytes), show_size(MEMORY_MIN));
+        report.wrong(
+            "limits.memory_watermark",
+            format!("is {found}, less than an idle node may take: it needs at least {min}"),
+        );
+    }
+    if !(1..=CONNECTIONS_MAX).contains(&limits.grpc_connection_max) {
+        let found = limits.grpc_connection_max;
+        report.wrong(
+            "limits.grpc_connection_max",
+            format!("is {found}; allowed are 1 to {CONNECTIONS_MAX}"),
         );
     }
 }

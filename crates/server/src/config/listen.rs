@@ -14,6 +14,10 @@ pub struct ListenConfig {
     pub node: SocketAddr,
     /// Clients over AMQP; `None` = not served.
     pub amqp: Option<SocketAddr>,
+    /// Probes over HTTP; `None` = not served.
+    pub http: Option<SocketAddr>,
+    /// Metrics over HTTP; `None` = not served.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for ListenConfig {
@@ -23,8 +27,31 @@ impl Default for ListenConfig {
             grpc: local(7101),
             node: local(7201),
             amqp: Some(local(5672)),
+            http: Some(local(15672)),
+            metrics: Some(local(15692)),
         }
     }
+}
+
+macro_rules! optional {
+    ($key:ident, $about:literal) => {
+        Setting {
+            name: concat!("listen.", stringify!($key)),
+            about: $about,
+            kind: Kind::Socket,
+            set: |config, text| {
+                let address = (!text.is_empty()).then(|| text.parse().map_err(|_| None));
+                config.listen.$key = address.transpose()?;
+                Ok(())
+            },
+            show: |config| {
+                config
+                    .listen
+                    .$key
+                    .map_or("none".into(), |address| address.to_string())
+            },
+        }
+    };
 }
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -48,22 +75,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
         show: |config| config.listen.node.to_string(),
     },
-    Setting {
-        name: "listen.amqp",
-        about: "where AMQP 0-9-1 clients are taken; empty = not at all [default: 127.0.0.1:5672]",
-        kind: Kind::Socket,
-        set: |config, text| {
-            let address = (!text.is_empty()).then(|| text.parse().map_err(|_| None));
-            config.listen.amqp = address.transpose()?;
-            Ok(())
-        },
-        show: |config| {
-            config
-                .listen
-                .amqp
-                .map_or("none".into(), |address| address.to_string())
-        },
-    },
+    optional!(
+        amqp,
+        "where AMQP 0-9-1 clients are taken; empty = not at all [default: 127.0.0.1:5672]"
+    ),
+    optional!(
+        http,
+        "where health is asked for, without a login; empty = not at all [default: 127.0.0.1:15672]"
+    ),
+    optional!(
+        metrics,
+        "where metrics are read, without a login; empty = not at all [default: 127.0.0.1:15692]"
+    ),
 ];
 
 pub(super) fn check(config: &Config, report: &mut Report) {
@@ -72,6 +95,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         ("listen.node", Some(listen.node)),
         ("listen.grpc", Some(listen.grpc)),
         ("listen.amqp", listen.amqp),
+        ("listen.http", listen.http),
+        ("listen.metrics", listen.metrics),
     ];
     for (at, (name, address)) in all.iter().enumerate() {
         let earlier = all.iter().take(at).find(|(_, other)| {
@@ -108,6 +133,13 @@ pub(super) fn endpoint_fault(text: &str) -> Option<&'static str> {
     }
     if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
         return Some("needs brackets around an IPv6 address");
+    }
+    let unbound = host
+        .trim_matches(['[', ']'])
+        .parse()
+        .is_ok_and(|address: std::net::IpAddr| address.is_unspecified());
+    if unbound {
+        return Some("is no address that anyone can connect to");
     }
     match port.parse::<u16>() {
         Ok(0) | Err(_) => Some("has no valid port"),

@@ -16,6 +16,8 @@ pub struct Inputs {
     pub environment: Vec<(String, String)>,
     /// Flags that were given: their setting's name and value.
     pub flags: Vec<(String, String)>,
+    /// The name of this host; `None` = not known.
+    pub hostname: Option<String>,
 }
 
 impl Inputs {
@@ -26,10 +28,12 @@ impl Inputs {
         let environment = std::env::vars_os()
             .map(|(name, value)| (text(name), text(value)))
             .collect();
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         Self {
             file,
             environment,
             flags,
+            hostname: hostname.map(|name| name.trim().to_owned()),
         }
     }
 }
@@ -58,6 +62,7 @@ pub(super) fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
             None => report.wrong_at(Place::Flag(name.clone()), None, "there is no such setting"),
         }
     }
+    node::take_hostname(&mut config, inputs.hostname.as_deref(), &mut report);
     cluster::read_secret(&mut config, &mut report);
     for check in [
         node::check,

@@ -6,12 +6,14 @@ use warren_types::NodeId;
 
 use super::Config;
 use super::report::Report;
-use super::setting::{Kind, Setting, whole};
+use super::setting::{FROM_HOSTNAME, Kind, Setting, whole};
 
 #[derive(Clone, Debug, Default)]
 pub struct NodeConfig {
     /// Unique in the cluster, from 1.
     pub id: NodeId,
+    /// The id is still to be taken from the host's name.
+    pub(super) id_from_hostname: bool,
     /// Everything the node keeps.
     pub data_dir: PathBuf,
     /// Failure domain; empty = none.
@@ -26,10 +28,15 @@ const THREADS_MAX: u32 = 1_024;
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "node.id",
-        about: "number of this node, unique in the cluster, from 1",
-        kind: Kind::Whole,
+        about: "number of this node, unique in the cluster, from 1; from-hostname: warren-0 is 1, warren-1 is 2",
+        kind: Kind::NodeId,
         set: |config, text| {
-            config.node.id = NodeId(whole(text)?);
+            config.node.id_from_hostname = text.trim() == FROM_HOSTNAME;
+            config.node.id = if config.node.id_from_hostname {
+                NodeId(0)
+            } else {
+                NodeId(whole(text)?)
+            };
             Ok(())
         },
         show: |config| config.node.id.to_string(),
@@ -66,8 +73,34 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
 ];
 
+/// Takes the id from the host's name, if that was asked for: the pods of a StatefulSet are counted from 0, nodes from 1.
+pub(super) fn take_hostname(config: &mut Config, hostname: Option<&str>, report: &mut Report) {
+    if !config.node.id_from_hostname {
+        return;
+    }
+    let Some(hostname) = hostname else {
+        return report.wrong("node.id", "the host has no name to take it from");
+    };
+    match ordinal(hostname) {
+        Some(ordinal) => config.node.id = NodeId(ordinal + 1),
+        None => report.wrong(
+            "node.id",
+            format!(
+                "the host is called {hostname:?}, which does not end in a number such as warren-0"
+            ),
+        ),
+    }
+}
+
+fn ordinal(hostname: &str) -> Option<u64> {
+    let (label, _) = hostname.split_once('.').unwrap_or((hostname, ""));
+    let (_, number) = label.rsplit_once('-')?;
+    let is_plain = !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit());
+    number.parse().ok().filter(|it| is_plain && *it < u64::MAX)
+}
+
 pub(super) fn check(config: &Config, report: &mut Report) {
-    if config.node.id == NodeId(0) {
+    if config.node.id == NodeId(0) && !config.node.id_from_hostname {
         let why = if report.is_given("node.id") {
             "is a number from 1 on"
         } else {
@@ -86,5 +119,28 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     }
     if config.node.zone.len() > ZONE_BYTES_MAX {
         report.wrong("node.zone", format!("has more than {ZONE_BYTES_MAX} bytes"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinal_is_the_number_at_the_end_of_the_first_label() {
+        for (name, found) in [
+            ("warren-0", Some(0)),
+            ("warren-12.warren-nodes.default.svc", Some(12)),
+            ("a-b-3", Some(3)),
+            ("warren", None),
+            ("warren-", None),
+            ("warren-x1", None),
+            ("warren-+1", None),
+            ("node7", None),
+            ("warren-99999999999999999999", None),
+            ("", None),
+        ] {
+            assert_eq!(ordinal(name), found, "{name}");
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 use super::Config;
 
+/// The node's number is in the name of its host.
+pub(super) const FROM_HOSTNAME: &str = "from-hostname";
+
 /// What a value looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -9,8 +12,12 @@ pub enum Kind {
     Path,
     Whole,
     Switch,
+    /// A number, or where to take it from.
+    NodeId,
     /// Bytes.
     Size,
+    /// Bytes, a share, or both.
+    Level,
     Duration,
     /// Where to listen.
     Socket,
@@ -30,6 +37,8 @@ impl Kind {
             Self::Text => "a text".into(),
             Self::Path => "a path".into(),
             Self::Whole => "a whole number".into(),
+            Self::NodeId => format!("a number from 1, or {FROM_HOSTNAME:?}: one more than the number at the end of the host name"),
+            Self::Level => "a size such as \"2 GiB\", a share such as \"5%\", or both with a comma: the greater counts".into(),
             Self::Switch => "true or false".into(),
             Self::Size => "a size such as \"64 MiB\" (B, KiB, MiB, GiB, KB, MB, GB)".into(),
             Self::Duration => "a duration such as \"200ms\" (ms, s, min, h)".into(),

@@ -37,6 +37,8 @@ fn config(root: &Path, node: u64, ports: &[u16]) -> Config {
         ("listen.node", listen),
         ("listen.grpc", "127.0.0.1:0".to_owned()),
         ("listen.amqp", String::new()),
+        ("listen.http", String::new()),
+        ("listen.metrics", String::new()),
     ];
     let flags = flags.map(|(name, value)| (name.to_owned(), value)).to_vec();
     Config::load(&Inputs {

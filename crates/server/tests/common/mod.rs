@@ -73,6 +73,8 @@ impl Home {
             ("listen.node", self.node_address(node)),
             ("listen.grpc", "127.0.0.1:0".to_owned()),
             ("listen.amqp", String::new()),
+            ("listen.http", String::new()),
+            ("listen.metrics", String::new()),
         ];
         flags.extend(
             more.iter()
@@ -87,6 +89,7 @@ impl Home {
             file: None,
             environment,
             flags,
+            hostname: None,
         })
         .unwrap()
         .config
@@ -115,7 +118,7 @@ impl Home {
         nodes
     }
 
-    async fn listens(&self, node: usize) {
+    pub async fn listens(&self, node: usize) {
         let address = self.node_address(node);
         within(async {
             while tokio::net::TcpStream::connect(&address).await.is_err() {

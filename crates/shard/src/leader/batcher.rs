@@ -5,13 +5,15 @@ use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
 use warren_queue::entry::{
-    Command, Enqueue, OriginBatch, OriginPart, ProposalId, Settle, SettleReason, ShardEntry,
+    Command, Enqueue, IndexRange, OriginBatch, OriginPart, ProposalId, Settle, SettleReason,
+    ShardEntry,
 };
 use warren_types::{
     Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run, ShardTime,
     TopologyIndex,
 };
 
+use super::facts::{set_times, without};
 use crate::link::frame::{Batch, Part};
 
 /// An entry is closed when it holds so many payload bytes; one larger batch travels alone.
@@ -61,6 +63,8 @@ impl Batcher {
             | Command::Return(_)
             | Command::HandOut(_)
             | Command::Release(_)
+            | Command::Park(_)
+            | Command::Rearm(_)
             | Command::Purge(_)
             | Command::Activate(_) => self.others.push(command),
         }
@@ -84,12 +88,13 @@ impl Batcher {
         run: Run,
         batch: Batch,
         now: ShardTime,
+        ttl_ms: impl Fn(QueueId) -> Option<u64>,
     ) {
-        let parts = batch
-            .parts
-            .into_iter()
-            .map(|part| self.part(part, now))
-            .collect();
+        let parts = batch.parts.into_iter().map(|part| {
+            let ttl_ms = ttl_ms(part.queue);
+            self.part(part, now, ttl_ms)
+        });
+        let parts = parts.collect();
         self.origins.push(OriginBatch {
             incarnation,
             run,
@@ -98,16 +103,8 @@ impl Batcher {
         });
     }
 
-    fn part(&mut self, mut part: Part, now: ShardTime) -> OriginPart {
-        for time in part
-            .facts
-            .expiry
-            .iter_mut()
-            .chain(&mut part.facts.due)
-            .flatten()
-        {
-            time.0 = time.0.saturating_add(now.0);
-        }
+    fn part(&mut self, mut part: Part, now: ShardTime, ttl_ms: Option<u64>) -> OriginPart {
+        set_times(&mut part.facts, now, ttl_ms);
         self.bytes += part.payload.len();
         let next = self.blocks.len();
         let at = *self
@@ -151,6 +148,7 @@ impl Batcher {
         now: ShardTime,
         topology: TopologyIndex,
         raise: impl Fn(QueueId, Priority) -> Option<u32>,
+        mut admit: impl FnMut(QueueId, &Facts) -> Vec<IndexRange>,
     ) -> Option<ShardEntry> {
         if self.is_empty() {
             return None;
@@ -170,13 +168,19 @@ impl Batcher {
         let mut commands = structure;
         commands.extend(blocks.into_iter().map(|block| {
             let raise = raise(block.queue, block.priority);
+            let full = admit(block.queue, &block.facts);
+            let (mut facts, mut payload) = (block.facts, join_payload(block.payload));
+            if !full.is_empty() {
+                payload = without(&mut facts, &payload, &full);
+            }
             Command::Enqueue(Enqueue {
                 queue: block.queue,
                 priority: block.priority,
-                facts: block.facts,
-                payload: join_payload(block.payload),
+                facts,
+                payload,
                 producers: block.producers,
                 raise,
+                full,
             })
         }));
         commands.extend(settles.into_iter().map(|mut settle| {
@@ -303,6 +307,7 @@ mod tests {
                 ShardTime(1),
                 TopologyIndex(1),
                 |_, _| Some(7),
+                |_, _| Vec::new(),
             )
             .unwrap()
     }
@@ -315,12 +320,14 @@ mod tests {
             Run(1),
             batch(1, vec![part(5, &[2, 3])]),
             ShardTime(1_000),
+            |_| None,
         );
         batcher.batch(
             Incarnation(2),
             Run(1),
             batch(9, vec![part(6, &[1]), part(5, &[4])]),
             ShardTime(1_000),
+            |_| None,
         );
         let entry = build(&mut batcher);
         assert_eq!(entry.commands.len(), 2);
@@ -358,6 +365,7 @@ mod tests {
             Run(1),
             batch(1, vec![part(5, &[2])]),
             ShardTime(1_000),
+            |_| None,
         );
         batcher.command(Command::DeleteQueue(warren_queue::entry::DeleteQueue {
             queue: QueueId(4),
@@ -409,18 +417,21 @@ mod tests {
             Run(1),
             batch(1, vec![part(5, &[1, 1])]),
             ShardTime(1_000),
+            |_| None,
         );
         batcher.batch(
             Incarnation(1),
             Run(1),
             batch(2, vec![dated]),
             ShardTime(1_000),
+            |_| None,
         );
         batcher.batch(
             Incarnation(1),
             Run(1),
             batch(3, vec![part(5, &[1])]),
             ShardTime(1_000),
+            |_| None,
         );
         let entry = build(&mut batcher);
         let Command::Enqueue(block) = &entry.commands[0] else {

@@ -10,6 +10,7 @@ use warren_queue::dispatch::io::ConsumerOptions;
 use warren_topology::Topology;
 use warren_types::{QueueId, ShardId, TopologyIndex};
 
+use super::work::Leading;
 use crate::reaper::{Ask, Asks};
 
 /// A wish that had no effect by then is told again.
@@ -117,6 +118,19 @@ impl Lifecycle {
             if self.asks.ask(ask) {
                 watched.asked = Some(now);
             }
+        }
+    }
+}
+
+impl Leading {
+    /// Asks for the end of queues that are done, while the lease holds. Only once dispatch has started: before, consumers may be
+    /// missing that are there.
+    pub(super) fn judge_queues(&mut self) {
+        let now = Instant::now();
+        let lease = self.group.lease_until().is_some_and(|until| now < until);
+        let counts = |queue| self.dispatch.consumers(queue);
+        if self.started && lease {
+            self.lifecycle.judge(now, counts);
         }
     }
 }

@@ -2,8 +2,11 @@
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
 mod batcher;
+mod facts;
 mod lifecycle;
 mod links;
 mod perform;
+mod rooms;
+mod settings;
 pub(crate) mod task;
 mod work;

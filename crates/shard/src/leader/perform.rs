@@ -22,6 +22,9 @@ impl Leading {
                     priority,
                     from,
                 }),
+                Action::LookDue { queue, up_to } => {
+                    self.mailbox.ask(Request::LookDue { queue, up_to });
+                }
                 told @ (Action::Deliver { .. }
                 | Action::Attached { .. }
                 | Action::SettleResults { .. }
@@ -47,7 +50,10 @@ impl Leading {
         let stats = stored.map(|(queue, stored)| {
             let live = self.dispatch.queue_stats(queue).unwrap_or_default();
             QueueStats {
-                ready: live.ready,
+                ready: self.most_ready(queue, live.ready),
+                scheduled: stored.scheduled,
+                delayed: live.delayed,
+                parked: stored.parked,
                 unacked: live.unacked,
                 consumers: live.consumers,
                 enqueued: stored.enqueued,
@@ -62,7 +68,8 @@ impl Leading {
 /// What a node is told, and which one; `None` for what no node hears of.
 fn frame(action: Action) -> Option<(NodeId, Down)> {
     Some(match action {
-        Action::Propose(_) | Action::Load { .. } => return None,
+        Action::Propose(_) | Action::Load { .. } | Action::LookDue { .. } => return None,
+
         Action::Deliver {
             consumer: ConsumerKey { node, consumer },
             queue,

@@ -28,6 +28,8 @@ const LIVE_WITHIN: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(50);
 /// The same while there is nothing that time could change: no messages, no consumers, no lost nodes.
 const TICK_QUIET: Duration = Duration::from_secs(1);
+/// The shortest sleep before something is due, so that a clock a little behind does not make it busy.
+const SLEEP_MIN: Duration = Duration::from_millis(1);
 /// Inputs handled before actions are performed and an entry is proposed.
 const INPUTS_PER_TURN: usize = 256;
 /// Pause before a leader that could not open tries again.
@@ -147,6 +149,7 @@ impl LeaderTask {
         let tick = tokio::time::sleep(TICK);
         tokio::pin!(tick);
         loop {
+            let sleep = leading.sleep();
             tokio::select! {
                 biased; // what ends leadership first, then what frees proposals and credit, then new work
                 () = self.stop.cancelled() => break,
@@ -167,6 +170,8 @@ impl LeaderTask {
                     let copy = self.topology.borrow_and_update().clone();
                     leading.sync_queues(&copy);
                 }
+                // Something comes due: the turn tells dispatch the time.
+                () = until(sleep) => {}
                 () = &mut tick => {
                     let pause = self.tick(&mut leading);
                     tick.as_mut().reset(Instant::now() + pause);
@@ -185,14 +190,14 @@ impl LeaderTask {
                 tick.as_mut().reset(soon);
             }
         }
+        self.close(leading, term);
+    }
+
+    fn close(&self, mut leading: Leading, term: Term) {
         let after = *self.group.leadership().borrow();
         info!(shard_id = %self.shard, %term, now_term = %after.term, "leads no more");
-        leading.close(
-            after
-                .leader
-                .map(|leader| leader.node)
-                .filter(|node| *node != self.me.node),
-        );
+        let leader = after.leader.map(|leader| leader.node);
+        leading.close(leader.filter(|node| *node != self.me.node));
     }
 
     /// Time has passed; answers when it is to be looked at again.
@@ -242,6 +247,17 @@ impl LeaderTask {
             }
         }
         median(clocks).unwrap_or(own)
+    }
+}
+
+/// Waits so long; for ever if there is nothing to wait for.
+///
+/// # Cancel safety
+/// Nothing is lost.
+async fn until(sleep: Option<Duration>) {
+    match sleep {
+        Some(sleep) => tokio::time::sleep(sleep.max(SLEEP_MIN)).await,
+        None => std::future::pending().await,
     }
 }
 

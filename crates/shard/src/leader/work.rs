@@ -11,20 +11,21 @@ use warren_queue::dispatch::Dispatch;
 use warren_queue::dispatch::io::{
     Actions, Attach, ConsumerKey, Input, QueueOpening, ReturnRequest, SettleRequest,
 };
-use warren_queue::entry::{Command, CreateQueue, DeleteQueue, ProposalId};
+use warren_queue::entry::ProposalId;
 use warren_queue::outcome::Effect;
 use warren_queue::rows::OriginRow;
 use warren_raft::{Group, ProposeError};
 use warren_topology::Topology;
 use warren_types::{
-    Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
+    Facts, Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
 };
 
 use super::batcher::Batcher;
 use super::lifecycle::{By, Lifecycle};
 use super::links::{Acceptance, Links};
+use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
-use crate::link::frame::{Down, Hello, Up};
+use crate::link::frame::{Batch, Down, Hello, Up};
 use crate::link::post::{DownOut, FromNode};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -36,7 +37,7 @@ const IN_FLIGHT_MAX: usize = 4;
 pub(crate) struct Leading {
     pub(super) shard: ShardId,
     me: NodeIdentity,
-    group: Group,
+    pub(super) group: Group,
     pub(super) mailbox: Mailbox,
     pub(super) dispatch: Dispatch,
     pub(super) actions: Actions,
@@ -48,19 +49,23 @@ pub(crate) struct Leading {
     /// Time and lease were told to dispatch in this turn.
     in_turn: bool,
     pub(super) term: Term,
-    topology: Arc<Topology>,
-    stored_topology: StoredTopology,
+    pub(super) topology: Arc<Topology>,
+    pub(super) stored_topology: StoredTopology,
+    /// The copy that the queues were last compared with.
+    pub(super) synced: Option<TopologyIndex>,
     /// Nodes whose stream broke: their consumers' deliveries are held for them.
     lost: BTreeSet<NodeId>,
     /// Queues the store has.
-    known: HashSet<QueueId>,
+    pub(super) known: HashSet<QueueId>,
     /// Queues whose creation is on its way.
-    creating: HashSet<QueueId>,
+    pub(super) creating: HashSet<QueueId>,
+    /// What limits leave room for in queues that refuse publishes.
+    rooms: Rooms,
     /// What is in force for each queue of the shard, by this node's copy of the topology.
     pub(super) settings: HashMap<QueueId, Arc<QueueSettings>>,
-    lifecycle: Lifecycle,
+    pub(super) lifecycle: Lifecycle,
     /// Dispatch has started.
-    started: bool,
+    pub(super) started: bool,
 }
 
 impl Leading {
@@ -86,9 +91,11 @@ impl Leading {
             term,
             topology: task.topology.borrow().clone(),
             stored_topology: stored,
+            synced: None,
             lost: BTreeSet::new(),
             known: HashSet::new(),
             creating: HashSet::new(),
+            rooms: Rooms::default(),
             settings: HashMap::new(),
             lifecycle: Lifecycle::new(task.asks.clone()),
             started: false,
@@ -155,81 +162,6 @@ impl Leading {
             self.lost.remove(&node);
             self.step(Input::NodeBack { node });
             self.step(Input::NodeReported { node });
-        }
-    }
-
-    /// Proposes the creation of queues that the topology has placed here and the store lacks, and the deletion of the others.
-    pub(super) fn sync_queues(&mut self, topology: &Arc<Topology>) {
-        self.topology = Arc::clone(topology);
-        let index = topology.index();
-        if index < self.stored_topology {
-            return;
-        }
-        let mut placed = HashSet::new();
-        for queue in topology.queues_of(self.shard) {
-            placed.insert(queue.id);
-            self.note_settings(topology, queue);
-            if !self.known.contains(&queue.id) && self.creating.insert(queue.id) {
-                self.batcher.command(Command::CreateQueue(CreateQueue {
-                    queue: queue.id,
-                    vhost: queue.vhost,
-                    name: queue.name.clone(),
-                    topology: index,
-                }));
-            }
-        }
-        let gone: Vec<QueueId> = self
-            .known
-            .iter()
-            .filter(|queue| !placed.contains(queue))
-            .copied()
-            .collect();
-        for queue in gone {
-            self.known.remove(&queue);
-            self.settings.remove(&queue);
-            self.batcher.command(Command::DeleteQueue(DeleteQueue {
-                queue,
-                topology: index,
-            }));
-        }
-        let settings = &self.settings;
-        self.lifecycle
-            .follow(topology, self.shard, Instant::now(), |queue| {
-                settings.get(&queue).and_then(|it| it.expires_ms)
-            });
-        self.unpark();
-    }
-
-    /// Asks for the end of queues that are done, while the lease holds. Only once dispatch has started: before, consumers may be
-    /// missing that are there.
-    pub(super) fn judge_queues(&mut self) {
-        let now = Instant::now();
-        let lease = self.group.lease_until().is_some_and(|until| now < until);
-        let counts = |queue| self.dispatch.consumers(queue);
-        if self.started && lease {
-            self.lifecycle.judge(now, counts);
-        }
-    }
-
-    /// Notes what is in force for a queue, and tells dispatch if that is something new.
-    fn note_settings(&mut self, topology: &Topology, queue: &warren_topology::Queue) {
-        let settings = topology.queue_settings(queue);
-        if self
-            .settings
-            .get(&queue.id)
-            .is_some_and(|known| **known == settings)
-        {
-            return;
-        }
-        self.settings.insert(queue.id, Arc::new(settings));
-        self.tell_settings(queue.id);
-    }
-
-    /// A queue that dispatch does not know yet is told of again when it is created.
-    fn tell_settings(&mut self, queue: QueueId) {
-        if let Some(settings) = self.settings.get(&queue) {
-            let settings = Arc::clone(settings);
-            self.step(Input::Settings { queue, settings });
         }
     }
 
@@ -314,7 +246,7 @@ impl Leading {
         }
     }
 
-    fn unpark(&mut self) {
+    pub(super) fn unpark(&mut self) {
         for node in self.links.nodes() {
             while let Some(link) = self.links.get_mut(node) {
                 let hello = link.hello;
@@ -337,14 +269,7 @@ impl Leading {
         let key = |consumer| ConsumerKey { node, consumer };
         match frame {
             Up::Hello(_) => {}
-            Up::Publish(batch) => match self.links.accept(hello, batch.sequence) {
-                Acceptance::Take => {
-                    let now = self.now();
-                    self.batcher.batch(hello.incarnation, hello.run, batch, now);
-                }
-                Acceptance::Known => {}
-                Acceptance::Resume(last) => self.links.tell(node, Down::Resume { last }),
-            },
+            Up::Publish(batch) => self.publish(hello, batch),
             Up::Reported => {
                 if let Some(link) = self.links.get_mut(node) {
                     link.reported = true;
@@ -378,24 +303,45 @@ impl Leading {
                 reason: settle.reason,
             })),
             Up::Return(give_back) => {
-                let not_before = give_back
-                    .delay_ms
-                    .map(|delay| ShardTime(self.now().0.saturating_add(delay)));
+                let wait = self.wait(give_back.wait);
                 self.step(Input::Return(ReturnRequest {
                     node,
                     token: give_back.token,
                     queue: give_back.queue,
                     items: give_back.items,
                     kind: give_back.kind,
-                    not_before,
+                    wait,
                 }));
             }
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),
                 returns,
             }),
-            Up::Purge { queue, token } => self.step(Input::Purge { queue, token, node }),
+            Up::Purge {
+                queue,
+                token,
+                states,
+            } => self.step(Input::Purge {
+                queue,
+                token,
+                node,
+                states,
+            }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
+        }
+    }
+
+    fn publish(&mut self, hello: &Hello, batch: Batch) {
+        match self.links.accept(hello, batch.sequence) {
+            Acceptance::Take => {
+                let now = self.now();
+                let settings = &self.settings;
+                let ttl_ms = |queue| settings.get(&queue).and_then(|it| it.message_ttl_ms);
+                self.batcher
+                    .batch(hello.incarnation, hello.run, batch, now, ttl_ms);
+            }
+            Acceptance::Known => {}
+            Acceptance::Resume(last) => self.links.tell(hello.node, Down::Resume { last }),
         }
     }
 
@@ -412,6 +358,7 @@ impl Leading {
                         {
                             self.in_flight.pop_front();
                         }
+                        self.rooms.applied(entry.proposal.number);
                     }
                     self.links.applied(entry.batches);
                 }
@@ -424,9 +371,7 @@ impl Leading {
                     };
                     self.step(Input::Applied(effect));
                     if let Some(queue) = new {
-                        self.creating.remove(&queue);
-                        self.known.insert(queue);
-                        self.tell_settings(queue);
+                        self.queue_created(queue);
                         created = true;
                     }
                 }
@@ -435,6 +380,7 @@ impl Leading {
                 }
             }
             TapEvent::Loaded(loaded) => self.step(Input::Loaded(loaded)),
+            TapEvent::Due(due) => self.step(Input::Due(due)),
             TapEvent::Stats {
                 node,
                 token,
@@ -467,9 +413,16 @@ impl Leading {
             let topology: TopologyIndex = self.topology.index();
             let now = self.now();
             let dispatch = &self.dispatch;
-            let Some(entry) = self.batcher.build(proposal, now, topology, |queue, level| {
-                dispatch.raise_hint(queue, level)
-            }) else {
+            self.rooms.begin(number);
+            let (rooms, settings) = (&mut self.rooms, &self.settings);
+            let raise = |queue, level| dispatch.raise_hint(queue, level);
+            let admit = |queue, facts: &Facts| {
+                let settings = settings.get(&queue);
+                settings.map_or(Vec::new(), |it| {
+                    rooms.admit(queue, it, dispatch.ready(queue), facts)
+                })
+            };
+            let Some(entry) = self.batcher.build(proposal, now, topology, raise, admit) else {
                 return true;
             };
             match self.group.propose(self.term, &encode_entry(&entry)) {

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, HandedOut, Held, SettleResult, Token,
 };
-use warren_queue::entry::{ReturnKind, SettleReason};
+use warren_queue::entry::{PurgeStates, ReturnKind, SettleReason};
 use warren_types::{
     BatchSequence, ConsumerId, Facts, Incarnation, NodeId, NotStored, Position, Priority,
     ProducerSpan, QueueId, Run, Term, TopologyIndex,
 };
 
-use crate::api::QueueStats;
+use crate::api::{QueueStats, ReturnWait};
 
 /// From a node's uplink to a shard's leader.
 #[derive(Clone, Debug)]
@@ -39,6 +39,7 @@ pub(crate) enum Up {
     Purge {
         queue: QueueId,
         token: Token,
+        states: PurgeStates,
     },
     Stats {
         queue: QueueId,
@@ -103,7 +104,7 @@ pub(crate) struct ReturnUp {
     pub queue: QueueId,
     pub items: Vec<Held>,
     pub kind: ReturnKind,
-    pub delay_ms: Option<u64>,
+    pub wait: ReturnWait,
 }
 
 /// From a shard's leader to a node.

@@ -16,6 +16,9 @@ use warren_types::{LogId, ShardId};
 use super::rows_view::RowsView;
 use super::tap::{Mailbox, Opening, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
 
+/// Blocks looked at for what is due, in one go: what else is due comes with the next look.
+const DUE_BLOCKS_MAX: usize = 32;
+
 /// Makes the machine of one shard's replica.
 pub(crate) struct ShardMachineFactory {
     pub(crate) shard: ShardId,
@@ -115,10 +118,16 @@ impl Machine for ShardMachine {
                     let loaded: Loaded = self.store.load(&self.rows, queue, priority, from);
                     self.tell(TapEvent::Loaded(loaded));
                 }
+                Request::LookDue { queue, up_to } => {
+                    let due = self.store.due(&self.rows, queue, up_to, DUE_BLOCKS_MAX);
+                    self.tell(TapEvent::Due(due));
+                }
                 Request::Stats { queue, node, token } => {
                     let stored = self.store.queue_stats(queue).map(|row| {
                         let stats = StoredStats {
                             live: row.live,
+                            scheduled: row.levels.iter().map(|it| it.scheduled).sum(),
+                            parked: row.levels.iter().map(|it| it.parked).sum(),
                             enqueued: row.counters.enqueued,
                             body_bytes: row.counters.live_body_bytes,
                         };
@@ -141,7 +150,7 @@ impl ShardMachine {
         let queues: Vec<_> = self
             .store
             .queues()
-            .filter_map(|queue| self.store.opening(queue))
+            .filter_map(|queue| self.store.opening(&self.rows, queue))
             .collect();
         let origins = self.rows.origins();
         let opening = Opening {

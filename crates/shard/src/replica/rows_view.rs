@@ -7,7 +7,9 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use warren_codec as codec;
-use warren_queue::rows::{BlockRow, Change, OriginRow, QueueRow, Row, RowKey, Rows};
+use warren_queue::rows::{
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+};
 use warren_storage::{ReplicaState, RowBatch, Table};
 use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
 
@@ -215,12 +217,65 @@ impl Rows for RowsView {
         rows
     }
 
+    fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
+        let mut found = Vec::new();
+        self.rows_in(queue, &codec::timer_rows(queue), |key, _| {
+            if let RowKey::Timer {
+                at,
+                priority,
+                first,
+                ..
+            } = key
+            {
+                found.push((at, priority, first));
+            }
+            if found.len() < max {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        found
+    }
+
+    fn delayed(&self, queue: QueueId) -> Vec<(Priority, CountsRow)> {
+        let mut found = Vec::new();
+        self.rows_in(queue, &codec::counts_rows(queue), |key, row| {
+            if let (RowKey::Counts { priority, .. }, Row::Counts(row)) = (key, row)
+                && !row.delayed.is_empty()
+            {
+                found.push((priority, row));
+            }
+            ControlFlow::Continue(())
+        });
+        found
+    }
+
+    fn marks_at_or_after(
+        &self,
+        queue: QueueId,
+        priority: Priority,
+        from: Position,
+    ) -> Option<(Position, MarksRow)> {
+        let mut found = None;
+        self.rows_in(
+            queue,
+            &codec::marks_from(queue, priority, from),
+            |key, row| {
+                if let (RowKey::Marks { first, .. }, Row::Marks(row)) = (key, row) {
+                    found = Some((first, row));
+                }
+                ControlFlow::Break(())
+            },
+        );
+        found
+    }
+
     fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)> {
         let overlay = self.overlay.borrow();
         let mut seen = BTreeMap::new();
         if !overlay.dropped.contains(&queue) {
-            let [.., range] = codec::rows_of_queue(queue);
-            self.each(&range, |key, row| {
+            self.each(&codec::producer_rows(queue), |key, row| {
                 if let (RowKey::Producer { producer, .. }, Row::Producer(row)) = (key, row) {
                     seen.insert(producer, row.seen);
                 }
@@ -251,6 +306,61 @@ impl Rows for RowsView {
 }
 
 impl RowsView {
+    /// The rows of a queue in a range of the table of small rows, in the order of their keys, under the overlay.
+    fn rows_in(
+        &self,
+        queue: QueueId,
+        range: &codec::KeyRange,
+        mut take: impl FnMut(RowKey, Row) -> ControlFlow<()>,
+    ) {
+        let overlay = self.overlay.borrow();
+        let inside = |key: &RowKey| {
+            let bytes = codec::encode_key(key);
+            range.from <= bytes && bytes < range.to
+        };
+        // Empty but while a chunk is applied, and then these rows are hardly ever read.
+        let fresh = overlay.rows.iter().filter(|(key, _)| inside(key));
+        let mut fresh = fresh.peekable();
+        let mut ended = false;
+        if !overlay.dropped.contains(&queue) {
+            let scanned = self
+                .state
+                .scan(Table::Rows, &range.from, &range.to, |key, value| {
+                    let name = codec::decode_key(key).expect("row keys are ours");
+                    while let Some((newer, row)) = fresh.next_if(|(newer, _)| **newer <= name) {
+                        if *newer == name {
+                            let Some(row) = row else {
+                                return ControlFlow::Continue(());
+                            };
+                            let taken = take(name, row.clone());
+                            ended = taken.is_break();
+                            return taken;
+                        }
+                        if let Some(row) = row
+                            && take(newer.clone(), row.clone()).is_break()
+                        {
+                            ended = true;
+                            return ControlFlow::Break(());
+                        }
+                    }
+                    let taken = take(name, open(key, &Bytes::copy_from_slice(value)));
+                    ended = taken.is_break();
+                    taken
+                });
+            scanned.expect("a replica whose rows cannot be read stops");
+        }
+        if ended {
+            return;
+        }
+        for (key, row) in fresh {
+            if let Some(row) = row
+                && take(key.clone(), row.clone()).is_break()
+            {
+                return;
+            }
+        }
+    }
+
     /// Every row on disk in a range of the table of small rows; the overlay is the caller's matter.
     fn each(&self, range: &codec::KeyRange, mut take: impl FnMut(RowKey, Row)) {
         self.state
@@ -280,7 +390,9 @@ fn block(row: Option<Row>) -> Option<BlockRow> {
             | Row::Queue(_)
             | Row::Settled(_)
             | Row::Counts(_)
-            | Row::Producer(_),
+            | Row::Producer(_)
+            | Row::Marks(_)
+            | Row::Timer,
         )
         | None => None,
     }
@@ -303,7 +415,9 @@ fn queue_of(key: &RowKey) -> Option<QueueId> {
         | RowKey::Block { queue, .. }
         | RowKey::Settled { queue, .. }
         | RowKey::Counts { queue, .. }
-        | RowKey::Producer { queue, .. } => Some(*queue),
+        | RowKey::Producer { queue, .. }
+        | RowKey::Marks { queue, .. }
+        | RowKey::Timer { queue, .. } => Some(*queue),
         RowKey::Shard | RowKey::Origin(_) => None,
     }
 }

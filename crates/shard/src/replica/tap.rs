@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use warren_queue::dispatch::io::{Loaded, QueueOpening, Token};
+use warren_queue::dispatch::io::{Due, Loaded, QueueOpening, Token};
 use warren_queue::outcome::{Effect, EntryOutcome};
 use warren_queue::rows::OriginRow;
 use warren_raft::MachineWaker;
@@ -23,6 +23,7 @@ pub(crate) enum TapEvent {
         effects: Vec<Effect>,
     },
     Loaded(Loaded),
+    Due(Due),
     Stats {
         node: NodeId,
         token: Token,
@@ -47,6 +48,8 @@ pub(crate) struct Opening {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StoredStats {
     pub(crate) live: u64,
+    pub(crate) scheduled: u64,
+    pub(crate) parked: u64,
     pub(crate) enqueued: u64,
     pub(crate) body_bytes: u64,
 }
@@ -59,6 +62,11 @@ pub(crate) enum Request {
         queue: QueueId,
         priority: Priority,
         from: Position,
+    },
+    /// Answered by [`TapEvent::Due`].
+    LookDue {
+        queue: QueueId,
+        up_to: ShardTime,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

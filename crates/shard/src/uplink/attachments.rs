@@ -412,12 +412,12 @@ fn settle_frame(token: Token, queue: QueueId, items: Vec<Held>, action: SettleAc
             items,
             reason,
         }),
-        SettleAction::Return { kind, delay_ms } => Up::Return(ReturnUp {
+        SettleAction::Return { kind, wait } => Up::Return(ReturnUp {
             token,
             queue,
             items,
             kind,
-            delay_ms,
+            wait,
         }),
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, watch};
 use warren_queue::dispatch::io::{Credit, Held};
-use warren_queue::entry::ReturnKind;
+use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{ConsumerId, NodeId, QueueId, Term};
 
 use super::encode::Publish;
@@ -75,6 +75,7 @@ pub(crate) enum Request {
     Purge {
         queue: QueueId,
         token: RequestToken,
+        states: PurgeStates,
         inbox: Outbox<SessionEvent>,
     },
     Stats {

@@ -154,6 +154,7 @@ impl Uplink {
             Request::Purge {
                 queue,
                 token,
+                states,
                 inbox,
             } => {
                 let asked = Question::Purge {
@@ -161,7 +162,11 @@ impl Uplink {
                     token,
                     asked: Instant::now(),
                 };
-                state.question(open, asked, |token| Up::Purge { queue, token })
+                state.question(open, asked, |token| Up::Purge {
+                    queue,
+                    token,
+                    states,
+                })
             }
             Request::Stats { queue, reply } => {
                 state.question(open, Question::Stats(reply, Instant::now()), |token| {

@@ -20,20 +20,26 @@ pub struct Ports {
     pub node: u16,
     /// Clients over AMQP.
     pub amqp: u16,
+    /// Health.
+    pub http: u16,
+    /// Metrics.
+    pub metrics: u16,
 }
 
 impl Ports {
     /// Free ports for so many nodes.
     pub(super) fn find(nodes: usize) -> Result<Vec<Self>> {
-        let ports = free_ports(nodes * 3)?;
+        let ports = free_ports(nodes * 5)?;
         let mut ports = ports.into_iter();
-        let mut next = || ports.next().context("three ports for each node");
+        let mut next = || ports.next().context("five ports for each node");
         (0..nodes)
             .map(|_| {
                 Ok(Self {
                     grpc: next()?,
                     node: next()?,
                     amqp: next()?,
+                    http: next()?,
+                    metrics: next()?,
                 })
             })
             .collect()
@@ -78,7 +84,9 @@ pub(super) fn render(
     Ok(format!(
         "[node]\nid = {id}\ndata_dir = {data:?}\n\n\
          [cluster]\nname = \"test\"\nsecret_file = {secret:?}\npeers = [\n{peers}]\n\n\
-         [listen]\ngrpc = \"127.0.0.1:{grpc}\"\nnode = \"127.0.0.1:{node}\"\namqp = \"127.0.0.1:{amqp}\"\n\n\
+         [listen]\ngrpc = \"127.0.0.1:{grpc}\"\nnode = \"127.0.0.1:{node}\"\namqp = \"127.0.0.1:{amqp}\"\n\
+         http = \"127.0.0.1:{http}\"\nmetrics = \"127.0.0.1:{metrics}\"\n\n\
+         [limits]\ndisk_free_min = \"16 MiB\"\n\n\
          [log]\nfilter = {log_filter:?}\nformat = \"text\"\n",
         id = number.0,
         data = home.join("data"),
@@ -86,5 +94,7 @@ pub(super) fn render(
         grpc = own.grpc,
         node = own.node,
         amqp = own.amqp,
+        http = own.http,
+        metrics = own.metrics,
     ))
 }

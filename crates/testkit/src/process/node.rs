@@ -1,5 +1,6 @@
 //! One node's process: its directory, its log, its signals. Not here: the cluster it belongs to.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,6 +17,8 @@ pub(super) struct Node {
     pub(super) number: NodeNumber,
     pub(super) home: PathBuf,
     pub(super) ports: Ports,
+    /// Variables of the next start, beside those of the test.
+    environment: BTreeMap<String, String>,
     child: Option<Child>,
 }
 
@@ -28,6 +31,7 @@ impl Node {
             number,
             home,
             ports: Ports::default(),
+            environment: BTreeMap::new(),
             child: None,
         })
     }
@@ -44,6 +48,7 @@ impl Node {
             .arg("server")
             .arg("--config")
             .arg(self.home.join("config.toml"))
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -51,6 +56,11 @@ impl Node {
             .with_context(|| format!("cannot start {}", binary.display()))?;
         self.child = Some(child);
         Ok(())
+    }
+
+    pub(super) fn set_environment(&mut self, variable: &str, value: &str) {
+        self.environment
+            .insert(variable.to_owned(), value.to_owned());
     }
 
     pub(super) fn pid(&self) -> Option<u32> {

@@ -92,6 +92,7 @@ impl Topology {
         if queue.is_exclusive() {
             self.exclusive.insert_mut(queue.id);
         }
+        self.touch(queue.shard);
         let id = queue.id;
         self.queues.insert_mut(id, queue);
         if !self.policies.is_empty() {
@@ -111,6 +112,7 @@ impl Topology {
         space
             .queues
             .insert_mut(queue.name.clone(), Arc::clone(&queue));
+        self.touch(queue.shard);
         self.queues.insert_mut(id, queue);
         true
     }
@@ -127,6 +129,7 @@ impl Topology {
         self.queues.remove_mut(&id);
         self.exclusive.remove_mut(&id);
         self.in_force.forget_queue(id);
+        self.touch(queue.shard);
         if let Some(shard) = self.shards.get_mut(&queue.shard) {
             shard.remove_mut(&id);
         }

@@ -30,11 +30,21 @@ pub(super) fn apply(
 
     if space.queues.contains_key(&name) {
         let current = space.queue(&name, requester.as_ref())?;
+        if command.exclusive != current.is_exclusive() {
+            return Err(Refusal::ResourceLocked {
+                vhost: space.vhost.name.clone(),
+                queue: name,
+            });
+        }
         let compare = Comparison::new(ObjectKind::Queue, name.as_str(), &space.vhost.name);
         compare.same("durable", command.durable, current.durable)?;
         compare.same("auto_delete", command.auto_delete, current.auto_delete)?;
-        compare.same("exclusive", command.exclusive, current.is_exclusive())?;
-        compare.arguments(arguments::QUEUE, &arguments, &current.arguments)?;
+        let known = if space.vhost.settings.relaxed_queue_type {
+            arguments::QUEUE_BUT_TYPE
+        } else {
+            arguments::QUEUE
+        };
+        compare.arguments(known, &arguments, &current.arguments)?;
         let (queue, shard) = (current.id, current.shard);
         topology.renew(queue);
         return Ok(TopologyReply::QueueDeclared {

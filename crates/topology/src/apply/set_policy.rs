@@ -1,11 +1,12 @@
-//! `SetPolicy` (features B61, B63, B64): takes hold at once of what it matches. Not here: what its settings do.
+//! `SetPolicy` (features B61, B63, B64): takes hold at once of what it matches. Not here: whether it means
+//! something (`SetPolicy::check`, before it is proposed), what its settings do.
 
 use std::sync::Arc;
 
 use crate::{
     command::SetPolicy,
     in_force::Kept,
-    policy::{POLICIES_MAX, Policy, PolicyFault},
+    policy::{POLICIES_MAX, Policy},
     reply::{Declared, ObjectKind, Refusal, TopologyReply},
     topology::Topology,
 };
@@ -13,6 +14,10 @@ use crate::{
 pub(super) fn apply(topology: &mut Topology, command: SetPolicy) -> Result<TopologyReply, Refusal> {
     topology.formed()?;
     topology.space(command.vhost)?;
+    if !command.is_bounded() {
+        // Whoever proposes checks first: the reason is found there.
+        command.check()?;
+    }
     let policy = Policy {
         vhost: command.vhost,
         kind: command.kind,
@@ -23,7 +28,7 @@ pub(super) fn apply(topology: &mut Topology, command: SetPolicy) -> Result<Topol
         definition: command.definition,
         set_at: topology.index,
     };
-    let pattern = policy.check().map_err(|fault| invalid(&policy, &fault))?;
+    let pattern = policy.compiled();
     let key = (policy.vhost, policy.kind, policy.name.clone());
     let declared = if topology.policies.contains_key(&key) {
         Declared::Existed
@@ -42,18 +47,4 @@ pub(super) fn apply(topology: &mut Topology, command: SetPolicy) -> Result<Topol
         .insert_mut(key, Arc::new(Kept { policy, pattern }));
     topology.hold_for_all(vhost);
     Ok(TopologyReply::PolicySet(declared))
-}
-
-fn invalid(policy: &Policy, fault: &PolicyFault) -> Refusal {
-    let argument: &str = match fault {
-        PolicyFault::Text { what } => what.trim_start_matches("the "),
-        PolicyFault::Pattern { .. } => "pattern",
-        PolicyFault::Definition { key, .. } => key,
-    };
-    Refusal::InvalidArgument {
-        object: ObjectKind::Policy,
-        name: policy.name.chars().take(64).collect::<String>().into(),
-        argument: argument.into(),
-        reason: fault.to_string().into(),
-    }
 }

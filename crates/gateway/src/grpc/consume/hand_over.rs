@@ -4,7 +4,7 @@
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::debug;
-use warren_shard::api::{SessionEvent, SettleAction, SettleSpec};
+use warren_shard::api::{ReturnWait, SessionEvent, SettleAction, SettleSpec};
 use warren_shard::{HandedOver, Held, ReturnKind};
 
 use super::session::{ConsumeSession, NO_ACK_TOKEN};
@@ -71,7 +71,7 @@ impl ConsumeSession {
         }
         let action = SettleAction::Return {
             kind: ReturnKind::Untouched,
-            delay_ms: None,
+            wait: ReturnWait::Not,
         };
         let spec = SettleSpec {
             target: self.attached.target,

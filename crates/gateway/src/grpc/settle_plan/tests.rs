@@ -126,7 +126,7 @@ fn every_action_becomes_its_fact() {
             }),
             SettleAction::Return {
                 kind: ReturnKind::Failed,
-                delay_ms: None,
+                wait: ReturnWait::Not,
             },
         ),
         (
@@ -136,7 +136,7 @@ fn every_action_becomes_its_fact() {
             }),
             SettleAction::Return {
                 kind: ReturnKind::Untouched,
-                delay_ms: Some(2_000),
+                wait: ReturnWait::Ms(2_000),
             },
         ),
     ];

@@ -12,6 +12,7 @@ use warren_proto::admin_v1;
 use warren_proto::convert::error::ApiError;
 use warren_proto::convert::message::{duration_ms_from_client, time_ms_to_client};
 use warren_proto::v1::MessageState;
+use warren_shard::PurgeStates;
 use warren_shard::api::QueueStats;
 use warren_topology::{Queue, Topology};
 use warren_types::VhostName;
@@ -39,10 +40,7 @@ impl TopologyAdmin {
         request: admin_v1::PurgeQueueRequest,
     ) -> Result<admin_v1::PurgeQueueResponse, ApiError> {
         check_validate_only(request.validate_only)?;
-        let only_ready = |state: &i32| *state == i32::from(MessageState::Ready);
-        if !request.states.iter().all(only_ready) {
-            return Err(unsupported("purging by state"));
-        }
+        let states = purge_states(&request.states)?;
         let (vhost, name) = (vhost_name(&request.vhost)?, queue_name(&request.queue)?);
         let queue = self
             .gateway
@@ -51,7 +49,7 @@ impl TopologyAdmin {
             .map_err(|error| of_operation(&error))?;
         let messages = self
             .gateway
-            .purge_queue(&queue)
+            .purge_queue(&queue, states)
             .await
             .map_err(|error| of_operation(&error))?;
         Ok(admin_v1::PurgeQueueResponse { messages })
@@ -119,6 +117,9 @@ impl TopologyAdmin {
             queue: queue.name.to_string(),
             ready: stats.ready,
             unacked: stats.unacked,
+            scheduled: stats.scheduled,
+            delayed: stats.delayed,
+            parked: stats.parked,
             bytes: stats.body_bytes,
             consumers: u32::try_from(stats.consumers).unwrap_or(u32::MAX),
             published_total: stats.enqueued,
@@ -160,6 +161,34 @@ impl TopologyAdmin {
         self.gateway.tasks().spawn(watch.run(out));
         Ok(Box::pin(ReceiverStream::new(rounds)))
     }
+}
+
+/// None named: what AMQP's purge removes.
+fn purge_states(named: &[i32]) -> Result<PurgeStates, ApiError> {
+    if named.is_empty() {
+        return Ok(PurgeStates::default());
+    }
+    let mut states = PurgeStates {
+        ready: false,
+        delayed: false,
+        scheduled: false,
+        parked: false,
+    };
+    for &state in named {
+        match MessageState::try_from(state) {
+            Ok(MessageState::Ready) => states.ready = true,
+            Ok(MessageState::Delayed) => states.delayed = true,
+            Ok(MessageState::Scheduled) => states.scheduled = true,
+            Ok(MessageState::Parked) => states.parked = true,
+            // A message is never in these where it could be purged.
+            Ok(MessageState::DeadLettering | MessageState::Retained) => {}
+            Ok(MessageState::Unacked) => return Err(unsupported("purging what consumers hold")),
+            Ok(MessageState::Unspecified) | Err(_) => {
+                return Err(bad_argument("states", "has one that is not known"));
+            }
+        }
+    }
+    Ok(states)
 }
 
 /// One call of `WatchQueueStats`.

@@ -14,8 +14,9 @@ use super::super::blocks::{self, Block};
 use super::super::limits::MARK_AHEAD_MAX;
 use super::super::queue::Queue;
 use super::super::reach::Reach;
+use super::super::states;
 use crate::entry::{Enqueue, OriginPart};
-use crate::outcome::{Added, BlockRef, Effect, Output, Reply};
+use crate::outcome::{Added, BlockRef, Effect, Output, Reply, Tally};
 use crate::rows::Rows;
 
 pub(in super::super) struct Enqueued {
@@ -40,6 +41,12 @@ pub(in super::super) fn apply(
         };
     };
     let mut absent = refused_messages(refused, count);
+    for full in std::mem::take(&mut it.full) {
+        let indexes = full.first..full.first.saturating_add(full.count).min(count);
+        for index in indexes {
+            absent.entry(index).or_insert(NotStored::QueueFull);
+        }
+    }
     for span in std::mem::take(&mut it.producers) {
         queue
             .producers
@@ -95,10 +102,16 @@ fn add(
         .map(|&(index, _)| blocks::body_bytes(&facts, &(index..index + 1)))
         .sum();
     queue.next = first.plus(u64::from(count));
-    queue.counters.enqueued += stored;
-    queue.counters.live_body_bytes += blocks::body_bytes(&facts, &(0..count)) - missing;
+    let tally = Tally {
+        messages: stored,
+        body_bytes: blocks::body_bytes(&facts, &(0..count)) - missing,
+    };
+    queue.counters.enqueued += tally.messages;
+    queue.counters.live_body_bytes += tally.body_bytes;
+    let indexes: Vec<u32> = absent.iter().map(|&(index, _)| index).collect();
+    let scheduled = states::scheduled(&facts, &indexes);
+    queue.counters.scheduled_body_bytes += scheduled.body_bytes;
 
-    let indexes = absent.iter().map(|&(index, _)| index);
     let mut block = Block::added(
         first,
         count,
@@ -107,6 +120,7 @@ fn add(
         indexes,
     );
     block.touched = true;
+    let wake = block.timer;
     queue.touched_blocks.push((it.priority, first));
     reach.cache.added(queue.id, it.priority, first, count);
     let level = queue.level_or_new(it.priority);
@@ -114,6 +128,7 @@ fn add(
         level.set_head(first);
     }
     level.row.live += stored;
+    level.row.scheduled += scheduled.messages;
     level.blocks.insert(first, block);
 
     let positions = absent
@@ -129,5 +144,8 @@ fn add(
         facts,
         payload: it.payload,
         absent: PositionRange::collect(positions),
+        tally,
+        scheduled,
+        wake,
     }
 }

@@ -1,6 +1,8 @@
 //! Scheduled messages come due: they are ready, and known as never handed out. Not here: the clock that found them (`dispatch`).
 
-use warren_types::PositionRange;
+use std::collections::BTreeMap;
+
+use warren_types::{PositionRange, Priority};
 
 use super::super::Store;
 use super::super::apply::queue_or_gone;
@@ -8,40 +10,58 @@ use super::super::limits::RELEASED_RANGES_MAX;
 use super::super::ranges;
 use super::super::reach::Visit;
 use crate::entry::Release;
-use crate::outcome::{Effect, Output, Reply};
+use crate::outcome::{Effect, Output, Released, Reply, Tally};
 use crate::rows::Rows;
 
-/// Only live messages that were stored with a due time and are not released already. Release comes once per message, before its first hand-out:
-/// a leader that cannot tell whether one was handed out treats it as if it was, and does not release it again.
+/// Only live messages that are scheduled: a message is released once.
 pub(in super::super) fn apply(
     store: &mut Store,
     rows: &dyn Rows,
     it: &Release,
     out: &mut Output,
 ) -> Reply {
+    let now = store.now();
     let (queue, mut reach) = queue_or_gone!(store, rows, it.queue);
-    let mut released = Vec::new();
-    let mut count = 0;
+    let mut released: BTreeMap<Priority, (Vec<PositionRange>, Tally)> = BTreeMap::new();
     queue.each_piece(&mut reach, &it.ranges, |level, block, indexes| {
-        block.each_live(indexes, |run| {
-            for position in run.positions() {
-                if !block.is_scheduled(position) || ranges::contains(&level.released, position) {
-                    continue;
-                }
-                let one = PositionRange::one(position);
-                ranges::push(&mut released, one);
+        let mut live = Vec::new();
+        block.each_live(indexes, |run| live.push(run));
+        let mut changed = Tally::default();
+        for position in live.iter().flat_map(|run| run.positions()) {
+            let Some(tally) = block.release(position) else {
+                continue;
+            };
+            changed.add(tally);
+            let one = PositionRange::one(position);
+            let (of_level, total) = released.entry(level.priority).or_default();
+            ranges::push(of_level, one);
+            total.add(tally);
+            if !it.hand_out {
                 ranges::insert(&mut level.released, one);
-                count += 1;
             }
-        });
+        }
         ranges::keep_highest(&mut level.released, RELEASED_RANGES_MAX);
-        Visit::Read
+        level.scheduled = level.scheduled.saturating_sub(changed.messages);
+        if changed.messages == 0 {
+            return Visit::Read;
+        }
+        block.rearm(now);
+        Visit::Changed
     });
-    if count > 0 {
-        out.effects.push(Effect::Released {
+    let mut all = Tally::default();
+    for (priority, (ranges, tally)) in released {
+        all.add(tally);
+        out.effects.push(Effect::Released(Released {
             queue: it.queue,
-            ranges: released,
-        });
+            priority,
+            ranges,
+            tally,
+            hand_out: it.hand_out,
+        }));
     }
-    Reply::Released { count }
+    let bytes = &mut queue.counters.scheduled_body_bytes;
+    *bytes = bytes.saturating_sub(all.body_bytes);
+    Reply::Released {
+        count: all.messages,
+    }
 }

@@ -24,10 +24,10 @@ pub(in super::super) fn apply(
         let mut live = Vec::new();
         block.each_live(indexes, |run| live.push(run));
         for run in &live {
-            counts.extend(
-                run.positions()
-                    .map(|position| block.count_return(position, failed)),
-            );
+            counts.extend(run.positions().map(|position| {
+                block.delay(position, it.not_before);
+                block.count_return(position, failed)
+            }));
             ranges::push(&mut returned, *run);
         }
         if live.is_empty() {

@@ -113,6 +113,9 @@ fn encode_stats(token: Token, stats: Option<QueueStats>) -> wire::QueueAnswer {
         enqueued: stats.enqueued,
         settled: stats.settled,
         body_bytes: stats.body_bytes,
+        scheduled: stats.scheduled,
+        delayed: stats.delayed,
+        parked: stats.parked,
         count: 0,
     }
 }
@@ -167,6 +170,9 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
                 enqueued: answer.enqueued,
                 settled: answer.settled,
                 body_bytes: answer.body_bytes,
+                scheduled: answer.scheduled,
+                delayed: answer.delayed,
+                parked: answer.parked,
             }),
         },
     };

@@ -8,13 +8,14 @@ use warren_codec::columns::{
 use warren_proto::internal_v1 as wire;
 use warren_proto::internal_v1::up_frame::Kind as UpKind;
 use warren_queue::dispatch::io::{ConsumerOptions, Credit, Held, Token};
-use warren_queue::entry::ReturnKind;
+use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{
     Attempt, BatchSequence, ConsumerId, Incarnation, NodeId, Position, Priority, QueueId, Run,
     ShardId, Term, TopologyIndex,
 };
 
 use super::{BadFrame, amount, bad, grant};
+use crate::api::ReturnWait;
 use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Up};
 
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
@@ -64,13 +65,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             items: Some(encode_held(&settle.items)),
             reason: encode_settle_reason(settle.reason),
         }),
-        Up::Return(give_back) => UpKind::Return(wire::ReturnUp {
-            token: give_back.token.0,
-            queue: give_back.queue.0,
-            items: Some(encode_held(&give_back.items)),
-            failed: matches!(give_back.kind, ReturnKind::Failed),
-            delay_ms: give_back.delay_ms,
-        }),
+        Up::Return(give_back) => UpKind::Return(encode_return(&give_back)),
         Up::Detach { consumer, returns } => {
             let returns = match returns {
                 None => wire::DetachReturns::Nothing,
@@ -82,13 +77,19 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
                 returns: returns.into(),
             })
         }
-        Up::Purge { queue, token } => UpKind::Purge(wire::QueueQuestion {
+        Up::Purge {
+            queue,
+            token,
+            states,
+        } => UpKind::Purge(wire::QueueQuestion {
             queue: queue.0,
             token: token.0,
+            purge: Some(encode_states(states)),
         }),
         Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion {
             queue: queue.0,
             token: token.0,
+            purge: None,
         }),
     };
     wire::UpFrame {
@@ -133,21 +134,12 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             items: decode_held(settle.items)?,
             reason: decode_settle_reason(settle.reason).map_err(bad)?,
         }),
-        UpKind::Return(give_back) => Up::Return(ReturnUp {
-            token: Token(give_back.token),
-            queue: QueueId(give_back.queue),
-            items: decode_held(give_back.items)?,
-            kind: if give_back.failed {
-                ReturnKind::Failed
-            } else {
-                ReturnKind::Untouched
-            },
-            delay_ms: give_back.delay_ms,
-        }),
+        UpKind::Return(give_back) => Up::Return(decode_return(give_back)?),
         UpKind::Detach(detach) => decode_detach(&detach)?,
         UpKind::Purge(question) => Up::Purge {
             queue: QueueId(question.queue),
             token: Token(question.token),
+            states: decode_states(question.purge),
         },
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
@@ -155,6 +147,56 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
         },
     };
     Ok((ShardId(frame.shard), up))
+}
+
+fn encode_return(give_back: &ReturnUp) -> wire::ReturnUp {
+    wire::ReturnUp {
+        token: give_back.token.0,
+        queue: give_back.queue.0,
+        items: Some(encode_held(&give_back.items)),
+        failed: matches!(give_back.kind, ReturnKind::Failed),
+        delay_ms: match give_back.wait {
+            ReturnWait::Ms(delay) => Some(delay),
+            ReturnWait::Not | ReturnWait::ByPolicy => None,
+        },
+        by_policy: give_back.wait == ReturnWait::ByPolicy,
+    }
+}
+
+fn decode_return(give_back: wire::ReturnUp) -> Result<ReturnUp, BadFrame> {
+    Ok(ReturnUp {
+        token: Token(give_back.token),
+        queue: QueueId(give_back.queue),
+        items: decode_held(give_back.items)?,
+        kind: if give_back.failed {
+            ReturnKind::Failed
+        } else {
+            ReturnKind::Untouched
+        },
+        wait: match (give_back.delay_ms, give_back.by_policy) {
+            (Some(delay), _) => ReturnWait::Ms(delay),
+            (None, true) => ReturnWait::ByPolicy,
+            (None, false) => ReturnWait::Not,
+        },
+    })
+}
+
+fn encode_states(states: PurgeStates) -> wire::PurgeStates {
+    wire::PurgeStates {
+        ready: states.ready,
+        delayed: states.delayed,
+        scheduled: states.scheduled,
+        parked: states.parked,
+    }
+}
+
+fn decode_states(states: Option<wire::PurgeStates>) -> PurgeStates {
+    states.map_or(PurgeStates::default(), |it| PurgeStates {
+        ready: it.ready,
+        delayed: it.delayed,
+        scheduled: it.scheduled,
+        parked: it.parked,
+    })
 }
 
 fn decode_detach(detach: &wire::Detach) -> Result<Up, BadFrame> {

@@ -1,0 +1,174 @@
+//! `warren cluster drain`: waits until no quorum breaks without the node, then has it give its leaders away, and waits for that.
+//! At the deadline it goes on without having waited long enough: a pod's end is never held up for ever. Not here: the end of the node.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use tokio::time::{Instant, sleep, timeout_at};
+use warren_client::{Cluster, Connection, Error, NodeState};
+
+use crate::args::{Global, parse_seconds};
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Waits while the end of the node would leave a shard without a majority, then hands its leaders over. After --within it
+begins at once, waits no more, and says so; the exit code stays 0, so that a node can always be stopped. Can be repeated
+and interrupted: the node goes on draining until it is stopped or `warren cluster revive` is called.
+
+Example: before a node is stopped
+  warren cluster drain --server 127.0.0.1:7101 --within 30")]
+pub(crate) struct DrainArgs {
+    /// Longest time to wait, for quorum and for the leaders together
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = parse_seconds)]
+    within: f64,
+}
+
+pub(crate) async fn run(global: &Global, args: DrainArgs) -> Result<()> {
+    let node = global.connect()?;
+    let deadline = Instant::now() + Duration::from_secs_f64(args.within);
+    match timeout_at(deadline, until_spared(&node)).await {
+        Ok(spared) => spared?,
+        Err(_) => eprintln!("a shard has no majority without this node; going on all the same"),
+    }
+    node.drain_node().await?;
+    match timeout_at(deadline, until_leaderless(&node)).await {
+        Ok(done) => done?,
+        Err(_) => eprintln!("leaders are left that could not be handed over in time"),
+    }
+    Ok(())
+}
+
+/// Waits until every shard keeps a majority without the node that is asked.
+async fn until_spared(node: &Connection) -> Result<(), Error> {
+    let mut told = String::new();
+    loop {
+        let cluster = node.cluster_within(ANSWER_WITHIN).await?;
+        let needing = shards_needing(&cluster, cluster.answering_node_id);
+        if needing.is_empty() {
+            return Ok(());
+        }
+        let now = format!("waiting: these shards need this node for a majority: {needing:?}");
+        if now != told {
+            eprintln!("{now}");
+            told = now;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn until_leaderless(node: &Connection) -> Result<(), Error> {
+    let mut told = None;
+    loop {
+        let cluster = node.cluster_within(ANSWER_WITHIN).await?;
+        let own = cluster.answering_node_id;
+        let led = |it: &&warren_client::ClusterShard| it.leader_node_id == Some(own);
+        let left = cluster.shards.iter().filter(led).count();
+        if told != Some(left) {
+            eprintln!("node {own} leads {left} shards");
+            told = Some(left);
+        }
+        // A single copy cannot be handed to anyone.
+        let stuck = cluster
+            .shards
+            .iter()
+            .filter(led)
+            .all(|it| it.replicas.len() < 2);
+        if stuck {
+            return Ok(());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The shards with a replica on `node` that would have no majority of live nodes without it. One that has none anyway, or a single
+/// copy, gains nothing by waiting for this node; it is not counted if it has one copy only.
+fn shards_needing(cluster: &Cluster, node: u64) -> Vec<u64> {
+    let is_up = |id: u64| {
+        cluster
+            .nodes
+            .iter()
+            .any(|it| it.node_id == id && it.state == NodeState::Up)
+    };
+    let needs = cluster.shards.iter().filter(|shard| {
+        let here = shard.replicas.iter().any(|it| it.node_id == node);
+        let others = shard
+            .replicas
+            .iter()
+            .filter(|it| it.node_id != node && is_up(it.node_id))
+            .count();
+        here && shard.replicas.len() > 1 && others <= shard.replicas.len() / 2
+    });
+    needs.map(|shard| shard.shard).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_client::{ClusterNode, ClusterShard, Replica, ReplicaRole};
+
+    use super::*;
+
+    fn node(node_id: u64, state: NodeState) -> ClusterNode {
+        ClusterNode {
+            node_id,
+            state,
+            name: String::new(),
+            client_endpoint: String::new(),
+            amqp_endpoint: String::new(),
+            node_endpoint: String::new(),
+            zone: String::new(),
+            version: String::new(),
+            leaders: 0,
+            replicas: 0,
+            started_at: None,
+            memory_alarm: false,
+            disk_alarm: false,
+        }
+    }
+
+    fn shard(shard: u64, on: &[u64]) -> ClusterShard {
+        let replica = |node_id: &u64| Replica {
+            replica_id: *node_id,
+            node_id: *node_id,
+            role: ReplicaRole::Follower,
+            matched_index: 0,
+        };
+        ClusterShard {
+            shard,
+            replicas: on.iter().map(replica).collect(),
+            leader_node_id: None,
+            term: 1,
+            has_quorum: true,
+            committed_index: 0,
+            applied_index: 0,
+            queues: 0,
+        }
+    }
+
+    fn cluster(third: NodeState) -> Cluster {
+        Cluster {
+            name: "c".to_owned(),
+            cluster_id: "x".to_owned(),
+            answering_node_id: 1,
+            nodes: vec![
+                node(1, NodeState::Up),
+                node(2, NodeState::Up),
+                node(3, third),
+            ],
+            shards: vec![shard(0, &[1, 2, 3]), shard(1, &[1]), shard(2, &[2, 3])],
+            topology_index: 1,
+            finalized_version: 1,
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn node_is_needed_when_another_is_down() {
+        assert!(shards_needing(&cluster(NodeState::Up), 1).is_empty());
+        assert_eq!(shards_needing(&cluster(NodeState::Down), 1), [0]);
+        assert_eq!(shards_needing(&cluster(NodeState::Down), 2), [0, 2]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Fixed values of what came to stored formats with messages' states. Not here: tests, the rest (`samples`).
+
+use bytes::Bytes;
+use warren_queue::{entry::*, rows::*};
+use warren_types::*;
+
+use super::{entry, facts, ranges};
+
+/// An entry with what came to commands later, and with the commands that came later.
+pub fn entry_of_states() -> ShardEntry {
+    let queue = QueueId(300);
+    let commands = vec![
+        Command::Enqueue(Enqueue {
+            queue,
+            priority: Priority::DEFAULT,
+            facts: facts(),
+            payload: Bytes::from_static(b"abcdefg"),
+            producers: vec![],
+            raise: None,
+            full: vec![IndexRange { first: 1, count: 1 }],
+        }),
+        Command::Release(Release {
+            queue,
+            ranges: ranges(),
+            hand_out: true,
+        }),
+        Command::Purge(Purge {
+            queue,
+            below: Position(50),
+            except: vec![],
+            states: PurgeStates {
+                ready: false,
+                delayed: false,
+                scheduled: true,
+                parked: true,
+            },
+        }),
+        Command::Park(Park {
+            queue,
+            ranges: ranges(),
+            cause: ParkCause::DeliveryLimit,
+            kind: ReturnKind::Failed,
+        }),
+        Command::Rearm(Rearm {
+            queue,
+            blocks: vec![(Priority::MAX, Position(4))],
+        }),
+    ];
+    ShardEntry {
+        origins: vec![],
+        commands,
+        ..entry()
+    }
+}
+
+/// What came later.
+pub(super) fn rows_of_states(
+    queue: QueueId,
+    priority: Priority,
+    first: Position,
+) -> Vec<(&'static str, RowKey, Row)> {
+    let marks = RowKey::Marks {
+        queue,
+        priority,
+        first,
+    };
+    let timer = RowKey::Timer {
+        queue,
+        at: ShardTime(9_000),
+        priority,
+        first,
+    };
+    let counts = RowKey::Counts {
+        queue,
+        priority,
+        first,
+    };
+    let row = MarksRow {
+        released: ranges(),
+        parked: vec![
+            (Position(4), ParkCause::Rejected),
+            (Position(9), ParkCause::DeliveryLimit),
+        ],
+        timer: Some(ShardTime(9_000)),
+    };
+    let delayed = CountsRow {
+        counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
+        delayed: vec![(Position(10), ShardTime(77))],
+    };
+    vec![
+        ("marks", marks, Row::Marks(row)),
+        ("timer", timer, Row::Timer),
+        ("delayed", counts, Row::Counts(delayed)),
+    ]
+}
