@@ -17,6 +17,7 @@ import errors
 import exchanges
 import exclusive
 import getting
+import lifetimes
 import limits
 import publishing
 import replies

@@ -67,7 +67,9 @@ pub(crate) fn with_spent_delay(mut message: Message, view: &Topology, vhost: Vho
     let Some(delay) = headers.get(hints::DELAY).and_then(Value::as_int) else {
         return message;
     };
-    let spent = Value::I64(delay.saturating_neg());
+    let spent = delay.saturating_neg();
+    // Clients (pika) that read the 64-bit tag as unsigned exist.
+    let spent = i32::try_from(spent).map_or(Value::I64(spent), Value::I32);
     if headers.insert(hints::DELAY, spent).is_ok() {
         let spent = PropertiesBuilder::from(&message.properties).headers(&headers);
         // As long as before, or a few bytes longer: one that no longer fits keeps its sign.

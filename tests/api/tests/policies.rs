@@ -15,15 +15,18 @@ use warren_types::Table;
 /// Whatever comes by itself comes within this time.
 const SOON: Duration = Duration::from_secs(20);
 
-fn one_node() -> (Cluster, Connection) {
+/// Runs a test against one node.
+fn with_node(test: impl AsyncFnOnce(Connection)) {
     let cluster = Cluster::start(Options {
         nodes: 1,
         ..Options::default()
     })
     .unwrap();
     let addresses = parse_addresses(&cluster.servers_from(NodeNumber(1))).unwrap();
-    let connection = Connection::new(&addresses, ConnectionOptions::default()).unwrap();
-    (cluster, connection)
+    runtime(async {
+        let connection = Connection::new(&addresses, ConnectionOptions::default()).unwrap();
+        test(connection).await;
+    });
 }
 
 fn policy(name: &str, pattern: &str, definition: Table) -> Policy {
@@ -102,8 +105,7 @@ async fn in_force(connection: &Connection, subject: &PolicySubject) -> Vec<Strin
 
 #[test]
 fn policy_message_ttl_takes_effect_on_a_live_queue_and_ends_with_it() {
-    let (_cluster, connection) = one_node();
-    runtime(async {
+    with_node(async |connection| {
         let queue = "ttl";
         let spec = QueueSpec::durable(queue);
         connection.declare_queue(&spec).await.unwrap();
@@ -121,8 +123,7 @@ fn policy_message_ttl_takes_effect_on_a_live_queue_and_ends_with_it() {
 
 #[test]
 fn policy_max_length_takes_effect_on_what_is_there_already() {
-    let (_cluster, connection) = one_node();
-    runtime(async {
+    with_node(async |connection| {
         let queue = "length";
         let spec = QueueSpec::durable(queue);
         connection.declare_queue(&spec).await.unwrap();
@@ -163,8 +164,7 @@ fn policy_max_length_takes_effect_on_what_is_there_already() {
 
 #[test]
 fn argument_holds_where_it_is_lower_and_the_view_says_so() {
-    let (_cluster, connection) = one_node();
-    runtime(async {
+    with_node(async |connection| {
         let queue = "both";
         let mut spec = QueueSpec::durable(queue);
         spec.arguments = Table::new()
@@ -172,9 +172,9 @@ fn argument_holds_where_it_is_lower_and_the_view_says_so() {
             .with("x-message-ttl", 3_600_000_i32);
         connection.declare_queue(&spec).await.unwrap();
         let definition = Table::new()
+            .with("ha-mode", "all")
             .with("max-length", 10_i64)
-            .with("message-ttl", 60_000_i64)
-            .with("ha-mode", "all");
+            .with("message-ttl", 60_000_i64);
         let wide = policy("wide", "both", definition);
         connection.set_policy(&wide).await.unwrap();
         fill(&connection, queue, &["1", "2"]).await;
@@ -202,8 +202,7 @@ fn argument_holds_where_it_is_lower_and_the_view_says_so() {
 
 #[test]
 fn policy_expires_ends_an_idle_queue() {
-    let (_cluster, connection) = one_node();
-    runtime(async {
+    with_node(async |connection| {
         let queue = "idle";
         let spec = QueueSpec::durable(queue);
         connection.declare_queue(&spec).await.unwrap();
@@ -220,8 +219,7 @@ fn policy_expires_ends_an_idle_queue() {
 
 #[test]
 fn policy_alternate_exchange_takes_what_no_binding_matches() {
-    let (_cluster, connection) = one_node();
-    runtime(async {
+    with_node(async |connection| {
         for name in ["main", "rest"] {
             let exchange = Exchange {
                 vhost: String::new(),
@@ -267,8 +265,7 @@ fn policy_alternate_exchange_takes_what_no_binding_matches() {
 
 #[test]
 fn policies_that_cannot_hold_are_refused_with_the_reason() {
-    let (_cluster, connection) = one_node();
-    runtime(async {
+    with_node(async |connection| {
         for (pattern, definition) in [
             ("(?=a)b", Table::new().with("max-length", 1_i64)),
             (r"(a)\1", Table::new().with("max-length", 1_i64)),

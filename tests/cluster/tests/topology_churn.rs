@@ -68,7 +68,8 @@ async fn cycle(nodes: &[Connection], name: &str) -> Result<()> {
     at(0)
         .delete_queue("", name, QueueDeletion::default())
         .await?;
-    at(1).delete_exchange("", name, false).await
+    at(1).delete_exchange("", name, false).await?;
+    Ok(())
 }
 
 fn nodes(cluster: &Cluster) -> Result<Vec<Connection>> {
@@ -99,6 +100,8 @@ fn churn_of_the_topology_goes_on_while_nodes_restart_and_leaves_nothing() {
     let seconds = seconds.and_then(|it| it.parse().ok()).unwrap_or(6);
     let mut cluster = Cluster::start(Options::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Clients are made in it.
+    let _entered = runtime.enter();
     let (stop, cycles) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
