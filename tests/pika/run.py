@@ -13,17 +13,20 @@ import time
 import traceback
 
 import blocked
+import dead_letters
 import errors
 import exchanges
 import exclusive
 import getting
 import lifetimes
 import limits
+import priorities
 import publishing
 import replies
 import routing
 import rpc
 import single_active
+import timeouts
 import transactions
 import workers
 from cluster import Cluster
@@ -42,6 +45,9 @@ MODULES = (
     limits,
     transactions,
     replies,
+    dead_letters,
+    priorities,
+    timeouts,
 )
 
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use warren_api::runtime;
 use warren_client::{
-    Connection, ConnectionOptions, Exchange, Message, Outcome, Policy, PolicySubject, PolicyTarget,
-    QueueSpec, QueueStats, ReceiveOptions, Target, parse_addresses,
+    Binding, BindingDestination, Connection, ConnectionOptions, Exchange, Message, Outcome, Policy,
+    PolicySubject, PolicyTarget, QueueSpec, QueueStats, ReceiveOptions, Target, parse_addresses,
 };
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 use warren_types::Table;
@@ -38,6 +38,28 @@ fn policy(name: &str, pattern: &str, definition: Table) -> Policy {
         priority: 0,
         definition,
         operator: false,
+    }
+}
+
+fn exchange(name: &str, kind: &str) -> Exchange {
+    Exchange {
+        vhost: String::new(),
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: Table::new(),
+    }
+}
+
+fn binding(source: &str, queue: &str, key: &str) -> Binding {
+    Binding {
+        vhost: String::new(),
+        source: source.to_owned(),
+        destination: BindingDestination::Queue(queue.to_owned()),
+        routing_key: key.to_owned(),
+        arguments: Table::new(),
     }
 }
 
@@ -218,29 +240,44 @@ fn policy_expires_ends_an_idle_queue() {
 }
 
 #[test]
+fn policy_dead_letter_exchange_takes_what_a_policy_limit_pushes_out() {
+    with_node(async |connection| {
+        // Clients cannot publish to it; the broker can.
+        let letters = Exchange {
+            internal: true,
+            ..exchange("letters", "topic")
+        };
+        connection.declare_exchange(&letters).await.unwrap();
+        for queue in ["full", "dead"] {
+            let spec = QueueSpec::durable(queue);
+            connection.declare_queue(&spec).await.unwrap();
+        }
+        connection
+            .create_binding(&binding("letters", "dead", "full.*"))
+            .await
+            .unwrap();
+        fill(&connection, "full", &["1", "2", "3"]).await;
+        let definition = Table::new()
+            .with("max-length", 1_i64)
+            .with("dead-letter-exchange", "letters")
+            .with("dead-letter-routing-key", "full.out");
+        let limit = policy("limit", "^full$", definition);
+        connection.set_policy(&limit).await.unwrap();
+        until_ready(&connection, "full", 1).await;
+        assert_eq!(bodies(&connection, "dead", 2).await, ["1", "2"]);
+    });
+}
+
+#[test]
 fn policy_alternate_exchange_takes_what_no_binding_matches() {
     with_node(async |connection| {
         for name in ["main", "rest"] {
-            let exchange = Exchange {
-                vhost: String::new(),
-                name: name.to_owned(),
-                kind: "fanout".to_owned(),
-                durable: true,
-                auto_delete: false,
-                internal: false,
-                arguments: Table::new(),
-            };
-            connection.declare_exchange(&exchange).await.unwrap();
+            let fanout = exchange(name, "fanout");
+            connection.declare_exchange(&fanout).await.unwrap();
         }
         let spec = QueueSpec::durable("others");
         connection.declare_queue(&spec).await.unwrap();
-        let bound = warren_client::Binding {
-            vhost: String::new(),
-            source: "rest".to_owned(),
-            destination: warren_client::BindingDestination::Queue("others".to_owned()),
-            routing_key: String::new(),
-            arguments: Table::new(),
-        };
+        let bound = binding("rest", "others", "");
         connection.create_binding(&bound).await.unwrap();
         let send = async || {
             let target = Target::exchange("main", "k");

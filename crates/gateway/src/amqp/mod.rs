@@ -27,6 +27,7 @@ mod session;
 mod settle;
 mod shares;
 mod steps;
+mod timeout;
 mod transaction;
 mod wire;
 

@@ -2,9 +2,12 @@
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
 mod batcher;
+mod batches;
+mod dead_letter;
 mod facts;
 mod lifecycle;
 mod links;
+mod mover;
 mod perform;
 mod rooms;
 mod settings;

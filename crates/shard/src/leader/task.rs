@@ -15,7 +15,7 @@ use warren_types::{Incarnation, Leadership, NodeId, Run, ShardId, Term, Topology
 
 use super::work::Leading;
 use crate::link::frame::{Down, Up};
-use crate::link::post::FromNode;
+use crate::link::post::{FromNode, UplinkRequests};
 use crate::reaper::Asks;
 use crate::replica::tap::{Mailbox, Opening, Request, TapEvent};
 use crate::time::{ShardClock, median, wall_clock_ms};
@@ -54,6 +54,7 @@ pub(crate) struct LeaderTask {
     pub(crate) topology: watch::Receiver<Arc<Topology>>,
     /// Where queues that are done are told of.
     pub(crate) asks: Asks,
+    pub(crate) uplinks: UplinkRequests,
     pub(crate) stop: CancellationToken,
 }
 
@@ -137,12 +138,13 @@ impl LeaderTask {
             topology: stored,
             queues,
             origins,
+            outgoing,
             mut events,
         } = opening;
         info!(shard_id = %self.shard, %term, queues = queues.len(), "leading");
         let clock = ShardClock::open(now, self.median_wall_ms(), Instant::now());
         let mut leading = Leading::new(self, term, clock, stored);
-        leading.open(queues, origins);
+        leading.open(queues, origins, outgoing);
         leading.sync_queues(&self.topology.borrow_and_update().clone());
         let opened_at = Instant::now();
         let mut started = false;

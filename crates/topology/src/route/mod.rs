@@ -130,7 +130,7 @@ impl Routes {
                 .ok_or_else(|| RouteError::NoSuchExchange {
                     exchange: message.exchange.into(),
                 })?;
-        if first.internal {
+        if first.internal && !message.from_broker {
             return Err(RouteError::InternalExchange {
                 exchange: message.exchange.into(),
             });

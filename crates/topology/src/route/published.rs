@@ -11,6 +11,7 @@ pub struct Published<'a> {
     pub(super) key: &'a str,
     pub(super) further: &'a [RoutingKey],
     pub(super) properties: Option<&'a Properties>,
+    pub(super) from_broker: bool,
     headers: OnceCell<Option<Table>>,
 }
 
@@ -23,6 +24,7 @@ impl<'a> Published<'a> {
             key,
             further: &[],
             properties: None,
+            from_broker: false,
             headers: OnceCell::new(),
         }
     }
@@ -37,6 +39,13 @@ impl<'a> Published<'a> {
     #[must_use]
     pub fn with_properties(mut self, properties: &'a Properties) -> Self {
         self.properties = Some(properties);
+        self
+    }
+
+    /// The broker itself sends it on (a dead letter): internal exchanges take it.
+    #[must_use]
+    pub fn from_broker(mut self) -> Self {
+        self.from_broker = true;
         self
     }
 
