@@ -205,11 +205,11 @@ fn policy_that_cannot_hold_is_refused_with_its_reason() {
             other => panic!("{wanted}: {other:?}"),
         }
     }
-    for unbounded in [
+    for too_long in [
         policy("", ".*", max_length(1)),
         policy("p", &"a".repeat(256), max_length(1)),
     ] {
-        let reply = set(&mut topology, unbounded);
+        let reply = set(&mut topology, too_long);
         assert!(matches!(reply, TopologyReply::Refused(_)), "{reply:?}");
     }
     assert!(topology.to_parts().policies.is_empty());

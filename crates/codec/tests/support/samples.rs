@@ -1,10 +1,6 @@
 //! One fixed value of everything that is stored. Not here: tests.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::indexing_slicing
-)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(clippy::indexing_slicing)]
 
 #[path = "policies.rs"]
 mod policies;

@@ -9,42 +9,28 @@ use crate::{
     command::{DeclareQueue, NewQueueName},
     queue::{Queue, QueueType},
     reply::{Declared, ObjectKind, Refusal, TopologyReply},
-    topology::Topology,
+    topology::{Space, Topology},
 };
 
 pub(super) fn apply(
     topology: &mut Topology,
-    command: DeclareQueue,
+    mut command: DeclareQueue,
 ) -> Result<TopologyReply, Refusal> {
     topology.formed()?;
     let space = topology.space(command.vhost)?;
     let name = name(&command.name)?;
-    let (owner, requester) = match (command.exclusive, command.requester) {
+    let (owner, requester) = match (command.exclusive, command.requester.clone()) {
         (true, None) => return Err(Refusal::ExclusiveWithoutOwner),
         (true, Some(owner)) => (Some(owner.clone()), Some(owner)),
         (false, requester) => (None, requester),
     };
     let default = space.vhost.settings.default_queue_type.unwrap_or_default();
     let queue_type = arguments::queue_type(name.as_str(), &command.arguments, default)?;
-    let arguments = with_type(command.arguments, queue_type);
+    command.arguments = with_type(command.arguments, queue_type);
 
     if space.queues.contains_key(&name) {
         let current = space.queue(&name, requester.as_ref())?;
-        if command.exclusive != current.is_exclusive() {
-            return Err(Refusal::ResourceLocked {
-                vhost: space.vhost.name.clone(),
-                queue: name,
-            });
-        }
-        let compare = Comparison::new(ObjectKind::Queue, name.as_str(), &space.vhost.name);
-        compare.same("durable", command.durable, current.durable)?;
-        compare.same("auto_delete", command.auto_delete, current.auto_delete)?;
-        let known = if space.vhost.settings.relaxed_queue_type {
-            arguments::QUEUE_BUT_TYPE
-        } else {
-            arguments::QUEUE
-        };
-        compare.arguments(known, &arguments, &current.arguments)?;
+        equal(space, current, &command)?;
         let (queue, shard) = (current.id, current.shard);
         topology.renew(queue);
         return Ok(TopologyReply::QueueDeclared {
@@ -54,7 +40,7 @@ pub(super) fn apply(
             declared: Declared::Existed,
         });
     }
-    arguments::check_queue(name.as_str(), &arguments)?;
+    arguments::check_queue(name.as_str(), &command.arguments)?;
     room(topology)?;
     let limit = space.vhost.limits.queues;
     if let Some(limit) = limit.filter(|it| space.queues.size() >= *it as usize) {
@@ -77,7 +63,7 @@ pub(super) fn apply(
         durable: command.durable,
         auto_delete: command.auto_delete,
         owner,
-        arguments,
+        arguments: command.arguments,
         declared_at: topology.index,
         renewed_at: topology.index,
         had_consumer: false,
@@ -88,6 +74,25 @@ pub(super) fn apply(
         name,
         declared: Declared::Created,
     })
+}
+
+/// Whether a declare asks for the queue that is there; the exclusive flag says whose it is, so it comes first.
+fn equal(space: &Space, current: &Queue, command: &DeclareQueue) -> Result<(), Refusal> {
+    if command.exclusive != current.is_exclusive() {
+        return Err(Refusal::ResourceLocked {
+            vhost: space.vhost.name.clone(),
+            queue: current.name.clone(),
+        });
+    }
+    let compare = Comparison::new(ObjectKind::Queue, current.name.as_str(), &space.vhost.name);
+    compare.same("durable", command.durable, current.durable)?;
+    compare.same("auto_delete", command.auto_delete, current.auto_delete)?;
+    let known = if space.vhost.settings.relaxed_queue_type {
+        arguments::QUEUE_BUT_TYPE
+    } else {
+        arguments::QUEUE
+    };
+    compare.arguments(known, &command.arguments, &current.arguments)
 }
 
 fn room(topology: &Topology) -> Result<(), Refusal> {
