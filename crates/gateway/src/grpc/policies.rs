@@ -14,6 +14,7 @@ use warren_types::{ExchangeName, VhostId, VhostName};
 
 use super::error::{bad_argument, of_name, of_operation, of_refusal, unsupported};
 use super::open::{queue_name, vhost_name};
+use super::permit::permitted;
 use super::topology::{Page, check_etag};
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
@@ -281,35 +282,40 @@ impl PolicyService for PolicyAdmin {
         &self,
         request: Request<pb::SetPolicyRequest>,
     ) -> Result<Response<pb::SetPolicyResponse>, Status> {
-        reply(self.set(request.into_inner()).await)
+        let (_, request) = permitted(&self.gateway, request).await?;
+        reply(self.set(request).await)
     }
 
     async fn get_policy(
         &self,
         request: Request<pb::GetPolicyRequest>,
     ) -> Result<Response<pb::GetPolicyResponse>, Status> {
-        reply(self.get(request.into_inner()).await)
+        let (_, request) = permitted(&self.gateway, request).await?;
+        reply(self.get(request).await)
     }
 
     async fn list_policies(
         &self,
         request: Request<pb::ListPoliciesRequest>,
     ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
-        reply(self.list(request.into_inner()).await)
+        let (_, request) = permitted(&self.gateway, request).await?;
+        reply(self.list(request).await)
     }
 
     async fn delete_policy(
         &self,
         request: Request<pb::DeletePolicyRequest>,
     ) -> Result<Response<pb::DeletePolicyResponse>, Status> {
-        reply(self.delete(request.into_inner()).await)
+        let (_, request) = permitted(&self.gateway, request).await?;
+        reply(self.delete(request).await)
     }
 
     async fn get_effective_policy(
         &self,
         request: Request<pb::GetEffectivePolicyRequest>,
     ) -> Result<Response<pb::GetEffectivePolicyResponse>, Status> {
-        reply(self.effective(request.into_inner()).await)
+        let (_, request) = permitted(&self.gateway, request).await?;
+        reply(self.effective(request).await)
     }
 
     async fn set_vhost_limits(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
-use warren_topology::{Published, RouteError, Targets, Topology};
+use warren_topology::{Denied, Operation, Published, Rights, RouteError, Targets, Topology};
 use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
@@ -48,6 +48,7 @@ type HandOver = Pin<Box<dyn Future<Output = Option<(Vec<RequestToken>, Unavailab
 pub(crate) struct Publishing {
     gateway: Gateway,
     session: Arc<Session>,
+    rights: Rights,
     tracker: Tracker,
     /// Where the message that is being routed goes, each queue once.
     routed: Targets,
@@ -61,10 +62,12 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
-    pub(crate) fn new(gateway: Gateway, session: Arc<Session>) -> Self {
+    /// `rights`: whose messages these are.
+    pub(crate) fn new(gateway: Gateway, session: Arc<Session>, rights: Rights) -> Self {
         Self {
             gateway,
             session,
+            rights,
             tracker: Tracker::default(),
             routed: Targets::new(),
             groups: Vec::new(),
@@ -80,6 +83,12 @@ impl Publishing {
             deadline: Some(deadline),
             ..self
         }
+    }
+
+    /// Whether the user is there still, and may use the vhost.
+    pub(crate) fn check_open(&self) -> Result<(), Denied> {
+        self.rights
+            .may(&self.gateway.topology(), Operation::OpenVhost)
     }
 
     /// Messages without an outcome.
@@ -105,7 +114,7 @@ impl Publishing {
         let mut cannot_tell = false;
         let mut received = 0;
         for publish in batch {
-            let mut found = self.find(&view, &publish);
+            let mut found = self.may_and_find(&view, &publish);
             if !found && !is_certain && !cannot_tell {
                 if broker.topology().is_recent() {
                     // It may have grown since the batch began.
@@ -117,7 +126,7 @@ impl Publishing {
                 } else {
                     cannot_tell = true;
                 }
-                found = self.find(&view, &publish);
+                found = self.may_and_find(&view, &publish);
             }
             received += 1;
             if found {
@@ -154,6 +163,25 @@ impl Publishing {
         });
     }
 
+    /// Whether the user may publish it: each message's exchange and key, and the user it names.
+    fn may(&mut self, view: &Topology, publish: &Publish) -> Result<(), Denied> {
+        let message = &publish.message;
+        let exchange = message.exchange.as_str();
+        self.rights
+            .may_publish(view, exchange, message.routing_key.as_str())?;
+        for key in &publish.further_keys {
+            self.rights.may_publish(view, exchange, key.as_str())?;
+        }
+        match message.properties.user_id() {
+            Some(user_id) => self.rights.may(view, Operation::PublishAs { user_id }),
+            None => Ok(()),
+        }
+    }
+
+    fn may_and_find(&mut self, view: &Topology, publish: &Publish) -> bool {
+        self.may(view, publish).is_ok() && self.find(view, publish)
+    }
+
     /// Whether there is a queue to go to; `routed` then holds all of them.
     fn find(&mut self, view: &Topology, publish: &Publish) -> bool {
         let found = view.route(publish.vhost, &publish.as_routed(), &mut self.routed);
@@ -161,6 +189,9 @@ impl Publishing {
     }
 
     fn negative(&mut self, view: &Topology, publish: &Publish) -> Outcome {
+        if let Err(denied) = self.may(view, publish) {
+            return Outcome::Refused(Refused::Denied(denied));
+        }
         match view.route(publish.vhost, &publish.as_routed(), &mut self.routed) {
             Ok(()) => Outcome::Unrouted,
             Err(RouteError::NoSuchVhost { .. }) => Outcome::Refused(Refused::NoSuchVhost),
@@ -268,6 +299,7 @@ impl Publishing {
                     Refused::NotStored { .. }
                     | Refused::Unavailable(_)
                     | Refused::Unknown
+                    | Refused::Denied(_)
                     | Refused::NoSuchVhost
                     | Refused::NoSuchExchange { .. }
                     | Refused::InternalExchange { .. },
