@@ -6,27 +6,44 @@ use std::time::{Duration, Instant};
 
 use warren_api::runtime;
 use warren_client::{
-    Binding, BindingDestination, Connection, ConnectionOptions, Exchange, Message, Outcome, Policy,
-    PolicySubject, PolicyTarget, QueueSpec, QueueStats, ReceiveOptions, Target, parse_addresses,
+    Binding, BindingDestination, Connection, ConnectionOptions, Credentials, Exchange, Message,
+    Outcome, Permission, Policy, PolicySubject, PolicyTarget, QueueSpec, QueueStats,
+    ReceiveOptions, ServerAddress, Target, parse_addresses,
 };
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 use warren_types::Table;
 
 /// Whatever comes by itself comes within this time.
 const SOON: Duration = Duration::from_secs(20);
+const PASSWORD: &str = "of a test";
 
 /// Runs a test against one node.
 fn with_node(test: impl AsyncFnOnce(Connection)) {
+    with_servers(async |servers| {
+        test(connect(&servers, None)).await;
+    });
+}
+
+/// A connection as a user, or as nobody in particular.
+fn connect(servers: &[ServerAddress], user: Option<&str>) -> Connection {
+    let options = ConnectionOptions {
+        credentials: user.map(|user| Credentials {
+            user: user.to_owned(),
+            password: PASSWORD.to_owned(),
+        }),
+        ..ConnectionOptions::default()
+    };
+    Connection::new(servers, options).unwrap()
+}
+
+fn with_servers(test: impl AsyncFnOnce(Vec<ServerAddress>)) {
     let cluster = Cluster::start(Options {
         nodes: 1,
         ..Options::default()
     })
     .unwrap();
     let addresses = parse_addresses(&cluster.servers_from(NodeNumber(1))).unwrap();
-    runtime(async {
-        let connection = Connection::new(&addresses, ConnectionOptions::default()).unwrap();
-        test(connection).await;
-    });
+    runtime(test(addresses));
 }
 
 fn policy(name: &str, pattern: &str, definition: Table) -> Policy {
@@ -316,5 +333,44 @@ fn policies_that_cannot_hold_are_refused_with_the_reason() {
             assert!(error.to_string().contains("BAD_ARGUMENT"), "{error}");
         }
         assert!(connection.policies("").await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn policies_are_policymakers_to_change_and_operators_policies_administrators() {
+    with_servers(async |servers| {
+        let admin = connect(&servers, None);
+        for (user, tag) in [("reader", "management"), ("maker", "policymaker")] {
+            let created = admin.create_user(user, vec![tag.to_owned()], PASSWORD.to_owned());
+            created.await.unwrap();
+            let permission = Permission {
+                user: user.to_owned(),
+                read: ".*".to_owned(),
+                ..Permission::default()
+            };
+            admin.set_permission(&permission).await.unwrap();
+        }
+        let (reader, maker) = (
+            connect(&servers, Some("reader")),
+            connect(&servers, Some("maker")),
+        );
+        let mine = policy("mine", "x", Table::new().with("max-length", 1_i64));
+        let operators = Policy {
+            operator: true,
+            ..mine.clone()
+        };
+        for refused in [
+            reader.set_policy(&mine).await.map(drop),
+            reader.delete_policy("", "mine", false).await,
+            maker.set_policy(&operators).await.map(drop),
+            maker.delete_policy("", "mine", true).await,
+        ] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.reason(), Some("ACCESS_REFUSED"), "{error}");
+        }
+        maker.set_policy(&mine).await.unwrap();
+        admin.set_policy(&operators).await.unwrap();
+        assert_eq!(reader.policies("").await.unwrap().len(), 2);
+        maker.delete_policy("", "mine", false).await.unwrap();
     });
 }

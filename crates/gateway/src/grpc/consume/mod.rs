@@ -293,11 +293,9 @@ async fn attach(
             HeldState::Settled | HeldState::Lost => credit.returned(held.1),
         }
     }
-    let no_ack = open.no_ack;
-    let gateway = gateway.clone();
     Ok((
         Attached {
-            gateway,
+            gateway: gateway.clone(),
             session,
             consumer,
             target,
@@ -305,7 +303,7 @@ async fn attach(
             who,
             tag,
             credit,
-            no_ack,
+            no_ack: open.no_ack,
         },
         early,
     ))
