@@ -5,6 +5,7 @@ mod binding;
 mod cluster;
 mod exchange;
 mod messages;
+mod peek;
 mod queue;
 
 use std::time::SystemTime;
@@ -25,6 +26,7 @@ pub use binding::{Binding, BindingDestination, BindingFilter};
 pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, ReplicaRole};
 pub use exchange::Exchange;
 pub use messages::{ReceiveOptions, Received};
+pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
 pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
 
 /// Entries asked for at once.

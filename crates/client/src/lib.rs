@@ -15,8 +15,8 @@ mod publisher;
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
     Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard, Exchange,
-    NodeState, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats, ReceiveOptions, Received,
-    Replica, ReplicaRole,
+    NodeState, PeekOptions, PeekState, Peeked, PeekedPage, Queue, QueueDeletion, QueueDetails,
+    QueueSpec, QueueStats, ReceiveOptions, Received, Replica, ReplicaRole,
 };
 pub use connection::{Connection, ConnectionOptions};
 pub use consumer::{

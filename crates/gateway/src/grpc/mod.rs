@@ -18,6 +18,7 @@ mod leases;
 mod messaging;
 mod named_errors;
 mod open;
+mod peek;
 mod publish_credit;
 mod publish_stream;
 mod publish_unary;

@@ -274,7 +274,9 @@ impl Leading {
             Up::Attach(attach) => {
                 attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
             }
-            Up::Purge { queue, .. } | Up::Stats { queue, .. } => !self.creating.contains(queue),
+            Up::Purge { queue, .. } | Up::Stats { queue, .. } | Up::Peek { queue, .. } => {
+                !self.creating.contains(queue)
+            }
             Up::Hello(_)
             | Up::Reported
             | Up::Credit { .. }
@@ -363,6 +365,18 @@ impl Leading {
                 node,
                 states,
             }),
+            Up::Peek {
+                queue,
+                token,
+                from,
+                max,
+            } => self.mailbox.ask(Request::Peek {
+                queue,
+                node,
+                token,
+                from,
+                max,
+            }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
     }
@@ -412,6 +426,12 @@ impl Leading {
                 token,
                 stored,
             } => self.answer_stats(node, token, stored),
+            TapEvent::Peeked {
+                node,
+                token,
+                queue,
+                page,
+            } => self.answer_peek(node, token, queue, page),
             TapEvent::Restored => {
                 debug!(shard_id = %self.shard, "a snapshot replaced the leader's state")
             }

@@ -12,6 +12,7 @@ use warren_types::{
 };
 
 use crate::api::{QueueStats, ReturnWait};
+use crate::peek::StoredPage;
 
 /// From a node's uplink to a shard's leader.
 #[derive(Clone, Debug)]
@@ -44,6 +45,12 @@ pub(crate) enum Up {
     Stats {
         queue: QueueId,
         token: Token,
+    },
+    Peek {
+        queue: QueueId,
+        token: Token,
+        from: Position,
+        max: usize,
     },
     /// Messages of another shard, under the next number of the pair of shards: the batch's sequence.
     Move {
@@ -169,6 +176,10 @@ pub(crate) enum Down {
     Stats {
         token: Token,
         stats: Option<QueueStats>,
+    },
+    Peeked {
+        token: Token,
+        page: Option<StoredPage>,
     },
     /// A number of moved messages is taken; all are stored but for `exceptions`.
     Moved {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use warren_queue::dispatch::io::{Due, Loaded, QueueOpening, Token};
 use warren_queue::outcome::{Effect, EntryOutcome};
 use warren_queue::rows::{OriginRow, OutgoingRow};
-use warren_queue::store::ReadMessage;
+use warren_queue::store::{PeekedPage, ReadMessage};
 use warren_raft::MachineWaker;
 use warren_types::{
     Incarnation, NodeId, Position, PositionRange, Priority, QueueId, ShardId, ShardTime,
@@ -36,6 +36,12 @@ pub(crate) enum TapEvent {
         node: NodeId,
         token: Token,
         stored: Option<(QueueId, StoredStats)>,
+    },
+    Peeked {
+        node: NodeId,
+        token: Token,
+        queue: QueueId,
+        page: Option<PeekedPage>,
     },
     /// A snapshot replaced the state: what the leader knows is void (it cannot lead any more, but may not know yet).
     Restored,
@@ -83,6 +89,14 @@ pub(crate) enum Request {
     LookDue {
         queue: QueueId,
         up_to: ShardTime,
+    },
+    /// Answered by [`TapEvent::Peeked`].
+    Peek {
+        queue: QueueId,
+        node: NodeId,
+        token: Token,
+        from: Position,
+        max: usize,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

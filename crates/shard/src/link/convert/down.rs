@@ -9,7 +9,7 @@ use warren_types::{
     Attempt, BatchSequence, ConsumerId, NodeId, Position, QueueId, Run, ShardId, Term,
 };
 
-use super::{BadFrame, amount, bad, grant};
+use super::{BadFrame, amount, bad, grant, peek};
 use crate::api::QueueStats;
 use crate::link::frame::{BatchException, Down, Welcome};
 
@@ -24,6 +24,7 @@ pub(crate) fn down_bytes(frame: &Down) -> usize {
             exceptions.len() * 12 + 16
         }
         Down::SettleResults { results, .. } => results.len() + 16,
+        Down::Peeked { page, .. } => peek::page_bytes(page.as_ref()),
         Down::Welcome(_)
         | Down::NotLeader { .. }
         | Down::Resume { .. }
@@ -95,6 +96,7 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             count,
             ..Default::default()
         }),
+        Down::Peeked { token, page } => DownKind::Peeked(peek::encode_page(token, page)),
         Down::Stats { token, stats } => DownKind::Stats(encode_stats(token, stats)),
         Down::Moved {
             source,
@@ -185,6 +187,7 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
             token: Token(answer.token),
             count: answer.count,
         },
+        DownKind::Peeked(answer) => peek::decode_page(answer)?,
         DownKind::Stats(answer) => Down::Stats {
             token: Token(answer.token),
             stats: answer.found.then_some(QueueStats {
