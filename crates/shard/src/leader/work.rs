@@ -25,7 +25,7 @@ use super::links::Links;
 use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
-use crate::link::frame::{Down, Hello, Up};
+use crate::link::frame::{Down, Hello, PeekUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -274,7 +274,7 @@ impl Leading {
             Up::Attach(attach) => {
                 attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
             }
-            Up::Purge { queue, .. } | Up::Stats { queue, .. } | Up::Peek { queue, .. } => {
+            Up::Purge { queue, .. } | Up::Stats { queue, .. } | Up::Peek(PeekUp { queue, .. }) => {
                 !self.creating.contains(queue)
             }
             Up::Hello(_)
@@ -365,18 +365,7 @@ impl Leading {
                 node,
                 states,
             }),
-            Up::Peek {
-                queue,
-                token,
-                from,
-                max,
-            } => self.mailbox.ask(Request::Peek {
-                queue,
-                node,
-                token,
-                from,
-                max,
-            }),
+            Up::Peek(it) => self.mailbox.ask(Request::Peek { node, it }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
     }

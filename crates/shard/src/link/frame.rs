@@ -46,17 +46,23 @@ pub(crate) enum Up {
         queue: QueueId,
         token: Token,
     },
-    Peek {
-        queue: QueueId,
-        token: Token,
-        from: Position,
-        max: usize,
-    },
+    Peek(PeekUp),
     /// Messages of another shard, under the next number of the pair of shards: the batch's sequence.
     Move {
         source: ShardId,
         batch: Batch,
     },
+}
+
+impl Up {
+    pub(crate) fn peek(token: Token, queue: QueueId, from: Position, max: usize) -> Self {
+        Self::Peek(PeekUp {
+            token,
+            queue,
+            from,
+            max,
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +123,15 @@ pub(crate) struct ReturnUp {
     pub items: Vec<Held>,
     pub kind: ReturnKind,
     pub wait: ReturnWait,
+}
+
+/// Asks for a page of a queue's messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeekUp {
+    pub token: Token,
+    pub queue: QueueId,
+    pub from: Position,
+    pub max: usize,
 }
 
 /// From a shard's leader to a node.

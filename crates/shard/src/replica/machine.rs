@@ -131,16 +131,11 @@ impl Machine for ShardMachine {
                     let due = self.store.due(&self.rows, queue, up_to, DUE_BLOCKS_MAX);
                     self.tell(TapEvent::Due(due));
                 }
-                Request::Peek {
-                    queue,
-                    node,
-                    token,
-                    from,
-                    max,
-                } => {
+                Request::Peek { node, it } => {
+                    let (token, queue) = (it.token, it.queue);
                     let page = self
                         .store
-                        .peek(&self.rows, queue, from, max, PEEK_BYTES_MAX);
+                        .peek(&self.rows, queue, it.from, it.max, PEEK_BYTES_MAX);
                     self.tell(TapEvent::Peeked {
                         node,
                         token,

@@ -16,6 +16,8 @@ use warren_types::{
     TopologyIndex,
 };
 
+use crate::link::frame::PeekUp;
+
 /// Chunks of outcomes that the leader has not taken yet, at most; beyond it the apply thread waits.
 pub(crate) const TAP_EVENTS_MAX: usize = 256;
 
@@ -92,11 +94,8 @@ pub(crate) enum Request {
     },
     /// Answered by [`TapEvent::Peeked`].
     Peek {
-        queue: QueueId,
         node: NodeId,
-        token: Token,
-        from: Position,
-        max: usize,
+        it: PeekUp,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

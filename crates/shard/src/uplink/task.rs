@@ -176,14 +176,10 @@ impl Uplink {
                 from,
                 max,
                 reply,
-            } => state.question(open, Question::Peek(reply, Instant::now()), |token| {
-                Up::Peek {
-                    queue,
-                    token,
-                    from,
-                    max,
-                }
-            }),
+            } => {
+                let asked = Question::Peek(reply, Instant::now());
+                state.question(open, asked, |token| Up::peek(token, queue, from, max))
+            }
             Request::Stats { queue, reply } => {
                 state.question(open, Question::Stats(reply, Instant::now()), |token| {
                     Up::Stats { queue, token }

@@ -90,12 +90,7 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             queue: queue.0,
             position: position.0,
         }),
-        Down::Purged { token, count } => DownKind::Purged(wire::QueueAnswer {
-            token: token.0,
-            found: true,
-            count,
-            ..Default::default()
-        }),
+        Down::Purged { token, count } => DownKind::Purged(encode_purged(token, count)),
         Down::Peeked { token, page } => DownKind::Peeked(peek::encode_page(token, page)),
         Down::Stats { token, stats } => DownKind::Stats(encode_stats(token, stats)),
         Down::Moved {
@@ -107,6 +102,15 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
     wire::DownFrame {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+fn encode_purged(token: Token, count: u64) -> wire::QueueAnswer {
+    wire::QueueAnswer {
+        token: token.0,
+        found: true,
+        count,
+        ..Default::default()
     }
 }
 

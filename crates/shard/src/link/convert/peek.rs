@@ -7,25 +7,20 @@ use warren_queue::store::{PeekedMessage, PeekedState};
 use warren_types::{Position, Priority, QueueId, ShardTime};
 
 use super::{BadFrame, bad};
-use crate::link::frame::{Down, Up};
+use crate::link::frame::{Down, PeekUp};
 use crate::peek::{PEEK_MESSAGES_MAX, PeekState, StoredPage};
 
-pub(super) fn encode_question(
-    queue: QueueId,
-    token: Token,
-    from: Position,
-    max: usize,
-) -> wire::PeekQuestion {
+pub(super) fn encode_question(it: &PeekUp) -> wire::PeekQuestion {
     wire::PeekQuestion {
-        queue: queue.0,
-        token: token.0,
-        from: from.0,
-        max: u32::try_from(max).unwrap_or(u32::MAX),
+        queue: it.queue.0,
+        token: it.token.0,
+        from: it.from.0,
+        max: u32::try_from(it.max).unwrap_or(u32::MAX),
     }
 }
 
-pub(super) fn decode_question(it: &wire::PeekQuestion) -> Up {
-    Up::Peek {
+pub(super) fn decode_question(it: &wire::PeekQuestion) -> PeekUp {
+    PeekUp {
         queue: QueueId(it.queue),
         token: Token(it.token),
         from: Position(it.from),

@@ -35,7 +35,7 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
         | Up::Recall { .. }
         | Up::Detach { .. }
         | Up::Purge { .. }
-        | Up::Peek { .. }
+        | Up::Peek(_)
         | Up::Stats { .. } => 64,
     }
 }
@@ -87,12 +87,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             token: token.0,
             purge: Some(encode_states(states)),
         }),
-        Up::Peek {
-            queue,
-            token,
-            from,
-            max,
-        } => UpKind::Peek(peek::encode_question(queue, token, from, max)),
+        Up::Peek(it) => UpKind::Peek(peek::encode_question(&it)),
         Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion {
             queue: queue.0,
             token: token.0,
@@ -144,7 +139,7 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             token: Token(question.token),
             states: decode_states(question.purge),
         },
-        UpKind::Peek(question) => peek::decode_question(&question),
+        UpKind::Peek(question) => Up::Peek(peek::decode_question(&question)),
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
             token: Token(question.token),
