@@ -10,12 +10,13 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::MessageState;
 use warren_shard::{ParkCause, PeekState, Peeked};
-use warren_topology::Queue;
+use warren_topology::{Operation, Queue};
 use warren_types::Position;
 
 use super::deliveries::{Frame, to_client};
 use super::error::{bad_argument, of_operation, unsupported};
 use super::open::{queue_name, vhost_name};
+use super::permit::Permit;
 use crate::gateway::Gateway;
 use crate::operations::target_of;
 
@@ -25,6 +26,13 @@ const MESSAGES_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 << 20;
 /// Pages that one call asks for: a rare state is looked for in a part of a long queue, and the cursor goes on from there.
 const PAGES_MAX: usize = 100;
+
+impl Permit for v1::PeekRequest {
+    fn needs(&self) -> (&str, Vec<Operation<'_>>) {
+        let queue = &self.queue;
+        (&self.vhost, vec![Operation::Consume { queue }])
+    }
+}
 
 /// What one call asks for.
 struct Wish {
