@@ -19,6 +19,7 @@ mod login;
 mod messaging;
 mod named_errors;
 mod open;
+mod peek;
 mod permit;
 mod policies;
 mod publish_credit;

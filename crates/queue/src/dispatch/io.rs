@@ -230,6 +230,16 @@ pub struct LoadedBlock {
     pub released: Vec<PositionRange>,
 }
 
+/// Whether somebody has a message now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whereabouts {
+    NotInFlight,
+    /// With a consumer.
+    Unacked,
+    /// Its end is decided, but not committed.
+    Leaving,
+}
+
 /// What a queue's timers say is due.
 #[derive(Clone, Debug)]
 pub struct Due {

@@ -46,8 +46,10 @@ pub use self::options::Options;
 pub use self::retry::DELAY_MS_MAX;
 
 use self::hand_out::MayRaise;
+use self::in_flight::State;
 use self::io::{
     Action, Actions, Attach, AttachResult, ConsumerKey, Input, QueueOpening, SettleResult, Token,
+    Whereabouts,
 };
 use self::queue::Queue;
 use self::shared::Shared;
@@ -116,6 +118,19 @@ impl Dispatch {
         let timers = self.shared.timers.first().map(|(at, _)| *at);
         let delayed = self.shared.due.first().map(|(at, _, _)| *at);
         timers.into_iter().chain(delayed).min()
+    }
+
+    /// Where a message that has not left its queue is.
+    #[must_use]
+    pub fn whereabouts(&self, queue: QueueId, position: Position) -> Whereabouts {
+        let queue = self.queues.get(&queue);
+        match queue.and_then(|it| it.in_flight.get(position)) {
+            None => Whereabouts::NotInFlight,
+            Some(flight) => match flight.state {
+                State::Settling => Whereabouts::Leaving,
+                State::Unverified | State::Held | State::Returning => Whereabouts::Unacked,
+            },
+        }
     }
 
     #[must_use]

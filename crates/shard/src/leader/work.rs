@@ -26,7 +26,7 @@ use super::links::Links;
 use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
-use crate::link::frame::{Down, Hello, Up};
+use crate::link::frame::{Down, Hello, PeekUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -247,7 +247,9 @@ impl Leading {
             Up::Attach(attach) => {
                 attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
             }
-            Up::Purge { queue, .. } | Up::Stats { queue, .. } => !self.creating.contains(queue),
+            Up::Purge { queue, .. } | Up::Stats { queue, .. } | Up::Peek(PeekUp { queue, .. }) => {
+                !self.creating.contains(queue)
+            }
             Up::Hello(_)
             | Up::Reported
             | Up::Credit { .. }
@@ -340,6 +342,7 @@ impl Leading {
                 node,
                 states,
             }),
+            Up::Peek(it) => self.mailbox.ask(Request::Peek { node, it }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
     }
@@ -387,6 +390,12 @@ impl Leading {
                 token,
                 stored,
             } => self.answer_stats(node, token, stored),
+            TapEvent::Peeked {
+                node,
+                token,
+                queue,
+                page,
+            } => self.answer_peek(node, token, queue, page),
             TapEvent::Restored => {
                 debug!(shard_id = %self.shard, "a snapshot replaced the leader's state")
             }
