@@ -33,6 +33,8 @@ use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
 use crate::link::remote::NodeStreams;
 use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
+use crate::open::{initialise, open};
+use crate::reaper::{Asked, Reaper, Reaping};
 use crate::session::{Session, stats};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
@@ -98,6 +100,7 @@ struct Inner {
     sessions: AtomicU64,
     consumers: AtomicU64,
     spread_now: SpreadNow,
+    reaping: Reaping,
     tasks: TaskTracker,
     /// Where the broker runs: a session may be dropped anywhere.
     runtime: Handle,
@@ -139,6 +142,7 @@ impl Broker {
         let stop = CancellationToken::new();
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
+        let (reaping, asked) = Reaping::channel();
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -165,6 +169,7 @@ impl Broker {
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),
             spread_now: SpreadNow::default(),
+            reaping,
             raft: parts.raft,
             peers: parts.peers,
             tasks,
@@ -174,15 +179,24 @@ impl Broker {
         let broker = Self {
             inner: Arc::new(inner),
         };
-        broker.begin(parts.placement);
+        broker.spawn_followers(asked, parts.placement);
         Ok(broker)
     }
 
-    fn begin(&self, placement: PlacementOptions) {
-        let tasks = &self.inner.tasks;
-        let follower = self.clone();
-        tasks.spawn(async move { follower.follow_placement().await });
-        tasks.spawn(Reconciler::new(self.clone(), placement).run());
+    fn spawn_followers(&self, asked: Asked, placement: PlacementOptions) {
+        let (follower, it) = (self.clone(), &self.inner);
+        it.tasks
+            .spawn(async move { follower.follow_placement().await });
+        it.tasks
+            .spawn(Reconciler::new(self.clone(), placement).run());
+        let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
+        it.tasks
+            .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
+    }
+
+    /// Deletes an exclusive queue whose connection has ended, as soon as that can be done.
+    pub fn delete_later(&self, queue: QueueId) {
+        self.inner.reaping.leave(queue);
     }
 
     #[must_use]
@@ -372,24 +386,4 @@ impl Broker {
         };
         self.inner.tasks.spawn_on(detached, &self.inner.runtime);
     }
-}
-
-async fn open(raft: &RaftNode, spec: GroupSpec) -> Result<Group, BrokerError> {
-    let group = spec.group;
-    raft.open_group(spec)
-        .await
-        .map_err(|source| BrokerError::Open { group, source })
-}
-
-async fn initialise(
-    raft: &RaftNode,
-    group: GroupId,
-    members: &[Member],
-) -> Result<(), BrokerError> {
-    raft.initialize(group, members)
-        .await
-        .map_err(|error| BrokerError::Initialise {
-            group,
-            cause: error.to_string(),
-        })
 }

@@ -9,8 +9,9 @@ use warren_raft::GroupSpec;
 use warren_topology::{Placement, Topology};
 use warren_types::{GroupId, Member, NodeId, ShardId};
 
-use super::{Broker, BrokerError, initialise, open};
+use super::{Broker, BrokerError};
 use crate::leader::task::LeaderTask;
+use crate::open::{initialise, open};
 use crate::replica::machine::ShardMachineFactory;
 use crate::replica::tap::Mailbox;
 use crate::uplink::door::door;
@@ -102,6 +103,7 @@ impl Broker {
             mailbox,
             inbox: self.inner.leaders.open(shard),
             topology: self.inner.topology.watch(),
+            asks: self.inner.reaping.asks.clone(),
             uplinks: Arc::clone(&self.inner.uplinks),
             stop: self.inner.stop.clone(),
         };
