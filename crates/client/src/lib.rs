@@ -15,7 +15,7 @@ mod publisher;
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
     Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard, Exchange,
-    NodeState, Permission, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats,
+    Import, NodeState, Permission, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats,
     ReceiveOptions, Received, Replica, ReplicaRole, TopicPermission, User, UserChange, Vhost,
     WhoAmI,
 };

@@ -9,12 +9,14 @@ mod amqp;
 mod auth;
 mod clock;
 mod counters;
+mod definitions;
 mod draining;
 mod gateway;
 mod grpc;
 mod message;
 mod operations;
 mod options;
+mod places;
 mod publish;
 mod replies;
 
