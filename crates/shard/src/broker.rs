@@ -167,10 +167,8 @@ impl Broker {
             inner: Arc::new(inner),
         };
         let follower = broker.clone();
-        broker
-            .inner
-            .tasks
-            .spawn(async move { follower.follow_placement().await });
+        let tasks = &broker.inner.tasks;
+        tasks.spawn(async move { follower.follow_placement().await });
         Ok(broker)
     }
 
