@@ -6,6 +6,8 @@ mod cluster;
 mod definitions;
 mod exchange;
 mod messages;
+mod peek;
+mod policy;
 mod queue;
 mod user;
 mod vhost;
@@ -33,6 +35,8 @@ pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, Replic
 pub use definitions::Import;
 pub use exchange::Exchange;
 pub use messages::{ReceiveOptions, Received};
+pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
+pub use policy::{EffectiveSetting, Policy, PolicySubject, PolicyTarget};
 pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
 pub use vhost::Vhost;

@@ -1,16 +1,17 @@
 //! The document of what is declared now. Exclusive queues are their connections' and not in it, nor what every vhost has from the start.
 //! Not here: its JSON (`document`).
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use warren_types::{VhostId, VhostName};
 
 use super::document::{
-    Binding, Document, Exchange, GlobalParameter, Parameter, Permission, Queue, Tags,
-    TopicPermission, User, Vhost, VhostMetadata,
+    Binding, Document, Exchange, GlobalParameter, Parameter, Permission, Policy, PolicyRule, Queue,
+    Tags, TopicPermission, User, Vhost, VhostMetadata,
 };
 use super::hashes::written;
 use super::json::object_of;
 use crate::binding::Destination;
+use crate::policy::PolicyKind;
 use crate::topology::Topology;
 
 const RESERVED: &str = "amq.";
@@ -171,6 +172,13 @@ fn topic_permissions(topology: &Topology) -> Vec<TopicPermission> {
 fn objects(topology: &Topology, vhost: VhostId, name: Option<&VhostName>, out: &mut Document) {
     let named = || name.map(ToString::to_string);
     parameters(topology, vhost, name, &mut out.parameters);
+    for it in topology.policies(vhost, PolicyKind::User) {
+        out.policies.push(Policy {
+            vhost: named(),
+            name: it.name.to_string(),
+            rule: rule(it),
+        });
+    }
     for it in topology.queues_after(vhost, None) {
         if it.is_exclusive() {
             continue;
@@ -218,6 +226,10 @@ fn of_binding(
             }
             ("queue", queue.name.to_string())
         }
+        Destination::Exchange(exchange) => {
+            let exchange = topology.exchange_by_id(exchange)?;
+            ("exchange", exchange.name.to_string())
+        }
     };
     Some(Binding {
         source: source.to_owned(),
@@ -254,9 +266,26 @@ fn parameters(
             add("vhost-limits", "limits", Json::Object(limits));
         }
     }
+    for it in topology.policies(vhost, PolicyKind::Operator) {
+        let rule = rule(it);
+        let value = json!({
+            "pattern": rule.pattern, "apply-to": rule.apply_to,
+            "definition": rule.definition, "priority": rule.priority,
+        });
+        add("operator_policy", &it.name, value);
+    }
     for it in topology.parameters() {
         if it.key.vhost == Some(vhost) {
             add(&it.key.component, &it.key.name, parsed(&it.value));
         }
+    }
+}
+
+fn rule(it: &crate::policy::Policy) -> PolicyRule {
+    PolicyRule {
+        pattern: it.pattern.to_string(),
+        apply_to: it.apply_to.name().to_owned(),
+        definition: object_of(&it.definition),
+        priority: it.priority,
     }
 }

@@ -6,6 +6,7 @@ mod export;
 mod hashes;
 mod json;
 mod plan;
+mod policies;
 mod report;
 mod users;
 

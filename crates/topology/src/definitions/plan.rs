@@ -5,20 +5,21 @@ use serde_json::Value as Json;
 use warren_types::{ExchangeName, QueueName, RoutingKey, Table, UserName, VhostId, VhostName};
 
 use super::document::{
-    Binding, Document, Exchange, GlobalParameter, Parameter, Permission, Policy, Queue,
+    Binding, Document, Exchange, GlobalParameter, Parameter, Permission, PolicyRule, Queue,
     TopicPermission, Vhost,
 };
 use super::json::table_of;
 use super::report::Report;
 use crate::arguments;
 use crate::command::{
-    Bind, CreateVhost, DeclareExchange, DeclareQueue, NewQueueName, SetParameter, SetPermission,
-    SetTopicPermission, SetVhostLimits, TopologyCommand, UpdateVhost,
+    Bind, BindTo, CreateVhost, DeclareExchange, DeclareQueue, NewQueueName, SetParameter,
+    SetPermission, SetTopicPermission, SetVhostLimits, TopologyCommand, UpdateVhost,
 };
 use crate::exchange::ExchangeKind;
 use crate::parameter::ParameterKey;
 use crate::pattern::Pattern;
 use crate::permission::TopicPattern;
+use crate::policy::PolicyKind;
 use crate::queue::QueueType;
 use crate::topology::Topology;
 use crate::vhost::VhostLimits;
@@ -27,7 +28,6 @@ const QUEUE_TYPE: &str = "x-queue-type";
 /// Parameters that RabbitMQ keeps what is no parameter in.
 const VHOST_LIMITS: &str = "vhost-limits";
 const OPERATOR_POLICY: &str = "operator_policy";
-const NO_POLICIES: &str = "policies are not available yet";
 
 /// A command, and what to call its object.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ impl Planner<'_> {
         }
     }
 
-    fn vhost(&self, named: Option<&String>) -> Planned<VhostId> {
+    pub(super) fn vhost(&self, named: Option<&String>) -> Planned<VhostId> {
         let name = self.vhost_name(named)?;
         let found = self.topology.vhost(name.as_str());
         found
@@ -151,7 +151,7 @@ impl Planner<'_> {
     }
 
     /// What to call an object of a vhost.
-    fn label(&self, kind: &str, name: &str, vhost: Option<&String>) -> String {
+    pub(super) fn label(&self, kind: &str, name: &str, vhost: Option<&String>) -> String {
         let vhost = self
             .only
             .map_or_else(|| vhost.map_or("?", String::as_str), VhostName::as_str);
@@ -239,7 +239,12 @@ impl Planner<'_> {
                 }
                 OPERATOR_POLICY => {
                     let label = self.label("operator policy", &it.name, it.vhost.as_ref());
-                    (label, Err(NO_POLICIES.to_owned()))
+                    let rule = serde_json::from_value::<PolicyRule>(it.value.clone());
+                    let command = rule.map_err(said).and_then(|rule| {
+                        let kind = PolicyKind::Operator;
+                        self.policy_command(kind, &it.name, &rule, it.vhost.as_ref())
+                    });
+                    (label, command)
                 }
                 component => {
                     let kind = format!("parameter {component}");
@@ -278,13 +283,6 @@ impl Planner<'_> {
             }
         }
         Ok(SetVhostLimits { name, limits }.into())
-    }
-
-    pub(super) fn policies(&mut self, policies: &[Policy]) {
-        for it in policies {
-            let label = self.label("policy", &it.name, it.vhost.as_ref());
-            self.report.refuse(&label, NO_POLICIES);
-        }
     }
 
     pub(super) fn exchanges(&mut self, exchanges: &[Exchange]) {
@@ -366,14 +364,16 @@ impl Planner<'_> {
         }
         let destination = it.destination.as_str();
         let to = match it.destination_type.as_str() {
-            "queue" => QueueName::try_from(destination).map_err(said)?,
-            "exchange" => return Err("bindings between exchanges are not available yet".to_owned()),
-            other => return Err(format!("a destination of the type '{other}' is not known")),
+            "queue" => BindTo::Queue(QueueName::try_from(destination).map_err(said)?),
+            "exchange" => BindTo::Exchange(ExchangeName::try_from(destination).map_err(said)?),
+            other => {
+                return Err(format!("a destination of the type '{other}' is not known"));
+            }
         };
         Ok(Some(TopologyCommand::Bind(Bind {
             vhost: self.vhost(it.vhost.as_ref())?,
             source: ExchangeName::try_from(it.source.as_str()).map_err(said)?,
-            queue: to,
+            to,
             routing_key: RoutingKey::try_from(it.routing_key.as_str()).map_err(said)?,
             arguments: table_of(&it.arguments).map_err(said)?,
             requester: None,

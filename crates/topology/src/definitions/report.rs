@@ -25,12 +25,16 @@ impl Report {
             | TopologyReply::QueueDeclared { declared, .. }
             | TopologyReply::Bound(declared) => self.count(*declared == Declared::Created),
             TopologyReply::Done { changed } => self.count(*changed),
+            // Equal ones were not set.
+            TopologyReply::PolicySet(_) => self.count(true),
             TopologyReply::Refused(refusal) => self.refuse(label, refusal),
             TopologyReply::ClusterFormed(_)
             | TopologyReply::NodeUpdated
             | TopologyReply::ExchangeDeleted { .. }
             | TopologyReply::QueueDeleted { .. }
             | TopologyReply::Unbound { .. }
+            | TopologyReply::ConsumerNoted { .. }
+            | TopologyReply::PolicyDeleted { .. }
             | TopologyReply::Batch(_) => self.refuse(label, "answered as another command"),
         }
     }
