@@ -6,7 +6,9 @@
 mod admission;
 mod alarms;
 mod amqp;
+mod auth;
 mod clock;
+mod copies;
 mod counters;
 mod draining;
 mod gateway;
@@ -19,6 +21,7 @@ mod replies;
 
 pub use alarms::AlarmedNodes;
 pub use amqp::serve_amqp;
+pub use auth::{FirstUser, FirstUserError, HashError, Password, make_first_user};
 pub use counters::{Counter, Counters, FrontCounters};
 pub use gateway::Gateway;
 pub use grpc::{ServeError, serve_grpc};

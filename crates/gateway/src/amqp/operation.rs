@@ -11,14 +11,15 @@ use warren_amqp::{AmqpError, ChannelId, Method, ShortString};
 use warren_shard::PurgeStates;
 use warren_shard::api::{QueueStats, Target};
 use warren_topology::{
-    Bind, DeclareExchange, DeclareQueue, Declared, DeleteExchange, ExchangeKind, NewQueueName,
-    Queue, Refusal, Topology, TopologyCommand, TopologyReply, Unbind,
+    DeclareExchange, DeclareQueue, Declared, DeleteExchange, ExchangeKind, NewQueueName, Queue,
+    Refusal, Topology, TopologyCommand, TopologyReply,
 };
-use warren_types::{ConsumerId, QueueId, QueueName, RoutingKey, VhostId, VhostName};
+use warren_types::{ConsumerId, QueueId, QueueName, VhostId, VhostName};
 
 use super::caller::Caller;
 use super::error;
-use super::names::{exchange_name, queue_name, queue_or_last, routing_key};
+use super::names::{exchange_name, queue_name, queue_or_last};
+use crate::auth::{LoginError, Who};
 use crate::gateway::Gateway;
 use crate::operations::{DeleteIf, OperationError, generated_name, target_of};
 
@@ -67,17 +68,19 @@ pub(super) enum Answer {
     },
     /// The topology was asked: try the step again.
     Again,
-    /// The vhost to open, if there is one.
-    Vhost(Option<(VhostId, VhostName)>),
+    /// Who the client is, or why it is not known.
+    Login(Result<Who, LoginError>),
+    /// The vhost to open.
+    Vhost(VhostId, VhostName),
     /// The exclusive queues are gone.
     Cleaned,
 }
 
-fn failed(method: warren_amqp::MethodId) -> impl Fn(OperationError) -> AmqpError {
+pub(super) fn failed(method: warren_amqp::MethodId) -> impl Fn(OperationError) -> AmqpError {
     move |error| error::operation(&error).for_method(method)
 }
 
-fn reply(no_wait: bool, method: impl Into<Method>) -> Option<Method> {
+pub(super) fn reply(no_wait: bool, method: impl Into<Method>) -> Option<Method> {
     (!no_wait).then(|| method.into())
 }
 
@@ -85,12 +88,15 @@ fn count(messages: u64) -> u32 {
     u32::try_from(messages).unwrap_or(u32::MAX)
 }
 
-fn answer(result: Result<Answer, AmqpError>) -> Answer {
+pub(super) fn answer(result: Result<Answer, AmqpError>) -> Answer {
     result.unwrap_or_else(Answer::Failed)
 }
 
 impl Caller {
-    async fn change(&self, command: TopologyCommand) -> Result<TopologyReply, OperationError> {
+    pub(super) async fn change(
+        &self,
+        command: TopologyCommand,
+    ) -> Result<TopologyReply, OperationError> {
         self.gateway.change(command, self.user.as_str()).await
     }
 
@@ -130,18 +136,27 @@ impl Caller {
     }
 }
 
-/// Looks the vhost of connection.open up.
-pub(super) async fn find_vhost(gateway: Gateway, name: ShortString) -> Answer {
+/// Looks the vhost of connection.open up, and whether the user may use it (features C6): else 530.
+pub(super) async fn find_vhost(gateway: Gateway, who: Who, name: ShortString) -> Answer {
     let known = |topology: &Topology| {
-        let vhost = topology.vhost(&name)?;
-        Some((vhost.id, vhost.name.clone()))
+        let vhost = topology
+            .vhost(&name)
+            .ok_or_else(|| AmqpError::not_allowed(format_args!("vhost {} not found", &*name)))?;
+        topology
+            .authorise(who.asker(vhost.id), warren_topology::Operation::OpenVhost)
+            .map_err(AmqpError::not_allowed)?;
+        Ok((vhost.id, vhost.name.clone()))
     };
-    if let Some(found) = known(&gateway.topology()) {
-        return Answer::Vhost(Some(found));
+    let mut found = known(&gateway.topology());
+    if found.is_err() {
+        found = match gateway.fresh_topology().await {
+            Ok(topology) => known(&topology),
+            Err(error) => Err(error::operation(&error)),
+        };
     }
-    match gateway.fresh_topology().await {
-        Ok(topology) => Answer::Vhost(known(&topology)),
-        Err(error) => Answer::Failed(error::operation(&error)),
+    match found {
+        Ok((vhost, name)) => Answer::Vhost(vhost, name),
+        Err(error) => Answer::Failed(error.for_method(warren_amqp::method::connection::Open::ID)),
     }
 }
 
@@ -303,64 +318,6 @@ impl Caller {
             .find_queue(&self.vhost_name, name, Some(&self.owner))
             .await
     }
-}
-
-pub(super) async fn bind_queue(
-    caller: Arc<Caller>,
-    it: queue::Bind,
-    last: Option<QueueName>,
-) -> Answer {
-    let error = |error: AmqpError| error.for_method(queue::Bind::ID);
-    let bind = || -> Result<Bind, AmqpError> {
-        let queue = queue_or_last(&it.queue, last.as_ref())?;
-        Ok(Bind {
-            vhost: caller.vhost,
-            source: exchange_name(&it.exchange)?,
-            routing_key: binding_key(&it.queue, &it.routing_key, &queue)?,
-            queue,
-            arguments: it.arguments.clone(),
-            requester: Some(caller.owner.clone()),
-        })
-    };
-    let bind = match bind().map_err(error) {
-        Ok(bind) => bind,
-        Err(error) => return Answer::Failed(error),
-    };
-    let bound = caller.change(TopologyCommand::Bind(bind)).await;
-    let bound = bound.map_err(failed(queue::Bind::ID));
-    answer(bound.map(|_| Answer::Reply(reply(it.no_wait, queue::BindOk {}))))
-}
-
-/// No queue and no key named: the key is the queue's name.
-fn binding_key(named_queue: &str, key: &str, queue: &QueueName) -> Result<RoutingKey, AmqpError> {
-    let implied = named_queue.is_empty() && key.is_empty();
-    routing_key(if implied { queue.as_str() } else { key })
-}
-
-pub(super) async fn unbind_queue(
-    caller: Arc<Caller>,
-    it: queue::Unbind,
-    last: Option<QueueName>,
-) -> Answer {
-    let error = |error: AmqpError| error.for_method(queue::Unbind::ID);
-    let unbind = || -> Result<Unbind, AmqpError> {
-        let queue = queue_or_last(&it.queue, last.as_ref())?;
-        Ok(Unbind {
-            vhost: caller.vhost,
-            source: exchange_name(&it.exchange)?,
-            routing_key: binding_key(&it.queue, &it.routing_key, &queue)?,
-            queue,
-            arguments: it.arguments.clone(),
-            requester: Some(caller.owner.clone()),
-        })
-    };
-    let unbind = match unbind().map_err(error) {
-        Ok(unbind) => unbind,
-        Err(error) => return Answer::Failed(error),
-    };
-    let unbound = caller.change(TopologyCommand::Unbind(unbind)).await;
-    let unbound = unbound.map_err(failed(queue::Unbind::ID));
-    answer(unbound.map(|_| Answer::Reply(Some(queue::UnbindOk {}.into()))))
 }
 
 pub(super) async fn declare_exchange(caller: Arc<Caller>, it: exchange::Declare) -> Answer {

@@ -7,17 +7,21 @@ use warren_amqp::method::{basic, confirm, queue};
 use warren_amqp::{
     AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned, Time,
 };
-use warren_types::{Alarm, Message, QueueName};
+use warren_topology::{Denied, Principal, Published, Topology};
+use warren_types::{Alarm, Message, QueueName, RoutingKey};
 
+use super::binding;
 use super::caller::Caller;
 use super::channel::{Busy, Confirms, Step};
 use super::error;
 use super::names::NameCache;
 use super::operation::{self, Answer};
+use super::permit;
 use super::publishes::{Kept, Publishes, Stalled};
 use super::reply::{declare_reply_queue, is_reply_name};
 use super::session::AmqpSession;
-use crate::message::{counted_bytes, message};
+use crate::copies::{further_keys, without_blind_copies};
+use crate::message::{counted_bytes, message, with_spent_delay};
 use crate::replies::DIRECT_REPLY_TO;
 
 /// A publisher that waits so long for admission is told.
@@ -48,11 +52,29 @@ impl AmqpSession {
                     self.set_busy(channel, Busy::Behind);
                     return;
                 }
+                if let Err(error) = self.permitted(channel, &caller, &request) {
+                    if self.is_certain(channel) {
+                        return self.fail(channel, error);
+                    }
+                    self.wait(channel, Step::Request(request));
+                    return self.begin(channel, operation::refresh(caller));
+                }
                 if let Err(error) = self.request(channel, caller, request) {
                     self.fail(channel, error);
                 }
             }
         }
+    }
+
+    fn permitted(
+        &self,
+        channel: ChannelId,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<(), AmqpError> {
+        let last = self.channels.get(&channel);
+        let last = last.and_then(|it| it.last_queue.as_ref());
+        permit::check(caller, &self.view, request, last)
     }
 
     pub(super) fn set_busy(&mut self, channel: ChannelId, busy: Busy) {
@@ -136,15 +158,17 @@ impl AmqpSession {
             Request::QueueBind(it) if is_reply_name(&it.queue) => return Err(reply_bound()),
             Request::QueueBind(it) => {
                 let last = self.last_queue(channel);
-                self.begin(channel, operation::bind_queue(caller, it, last));
+                self.begin(channel, binding::bind_queue(caller, it, last));
             }
             Request::QueueUnbind(it) => {
                 let last = self.last_queue(channel);
-                self.begin(channel, operation::unbind_queue(caller, it, last));
+                self.begin(channel, binding::unbind_queue(caller, it, last));
             }
-            Request::ExchangeBind(_) | Request::ExchangeUnbind(_) => {
-                let text = "bindings between exchanges are not available yet";
-                return Err(AmqpError::not_implemented(text));
+            Request::ExchangeBind(it) => {
+                self.begin(channel, binding::bind_exchange(caller, it));
+            }
+            Request::ExchangeUnbind(it) => {
+                self.begin(channel, binding::unbind_exchange(caller, it));
             }
             Request::TxSelect => return self.tx_select(channel),
             Request::TxCommit => return self.tx_commit(channel),
@@ -220,7 +244,7 @@ impl AmqpSession {
                     state.certain = true;
                 }
             }
-            Answer::Ready { .. } | Answer::Vhost(_) | Answer::Cleaned => {}
+            Answer::Ready { .. } | Answer::Login(_) | Answer::Vhost(..) | Answer::Cleaned => {}
         }
     }
 
@@ -242,20 +266,38 @@ impl AmqpSession {
         if !self.serving() {
             return self.refuse(channel);
         }
-        if it.exchange.is_empty() && is_reply_name(&it.routing_key) {
+        let (exchange, key) = (&*it.exchange, &*it.routing_key);
+        let further = match further_keys(&it.properties) {
+            Ok(further) => further,
+            Err(error) => return self.fail(channel, error::copies(error)),
+        };
+        let rights = self.rights.as_mut();
+        let may = rights.map_or(Ok(()), |it| {
+            let mut keys = std::iter::once(key).chain(further.iter().map(RoutingKey::as_str));
+            keys.try_for_each(|key| it.may_publish(&self.view, exchange, key))
+        });
+        if let Err(denied) = may {
+            if self.is_certain(channel) {
+                let error = error::denied(&denied).for_method(basic::Publish::ID);
+                return self.fail(channel, error);
+            }
+            self.wait(channel, Step::Publish(it));
+            return self.begin(channel, operation::refresh(Arc::clone(caller)));
+        }
+        if exchange.is_empty() && is_reply_name(key) {
             return self.publish_direct(channel, caller, it);
         }
-        let (exchange, key) = (&*it.exchange, &*it.routing_key);
-        let routed = self
-            .publishes
-            .route(&self.view, caller.vhost, exchange, key);
+        let message = Published::new(exchange, key)
+            .with_further_keys(&further)
+            .with_properties(&it.properties);
+        let routed = self.publishes.route(&self.view, caller.vhost, &message);
         if !matches!(routed, Ok(true)) && !self.is_certain(channel) {
             // This copy may be behind: only the leader's word may say no.
             self.wait(channel, Step::Publish(it));
             return self.begin(channel, operation::refresh(Arc::clone(caller)));
         }
         let result = routed
-            .map_err(|error| error::route(&error))
+            .map_err(|error| error::route(&error, &caller.vhost_name))
             .and_then(|is_routed| self.publish_routed(channel, caller, it, is_routed));
         if let Err(error) = result {
             self.fail(channel, error.for_method(basic::Publish::ID));
@@ -290,7 +332,7 @@ impl AmqpSession {
         it: Publish,
         is_routed: bool,
     ) -> Result<(), AmqpError> {
-        check_properties(caller, &it)?;
+        check_properties(caller, &self.view, &it)?;
         let it = self.with_reply_address(channel, it)?;
         let Some(it) = self.keep_publish(channel, it)? else {
             return Ok(());
@@ -326,6 +368,7 @@ impl AmqpSession {
             Ok(message) => {
                 debug_assert!(counted_bytes(&message) <= charge);
                 self.gateway.counters().amqp.routed.add(1);
+                let message = with_spent_delay(message, &self.view, caller.vhost);
                 self.publishes.queue_up(key, message, charge, kept);
                 Ok(())
             }
@@ -338,7 +381,7 @@ impl AmqpSession {
 
     /// A message for an address of direct replies.
     fn publish_direct(&mut self, channel: ChannelId, caller: &Caller, it: Publish) {
-        let checked = check_properties(caller, &it)
+        let checked = check_properties(caller, &self.view, &it)
             .and_then(|()| self.with_reply_address(channel, it))
             .and_then(|it| self.keep_publish(channel, it));
         match checked {
@@ -402,18 +445,27 @@ fn reply_bound() -> AmqpError {
 
 /// # Errors
 /// 406 for a user that is not the one logged in.
-fn check_properties(caller: &Caller, it: &Publish) -> Result<(), AmqpError> {
+fn check_properties(caller: &Caller, view: &Topology, it: &Publish) -> Result<(), AmqpError> {
     if it.properties.is_empty() {
         return Ok(());
     }
-    if let Some(user) = it.properties.user_id()
-        && user != caller.user.as_str()
+    if let Some(user_id) = it.properties.user_id()
+        && user_id != caller.user.as_str()
     {
-        let text = format_args!(
-            "user_id property set to '{user}' but authenticated user was '{}'",
-            caller.user
-        );
-        return Err(AmqpError::precondition_failed(text));
+        let user = caller.user.clone();
+        let other = Denied::OtherUser {
+            user,
+            user_id: user_id.into(),
+        };
+        // The guest of this machine is nobody else, though it may everything.
+        let may = match &caller.who.principal {
+            Principal::Local { .. } => Err(other),
+            Principal::User { .. } => {
+                let asker = caller.who.asker(caller.vhost);
+                view.authorise(asker, warren_topology::Operation::PublishAs { user_id })
+            }
+        };
+        may.map_err(|denied| error::denied(&denied))?;
     }
     Ok(())
 }
@@ -431,7 +483,7 @@ fn build(names: &mut NameCache, caller: &Caller, it: Publish) -> Result<Message,
     message(
         exchange,
         routing_key,
-        it.properties,
+        without_blind_copies(it.properties),
         it.body.into_bytes(),
         user,
     )

@@ -11,18 +11,20 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
 use warren_proto::v1::messaging_service_server::MessagingService;
 use warren_proto::v1::settlement;
-use warren_topology::Targets;
+use warren_topology::{Published, Targets};
 use warren_types::ShardId;
 
 use super::connection::ConnectionInfo;
 use super::deadline::deadline;
 use super::error::unsupported;
+use super::login::caller;
 use super::open::{leader_metadata, vhost_name, with_hint};
+use super::permit::permitted;
 use super::publish_stream::PublishParts;
 use super::receipt::Receipt;
 use super::resume::Link;
 use super::streams::{FRAMES_QUEUED, draining};
-use super::{consume, publish_stream, publish_unary, receive, settle};
+use super::{consume, peek, publish_stream, publish_unary, receive, settle};
 use crate::admission::ConnectionAdmission;
 use crate::gateway::Gateway;
 
@@ -83,9 +85,8 @@ impl Messaging {
         let vhost = vhost_name(&request.vhost).ok()?;
         let vhost = topology.vhost(vhost.as_str())?.id;
         let mut targets = Targets::new();
-        topology
-            .route(vhost, exchange, key, None, &mut targets)
-            .ok()?;
+        let first = Published::new(exchange, key);
+        topology.route(vhost, &first, &mut targets).ok()?;
         targets.iter().next().map(|it| it.shard)
     }
 
@@ -107,11 +108,13 @@ impl MessagingService for Messaging {
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
         self.check_open()?;
+        let who = caller(request.extensions())?;
         let admission = self.admission(&request);
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
         let request = request.into_inner();
         let shard = self.shard_of_batch(&request);
-        let answer = publish_unary::publish(&self.gateway, &admission, request, deadline).await;
+        let answer =
+            publish_unary::publish(&self.gateway, &who, &admission, request, deadline).await;
         self.with_leader(shard, answer)
     }
 
@@ -122,9 +125,11 @@ impl MessagingService for Messaging {
         request: Request<Streaming<v1::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         self.check_open()?;
+        let who = caller(request.extensions())?;
         let admission = self.admission(&request);
         let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
         let parts = PublishParts {
+            who,
             gateway: self.gateway.clone(),
             inbound: request.into_inner(),
             outbound,
@@ -142,14 +147,18 @@ impl MessagingService for Messaging {
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
         self.check_open()?;
+        let who = caller(request.extensions())?;
         let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
         let link = Link {
             inbound: request.into_inner(),
             outbound,
         };
-        self.gateway
-            .tasks()
-            .spawn(consume::run(self.gateway.clone(), link, self.stop.clone()));
+        self.gateway.tasks().spawn(consume::run(
+            self.gateway.clone(),
+            who,
+            link,
+            self.stop.clone(),
+        ));
         Ok(Response::new(ReceiverStream::new(frames)))
     }
 
@@ -159,9 +168,10 @@ impl MessagingService for Messaging {
     ) -> Result<Response<v1::ReceiveResponse>, Status> {
         self.check_open()?;
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let who = caller(request.extensions())?;
         let request = request.into_inner();
         let shard = self.shard_of(&request.vhost, &request.queue);
-        let answer = receive::receive(&self.gateway, request, deadline).await;
+        let answer = receive::receive(&self.gateway, &who, request, deadline).await;
         self.with_leader(shard, answer)
     }
 
@@ -170,9 +180,10 @@ impl MessagingService for Messaging {
         request: Request<v1::SettleRequest>,
     ) -> Result<Response<v1::SettleResponse>, Status> {
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let who = caller(request.extensions())?;
         let request = request.into_inner();
         let shard = self.shard_of_receipt(&request);
-        let answer = settle::settle(&self.gateway, request, deadline).await;
+        let answer = settle::settle(&self.gateway, &who, request, deadline).await;
         self.with_leader(shard, answer)
     }
 
@@ -180,9 +191,17 @@ impl MessagingService for Messaging {
 
     async fn peek(
         &self,
-        _request: Request<v1::PeekRequest>,
+        request: Request<v1::PeekRequest>,
     ) -> Result<Response<Self::PeekStream>, Status> {
-        Err(unsupported("Peek").into())
+        self.check_open()?;
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let (_, request) = permitted(&self.gateway, request).await?;
+        let shard = self.shard_of(&request.vhost, &request.queue);
+        let pages = peek::peek(&self.gateway, request, deadline).await;
+        let pages = pages.map(|it| -> Self::PeekStream {
+            Box::pin(futures::stream::iter(it.into_iter().map(Ok)))
+        });
+        self.with_leader(shard, pages)
     }
 
     async fn cancel_scheduled(

@@ -11,8 +11,10 @@ use warren_types::{ExchangeName, VhostName};
 
 use super::pages::Page;
 use super::{NO_USER, TopologyAdmin, check_validate_only};
+use crate::auth::Who;
 use crate::grpc::error::{bad_argument, of_name, of_operation, of_refusal};
 use crate::grpc::open::vhost_name;
+use crate::grpc::permit::may_view_exchange;
 use crate::operations::find_vhost;
 
 impl TopologyAdmin {
@@ -64,6 +66,7 @@ impl TopologyAdmin {
 
     pub(super) async fn list_exchanges_here(
         &self,
+        who: &Who,
         request: admin_v1::ListExchangesRequest,
     ) -> Result<admin_v1::ListExchangesResponse, ApiError> {
         let vhost = vhost_name(&request.vhost)?;
@@ -75,10 +78,11 @@ impl TopologyAdmin {
             .map_err(|error| of_operation(&error))?;
         let space = find_vhost(&topology, &vhost).map_err(|error| of_operation(&error))?;
         let all = topology.exchanges_after(space, page.after());
+        let all = all.filter(|it| may_view_exchange(&topology, who, space, it.name.as_str()));
         let (exchanges, next_page_token) = page.take(all, |exchange| exchange.name.to_string());
         let exchanges = exchanges
             .into_iter()
-            .map(|exchange| to_client(exchange, &vhost))
+            .map(|exchange| to_client(&topology, exchange, &vhost))
             .collect();
         Ok(admin_v1::ListExchangesResponse {
             exchanges,
@@ -148,7 +152,9 @@ fn find(
             exchange: name.clone(),
         })
     };
-    exchange.map(|it| to_client(it, vhost)).ok_or_else(missing)
+    exchange
+        .map(|it| to_client(topology, it, vhost))
+        .ok_or_else(missing)
 }
 
 pub(super) fn exchange_name(name: &str) -> Result<ExchangeName, ApiError> {
@@ -162,7 +168,7 @@ fn etag(exchange: &Exchange) -> String {
 
 /// # Errors
 /// The object is another one than the client has read, or is gone.
-pub(super) fn check_etag(wanted: &str, current: Option<&str>) -> Result<(), ApiError> {
+pub(in crate::grpc) fn check_etag(wanted: &str, current: Option<&str>) -> Result<(), ApiError> {
     if wanted.is_empty() || current == Some(wanted) {
         return Ok(());
     }
@@ -172,7 +178,7 @@ pub(super) fn check_etag(wanted: &str, current: Option<&str>) -> Result<(), ApiE
     ))
 }
 
-fn to_client(exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
+fn to_client(topology: &Topology, exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
     admin_v1::Exchange {
         vhost: vhost.to_string(),
         name: exchange.name.to_string(),
@@ -186,6 +192,11 @@ fn to_client(exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
             table_to_client(&exchange.arguments)
         },
         etag: etag(exchange),
+        policy: topology
+            .exchange_policies(exchange.id)
+            .0
+            .unwrap_or_default()
+            .to_owned(),
         ..admin_v1::Exchange::default()
     }
 }
