@@ -29,7 +29,7 @@ use crate::{
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// The largest message any server can be told to take (128 MiB), and room for what is around it.
-const DECODE_BYTES_MAX: usize = (128 << 20) + (64 << 10);
+pub(crate) const DECODE_BYTES_MAX: usize = (128 << 20) + (64 << 10);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Who a client is.
