@@ -232,6 +232,29 @@ impl Connection {
             .await
     }
 
+    /// Gets every page of a list: `call` asks for the one of a token, `take` uses it up and gives the token of the next, which is
+    /// empty at the end. Each page has the time of a call.
+    pub(crate) async fn pages<T, F, R>(
+        &self,
+        operation: &'static str,
+        call: F,
+        mut take: impl FnMut(T) -> Result<String, Error>,
+    ) -> Result<(), Error>
+    where
+        F: Fn(Attempt, String) -> R,
+        R: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let mut token = String::new();
+        loop {
+            let ask = |attempt| call(attempt, token.clone());
+            let page = self.call(operation, ask).await?;
+            token = take(page)?;
+            if token.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
     /// As [`Self::call`], with a time of its own.
     pub(crate) async fn call_within<T, F, R>(
         &self,
