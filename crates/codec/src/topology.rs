@@ -2,6 +2,7 @@
 
 mod command;
 mod objects;
+mod placement;
 mod reply;
 mod snapshot;
 mod tenancy;

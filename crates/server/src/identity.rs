@@ -51,6 +51,7 @@ impl Identity {
             incarnation: self.incarnation,
             addresses: self.addresses.clone(),
             zone: self.zone.as_str().into(),
+            leaving: false,
         }
     }
 

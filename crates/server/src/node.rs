@@ -288,6 +288,7 @@ impl Base {
             initialise: record.former == us.node,
             placement: PlacementOptions {
                 leader_rest: config.cluster.leader_rest,
+                repair_after: config.cluster.repair_after,
                 ..PlacementOptions::default()
             },
         };

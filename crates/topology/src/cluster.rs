@@ -21,6 +21,8 @@ pub struct Node {
     pub addresses: Addresses,
     /// Failure domain; empty = none given.
     pub zone: Box<str>,
+    /// It is to have no replicas, and then to be forgotten.
+    pub leaving: bool,
 }
 
 /// Where a node listens, as `host:port` that others can reach; empty = not served.

@@ -31,10 +31,12 @@ pub use access::{Asker, Denied, Need, Operation, Principal, ResourceKind, Right,
 pub use binding::{Binding, BindingKey, Destination};
 pub use cluster::{Addresses, Cluster, Node};
 pub use command::{
-    Batch, Bind, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser, CreateVhost,
-    DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, DeleteUser, DeleteVhost,
-    FormCluster, NewQueueName, PasswordChange, SetParameter, SetPermission, SetTopicPermission,
-    SetVhostLimits, TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
+    AdmitNode, Batch, Bind, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser,
+    CreateVhost, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, DeleteUser,
+    DeleteVhost, ForgetNode, FormCluster, MoveReplica, NewQueueName, PasswordChange,
+    PlacementCommand, PlacementSettled, SetLeaving, SetParameter, SetPermission,
+    SetTopicPermission, SetTopologyVoters, SetVhostLimits, TenancyCommand, TopologyCommand, Unbind,
+    UpdateNode, UpdateUser, UpdateVhost,
 };
 pub use exchange::{Exchange, ExchangeKind, UnknownExchangeType};
 pub use parameter::{Parameter, ParameterKey};
@@ -43,7 +45,7 @@ pub use pattern::{Pattern, PatternError};
 pub use permission::{Permission, TopicPattern, TopicPermission, TopicVariables};
 pub use placement::Placement;
 pub use queue::{Queue, QueueOwner, QueueType};
-pub use reply::{ClusterFault, Declared, ObjectKind, Refusal, TopologyReply};
+pub use reply::{ClusterFault, Declared, ObjectKind, PlacementFault, Refusal, TopologyReply};
 pub use route::{RouteError, Target, Targets};
 pub use topology::Topology;
 pub use user::{PasswordHash, PasswordScheme, User, UserLimits, UserTag};

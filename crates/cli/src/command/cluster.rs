@@ -2,6 +2,7 @@
 
 mod drain;
 mod leaders;
+mod remove;
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -30,6 +31,8 @@ Example: wait until a node serves
     TransferLeader(leaders::TransferArgs),
     /// Spread leaders evenly over the nodes, one per second
     Rebalance(leaders::RebalanceArgs),
+    /// Move everything off a node, then forget it
+    Remove(remove::RemoveArgs),
 }
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> {
@@ -39,6 +42,7 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> 
         ClusterCommand::Revive => Ok(global.connect()?.revive_node().await?),
         ClusterCommand::TransferLeader(args) => leaders::transfer(global, args).await,
         ClusterCommand::Rebalance(args) => leaders::rebalance(global, args).await,
+        ClusterCommand::Remove(args) => remove::run(global, args).await,
     }
 }
 

@@ -244,6 +244,7 @@ fn node_of(hello: &NodeHello) -> Option<Node> {
             amqp: hello.amqp_endpoint.as_str().into(),
         },
         zone: hello.zone.as_str().into(),
+        leaving: false,
     })
 }
 

@@ -150,6 +150,7 @@ impl Record {
             | TopologyCommand::Bind(_)
             | TopologyCommand::Unbind(_)
             | TopologyCommand::Tenancy(_)
+            | TopologyCommand::Placement(_)
             | TopologyCommand::Batch(_) => Err("it forms no cluster".to_owned()),
         }
     }
@@ -181,6 +182,7 @@ mod tests {
                 amqp: "".into(),
             },
             zone: "z".into(),
+            leaving: false,
         };
         Record {
             former: NodeId(1),

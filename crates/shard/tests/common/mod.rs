@@ -91,6 +91,7 @@ impl Cluster {
                 ..Addresses::default()
             },
             zone: "".into(),
+            leaving: false,
         });
         let form = TopologyCommand::FormCluster(FormCluster {
             cluster: CLUSTER,

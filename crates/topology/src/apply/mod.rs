@@ -8,6 +8,7 @@ mod declare_queue;
 mod delete_exchange;
 mod delete_queue;
 mod form_cluster;
+mod placement;
 mod tenancy;
 mod unbind;
 mod update_node;
@@ -41,6 +42,7 @@ impl Topology {
             TopologyCommand::Bind(it) => bind::apply(self, it),
             TopologyCommand::Unbind(it) => unbind::apply(self, it),
             TopologyCommand::Tenancy(it) => tenancy::apply(self, it),
+            TopologyCommand::Placement(it) => placement::apply(self, it),
             TopologyCommand::Batch(it) => tenancy::batch::apply(self, at, it),
         };
         reply.unwrap_or_else(TopologyReply::Refused)

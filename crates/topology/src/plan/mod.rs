@@ -2,12 +2,14 @@
 //! Each answer is a small step; whoever carries it out observes again and asks again. Not here: carrying it out (`warren-shard`).
 
 mod leaders;
+mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_types::{GroupId, NodeId};
 
 pub use leaders::{LeaderMove, next_leader_move, spread};
+pub use replicas::{Limits, next_changes};
 
 /// What the planning node sees of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -31,6 +31,7 @@ pub fn form(nodes: u64, shards: u32) -> FormCluster {
                     amqp: "".into(),
                 },
                 zone: "".into(),
+                leaving: false,
             })
             .collect(),
         topology_members: (1..=nodes)
