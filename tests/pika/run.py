@@ -13,15 +13,18 @@ import time
 import traceback
 
 import blocked
+import dead_letters
 import errors
 import exclusive
 import getting
 import limits
+import priorities
 import publishing
 import replies
 import routing
 import rpc
 import single_active
+import timeouts
 import transactions
 import workers
 from cluster import Cluster
@@ -38,6 +41,9 @@ MODULES = (
     limits,
     transactions,
     replies,
+    dead_letters,
+    priorities,
+    timeouts,
 )
 
 

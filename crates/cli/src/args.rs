@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Look at the cluster, drain a node
     #[command(subcommand)]
     Cluster(command::cluster::ClusterCommand),
+    /// Check or show the data directory of a node that does not run
+    #[command(subcommand)]
+    Data(command::data::DataCommand),
     /// Ask a node whether it lives, is ready, has started
     Health(command::health::HealthArgs),
     /// Measure throughput and latency

@@ -3,6 +3,7 @@
 pub(crate) mod binding;
 pub(crate) mod cluster;
 pub(crate) mod consume;
+pub(crate) mod data;
 pub(crate) mod exchange;
 pub(crate) mod health;
 pub(crate) mod publish;
@@ -24,9 +25,17 @@ const SHUTDOWN: Duration = Duration::from_millis(500);
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Result<()> {
-    if let Command::Server(args) = cli.command {
-        return server::run(args);
-    }
+    let cli = match cli {
+        Cli {
+            command: Command::Server(args),
+            ..
+        } => return server::run(args),
+        Cli {
+            command: Command::Data(command),
+            global,
+        } => return data::run(&global, command),
+        other => other,
+    };
     let threads = match &cli.command {
         Command::Perf(args) => args.threads(),
         Command::Server(_)
@@ -36,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Exchange(_)
         | Command::Binding(_)
         | Command::Cluster(_)
+        | Command::Data(_)
         | Command::Health(_) => 2,
     };
     let log = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
@@ -56,7 +66,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
 async fn run_client(cli: Cli) -> Result<()> {
     let global = cli.global;
     match cli.command {
-        Command::Server(_) => Ok(()),
+        Command::Server(_) | Command::Data(_) => Ok(()),
         Command::Publish(args) => publish::run(&global, args).await,
         Command::Consume(args) => consume::run(&global, args).await,
         Command::Queue(command) => queue::run(&global, command).await,

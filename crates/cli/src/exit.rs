@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Usage(String),
     #[error("{0}")]
     Unavailable(String),
+    #[error("{0}")]
+    Precondition(String),
     /// Everything was said already; only the exit code is left.
     #[error("")]
     Said(u8),
@@ -62,6 +64,7 @@ fn code(error: &anyhow::Error) -> u8 {
             Failure::Failed(_) => FAILED,
             Failure::Usage(_) => USAGE,
             Failure::Unavailable(_) => UNAVAILABLE,
+            Failure::Precondition(_) => PRECONDITION,
             Failure::Said(code) => *code,
         };
     }

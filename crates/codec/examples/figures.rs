@@ -62,6 +62,7 @@ fn message() -> Result<Message, Failed> {
         dedup_hash: 0,
         user: None,
         trace: Bytes::new(),
+        died: false,
     })
 }
 

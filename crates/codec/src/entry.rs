@@ -3,6 +3,7 @@
 //! The log keeps its own checksum per record, so an entry has none.
 
 pub(crate) mod command;
+mod moves;
 mod origin;
 pub(crate) mod states;
 
@@ -17,7 +18,7 @@ use crate::{
     wire::{Field, Fields},
 };
 
-pub(crate) use command::priority;
+pub(crate) use command::{decode_reason, priority, reason};
 pub(crate) use origin::incarnation;
 
 const WHAT: &str = "shard entry";

@@ -20,8 +20,8 @@ pub use error::CodecError;
 pub use message::{MessageSizes, StoredMessageView, encode_message};
 pub use rows::{
     KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, counts_rows, decode_key,
-    decode_row, encode_key, encode_row, marks_from, origin_rows, producer_rows, queue_rows,
-    rows_of_queue, table_of, timer_rows,
+    decode_row, encode_key, encode_row, marks_from, origin_rows, outgoing_rows, producer_rows,
+    queue_rows, rows_of_queue, table_of, timer_rows,
 };
 pub use topology::{
     TopologyEntry, decode_reply, decode_topology, decode_topology_entry, encode_reply,

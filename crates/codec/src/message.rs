@@ -20,6 +20,7 @@ mod field {
     pub(super) const ENQUEUED_AT: u8 = 5;
     pub(super) const USER: u8 = 6;
     pub(super) const TRACE: u8 = 7;
+    pub(super) const DIED: u8 = 15;
 }
 
 /// What a message takes: the columns `size` and `body_size` of its facts.
@@ -56,6 +57,7 @@ pub fn encode_message(
         put_bytes(out, field::USER, user.as_str().as_bytes());
     }
     put_bytes(out, field::TRACE, &message.trace);
+    put_uint(out, field::DIED, u64::from(message.died));
     let size = |bytes: usize| u32::try_from(bytes).expect("admission refuses so large a message");
     MessageSizes {
         encoded: size(out.len() - before),
@@ -74,6 +76,8 @@ pub struct StoredMessageView {
     pub enqueued_at: ShardTime,
     /// W3C `traceparent` and `tracestate`, joined by a line feed; empty = none.
     pub trace: Bytes,
+    /// It was dead-lettered here: its `x-death` headers are the broker's own.
+    pub died: bool,
 }
 
 impl StoredMessageView {
@@ -88,6 +92,7 @@ impl StoredMessageView {
             body: Bytes::new(),
             enqueued_at: ShardTime(0),
             trace: Bytes::new(),
+            died: false,
         };
         let mut fields = Fields::new(WHAT, bytes);
         while let Some((number, value)) = fields.next()? {
@@ -105,7 +110,8 @@ impl StoredMessageView {
                 (field::ENQUEUED_AT, Field::Uint(it)) => view.enqueued_at = ShardTime(it),
                 (field::USER, Field::Bytes { from, to }) => view.user = text(bytes, from, to)?,
                 (field::TRACE, Field::Bytes { from, to }) => view.trace = bytes.slice(from..to),
-                (field::EXCHANGE..=field::TRACE, _) => {
+                (field::DIED, Field::Uint(it)) => view.died = it != 0,
+                (field::EXCHANGE..=field::TRACE | field::DIED, _) => {
                     return Err(malformed(WHAT, "a field has another type"));
                 }
                 // Of a later version, which made sure that it may be overlooked.

@@ -4,6 +4,7 @@
 //! under another's key.
 
 mod key;
+mod outgoing;
 mod queue;
 pub(crate) mod small;
 mod states;
@@ -18,8 +19,8 @@ use warren_types::Position;
 
 pub use key::{
     KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, counts_rows, decode_key,
-    encode_key, marks_from, origin_rows, producer_rows, queue_rows, rows_of_queue, table_of,
-    timer_rows,
+    encode_key, marks_from, origin_rows, outgoing_rows, producer_rows, queue_rows, rows_of_queue,
+    table_of, timer_rows,
 };
 
 use crate::{
@@ -41,6 +42,7 @@ pub fn encode_row(key: &[u8], row: &Row) -> Bytes {
         Row::Settled(it) => seal(key, &small::settled(it)),
         Row::Counts(it) => seal(key, &small::counts(it)),
         Row::Producer(it) => seal(key, &small::producer(it)),
+        Row::Outgoing(it) => seal(key, &outgoing::encode(it)),
         Row::Marks(it) => seal(key, &states::marks(it)),
         Row::Timer => seal(key, &states::timer()),
     }
@@ -66,6 +68,9 @@ pub fn decode_row(key: &[u8], value: &Bytes) -> Result<Row, CodecError> {
         }
         RowKey::Producer { .. } => {
             Row::Producer(small::decode_producer(open("producer row", key, value)?)?)
+        }
+        RowKey::Outgoing { .. } => {
+            Row::Outgoing(outgoing::decode(open("outgoing row", key, value)?)?)
         }
         RowKey::Marks { .. } => Row::Marks(states::decode_marks(open("marks row", key, value)?)?),
         RowKey::Timer { .. } => states::decode_timer(&open("timer row", key, value)?)?,

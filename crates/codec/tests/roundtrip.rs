@@ -27,6 +27,7 @@ fn by_prost(message: &warren_types::Message, enqueued_at: u64) -> Vec<u8> {
             Bytes::copy_from_slice(it.as_str().as_bytes())
         }),
         trace: message.trace.clone(),
+        died: u32::from(message.died),
     }
     .encode_to_vec()
 }
@@ -140,11 +141,12 @@ proptest! {
             RowKey::Block { queue: q, .. } | RowKey::Settled { queue: q, .. }
             | RowKey::Counts { queue: q, .. } | RowKey::Producer { queue: q, .. }
             | RowKey::Marks { queue: q, .. } | RowKey::Timer { queue: q, .. } => *q == queue,
-            RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) => false,
+            RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) | RowKey::Outgoing { .. } => false,
         };
         prop_assert_eq!(rows_of_queue(queue).iter().any(within), of_queue);
         prop_assert_eq!(within(&queue_rows()), matches!(key, RowKey::Queue(_)));
         prop_assert_eq!(within(&origin_rows()), matches!(key, RowKey::Origin(_)));
+        prop_assert_eq!(within(&outgoing_rows()), matches!(key, RowKey::Outgoing { .. }));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) fn message(
         dedup_hash: 0,
         user,
         trace: Bytes::new(),
+        died: false,
     };
     if message.properties.is_empty() {
         return Ok(message);

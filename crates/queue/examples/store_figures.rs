@@ -17,12 +17,12 @@ use warren_queue::entry::{
 };
 use warren_queue::outcome::Output;
 use warren_queue::rows::{
-    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows,
 };
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
     BatchSequence, Facts, Incarnation, LogIndex, Position, PositionRange, Priority, ProducerId,
-    ProducerSpan, QueueId, QueueName, Run, ShardTime, Term, TopologyIndex, VhostId,
+    ProducerSpan, QueueId, QueueName, Run, ShardId, ShardTime, Term, TopologyIndex, VhostId,
 };
 
 const QUEUE: QueueId = QueueId(1);
@@ -89,6 +89,10 @@ impl Rows for MapRows {
     }
 
     fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
+        Vec::new()
+    }
+
+    fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)> {
         Vec::new()
     }
 

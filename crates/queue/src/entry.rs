@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use warren_types::{
-    BatchSequence, Facts, Incarnation, LogIndex, NodeId, Position, PositionRange, Priority,
-    ProducerSpan, QueueId, QueueName, Run, ShardTime, Term, TopologyIndex, VhostId,
+    BatchSequence, ExchangeName, Facts, Incarnation, LogIndex, NodeId, Position, PositionRange,
+    Priority, ProducerSpan, QueueId, QueueName, RoutingKey, Run, ShardId, ShardTime, Term,
+    TopologyIndex, VhostId,
 };
 
 /// The payload of one normal entry of a shard's log; applied whole.
@@ -65,6 +66,8 @@ pub enum Command {
     DeleteQueue(DeleteQueue),
     Purge(Purge),
     Activate(Activate),
+    MoveOut(MoveOut),
+    Arrived(Arrived),
     Park(Park),
     Rearm(Rearm),
 }
@@ -112,6 +115,8 @@ pub enum SettleReason {
     DeadLettered,
     /// Delivered to a consumer that does not acknowledge.
     NoAck,
+    /// Too many failed deliveries, and a dead-letter target that did not take it.
+    DeliveryLimit,
 }
 
 /// Deliveries go back to ready.
@@ -171,6 +176,8 @@ pub enum ParkCause {
     DeliveryLimit,
     /// A consumer asked for it.
     Rejected,
+    /// As a dead letter it would go round in circles (features B46).
+    Cycle,
 }
 
 /// Blocks whose timers rang with nothing to do: they are set to what comes next after the entry's time.
@@ -201,6 +208,40 @@ pub struct Activate {
     pub queue: QueueId,
     /// Higher than that of every earlier activation of the queue.
     pub fencing: u64,
+}
+
+/// Messages begin their way to queues of other shards (or of this one): they get the next number of each such shard, and stay until all of
+/// them have arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveOut {
+    pub queue: QueueId,
+    pub ranges: Vec<PositionRange>,
+    /// Why they leave.
+    pub reason: SettleReason,
+    /// The dead-letter exchange they go through.
+    pub exchange: ExchangeName,
+    /// The routing key they go on under; `None` = each its own.
+    pub routing_key: Option<RoutingKey>,
+    /// Ascending by shard, each once.
+    pub targets: Vec<MoveTarget>,
+}
+
+/// Queues of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveTarget {
+    pub shard: ShardId,
+    pub queues: Vec<QueueId>,
+}
+
+/// A number of moved messages was taken by its target shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    pub shard: ShardId,
+    pub number: u64,
+    /// Messages that no queue of the shard stored.
+    pub refused: Vec<PositionRange>,
+    /// They stay, to be decided on anew; else they leave for the reason they were to be moved for.
+    pub keep: bool,
 }
 
 /// Removes messages of some states (dispatch says what is in flight).

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use warren_types::{
     BatchSequence, Facts, Incarnation, NotStored, Position, PositionRange, Priority, QueueId, Run,
-    ShardTime,
+    ShardId, ShardTime,
 };
 
 use crate::entry::{ParkCause, ProposalId, ReturnKind, SettleReason};
-use crate::rows::Change;
+use crate::rows::{Change, OutgoingRow};
 
 /// Filled by `apply`, reused between calls.
 #[derive(Debug, Default)]
@@ -60,6 +60,11 @@ pub enum Reply {
     Activated {
         fencing: u64,
     },
+    /// So many are on their way.
+    MovedOut {
+        count: u64,
+    },
+    Arrived,
     Parked {
         count: u64,
     },
@@ -190,6 +195,18 @@ pub enum Effect {
     Activated {
         queue: QueueId,
         fencing: u64,
+    },
+    /// These messages are on their way to another shard under this number; the leader sends them.
+    Outgoing {
+        shard: ShardId,
+        number: u64,
+        row: OutgoingRow,
+    },
+    /// No queue took these: they are to be decided on anew.
+    NotMoved {
+        queue: QueueId,
+        ranges: Vec<PositionRange>,
+        reason: SettleReason,
     },
     /// The shard's time after this entry.
     Time {

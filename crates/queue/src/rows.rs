@@ -2,15 +2,16 @@
 //!
 //! In tests the view is a `BTreeMap`, in production RocksDB under an overlay of the chunk being applied; so a long queue never has to be in memory.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_types::{
-    BatchSequence, Facts, Incarnation, NotStored, Position, PositionRange, Priority, ProducerId,
-    QueueId, QueueName, Run, ShardTime, TopologyIndex, VhostId,
+    BatchSequence, ExchangeName, Facts, Incarnation, NotStored, Position, PositionRange, Priority,
+    ProducerId, QueueId, QueueName, RoutingKey, Run, ShardId, ShardTime, TopologyIndex, VhostId,
 };
 
-use crate::entry::ParkCause;
+use crate::entry::{ParkCause, SettleReason};
 
 /// Names a row. The order is the storage order: rows of a queue lie together, blocks of a priority in position order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -53,6 +54,11 @@ pub enum RowKey {
         priority: Priority,
         first: Position,
     },
+    /// Messages on their way to another shard, by their number there.
+    Outgoing {
+        shard: ShardId,
+        number: u64,
+    },
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -64,6 +70,7 @@ pub enum Row {
     Settled(SettledRow),
     Counts(CountsRow),
     Producer(ProducerRow),
+    Outgoing(OutgoingRow),
     Marks(MarksRow),
     /// Its key says it all.
     Timer,
@@ -81,6 +88,7 @@ impl Row {
             | Self::Settled(_)
             | Self::Counts(_)
             | Self::Producer(_)
+            | Self::Outgoing(_)
             | Self::Marks(_)
             | Self::Timer => None,
         }
@@ -97,6 +105,7 @@ impl Row {
             | Self::Block(_)
             | Self::Counts(_)
             | Self::Producer(_)
+            | Self::Outgoing(_)
             | Self::Marks(_)
             | Self::Timer => None,
         }
@@ -113,6 +122,7 @@ impl Row {
             | Self::Block(_)
             | Self::Settled(_)
             | Self::Producer(_)
+            | Self::Outgoing(_)
             | Self::Marks(_)
             | Self::Timer => None,
         }
@@ -129,6 +139,7 @@ impl Row {
             | Self::Block(_)
             | Self::Settled(_)
             | Self::Counts(_)
+            | Self::Outgoing(_)
             | Self::Marks(_)
             | Self::Timer => None,
         }
@@ -146,6 +157,7 @@ impl Row {
             | Self::Settled(_)
             | Self::Counts(_)
             | Self::Producer(_)
+            | Self::Outgoing(_)
             | Self::Timer => None,
         }
     }
@@ -167,6 +179,26 @@ pub struct ShardRow {
     pub now: ShardTime,
     /// The highest topology index any entry carried.
     pub topology: TopologyIndex,
+    /// The last number given to messages on their way, by target shard.
+    pub moved_out: BTreeMap<ShardId, u64>,
+}
+
+/// Messages on their way to queues of another shard, under one number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutgoingRow {
+    pub queue: QueueId,
+    pub ranges: Vec<PositionRange>,
+    /// Where to.
+    pub queues: Vec<QueueId>,
+    pub reason: SettleReason,
+    /// The dead-letter exchange they go through.
+    pub exchange: ExchangeName,
+    /// The routing key they go on under; `None` = each its own.
+    pub routing_key: Option<RoutingKey>,
+    /// When it was decided.
+    pub at: ShardTime,
+    /// Of the messages: those that another shard has stored.
+    pub arrived: Vec<PositionRange>,
 }
 
 /// What a node (one incarnation of it) has sent so far.
@@ -303,6 +335,8 @@ pub trait Rows {
     /// Every origin row, for opening the store.
     fn origins(&self) -> Vec<(Incarnation, OriginRow)>;
 
+    /// Everything on its way to other shards, for opening the store.
+    fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)>;
     /// The first timers of a queue, by time: at most `max`.
     fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)>;
 

@@ -5,6 +5,7 @@
 mod clients;
 pub mod config;
 mod cut;
+pub mod data;
 mod formation;
 mod identity;
 mod late;

@@ -30,7 +30,7 @@ use warren_types::{
 use crate::api::{QueueStats, Target, Unavailable};
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::leader::task::NodeIdentity;
-use crate::link::post::{LeaderDoors, UplinkDoors};
+use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
 use crate::link::remote::NodeStreams;
 use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
@@ -94,7 +94,7 @@ struct Inner {
     keeper: KeeperDoor,
     streams: NodeStreams,
     replies: ReplyDoor,
-    uplinks: RwLock<BTreeMap<ShardId, UplinkDoor>>,
+    uplinks: UplinkRequests,
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
     consumers: AtomicU64,
@@ -163,7 +163,7 @@ impl Broker {
             uplink_doors,
             replies,
             keeper: KeeperDoor::default(),
-            uplinks: RwLock::default(),
+            uplinks: UplinkRequests::default(),
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),

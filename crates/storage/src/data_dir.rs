@@ -238,6 +238,39 @@ pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
     })
 }
 
+/// A directory that is only read; nobody else opens it while this is held.
+pub(crate) struct Looked {
+    pub(crate) manifest: Manifest,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
+    /// Holds the lock by being open; `None` in a copy without a lock file.
+    pub(crate) _lock: Option<File>,
+}
+
+/// Reads whose directory it is and changes nothing, not even the process named in the lock.
+pub(crate) fn look(dir: &Path) -> Result<Looked, DataDirError> {
+    let path = dir.join(LOCK);
+    let lock = match File::open(&path) {
+        Ok(mut file) => {
+            hold(&mut file, dir, &path)?;
+            Some(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(DataDirError::Io { path, source }),
+    };
+    let path = dir.join(MANIFEST);
+    let bytes = fs::read(&path).map_err(|source| DataDirError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(Looked {
+        manifest: Manifest::decode(&path, &bytes)?,
+        log_dir: dir.join(LOG),
+        state_dir: dir.join(STATE),
+        _lock: lock,
+    })
+}
+
 fn lock(dir: &Path) -> Result<File, DataDirError> {
     let path = dir.join(LOCK);
     let at = |source| DataDirError::Io {
@@ -251,22 +284,31 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
         .truncate(false)
         .open(&path)
         .map_err(at)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(at)?;
-            return Err(DataDirError::InUse {
-                path: dir.to_owned(),
-                pid: pid.trim().to_owned(),
-            });
-        }
-        Err(error) => return Err(at(error.into())),
-    }
+    hold(&mut file, dir, &path)?;
     file.set_len(0).map_err(at)?;
     file.seek(SeekFrom::Start(0)).map_err(at)?;
     writeln!(file, "{}", std::process::id()).map_err(at)?;
     Ok(file)
+}
+
+/// Takes the lock, or says who has it.
+fn hold(file: &mut File, dir: &Path, path: &Path) -> Result<(), DataDirError> {
+    let at = |source| DataDirError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    match flock(&*file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(at)?;
+            Err(DataDirError::InUse {
+                path: dir.to_owned(),
+                pid: pid.trim().to_owned(),
+            })
+        }
+        Err(error) => Err(at(error.into())),
+    }
 }
 
 fn refuse_unless_blank(dir: &Path) -> Result<(), DataDirError> {

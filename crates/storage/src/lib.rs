@@ -9,15 +9,17 @@ mod manifest;
 mod state;
 #[cfg(test)]
 mod test_files;
+mod verify;
 
 pub use data_dir::{
     DataDir, DataDirError, DiskId, DiskSpace, FORMAT_VERSION, LogEngineKind, disk_space, free_bytes,
 };
 pub use log::{
-    Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogOptions, LogRecord, LogSpace,
-    LogStats, RocksLog, SegmentLog,
+    Done, DumpedGroup, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogOptions,
+    LogRecord, LogSpace, LogStats, RocksLog, SegmentLog,
 };
 pub use state::{
     Installer, ReplicaState, RowBatch, SnapshotChunks, StateError, StateOptions, StateSnapshot,
     StateStore, Table,
 };
+pub use verify::{DumpError, Finding, Grade, Verified, dump_log, verify};

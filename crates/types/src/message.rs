@@ -27,6 +27,8 @@ pub struct Message {
     pub user: Option<UserName>,
     /// W3C `traceparent` and `tracestate`, joined by a line feed; empty = none.
     pub trace: Bytes,
+    /// It was dead-lettered here: its `x-death` headers are the broker's own.
+    pub died: bool,
 }
 
 /// The facts of the messages of one block, one column per fact. All columns have the block's count of entries;

@@ -1,7 +1,7 @@
 //! What a queue's arguments and policies ask of it, as values that machines act on (features B.3). Not here: reading arguments (`topology`),
 //! merging policies into them (`topology`), what they make a queue do (`queue`).
 
-use crate::{ExchangeName, RoutingKey};
+use crate::{ExchangeName, Priority, RoutingKey};
 
 /// All effective settings of one queue. Times are milliseconds of shard time.
 ///
@@ -40,6 +40,24 @@ pub struct QueueSettings {
     pub dedup_window_ms: Option<u64>,
     /// Parked messages kept; beyond it the oldest are dropped and counted (features B49). `None` = no limit.
     pub parked_max_length: Option<u64>,
+}
+
+impl QueueSettings {
+    /// The level of a message published with `priority`, or without one. With `x-max-priority` N what is above N counts as N, none as 0,
+    /// and above 31 the levels share the range evenly (features B52).
+    #[must_use]
+    pub fn level(&self, priority: Option<u8>) -> Priority {
+        let Some(most) = self.max_priority else {
+            return priority.map_or(Priority::DEFAULT, Priority::clamped);
+        };
+        let priority = priority.unwrap_or(0).min(most);
+        let levels = Priority::MAX.level();
+        if most <= levels {
+            return Priority::clamped(priority);
+        }
+        let shared = u16::from(priority) * u16::from(levels) / u16::from(most);
+        Priority::clamped(u8::try_from(shared).unwrap_or(levels))
+    }
 }
 
 /// What gives way when a queue is at its limit (`x-overflow`).
@@ -112,4 +130,42 @@ pub enum MessageGroups {
     Strict,
     /// The group goes on.
     StepAside,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(max_priority: Option<u8>, priorities: &[Option<u8>]) -> Vec<u8> {
+        let settings = QueueSettings {
+            max_priority,
+            ..QueueSettings::default()
+        };
+        let levels = priorities.iter().map(|&it| settings.level(it).level());
+        levels.collect()
+    }
+
+    #[test]
+    fn priorities_of_a_plain_queue_are_levels_and_none_is_four() {
+        let given = [None, Some(0), Some(9), Some(31), Some(32), Some(255)];
+        assert_eq!(levels(None, &given), [4, 0, 9, 31, 31, 31]);
+    }
+
+    #[test]
+    fn priorities_above_the_most_count_as_the_most_and_none_is_lowest() {
+        let given = [None, Some(0), Some(3), Some(5), Some(6), Some(255)];
+        assert_eq!(levels(Some(5), &given), [0, 0, 3, 5, 5, 5]);
+    }
+
+    #[test]
+    fn priorities_beyond_the_levels_share_them_in_order() {
+        let given = [None, Some(8), Some(9), Some(127), Some(254), Some(255)];
+        assert_eq!(levels(Some(255), &given), [0, 0, 1, 15, 30, 31]);
+        let settings = QueueSettings {
+            max_priority: Some(100),
+            ..QueueSettings::default()
+        };
+        let all: Vec<_> = (0..=u8::MAX).map(|it| settings.level(Some(it))).collect();
+        assert!(all.is_sorted() && all.last() == Some(&Priority::MAX));
+    }
 }

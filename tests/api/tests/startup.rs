@@ -285,3 +285,69 @@ fn damaged_manifest_is_named() {
     fs::write(&manifest, good).unwrap();
     cluster.restart(FIRST).unwrap();
 }
+
+/// Standard output and exit code of `warren data ...` on the first node's directory.
+fn data(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = cluster.warren();
+    command.arg("data").args(arguments);
+    command.arg(cluster.directory().join("node-1/data"));
+    let output = run_within(command, Duration::from_secs(60)).expect("it ends by itself");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout) + &text(&output.stderr),
+    )
+}
+
+#[test]
+fn data_directory_is_verified_and_shown_while_no_node_runs_on_it() {
+    let mut cluster = started();
+    let address = cluster.grpc_address(FIRST);
+    runtime(async {
+        let call = Call::to(&address);
+        call.declare("kept").await.unwrap();
+        call.fill("kept", &["a body that is kept", "another one"])
+            .await;
+    });
+    let (code, said) = data(&cluster, &["verify"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert_names(&said, &["in use", "stop the node first"]);
+    cluster.terminate(FIRST, Duration::from_secs(30)).unwrap();
+
+    let (code, said) = data(&cluster, &["verify"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_names(&said, &["node 1 of cluster", "no damage"]);
+    let (code, said) = data(&cluster, &["dump", "--entries", "--full"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_names(
+        &said,
+        &["group 0", "Enqueue", "a body that is kept", "--secrets"],
+    );
+    let (code, said) = data(&cluster, &["dump", "--entries", "--output", "json"]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in said.lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON");
+    }
+
+    let log = cluster.directory().join("node-1/data/log");
+    let first = fs::read_dir(&log)
+        .unwrap()
+        .map(|item| item.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "segment"))
+        .min()
+        .unwrap();
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[4_096 + 60] ^= 1;
+    fs::write(&first, bytes).unwrap();
+    let (code, said) = data(&cluster, &["verify"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert_names(
+        &said,
+        &[
+            "damage",
+            "at offset 4096",
+            first.to_str().unwrap(),
+            "DAMAGED",
+        ],
+    );
+}

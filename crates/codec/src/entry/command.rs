@@ -11,6 +11,7 @@ use warren_types::{
     VhostId,
 };
 
+use super::moves;
 use super::states::{
     decode_park_cause, decode_purge_states, decode_rearm, is_failed, park_cause, purge_states,
     return_kind,
@@ -69,6 +70,8 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             queue: it.queue.0,
             fencing: it.fencing,
         }),
+        Command::MoveOut(it) => Kind::BeginMove(moves::begin(it)),
+        Command::Arrived(it) => Kind::EndMove(moves::end(it)),
         Command::Park(it) => Kind::Park(pb::Park {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
@@ -134,6 +137,8 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             queue: QueueId(it.queue),
             fencing: it.fencing,
         }),
+        Kind::BeginMove(it) => Command::MoveOut(moves::decode_begin(it)?),
+        Kind::EndMove(it) => Command::Arrived(moves::decode_end(it)?),
         Kind::Park(it) => Command::Park(Park {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
@@ -159,6 +164,8 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::DeleteQueue(_)
         | Kind::Purge(_)
         | Kind::SingleActiveActivated(_)
+        | Kind::BeginMove(_)
+        | Kind::EndMove(_)
         | Kind::Park(_)
         | Kind::Rearm(_) => None,
         Kind::Move(_) => Some(6),
@@ -244,6 +251,7 @@ pub(crate) fn reason(reason: SettleReason) -> pb::SettleReason {
         SettleReason::Dropped => pb::SettleReason::Dropped,
         SettleReason::DeadLettered => pb::SettleReason::DeadLettered,
         SettleReason::NoAck => pb::SettleReason::NoAck,
+        SettleReason::DeliveryLimit => pb::SettleReason::DeliveryLimit,
     }
 }
 
@@ -259,10 +267,10 @@ pub(crate) fn decode_reason(number: i32) -> Result<SettleReason, CodecError> {
         pb::SettleReason::Dropped => Ok(SettleReason::Dropped),
         pb::SettleReason::DeadLettered => Ok(SettleReason::DeadLettered),
         pb::SettleReason::NoAck => Ok(SettleReason::NoAck),
+        pb::SettleReason::DeliveryLimit => Ok(SettleReason::DeliveryLimit),
         pb::SettleReason::Unspecified
         | pb::SettleReason::Purged
         | pb::SettleReason::Moved
-        | pb::SettleReason::DeliveryLimit
         | pb::SettleReason::Cancelled
         | pb::SettleReason::Deleted => Err(unknown()),
     }

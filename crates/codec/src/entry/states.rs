@@ -80,6 +80,7 @@ pub(crate) fn park_cause(cause: ParkCause) -> pb::ParkCause {
     match cause {
         ParkCause::DeliveryLimit => pb::ParkCause::DeliveryLimit,
         ParkCause::Rejected => pb::ParkCause::Rejected,
+        ParkCause::Cycle => pb::ParkCause::Cycle,
     }
 }
 
@@ -87,6 +88,7 @@ pub(crate) fn decode_park_cause(number: i32) -> Result<ParkCause, CodecError> {
     match pb::ParkCause::try_from(number) {
         Ok(pb::ParkCause::DeliveryLimit) => Ok(ParkCause::DeliveryLimit),
         Ok(pb::ParkCause::Rejected) => Ok(ParkCause::Rejected),
+        Ok(pb::ParkCause::Cycle) => Ok(ParkCause::Cycle),
         Ok(pb::ParkCause::Unspecified) | Err(_) => Err(CodecError::UnknownValue {
             what: "cause of parking",
             number: i64::from(number),

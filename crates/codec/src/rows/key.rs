@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use warren_queue::rows::RowKey;
-use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
 use crate::error::{CodecError, malformed};
 
@@ -15,6 +15,7 @@ mod kind {
     pub(super) const SETTLED: u8 = 5;
     pub(super) const COUNTS: u8 = 6;
     pub(super) const PRODUCER: u8 = 7;
+    pub(super) const OUTGOING: u8 = 40;
     pub(super) const MARKS: u8 = 20;
     pub(super) const TIMER: u8 = 21;
 }
@@ -46,6 +47,7 @@ pub fn table_of(key: &RowKey) -> RowTable {
         | RowKey::Settled { .. }
         | RowKey::Counts { .. }
         | RowKey::Producer { .. }
+        | RowKey::Outgoing { .. }
         | RowKey::Marks { .. }
         | RowKey::Timer { .. } => RowTable::Rows,
     }
@@ -79,6 +81,12 @@ pub fn encode_key(key: &RowKey) -> Bytes {
         RowKey::Producer { queue, producer } => {
             let mut out = of_queue(kind::PRODUCER, *queue, producer.0.len());
             out.put_slice(&producer.0);
+            out.freeze()
+        }
+        RowKey::Outgoing { shard, number } => {
+            let mut out = start(kind::OUTGOING, size_of::<u32>() + size_of::<u64>());
+            out.put_u32(shard.0);
+            out.put_u64(*number);
             out.freeze()
         }
         RowKey::Marks {
@@ -172,6 +180,7 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
                 producer: ProducerId(Bytes::copy_from_slice(producer)),
             })
         }
+        kind::OUTGOING => outgoing(rest),
         kind::MARKS => {
             let (queue, priority, first) = block(rest)?;
             Ok(RowKey::Marks {
@@ -193,6 +202,16 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
         }
         _ => Err(malformed("row key", "its kind is unknown")),
     }
+}
+
+fn outgoing(rest: &[u8]) -> Result<RowKey, CodecError> {
+    let wrong = || malformed("row key", "its length is not its kind's");
+    let (shard, number) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let number = number.try_into().map_err(|_| wrong())?;
+    Ok(RowKey::Outgoing {
+        shard: ShardId(u32::from_be_bytes(*shard)),
+        number: u64::from_be_bytes(number),
+    })
 }
 
 fn block(rest: &[u8]) -> Result<(QueueId, Priority, Position), CodecError> {
@@ -295,6 +314,12 @@ pub fn producer_rows(queue: QueueId) -> KeyRange {
 #[must_use]
 pub fn origin_rows() -> KeyRange {
     with_prefix(RowTable::Rows, Bytes::from_static(&[kind::ORIGIN]))
+}
+
+/// Everything on its way to other shards.
+#[must_use]
+pub fn outgoing_rows() -> KeyRange {
+    with_prefix(RowTable::Rows, Bytes::from_static(&[kind::OUTGOING]))
 }
 
 /// Every key that begins with `prefix`.

@@ -2,7 +2,7 @@
 
 use warren_proto::stored_v1 as pb;
 use warren_queue::rows::{CountsRow, OriginRow, ProducerRow, SettledRow, ShardRow};
-use warren_types::{BatchSequence, NotStored, Position, Run, ShardTime, TopologyIndex};
+use warren_types::{BatchSequence, NotStored, Position, Run, ShardId, ShardTime, TopologyIndex};
 
 use super::{FORMAT, check_format};
 use crate::{
@@ -15,6 +15,11 @@ pub(super) fn shard(row: &ShardRow) -> pb::ShardRow {
         format_version: FORMAT,
         last_time_ms: row.now.0,
         topology_index: row.topology.0,
+        next_move_number: row
+            .moved_out
+            .iter()
+            .map(|(shard, number)| (shard.0, *number))
+            .collect(),
         ..pb::ShardRow::default()
     }
 }
@@ -24,6 +29,11 @@ pub(super) fn decode_shard(row: pb::ShardRow) -> Result<ShardRow, CodecError> {
     Ok(ShardRow {
         now: ShardTime(row.last_time_ms),
         topology: TopologyIndex(row.topology_index),
+        moved_out: row
+            .next_move_number
+            .into_iter()
+            .map(|(shard, number)| (ShardId(shard), number))
+            .collect(),
     })
 }
 

@@ -6,12 +6,18 @@
     clippy::indexing_slicing
 )]
 
+mod moves;
+mod states;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use warren_queue::{entry::*, rows::*};
 use warren_types::*;
+
+use moves::{move_out, outgoing_row};
+use states::{counts_row, marks_row};
 
 pub fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes::from)
@@ -99,11 +105,16 @@ fn reason() -> impl Strategy<Value = SettleReason> {
         SettleReason::Dropped,
         SettleReason::DeadLettered,
         SettleReason::NoAck,
+        SettleReason::DeliveryLimit,
     ])
 }
 
 fn park_cause() -> impl Strategy<Value = ParkCause> {
-    prop::sample::select(vec![ParkCause::DeliveryLimit, ParkCause::Rejected])
+    prop::sample::select(vec![
+        ParkCause::DeliveryLimit,
+        ParkCause::Rejected,
+        ParkCause::Cycle,
+    ])
 }
 
 fn enqueue() -> impl Strategy<Value = Command> {
@@ -227,6 +238,15 @@ pub fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(queue, topology)| Command::DeleteQueue(DeleteQueue { queue, topology })),
         (queue(), any::<u64>())
             .prop_map(|(queue, fencing)| Command::Activate(Activate { queue, fencing })),
+        move_out().prop_map(Command::MoveOut),
+        (any::<(u32, u64, bool)>(), ranges()).prop_map(|((shard, number, keep), refused)| {
+            Command::Arrived(Arrived {
+                shard: ShardId(shard),
+                number,
+                refused,
+                keep,
+            })
+        }),
     ]
 }
 
@@ -308,6 +328,10 @@ pub fn key() -> impl Strategy<Value = RowKey> {
                 },
             }
         }),
+        (any::<u32>(), any::<u64>()).prop_map(|(shard, number)| RowKey::Outgoing {
+            shard: ShardId(shard),
+            number,
+        }),
         (number(), bytes(12)).prop_map(|(queue, producer)| RowKey::Producer {
             queue: QueueId(queue),
             producer: ProducerId(producer),
@@ -375,45 +399,20 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
         })
 }
 
-fn counts_row() -> impl Strategy<Value = CountsRow> {
-    let counts = proptest::collection::btree_map(any::<u64>(), any::<(u32, u32, u8)>(), 0..5);
-    counts.prop_map(|counts| CountsRow {
-        delayed: counts
-            .iter()
-            .filter(|(_, (_, _, until))| *until > 100)
-            .map(|(&at, &(_, _, until))| (Position(at), ShardTime(u64::from(until))))
-            .collect(),
-        counts: counts
-            .into_iter()
-            .map(|(at, (delivered, acquired, _))| (Position(at), delivered, acquired))
-            .collect(),
-    })
-}
-
-fn marks_row() -> impl Strategy<Value = MarksRow> {
-    let parked = proptest::collection::btree_map(any::<u64>(), park_cause(), 0..5);
-    (ranges(), parked, option::of(any::<u64>())).prop_map(|(released, parked, timer)| MarksRow {
-        released,
-        parked: parked
-            .into_iter()
-            .map(|(at, cause)| (Position(at), cause))
-            .collect(),
-        timer: timer.map(ShardTime),
-    })
-}
-
 /// A key with a row of its kind.
 pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
     key().prop_flat_map(|key| {
         let row = match &key {
-            RowKey::Shard => any::<(u64, u64)>()
-                .prop_map(|(now, topology)| {
+            RowKey::Shard => (any::<(u64, u64)>(), vec(any::<(u32, u64)>(), 0..3))
+                .prop_map(|((now, topology), moved)| {
                     Row::Shard(ShardRow {
                         now: ShardTime(now),
                         topology: TopologyIndex(topology),
+                        moved_out: moved.into_iter().map(|it| (ShardId(it.0), it.1)).collect(),
                     })
                 })
                 .boxed(),
+            RowKey::Outgoing { .. } => outgoing_row().prop_map(Row::Outgoing).boxed(),
             RowKey::Origin(_) => origin_row().prop_map(Row::Origin).boxed(),
             RowKey::Queue(queue) => queue_row(*queue).prop_map(Row::Queue).boxed(),
             RowKey::Block { first, .. } => {
@@ -472,6 +471,7 @@ pub fn message() -> impl Strategy<Value = Message> {
                 dedup_hash: 0,
                 user: user.map(|it| UserName::try_from(it.as_str()).unwrap()),
                 trace,
+                died: false,
             },
         )
 }

@@ -49,6 +49,7 @@ pub fn encoded_message() -> Bytes {
         dedup_hash: 0,
         user: Some(UserName::try_from("guest").unwrap()),
         trace: Bytes::from_static(b"00-1-2-01\n"),
+        died: false,
     };
     encode_message(&mut out, &message, ShardTime(1_700_000_000_000));
     out.freeze()
@@ -215,6 +216,7 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
             Row::Shard(ShardRow {
                 now: ShardTime(5),
                 topology: TopologyIndex(6),
+                moved_out: std::collections::BTreeMap::new(),
             }),
         ),
         (

@@ -24,6 +24,8 @@ pub(super) struct Unacked {
     pub(super) consumer: ConsumerId,
     pub(super) target: Target,
     pub(super) held: Held,
+    /// When it was delivered.
+    pub(super) since: Time,
 }
 
 /// Something the client wants of a channel, in the order in which it came.

@@ -17,6 +17,7 @@ use super::lend::Lending;
 use super::pipeline::{AttachSent, Op};
 use super::session::AmqpSession;
 use super::settle::{Asker, REQUEUE};
+use super::timeout;
 use crate::operations::target_of;
 
 /// How long a queue's leader has to answer.
@@ -46,6 +47,10 @@ pub(super) struct Consumer {
     pub(super) live: bool,
     pub(super) lending: Lending,
     pub(super) standing: Standing,
+    /// How long it may hold a delivery, by its own word (`x-consumer-timeout`).
+    pub(super) timeout_ms: Option<u64>,
+    /// When its deliveries are looked at first.
+    pub(super) look_after_ms: u64,
     /// Who consumes in its place, and shares what it holds.
     pub(super) heir: Option<ConsumerId>,
 }
@@ -132,6 +137,7 @@ impl AmqpSession {
         queue: &Queue,
     ) -> Result<(), AmqpError> {
         let priority = priority(&it)?;
+        timeout::of_consumer(&it)?;
         if it.consumer_tag.is_empty() {
             it.consumer_tag = ShortString::cut(&generated_tag());
         }
@@ -180,10 +186,12 @@ impl AmqpSession {
             .get_mut(&channel)
             .filter(|state| state.slot == sent.slot)
             .map(|state| &mut state.busy);
+        let mut timeout_ms = None;
         let (tag, live, is_get) = match (waiting, sent.result) {
             (Some(Busy::Attach(attaching)), Ok(consumer)) => {
                 attaching.consumer = Some(consumer);
                 let live = attaching.it.arguments.get_bool(LIVE_PREFETCH) == Some(true);
+                timeout_ms = timeout::of_consumer(&attaching.it).ok().flatten();
                 (Box::from(attaching.it.consumer_tag.as_str()), live, false)
             }
             (Some(Busy::Get(getting)), Ok(consumer)) => {
@@ -218,6 +226,8 @@ impl AmqpSession {
             live,
             lending,
             standing: Standing::Attaching,
+            timeout_ms,
+            look_after_ms: self.look_after_ms(sent.spec.target, timeout_ms),
             heir: None,
         };
         self.consumers.insert(consumer, it);

@@ -204,6 +204,7 @@ impl AmqpSession {
             consumer: id,
             target,
             held,
+            since: self.now,
         };
         let delivery_tag = if consumer.no_ack {
             state.unacked.next_tag()
@@ -239,6 +240,11 @@ impl AmqpSession {
             self.outbox.encoded(self.conn.output().len(), flying);
         }
         self.on_share(id, Share::encoded);
+        if let Some(consumer) = self.consumers.get(&id)
+            && !consumer.no_ack
+        {
+            self.check_at(self.now.plus_ms(consumer.look_after_ms));
+        }
     }
 
     /// Bytes have gone into the socket.

@@ -154,8 +154,10 @@ impl AmqpSession {
                 consumer,
                 target,
                 held,
+                since: self.now,
             })
         };
+        self.watch(target, None);
         let got = Got {
             delivery_tag,
             redelivered: delivery.redelivered,

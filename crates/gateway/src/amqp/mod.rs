@@ -26,6 +26,7 @@ mod session;
 mod settle;
 mod shares;
 mod steps;
+mod timeout;
 mod transaction;
 mod wire;
 

@@ -462,6 +462,7 @@ impl AmqpSession {
         self.tell_blocked();
         let channels: Vec<ChannelId> = self.channels.keys().copied().collect();
         for channel in channels {
+            self.look_for_late(channel);
             self.check(channel);
         }
     }

@@ -123,7 +123,8 @@ fn strike(queue: &mut Queue, range: PositionRange) {
     }
 }
 
-fn forget(queue: &mut Queue, position: Position) {
+/// Neither ready again nor waiting for its time.
+pub(super) fn forget(queue: &mut Queue, position: Position) {
     if queue.undelay(position).is_none() {
         for level in &mut queue.levels {
             level.back.remove(&position);

@@ -45,6 +45,10 @@ pub(super) fn item(
     let Some(flight) = queue.in_flight.get(held.position).copied() else {
         return not_in_flight(queue, shared, item, held, wish, proposals);
     };
+    if queue.leaving.iter().any(|it| it.contains(held.position)) {
+        // Decided under an older leader: it is answered when the message has left.
+        return wait_too(queue, item, held.position, wish);
+    }
     if held.attempt < flight.attempt {
         return shared.requests.refuse(item, SettleResult::NotOwner);
     }

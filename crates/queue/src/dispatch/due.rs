@@ -1,8 +1,9 @@
 //! Timers: what comes due or expires anywhere in a queue (features B43, X5). Not here: who finds it in the store (`store::timers`), messages
 //! that are found expired when their turn comes (`hand_out`).
 
-use warren_types::{Position, PositionRange, QueueId, ShardTime};
+use warren_types::{Position, PositionRange, Priority, QueueId, ShardTime};
 
+use super::applied;
 use super::io::{Action, Actions, Due};
 use super::leaving::{self, Leaving};
 use super::level::Back;
@@ -57,24 +58,21 @@ pub(super) fn found(queue: &mut Queue, shared: &mut Shared, due: Due, out: &mut 
     let mut release: Vec<(ShardTime, Position)> = Vec::new();
     let (mut expired, mut idle) = (Vec::new(), Vec::new());
     for block in due.blocks {
+        let priority = block.priority;
         let gone = block.expired.into_iter();
-        let gone: Vec<Position> = gone
-            .filter(|&at| queue.in_flight.get(at).is_none())
-            .collect();
+        let gone = gone.filter(|&(at, _)| queue.in_flight.get(at).is_none());
+        let gone: Vec<_> = gone.map(|(at, bytes)| (at, priority, bytes)).collect();
         if gone.is_empty() && block.release.is_empty() {
-            idle.push((block.priority, block.first));
+            idle.push((priority, block.first));
         }
         release.extend(block.release);
         expired.extend(gone);
     }
     release.sort_unstable();
     release.truncate(room);
-    let moved = !release.is_empty() || !expired.is_empty() || !idle.is_empty();
-    let fate = leaving::fate(&queue.settings, Leaving::Expired);
     let mut proposals = Proposals::default();
-    for position in expired {
-        proposals.leave(fate, position);
-    }
+    let left = expire(queue, expired, &mut proposals);
+    let moved = !release.is_empty() || left || !idle.is_empty();
     proposals.propose(queue.id, out);
     let mut release: Vec<Position> = release.into_iter().map(|(_, at)| at).collect();
     release.sort_unstable();
@@ -94,6 +92,28 @@ pub(super) fn found(queue: &mut Queue, shared: &mut Shared, due: Due, out: &mut 
         queue: queue.id,
         blocks: idle,
     })));
+}
+
+/// Expired messages leave. A dead letter takes longer to: it is nobody's until then, so its timer finds nothing to do.
+/// False: none may begin to leave now.
+fn expire(
+    queue: &mut Queue,
+    expired: Vec<(Position, Priority, u32)>,
+    proposals: &mut Proposals,
+) -> bool {
+    let fate = leaving::fate(&queue.settings, Leaving::Expired);
+    let room = usize::try_from(leaving::room(queue)).unwrap_or(usize::MAX);
+    let moves = queue.settings.dead_letter.is_some();
+    let mut left = false;
+    for (position, priority, body_bytes) in expired.into_iter().take(room) {
+        if moves {
+            applied::forget(queue, position);
+            queue.take_settling(position, priority, body_bytes);
+        }
+        proposals.leave(fate, position);
+        left = true;
+    }
+    left
 }
 
 /// All that was found is committed: what else is due is looked for at once.

@@ -114,6 +114,8 @@ pub struct QueueOpening {
     pub levels: Vec<LevelOpening>,
     /// Of the last activation of a single active consumer.
     pub fencing: u64,
+    /// On their way to other queues: nobody gets them. Ascending.
+    pub leaving: Vec<LeavingOpening>,
     pub live_body_bytes: u64,
     /// Of live ones: of messages that are not due yet.
     pub scheduled_body_bytes: u64,
@@ -123,6 +125,14 @@ pub struct QueueOpening {
     pub delayed: Vec<DelayedOpening>,
     /// When something is to be looked at.
     pub first_timer: Option<ShardTime>,
+}
+
+/// A message that is on its way to another queue.
+#[derive(Clone, Copy, Debug)]
+pub struct LeavingOpening {
+    pub priority: Priority,
+    pub position: Position,
+    pub body_bytes: u32,
 }
 
 /// A message that was returned until later.
@@ -236,8 +246,8 @@ pub struct DueBlock {
     pub first: Position,
     /// Scheduled messages that are due, with when they were.
     pub release: Vec<(ShardTime, Position)>,
-    /// Expired messages, in flight or not.
-    pub expired: Vec<Position>,
+    /// Expired messages, in flight or not, with their body bytes.
+    pub expired: Vec<(Position, u32)>,
 }
 
 /// Filled by `step`, emptied by the caller, in order.

@@ -1,11 +1,10 @@
 //! The one decision what happens to a message that leaves its queue otherwise than acked. Not here: who finds that it must leave
 //! (`hand_out`, `due`, `limits`, `dispose`), the commit (`applied`).
 
-use warren_types::{Attempt, Position, Priority, QueueSettings};
+use warren_types::{Position, Priority, QueueSettings};
 
-use super::consumer::Holder;
 use super::hot::Stored;
-use super::in_flight::{Flight, State};
+use super::in_flight::Flight;
 use super::proposals::Proposals;
 use super::queue::Queue;
 use crate::entry::{ParkCause, SettleReason};
@@ -30,11 +29,27 @@ pub(super) enum Fate {
 }
 
 /// The decision, by what is in force for the queue.
-pub(super) fn fate(_settings: &QueueSettings, why: Leaving) -> Fate {
+pub(super) fn fate(settings: &QueueSettings, why: Leaving) -> Fate {
     match why {
         Leaving::Expired => Fate::Settle(SettleReason::Expired),
         Leaving::Overflow => Fate::Settle(SettleReason::Dropped),
+        // A dead letter (the shard's leader moves it), or kept.
+        Leaving::DeliveryLimit if settings.dead_letter.is_some() => {
+            Fate::Settle(SettleReason::DeliveryLimit)
+        }
         Leaving::DeliveryLimit => Fate::Park(ParkCause::DeliveryLimit),
+    }
+}
+
+/// Messages of a queue with a dead-letter target that may be leaving at once; what is beyond waits where it is. Their moves take longer
+/// than a settle, and all of them are in memory meanwhile.
+const LEAVING_MAX: u64 = 16_384;
+
+/// How many more may begin to leave now, for other reasons than their consumers'.
+pub(super) fn room(queue: &Queue) -> u64 {
+    match &queue.settings.dead_letter {
+        Some(_) => LEAVING_MAX.saturating_sub(queue.settling),
+        None => u64::MAX,
     }
 }
 
@@ -46,16 +61,7 @@ pub(super) fn leave_from_flight(
     why: Leaving,
     proposals: &mut Proposals,
 ) {
-    queue.in_flight.insert(
-        position,
-        Flight {
-            priority: flight.priority,
-            body_bytes: flight.body_bytes,
-            state: State::Settling,
-            ..Flight::claimed(Attempt::default(), Holder::NOBODY)
-        },
-    );
-    queue.settling += 1;
+    queue.take_settling(position, flight.priority, flight.body_bytes);
     proposals.leave(fate(&queue.settings, why), position);
 }
 
@@ -68,15 +74,6 @@ pub(super) fn leave(
     why: Leaving,
     proposals: &mut Proposals,
 ) {
-    let flight = Flight::claimed(Attempt::default(), Holder::NOBODY).verified(priority, stored);
-    queue.in_flight.insert(
-        position,
-        Flight {
-            state: State::Settling,
-            ..flight
-        },
-    );
-    queue.settling += 1;
-    queue.claimed_end = queue.claimed_end.max(position.plus(1));
+    queue.take_settling(position, priority, stored.body_bytes);
     proposals.leave(fate(&queue.settings, why), position);
 }

@@ -15,7 +15,9 @@ pub(super) fn trim(queue: &mut Queue, out: &mut Actions) {
         return;
     }
     let mut proposals = Proposals::default();
-    while queue.is_over_limit() && trim_one(queue, &mut proposals, out) {}
+    while queue.is_over_limit() && leaving::room(queue) > 0 && trim_one(queue, &mut proposals, out)
+    {
+    }
     proposals.propose(queue.id, out);
 }
 

@@ -307,6 +307,8 @@ impl Dispatch {
             Effect::Activated { queue, fencing } => self.of_queue(queue, |queue, shared| {
                 single_active::activated(queue, shared, fencing);
             }),
+            // The leader sends them, or decides on them anew: until they have left they stay in flight.
+            Effect::Outgoing { .. } | Effect::NotMoved { .. } => {}
             Effect::Time { now } => self.shared.now = self.shared.now.max(now),
         }
     }

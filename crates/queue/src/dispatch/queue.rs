@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use warren_types::{
-    Attempt, NodeId, Overflow, Position, Priority, QueueId, QueueSettings, ShardTime,
+    Attempt, NodeId, Overflow, Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime,
 };
 
 use super::claim::Claim;
 use super::consumer::Holder;
-use super::in_flight::InFlight;
-use super::io::{QueueOpening, Token};
+use super::in_flight::{Flight, InFlight, State};
+use super::io::{LeavingOpening, QueueOpening, Token};
 use super::level::{Back, Level};
 use super::request::Item;
 use super::ring::Ring;
@@ -75,6 +75,8 @@ pub(super) struct Queue {
     pub(super) single: Option<SingleActive>,
     /// Of the last activation.
     pub(super) fencing: u64,
+    /// On their way to other queues when dispatch opened.
+    pub(super) leaving: Vec<PositionRange>,
     /// To be told that messages wait for their credit.
     pub(super) dry: Vec<Holder>,
     /// Proposed and not applied; nothing is handed out meanwhile.
@@ -108,6 +110,7 @@ impl Queue {
             ring: Ring::default(),
             single: None,
             fencing: 0,
+            leaving: Vec::new(),
             dry: Vec::new(),
             purges: VecDeque::new(),
             hot_bytes: 0,
@@ -140,7 +143,36 @@ impl Queue {
         queue
             .levels
             .sort_by_key(|it| std::cmp::Reverse(it.priority));
+        queue.take_leaving(&opening.leaving);
         queue
+    }
+
+    /// Nobody holds what is on its way to other queues; it is in flight until it has left.
+    fn take_leaving(&mut self, leaving: &[LeavingOpening]) {
+        for it in leaving {
+            self.take_settling(it.position, it.priority, it.body_bytes);
+        }
+        self.leaving = PositionRange::collect(leaving.iter().map(|it| it.position));
+    }
+
+    /// Nobody's any more, until it has left. It must not be in flight.
+    pub(super) fn take_settling(
+        &mut self,
+        position: Position,
+        priority: Priority,
+        body_bytes: u32,
+    ) {
+        self.in_flight.insert(
+            position,
+            Flight {
+                priority,
+                body_bytes,
+                state: State::Settling,
+                ..Flight::claimed(Attempt::default(), Holder::NOBODY)
+            },
+        );
+        self.settling += 1;
+        self.claimed_end = self.claimed_end.max(position.plus(1));
     }
 
     pub(super) fn level(&self, priority: Priority) -> Option<&Level> {

@@ -7,7 +7,8 @@ use warren_types::NotStored;
 use super::Store;
 use super::command::enqueue::Enqueued;
 use super::command::{
-    activate, create, delete, enqueue, hand_out, park, purge, rearm, release, requeue, settle,
+    activate, arrived, create, delete, enqueue, hand_out, move_out, park, purge, rearm, release,
+    requeue, settle,
 };
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
@@ -86,6 +87,8 @@ impl Store {
             Command::DeleteQueue(it) => delete::apply(self, &it, out),
             Command::Purge(it) => purge::apply(self, rows, &it, out),
             Command::Activate(it) => activate::apply(self, rows, &it, out),
+            Command::MoveOut(it) => move_out::apply(self, rows, &it, out),
+            Command::Arrived(it) => arrived::apply(self, rows, &it, out),
             Command::Park(it) => park::apply(self, rows, &it, out),
             Command::Rearm(it) => rearm::apply(self, rows, &it, out),
         };

@@ -50,7 +50,13 @@ impl Mix {
 }
 
 fn of_shard(row: &ShardRow) -> u64 {
-    Mix::new(1).add(row.now.0).add(row.topology.0).end()
+    let mix = Mix::new(1).add(row.now.0).add(row.topology.0);
+    let moved = row.moved_out.iter();
+    moved
+        .fold(mix, |mix, (shard, number)| {
+            mix.add(u64::from(shard.0)).add(*number)
+        })
+        .end()
 }
 
 pub(super) fn of_queue(row: &QueueRow) -> u64 {

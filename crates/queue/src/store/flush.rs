@@ -18,6 +18,7 @@ impl Store {
                 .push(Change::Put(RowKey::Shard, Row::Shard(self.shard.clone())));
         }
         self.origins.flush(&mut out.changes);
+        self.moves.flush(&mut out.changes);
         while let Some(id) = self.deleted.pop_first() {
             out.changes.push(Change::DeleteQueueRows(id));
             out.changes.push(Change::Delete(RowKey::Queue(id)));

@@ -25,6 +25,9 @@ pub(super) const PHANTOMS_MAX: usize = 1_024;
 /// How far beyond the queue's next position a hand-out mark may lie.
 pub const MARK_AHEAD_MAX: u64 = 1 << 20;
 
+/// Numbers on their way to other shards at once. Beyond it nothing more begins its way: the leader asks again.
+pub const OUTGOING_MAX: usize = 4_096;
+
 /// Ranges in "released, not handed out" per priority. Beyond it the lowest are forgotten: those messages are then
 /// flagged redelivered after a change of leader though nobody saw them, which is the safe side.
 pub const RELEASED_RANGES_MAX: usize = 1_024;

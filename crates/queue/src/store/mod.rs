@@ -13,11 +13,13 @@ mod digest;
 mod flush;
 mod invariants;
 mod limits;
+mod moves;
 mod origins;
 mod producers;
 mod queue;
 mod ranges;
 mod reach;
+mod read;
 mod states;
 mod timers;
 mod validate;
@@ -30,13 +32,15 @@ use warren_types::{QueueId, ShardTime, TopologyIndex};
 use crate::rows::{Row, RowKey, Rows, ShardRow};
 
 pub use limits::{
-    EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, PRODUCER_IDLE_MS_MAX,
+    EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, OUTGOING_MAX, PRODUCER_IDLE_MS_MAX,
     PRODUCER_WINDOW, PRODUCERS_MAX, RELEASED_RANGES_MAX, TIMER_RECHECK_MS,
 };
+pub use read::ReadMessage;
 pub use validate::EntryError;
 pub use views::{LevelStats, QueueStats};
 
 use cache::Cache;
+use moves::Moves;
 use origins::Origins;
 use queue::Queue;
 use reach::Reach;
@@ -69,6 +73,7 @@ pub struct Store {
     shard: ShardRow,
     queues: BTreeMap<QueueId, Queue>,
     origins: Origins,
+    moves: Moves,
     cache: Cache,
     /// Sum of the digests of the queue rows.
     queues_digest: u64,
@@ -103,6 +108,7 @@ impl Store {
             shard,
             queues,
             origins: Origins::open(rows.origins()),
+            moves: Moves::open(rows.outgoing()),
             cache: Cache::default(),
             queues_digest,
             producers_listed: 0,

@@ -84,7 +84,8 @@ impl super::queue::Queue {
                     }
                     MessageState::Ready | MessageState::Delayed(_) => {
                         if at(&block.facts.expiry).is_some_and(|it| it <= up_to) {
-                            due.expired.push(position);
+                            let bytes = block.facts.body_size.get(index).copied();
+                            due.expired.push((position, bytes.unwrap_or(0)));
                         }
                     }
                     MessageState::Parked(_) => {}

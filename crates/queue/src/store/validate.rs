@@ -45,6 +45,8 @@ impl ShardEntry {
             match command {
                 Command::Enqueue(it) => enqueue(number, it)?,
                 Command::Settle(it) => ranges(number, &it.ranges)?,
+                Command::MoveOut(it) => ranges(number, &it.ranges)?,
+                Command::Arrived(it) => ranges(number, &it.refused)?,
                 Command::Return(it) => ranges(number, &it.ranges)?,
                 Command::HandOut(it) => {
                     ranges(number, &it.except)?;
@@ -81,6 +83,8 @@ impl ShardEntry {
                     | Command::DeleteQueue(_)
                     | Command::Purge(_)
                     | Command::Activate(_)
+                    | Command::MoveOut(_)
+                    | Command::Arrived(_)
                     | Command::Park(_)
                     | Command::Rearm(_),
                 )

@@ -6,7 +6,10 @@ use super::Store;
 use super::blocks::block_count;
 use super::queue::Queue;
 use super::ranges;
-use crate::dispatch::io::{DelayedOpening, LevelOpening, Loaded, LoadedBlock, QueueOpening};
+use super::read::ReadMessage;
+use crate::dispatch::io::{
+    DelayedOpening, LeavingOpening, LevelOpening, Loaded, LoadedBlock, QueueOpening,
+};
 use crate::outcome::BlockRef;
 use crate::rows::{BlockRow, Counters, CountsRow, MarksRow, Row, RowKey, Rows, SettledRow};
 
@@ -48,7 +51,11 @@ impl Store {
     /// What dispatch must know of a queue when it opens; `None` if there is no such queue.
     #[must_use]
     pub fn opening(&self, rows: &dyn Rows, queue: QueueId) -> Option<QueueOpening> {
+        let leaving = self.moves.leaving(queue);
+        let leaving_messages = self.read(rows, queue, &leaving);
         let queue = self.queues.get(&queue)?;
+        let mut delayed = queue.delayed(rows);
+        delayed.retain(|it| !super::ranges::contains(&leaving, it.position));
         let levels = queue.levels.iter().map(|level| &level.row);
         let levels = levels.map(|row| LevelOpening {
             priority: row.priority,
@@ -65,10 +72,11 @@ impl Store {
             next: queue.next,
             levels: levels.collect(),
             fencing: queue.fencing,
+            leaving: leaving_messages.iter().map(leaving_opening).collect(),
             live_body_bytes: counters.live_body_bytes,
             scheduled_body_bytes: counters.scheduled_body_bytes,
             parked_body_bytes: counters.parked_body_bytes,
-            delayed: queue.delayed(rows),
+            delayed,
             first_timer: self.first_timer(rows, queue.id),
         })
     }
@@ -209,5 +217,13 @@ impl Queue {
             counts.unwrap_or_default(),
             marks.unwrap_or_default(),
         )
+    }
+}
+
+fn leaving_opening(it: &ReadMessage) -> LeavingOpening {
+    LeavingOpening {
+        priority: it.priority,
+        position: it.position,
+        body_bytes: it.body_bytes,
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use warren_queue::dispatch::io::{ConsumerKey, Credit, Held};
 use warren_queue::entry::{PurgeStates, ReturnKind};
-use warren_types::{Attempt, ConsumerId, NodeId, Position, QueueId, QueueSettings, RetryOn, Term};
+use warren_types::{
+    Attempt, ConsumerId, DeadLetter, ExchangeName, NodeId, Position, QueueId, QueueSettings,
+    RetryOn, Term,
+};
 
 /// `name key=value key=value`
 pub(crate) struct Line<'a> {
@@ -99,6 +102,12 @@ pub(crate) fn settings(line: &Line<'_>) -> QueueSettings {
         consumer_timeout_ms: line.time("consumer_timeout"),
         ..QueueSettings::default()
     };
+    if let Some(name) = line.words.get("dead_letter") {
+        it.dead_letter = Some(DeadLetter {
+            exchange: ExchangeName::try_from(&**name).unwrap(),
+            routing_key: None,
+        });
+    }
     if let Some(min_ms) = line.time("retry_min") {
         it.retry.on = RetryOn::All;
         it.retry.min_ms = min_ms;

@@ -10,7 +10,7 @@ use warren_queue::dispatch::io::{
     SettleRequest, Token, Wait,
 };
 use warren_queue::dispatch::{Dispatch, Options};
-use warren_queue::entry::{Command, HandOut, ReturnKind, SettleReason};
+use warren_queue::entry::{Command, HandOut, ReturnKind, Settle, SettleReason};
 use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
 
@@ -24,6 +24,8 @@ struct World {
     proposed: VecDeque<Command>,
     loads: VecDeque<(QueueId, Priority, Position)>,
     looks: VecDeque<(QueueId, ShardTime)>,
+    /// Settles of dead letters, on their way elsewhere.
+    moving: Vec<Settle>,
     said: String,
     messages: u64,
 }
@@ -37,6 +39,7 @@ impl World {
             proposed: VecDeque::new(),
             loads: VecDeque::new(),
             looks: VecDeque::new(),
+            moving: Vec::new(),
             said: String::new(),
             messages: 0,
         }
@@ -99,7 +102,26 @@ impl World {
                 let hot = self.dispatch.hot_bytes();
                 writeln!(self.said, "{stats:?} hot_bytes={hot}").unwrap();
             }
+            "move" | "arrive" => self.run_moves(&line),
             _ => self.run_store(&line),
+        }
+    }
+
+    /// What was proposed to leave is moved first, as the shard's leader does with dead letters.
+    fn run_moves(&mut self, line: &Line<'_>) {
+        if line.verb == "arrive" {
+            for it in std::mem::take(&mut self.moving) {
+                let reason = SettleReason::DeadLettered;
+                self.apply(Command::Settle(Settle { reason, ..it }));
+            }
+            return;
+        }
+        for command in std::mem::take(&mut self.proposed) {
+            if let Command::Settle(it) = command {
+                self.moving.push(it);
+            } else {
+                self.proposed.push_back(command);
+            }
         }
     }
 
@@ -345,9 +367,11 @@ fn proposal(command: &Command) -> String {
             let blocks = it.blocks.iter().map(|(_, first)| first.to_string());
             format!("Rearm([{}])", blocks.collect::<Vec<_>>().join(" "))
         }
-        Command::Enqueue(_) | Command::CreateQueue(_) | Command::DeleteQueue(_) => {
-            panic!("dispatch does not propose {command:?}")
-        }
+        Command::Enqueue(_)
+        | Command::MoveOut(_)
+        | Command::Arrived(_)
+        | Command::CreateQueue(_)
+        | Command::DeleteQueue(_) => panic!("dispatch does not propose {command:?}"),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use warren_queue::rows::{
-    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows,
 };
-use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
 #[derive(Debug, Default)]
 pub(crate) struct MapRows(BTreeMap<RowKey, Row>);
@@ -52,7 +52,7 @@ impl MapRows {
 
 fn owner(key: &RowKey) -> Option<QueueId> {
     match key {
-        RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) => None,
+        RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) | RowKey::Outgoing { .. } => None,
         RowKey::Block { queue, .. }
         | RowKey::Settled { queue, .. }
         | RowKey::Counts { queue, .. }
@@ -100,6 +100,10 @@ impl Rows for MapRows {
     }
 
     fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
+        Vec::new()
+    }
+
+    fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)> {
         Vec::new()
     }
 

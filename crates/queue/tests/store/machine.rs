@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use warren_queue::entry::{ApplyContext, ShardEntry};
 use warren_queue::outcome::Output;
 use warren_queue::rows::{
-    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows,
 };
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    Incarnation, LogIndex, Position, Priority, ProducerId, QueueId, ShardTime, Term,
+    Incarnation, LogIndex, Position, Priority, ProducerId, QueueId, ShardId, ShardTime, Term,
 };
 
 /// Rows in memory.
@@ -67,7 +67,7 @@ impl MapRows {
 
 fn owner(key: &RowKey) -> Option<QueueId> {
     match key {
-        RowKey::Shard | RowKey::Origin(_) => None,
+        RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
         RowKey::Queue(queue)
         | RowKey::Block { queue, .. }
         | RowKey::Settled { queue, .. }
@@ -123,6 +123,16 @@ impl Rows for MapRows {
     fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
         let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
             (RowKey::Origin(incarnation), Row::Origin(row)) => Some((*incarnation, row.clone())),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)> {
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Outgoing { shard, number }, Row::Outgoing(row)) => {
+                Some(((*shard, *number), row.clone()))
+            }
             _ => None,
         });
         rows.collect()

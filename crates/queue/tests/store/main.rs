@@ -11,6 +11,7 @@ mod generator;
 mod limits;
 mod machine;
 mod model;
+mod moves;
 mod nonsense;
 mod properties;
 mod script;

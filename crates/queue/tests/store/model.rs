@@ -211,6 +211,7 @@ impl Model {
             Command::Release(it) => it.queue,
             Command::Purge(it) => it.queue,
             Command::Activate(it) => it.queue,
+            Command::MoveOut(_) | Command::Arrived(_) => unreachable!("`moves` has its own"),
             Command::Park(it) => it.queue,
             Command::Rearm(it) => it.queue,
         };
@@ -242,7 +243,10 @@ impl Model {
                     fencing: queue.fencing,
                 }
             }
-            Command::CreateQueue(_) | Command::DeleteQueue(_) => unreachable!("answered above"),
+            Command::CreateQueue(_)
+            | Command::DeleteQueue(_)
+            | Command::MoveOut(_)
+            | Command::Arrived(_) => unreachable!("answered above"),
         }
     }
 }
@@ -377,7 +381,7 @@ impl ModelQueue {
             Some(SettleReason::Acked) => &mut counters.acked,
             Some(SettleReason::Rejected) => &mut counters.rejected,
             Some(SettleReason::Expired) => &mut counters.expired,
-            Some(SettleReason::Dropped) => &mut counters.dropped,
+            Some(SettleReason::Dropped | SettleReason::DeliveryLimit) => &mut counters.dropped,
             Some(SettleReason::DeadLettered) => &mut counters.dead_lettered,
             Some(SettleReason::NoAck) => &mut counters.no_ack,
         };

@@ -106,6 +106,8 @@ fn any_command() -> impl Strategy<Value = Command> {
             it @ (Command::Enqueue(_)
             | Command::CreateQueue(_)
             | Command::DeleteQueue(_)
+            | Command::MoveOut(_)
+            | Command::Arrived(_)
             | Command::Rearm(_)) => it,
         });
     prop_oneof![3 => ranged, 1 => any_enqueue()]

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
-    OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
-    ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Arrived, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, MoveOut,
+    MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm,
+    Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
-    BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId, ProducerSpan,
-    QueueId, QueueName, Run, ShardTime, TopologyIndex, VhostId,
+    BatchSequence, ExchangeName, Facts, Incarnation, Position, PositionRange, Priority, ProducerId,
+    ProducerSpan, QueueId, QueueName, Run, ShardId, ShardTime, TopologyIndex, VhostId,
 };
 
 use crate::machine::{Machine, SMALL};
@@ -190,6 +190,20 @@ fn command_of_states(line: &Line<'_>) -> Command {
             queue,
             fencing: line.number("fencing").unwrap(),
         }),
+        "move-out" => Command::MoveOut(MoveOut {
+            queue,
+            ranges: ranges(),
+            reason: reason(line.words[3]),
+            exchange: ExchangeName::try_from("dlx").unwrap(),
+            routing_key: None,
+            targets: targets(line),
+        }),
+        "arrived" => Command::Arrived(Arrived {
+            shard: ShardId(line.words[1].parse().unwrap()),
+            number: line.number("number").unwrap(),
+            refused: line.ranges("refused"),
+            keep: line.words.contains(&"keep"),
+        }),
         verb => panic!("no such command: {verb}"),
     }
 }
@@ -217,6 +231,26 @@ fn reason(word: &str) -> SettleReason {
         "no-ack" => SettleReason::NoAck,
         _ => panic!("no such reason: {word}"),
     }
+}
+
+/// `to=shard:queue,shard:queue`, ascending.
+fn targets(line: &Line<'_>) -> Vec<MoveTarget> {
+    let mut targets: Vec<MoveTarget> = Vec::new();
+    for part in line.value("to").unwrap().split(',') {
+        let (shard, queue) = part.split_once(':').unwrap();
+        let (shard, queue) = (
+            ShardId(shard.parse().unwrap()),
+            QueueId(queue.parse().unwrap()),
+        );
+        match targets.last_mut() {
+            Some(last) if last.shard == shard => last.queues.push(queue),
+            _ => targets.push(MoveTarget {
+                shard,
+                queues: vec![queue],
+            }),
+        }
+    }
+    targets
 }
 
 fn enqueue(line: &Line<'_>) -> Enqueue {
@@ -374,7 +408,8 @@ fn due(machine: &mut Machine, line: &Line<'_>) -> String {
         .due(&machine.rows, line.queue(), up_to, blocks);
     let mut text = String::new();
     for it in &due.blocks {
-        let (release, expired) = (&it.release, &it.expired);
+        let expired: Vec<Position> = it.expired.iter().map(|(at, _)| *at).collect();
+        let release = &it.release;
         text += &format!(
             "block {} release={release:?} expired={expired:?}\n",
             it.first

@@ -30,6 +30,8 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Deleted { messages } => format!("Deleted messages={messages}"),
         Reply::Purged { count } => format!("Purged count={count}"),
         Reply::Activated { fencing } => format!("Activated fencing={fencing}"),
+        Reply::MovedOut { count } => format!("MovedOut count={count}"),
+        Reply::Arrived => "Arrived".to_owned(),
         Reply::Parked { count } => format!("Parked count={count}"),
         Reply::Rearmed => "Rearmed".to_owned(),
         Reply::QueueGone => "QueueGone".to_owned(),
@@ -125,6 +127,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
                 self::ranges(ranges)
             )
         }
+        Effect::Outgoing { .. } | Effect::NotMoved { .. } => effect_of_moves(effect),
         Effect::Activated { .. }
         | Effect::Released(_)
         | Effect::Parked { .. }
@@ -133,6 +136,29 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::Time { .. } => return None,
     };
     Some(shown)
+}
+
+fn effect_of_moves(effect: &Effect) -> String {
+    match effect {
+        Effect::Outgoing { shard, number, row } => {
+            let to: Vec<String> = row.queues.iter().map(ToString::to_string).collect();
+            format!(
+                "Outgoing({} {:?} {} to shard={shard} number={number} queues={})",
+                row.queue,
+                row.reason,
+                self::ranges(&row.ranges),
+                to.join(",")
+            )
+        }
+        Effect::NotMoved {
+            queue,
+            ranges,
+            reason,
+        } => {
+            format!("NotMoved({queue} {reason:?} {})", self::ranges(ranges))
+        }
+        _ => unreachable!("of moves"),
+    }
 }
 
 fn effect_of_states(effect: &Effect) -> String {
@@ -200,6 +226,7 @@ pub(crate) fn key(key: &RowKey) -> String {
             priority,
             first,
         } => format!("Counts({queue} {} {first})", priority.level()),
+        RowKey::Outgoing { shard, number } => format!("Outgoing({shard} {number})"),
         RowKey::Producer { queue, producer } => {
             format!("Producer({queue} {})", String::from_utf8_lossy(&producer.0))
         }

@@ -2,6 +2,7 @@
 //! addresses of nodes are taken from it. Not here: what should be where (`warren-topology`, `plan`), memberships (`members`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -158,6 +159,7 @@ impl Broker {
             mailbox,
             inbox: self.inner.leaders.open(shard),
             topology: self.inner.topology.watch(),
+            uplinks: Arc::clone(&self.inner.uplinks),
             stop,
         };
         self.inner.tasks.spawn(task.run());

@@ -66,7 +66,9 @@ impl Batcher {
             | Command::Park(_)
             | Command::Rearm(_)
             | Command::Purge(_)
-            | Command::Activate(_) => self.others.push(command),
+            | Command::Activate(_)
+            | Command::MoveOut(_)
+            | Command::Arrived(_) => self.others.push(command),
         }
     }
 

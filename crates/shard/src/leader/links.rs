@@ -5,13 +5,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use warren_queue::outcome::{BatchOutcome, BatchVerdict};
 use warren_queue::rows::OriginRow;
-use warren_types::{BatchSequence, Incarnation, NodeId, Run, Term};
+use warren_types::{BatchSequence, Incarnation, NodeId, Run, ShardId, Term};
+
+use super::dead_letter::{origin_of, source_of};
 
 use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
 use crate::link::post::DownOut;
 
 /// Exceptions of batches kept per node for a link that is made anew; a node has at most 1,024 batches unconfirmed.
 const EXCEPTIONS_MAX: usize = 4_096;
+
+/// A shard's moves are numbered through, whoever leads it: one run for ever.
+pub(crate) const MOVES_RUN: Run = Run(1);
 
 /// One node's link.
 pub(crate) struct Link {
@@ -47,6 +52,8 @@ pub(crate) enum Acceptance {
 pub(crate) struct Links {
     links: BTreeMap<NodeId, Link>,
     origins: BTreeMap<Incarnation, Origin>,
+    /// Where the leaders of shards are that move messages here.
+    movers: BTreeMap<ShardId, NodeId>,
 }
 
 impl Links {
@@ -107,17 +114,66 @@ impl Links {
             .accept(sequence)
     }
 
+    /// As `accept`, for what another shard moves here; its leader is on `node`. One that was taken is answered again.
+    pub(crate) fn accept_move(
+        &mut self,
+        source: ShardId,
+        node: NodeId,
+        number: BatchSequence,
+    ) -> Acceptance {
+        self.movers.insert(source, node);
+        let origin = self
+            .origins
+            .entry(origin_of(source))
+            .or_insert_with(|| Origin {
+                run: MOVES_RUN,
+                ..Origin::default()
+            });
+        let acceptance = origin.accept(number);
+        if acceptance == Acceptance::Known && number <= origin.applied {
+            let of_number = origin.exceptions.iter().filter(|it| it.sequence == number);
+            let exceptions = of_number.copied().collect();
+            self.tell(
+                node,
+                Down::Moved {
+                    source,
+                    number,
+                    exceptions,
+                },
+            );
+        }
+        acceptance
+    }
+
     /// Notes applied batches and tells their nodes.
     pub(crate) fn applied(&mut self, outcomes: Vec<BatchOutcome>) {
         for outcome in outcomes {
             let origin = self.origins.entry(outcome.incarnation).or_default();
             let told = origin.applied(&outcome);
+            if let Some(source) = source_of(outcome.incarnation) {
+                self.tell_mover(source, told);
+                continue;
+            }
             let link = self.links.values_mut().find(|link| {
                 link.hello.incarnation == outcome.incarnation && link.hello.run == outcome.run
             });
             if let (Some(link), Some(told)) = (link, told) {
                 link.tell(told);
             }
+        }
+    }
+
+    fn tell_mover(&mut self, source: ShardId, told: Option<Down>) {
+        let node = self.movers.get(&source).copied();
+        if let (Some(node), Some(Down::Results { upto, exceptions })) = (node, told) {
+            self.tell(
+                node,
+                Down::Moved {
+                    source,
+                    number: upto,
+                    exceptions,
+                },
+            );
         }
     }
 

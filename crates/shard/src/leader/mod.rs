@@ -2,8 +2,11 @@
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
 mod batcher;
+mod batches;
+mod dead_letter;
 mod facts;
 mod links;
+mod mover;
 mod perform;
 mod rooms;
 mod settings;

@@ -1,6 +1,7 @@
 //! What the decisions of dispatch cause: frames down to the nodes, facts for the next entry, loads. Not here: the decisions (`warren-queue`).
 
 use warren_queue::dispatch::io::{Action, ConsumerKey, Token};
+use warren_queue::entry::Command;
 use warren_types::NodeId;
 
 use super::work::Leading;
@@ -12,6 +13,7 @@ impl Leading {
     pub(super) fn perform(&mut self) {
         for action in std::mem::take(&mut self.actions.list) {
             match action {
+                Action::Propose(Command::Settle(it)) => self.settle_or_dead_letter(it),
                 Action::Propose(command) => self.batcher.command(command),
                 Action::Load {
                     queue,

@@ -15,7 +15,7 @@ use warren_types::{Incarnation, Leadership, NodeId, Run, ShardId, Term, Topology
 
 use super::work::Leading;
 use crate::link::frame::{Down, Up};
-use crate::link::post::FromNode;
+use crate::link::post::{FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, Opening, Request, TapEvent};
 use crate::time::{ShardClock, median, wall_clock_ms};
 
@@ -51,6 +51,7 @@ pub(crate) struct LeaderTask {
     pub(crate) mailbox: Mailbox,
     pub(crate) inbox: mpsc::Receiver<FromNode>,
     pub(crate) topology: watch::Receiver<Arc<Topology>>,
+    pub(crate) uplinks: UplinkRequests,
     pub(crate) stop: CancellationToken,
 }
 
@@ -134,12 +135,13 @@ impl LeaderTask {
             topology: stored,
             queues,
             origins,
+            outgoing,
             mut events,
         } = opening;
         info!(shard_id = %self.shard, %term, queues = queues.len(), "leading");
         let clock = ShardClock::open(now, self.median_wall_ms(), Instant::now());
         let mut leading = Leading::new(self, term, clock, stored);
-        leading.open(queues, origins);
+        leading.open(queues, origins, outgoing);
         leading.sync_queues(&self.topology.borrow_and_update().clone());
         let opened_at = Instant::now();
         let mut started = false;

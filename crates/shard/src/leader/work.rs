@@ -13,7 +13,7 @@ use warren_queue::dispatch::io::{
 };
 use warren_queue::entry::{Command, CreateQueue, DeleteQueue, ProposalId};
 use warren_queue::outcome::Effect;
-use warren_queue::rows::OriginRow;
+use warren_queue::rows::{OriginRow, OutgoingRow};
 use warren_raft::{Group, ProposeError};
 use warren_topology::Topology;
 use warren_types::{
@@ -21,11 +21,12 @@ use warren_types::{
 };
 
 use super::batcher::Batcher;
-use super::links::{Acceptance, Links};
+use super::links::Links;
+use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
-use crate::link::frame::{Batch, Down, Hello, Up};
-use crate::link::post::{DownOut, FromNode};
+use crate::link::frame::{Down, Hello, Up};
+use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
 
@@ -48,7 +49,9 @@ pub(crate) struct Leading {
     /// Time and lease were told to dispatch in this turn.
     in_turn: bool,
     pub(super) term: Term,
-    topology: Arc<Topology>,
+    pub(super) topology: Arc<Topology>,
+    pub(super) mover: Mover,
+    pub(super) uplinks: UplinkRequests,
     stored_topology: StoredTopology,
     /// Nodes whose stream broke: their consumers' deliveries are held for them.
     lost: BTreeSet<NodeId>,
@@ -84,6 +87,8 @@ impl Leading {
             in_turn: false,
             term,
             topology: task.topology.borrow().clone(),
+            mover: Mover::default(),
+            uplinks: Arc::clone(&task.uplinks),
             stored_topology: stored,
             lost: BTreeSet::new(),
             known: HashSet::new(),
@@ -97,7 +102,9 @@ impl Leading {
         &mut self,
         queues: Vec<QueueOpening>,
         origins: Vec<(Incarnation, OriginRow)>,
+        outgoing: Vec<(ShardId, u64, OutgoingRow)>,
     ) {
+        self.mover.open(outgoing);
         self.known = queues.iter().map(|opening| opening.queue).collect();
         self.links.open(origins);
         let now = self.now();
@@ -212,6 +219,11 @@ impl Leading {
                     self.frame(node, &out, frame);
                 }
             }
+            FromNode::Moved {
+                target,
+                number,
+                exceptions,
+            } => self.moved(target, number, &exceptions),
             FromNode::Gone { node, stream } => {
                 if self.links.gone(node, stream) {
                     debug!(shard_id = %self.shard, node_id = %node, "link lost");
@@ -258,7 +270,7 @@ impl Leading {
     /// Publishes and attaches wait until this copy of the topology is as new as the one they were routed by, and their queue exists.
     fn may_take(&self, frame: &Up) -> bool {
         match frame {
-            Up::Publish(batch) => batch.topology <= self.topology.index(),
+            Up::Publish(batch) | Up::Move { batch, .. } => batch.topology <= self.topology.index(),
             Up::Attach(attach) => {
                 attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
             }
@@ -296,6 +308,7 @@ impl Leading {
         let key = |consumer| ConsumerKey { node, consumer };
         match frame {
             Up::Hello(_) => {}
+            Up::Move { source, batch } => self.take_moves(source, node, batch),
             Up::Publish(batch) => self.publish(hello, batch),
             Up::Reported => {
                 if let Some(link) = self.links.get_mut(node) {
@@ -354,20 +367,6 @@ impl Leading {
         }
     }
 
-    fn publish(&mut self, hello: &Hello, batch: Batch) {
-        match self.links.accept(hello, batch.sequence) {
-            Acceptance::Take => {
-                let now = self.now();
-                let settings = &self.settings;
-                let ttl_ms = |queue| settings.get(&queue).and_then(|it| it.message_ttl_ms);
-                self.batcher
-                    .batch(hello.incarnation, hello.run, batch, now, ttl_ms);
-            }
-            Acceptance::Known => {}
-            Acceptance::Resume(last) => self.links.tell(hello.node, Down::Resume { last }),
-        }
-    }
-
     pub(super) fn tap(&mut self, event: TapEvent) {
         self.begin_turn();
         match event {
@@ -392,6 +391,7 @@ impl Leading {
                     } else {
                         None
                     };
+                    self.moves_hear(&effect);
                     self.step(Input::Applied(effect));
                     if let Some(queue) = new {
                         self.creating.remove(&queue);
@@ -404,6 +404,7 @@ impl Leading {
                     self.unpark();
                 }
             }
+            TapEvent::Read { ticket, messages } => self.moves_read(ticket, messages),
             TapEvent::Loaded(loaded) => self.step(Input::Loaded(loaded)),
             TapEvent::Due(due) => self.step(Input::Due(due)),
             TapEvent::Stats {
@@ -422,6 +423,7 @@ impl Leading {
         self.begin_turn();
         self.in_turn = false;
         self.perform();
+        self.drive_moves();
         let leads = self.propose();
         self.links.flush();
         leads

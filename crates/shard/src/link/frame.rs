@@ -8,7 +8,7 @@ use warren_queue::dispatch::io::{
 use warren_queue::entry::{PurgeStates, ReturnKind, SettleReason};
 use warren_types::{
     BatchSequence, ConsumerId, Facts, Incarnation, NodeId, NotStored, Position, Priority,
-    ProducerSpan, QueueId, Run, Term, TopologyIndex,
+    ProducerSpan, QueueId, Run, ShardId, Term, TopologyIndex,
 };
 
 use crate::api::{QueueStats, ReturnWait};
@@ -44,6 +44,11 @@ pub(crate) enum Up {
     Stats {
         queue: QueueId,
         token: Token,
+    },
+    /// Messages of another shard, under the next number of the pair of shards: the batch's sequence.
+    Move {
+        source: ShardId,
+        batch: Batch,
     },
 }
 
@@ -164,6 +169,12 @@ pub(crate) enum Down {
     Stats {
         token: Token,
         stats: Option<QueueStats>,
+    },
+    /// A number of moved messages is taken; all are stored but for `exceptions`.
+    Moved {
+        source: ShardId,
+        number: BatchSequence,
+        exceptions: Vec<BatchException>,
     },
 }
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use warren_types::{NodeId, ShardId};
+use warren_types::{BatchSequence, NodeId, ShardId};
 
-use super::frame::{Down, Up};
+use super::frame::{BatchException, Down, Up};
 use super::outbox::Outbox;
+use crate::uplink::door::UplinkDoor;
 
 /// Frames a shard's leader task has not taken yet, at most.
 pub(crate) const LEADER_INBOX_MAX: usize = 4_096;
@@ -20,6 +21,12 @@ pub(crate) enum FromNode {
         node: NodeId,
         out: DownOut,
         frames: Vec<Up>,
+    },
+    /// A shard has taken a number of what this one moves there.
+    Moved {
+        target: ShardId,
+        number: BatchSequence,
+        exceptions: Vec<BatchException>,
     },
     /// The stream from the node broke.
     Gone { node: NodeId, stream: u64 },
@@ -91,6 +98,9 @@ impl LeaderDoors {
             .collect()
     }
 }
+
+/// This node's uplinks, for what a shard led here moves to others.
+pub(crate) type UplinkRequests = Arc<parking_lot::RwLock<BTreeMap<ShardId, UplinkDoor>>>;
 
 /// What an uplink hears: frames of the link it asked for, or that the stream to a node broke.
 #[derive(Debug)]

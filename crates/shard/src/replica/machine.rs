@@ -118,6 +118,14 @@ impl Machine for ShardMachine {
                     let loaded: Loaded = self.store.load(&self.rows, queue, priority, from);
                     self.tell(TapEvent::Loaded(loaded));
                 }
+                Request::Read {
+                    ticket,
+                    queue,
+                    ranges,
+                } => {
+                    let messages = self.store.read(&self.rows, queue, &ranges);
+                    self.tell(TapEvent::Read { ticket, messages });
+                }
                 Request::LookDue { queue, up_to } => {
                     let due = self.store.due(&self.rows, queue, up_to, DUE_BLOCKS_MAX);
                     self.tell(TapEvent::Due(due));
@@ -153,11 +161,14 @@ impl ShardMachine {
             .filter_map(|queue| self.store.opening(&self.rows, queue))
             .collect();
         let origins = self.rows.origins();
+        let outgoing = self.store.outgoing();
+        let outgoing = outgoing.map(|(shard, number, row)| (shard, number, row.clone()));
         let opening = Opening {
             now: self.store.now(),
             topology: self.store.topology(),
             queues,
             origins,
+            outgoing: outgoing.collect(),
             events,
         };
         self.tap = reply.send(opening).is_ok().then_some(sender);

@@ -8,10 +8,10 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 use warren_codec as codec;
 use warren_queue::rows::{
-    BlockRow, Change, CountsRow, MarksRow, OriginRow, QueueRow, Row, RowKey, Rows,
+    BlockRow, Change, CountsRow, MarksRow, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows,
 };
 use warren_storage::{ReplicaState, RowBatch, Table};
-use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardTime};
+use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
 /// Rows of one replica, read on its apply thread.
 pub(crate) struct RowsView {
@@ -217,6 +217,16 @@ impl Rows for RowsView {
         rows
     }
 
+    fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)> {
+        let mut rows = Vec::new();
+        self.each(&codec::outgoing_rows(), |key, row| {
+            if let (RowKey::Outgoing { shard, number }, Row::Outgoing(row)) = (key, row) {
+                rows.push(((shard, number), row));
+            }
+        });
+        rows
+    }
+
     fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
         let mut found = Vec::new();
         self.rows_in(queue, &codec::timer_rows(queue), |key, _| {
@@ -391,6 +401,7 @@ fn block(row: Option<Row>) -> Option<BlockRow> {
             | Row::Settled(_)
             | Row::Counts(_)
             | Row::Producer(_)
+            | Row::Outgoing(_)
             | Row::Marks(_)
             | Row::Timer,
         )
@@ -418,6 +429,6 @@ fn queue_of(key: &RowKey) -> Option<QueueId> {
         | RowKey::Producer { queue, .. }
         | RowKey::Marks { queue, .. }
         | RowKey::Timer { queue, .. } => Some(*queue),
-        RowKey::Shard | RowKey::Origin(_) => None,
+        RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
     }
 }

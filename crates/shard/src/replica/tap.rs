@@ -8,9 +8,13 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use warren_queue::dispatch::io::{Due, Loaded, QueueOpening, Token};
 use warren_queue::outcome::{Effect, EntryOutcome};
-use warren_queue::rows::OriginRow;
+use warren_queue::rows::{OriginRow, OutgoingRow};
+use warren_queue::store::ReadMessage;
 use warren_raft::MachineWaker;
-use warren_types::{Incarnation, NodeId, Position, Priority, QueueId, ShardTime, TopologyIndex};
+use warren_types::{
+    Incarnation, NodeId, Position, PositionRange, Priority, QueueId, ShardId, ShardTime,
+    TopologyIndex,
+};
 
 /// Chunks of outcomes that the leader has not taken yet, at most; beyond it the apply thread waits.
 pub(crate) const TAP_EVENTS_MAX: usize = 256;
@@ -23,6 +27,10 @@ pub(crate) enum TapEvent {
         effects: Vec<Effect>,
     },
     Loaded(Loaded),
+    Read {
+        ticket: u64,
+        messages: Vec<ReadMessage>,
+    },
     Due(Due),
     Stats {
         node: NodeId,
@@ -41,6 +49,8 @@ pub(crate) struct Opening {
     pub(crate) topology: TopologyIndex,
     pub(crate) queues: Vec<QueueOpening>,
     pub(crate) origins: Vec<(Incarnation, OriginRow)>,
+    /// What is on its way to other shards.
+    pub(crate) outgoing: Vec<(ShardId, u64, OutgoingRow)>,
     pub(crate) events: mpsc::Receiver<TapEvent>,
 }
 
@@ -62,6 +72,12 @@ pub(crate) enum Request {
         queue: QueueId,
         priority: Priority,
         from: Position,
+    },
+    /// Answered by [`TapEvent::Read`].
+    Read {
+        ticket: u64,
+        queue: QueueId,
+        ranges: Vec<PositionRange>,
     },
     /// Answered by [`TapEvent::Due`].
     LookDue {

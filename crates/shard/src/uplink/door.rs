@@ -4,10 +4,11 @@ use tokio::sync::{mpsc, watch};
 use warren_queue::dispatch::io::{Credit, Held};
 use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_raft::Group;
-use warren_types::{ConsumerId, NodeId, QueueId, Term};
+use warren_types::{ConsumerId, NodeId, QueueId, ShardId, Term};
 
 use super::encode::Publish;
 use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec};
+use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
 
 /// Requests that the uplink has not taken yet, at most, and as many calls with publishes; then sessions wait.
@@ -85,6 +86,11 @@ pub(crate) enum Request {
         token: RequestToken,
         states: PurgeStates,
         inbox: Outbox<SessionEvent>,
+    },
+    /// Messages that a shard led on this node moves to the uplink's shard; answered to that leader.
+    Move {
+        source: ShardId,
+        batch: Batch,
     },
     Stats {
         queue: QueueId,

@@ -7,7 +7,8 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 use warren_codec::encode_message;
 use warren_queue::dispatch::io::Token;
-use warren_types::{Facts, Message, Priority, ProducerSpan, QueueId, ShardTime};
+use warren_topology::Topology;
+use warren_types::{Facts, Message, Priority, ProducerSpan, QueueId, QueueSettings, ShardTime};
 
 use super::pending::Waiter;
 use crate::api::{ProducerTag, PublishItem};
@@ -48,19 +49,23 @@ struct Open {
 }
 
 /// Encodes publishes; `now_ms` is this node's wall clock, kept in each message as when it came. Expiry and due time leave here as
-/// durations: the shard's leader adds its own time.
-pub(crate) fn encode(publishes: impl IntoIterator<Item = Publish>, now_ms: u64) -> Encoded {
+/// durations: the shard's leader adds its own time. The topology tells how each queue counts priorities.
+pub(crate) fn encode(
+    publishes: impl IntoIterator<Item = Publish>,
+    now_ms: u64,
+    topology: &Topology,
+) -> Encoded {
     let mut open: Vec<Open> = Vec::new();
     let mut place: HashMap<(QueueId, Priority), usize> = HashMap::new();
+    let mut levels = Levels::new(topology);
     for Publish { item, inbox, .. } in publishes {
         let next = open.len();
-        let at = *place
-            .entry((item.queue, item.message.priority))
-            .or_insert(next);
+        let priority = levels.of(item.queue, &item.message);
+        let at = *place.entry((item.queue, priority)).or_insert(next);
         if at == next {
             open.push(Open {
                 queue: item.queue,
-                priority: item.message.priority,
+                priority,
                 facts: Facts::default(),
                 payload: BytesMut::new(),
                 producers: Vec::new(),
@@ -93,6 +98,32 @@ pub(crate) fn encode(publishes: impl IntoIterator<Item = Publish>, now_ms: u64) 
         });
     }
     encoded
+}
+
+/// How the queues of a batch count priorities (`x-max-priority`, features B52).
+struct Levels<'a> {
+    topology: &'a Topology,
+    known: HashMap<QueueId, Option<QueueSettings>>,
+}
+
+impl<'a> Levels<'a> {
+    fn new(topology: &'a Topology) -> Self {
+        let known = HashMap::new();
+        Self { topology, known }
+    }
+
+    fn of(&mut self, queue: QueueId, message: &Message) -> Priority {
+        let topology = self.topology;
+        let settings = self.known.entry(queue).or_insert_with(|| {
+            let queue = topology.queue_by_id(queue);
+            let settings = queue.map(|it| topology.queue_settings(it));
+            settings.filter(|it| it.max_priority.is_some())
+        });
+        match settings {
+            Some(settings) => settings.level(message.properties.priority()),
+            None => message.priority,
+        }
+    }
 }
 
 impl Open {

@@ -4,6 +4,7 @@
 mod attachments;
 pub(crate) mod door;
 pub(crate) mod encode;
+mod leadership;
 mod pending;
 mod state;
 pub(crate) mod task;

@@ -10,14 +10,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use warren_raft::Group;
 use warren_topology::Topology;
-use warren_types::{GroupId, Leadership, NodeId, ShardId};
+use warren_types::{BatchSequence, GroupId, Leadership, NodeId, ShardId};
 
 use super::door::{Doorway, Request};
 use super::encode::encode;
+use super::leadership::{leads_elsewhere, moved};
 use super::state::{Link, Question, State};
 use crate::api::{PublishOutcome, Unavailable};
 use crate::leader::task::NodeIdentity;
-use crate::link::frame::{Down, Hello, Up, Welcome};
+use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
 use crate::link::outbox::Outbox;
 use crate::link::post::{DownOut, FromNode, LeaderDoors, ToUplink};
 use crate::link::remote::NodeStreams;
@@ -174,6 +175,8 @@ impl Uplink {
                     states,
                 })
             }
+            // Without a link it is lost: the mover sends it again.
+            Request::Move { source, batch } => Some(Up::Move { source, batch }),
             Request::Stats { queue, reply } => {
                 state.question(open, Question::Stats(reply, Instant::now()), |token| {
                     Up::Stats { queue, token }
@@ -215,6 +218,11 @@ impl Uplink {
             // Of a link that is no more: the next one tells it anew.
             _ if !open => {}
             Down::Results { upto, exceptions } => state.pending.results(upto, &exceptions),
+            Down::Moved {
+                source,
+                number,
+                exceptions,
+            } => self.moved(source, number, exceptions),
             Down::Resume { last } => {
                 let again = state.pending.after(last);
                 state.out.extend(again.into_iter().map(Up::Publish));
@@ -250,6 +258,18 @@ impl Uplink {
             } => state.attachments.forget(consumer, queue, position),
             Down::Purged { token, count } => state.answer(token, Some(count), None),
             Down::Stats { token, stats } => state.answer(token, None, stats),
+        }
+    }
+
+    /// Passed on to the leader that moves: one that does not hear it, or leads no more, asks again.
+    fn moved(&self, source: ShardId, number: BatchSequence, exceptions: Vec<BatchException>) {
+        if let Some(door) = self.leaders.door(source) {
+            let target = self.shard;
+            let _full = door.try_send(FromNode::Moved {
+                target,
+                number,
+                exceptions,
+            });
         }
     }
 
@@ -390,10 +410,9 @@ impl Uplink {
             if next.is_empty() {
                 break;
             }
-            let encoded = encode(next, wall_clock_ms());
-            let batch = state
-                .pending
-                .number(encoded, self.topology.borrow().index());
+            let topology = Arc::clone(&self.topology.borrow());
+            let encoded = encode(next, wall_clock_ms(), &topology);
+            let batch = state.pending.number(encoded, topology.index());
             state.out.push(Up::Publish(batch));
             state.stuck_since = None;
         }
@@ -465,27 +484,5 @@ impl Uplink {
             HELLO_WAIT * 4
         };
         state.expire_questions(now, patience);
-    }
-}
-
-/// Waits until another node is known to lead; for ever without a replica here that would hear of it.
-async fn leads_elsewhere(group: Option<&Group>, node: NodeId) {
-    let Some(group) = group else {
-        return std::future::pending().await;
-    };
-    let elsewhere = |known: &Leadership| known.leader.is_some_and(|leader| leader.node != node);
-    if group.leadership().wait_for(elsewhere).await.is_err() {
-        std::future::pending().await
-    }
-}
-
-async fn moved(leadership: &mut Option<watch::Receiver<Leadership>>) {
-    match leadership {
-        Some(known) => {
-            if known.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-        None => std::future::pending().await,
     }
 }

@@ -218,13 +218,17 @@ impl Cluster {
     }
 
     pub fn declare(&self, name: &str) -> Target {
+        self.declare_with(name, Table::default())
+    }
+
+    pub fn declare_with(&self, name: &str, arguments: Table) -> Target {
         let reply = self.propose(TopologyCommand::DeclareQueue(DeclareQueue {
             vhost: VhostId(1),
             name: NewQueueName::Named(QueueName::try_from(name).unwrap()),
             durable: true,
             auto_delete: false,
             exclusive: false,
-            arguments: Table::default(),
+            arguments,
             requester: None,
         }));
         let TopologyReply::QueueDeclared { queue, shard, .. } = reply else {
@@ -300,6 +304,7 @@ pub fn message(body: impl Into<Bytes>) -> Message {
         dedup_hash: 0,
         user: None,
         trace: Bytes::new(),
+        died: false,
     }
 }
 

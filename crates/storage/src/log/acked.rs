@@ -53,33 +53,7 @@ impl Acked {
         let bytes = usize::try_from(file.size()?).map_err(io::Error::other)?;
         let mut bytes = vec![0; bytes];
         read_full(&*file, &mut bytes, 0)?;
-        let mut slots = BTreeMap::new();
-        let mut slot_count = 0;
-        for (number, slot) in (0..).zip(bytes.chunks(SLOT_BYTES)) {
-            let best = slot
-                .chunks(COPY_BYTES)
-                .filter_map(decode)
-                .max_by_key(|copy| copy.sequence);
-            // A slot without a valid copy is either the torn first write of a group's first mark, which then was not synced,
-            // or rot of both copies. The former must not stop a node; the index in the log is checked by its own checksums.
-            if let Some(Copy {
-                sequence,
-                group,
-                index,
-            }) = best
-            {
-                slots.insert(
-                    group,
-                    Slot {
-                        number,
-                        sequence,
-                        written: index,
-                        wanted: index,
-                    },
-                );
-            }
-            slot_count = number + 1;
-        }
+        let (slots, slot_count) = slots_in(&bytes);
         Ok(Self {
             file,
             slots,
@@ -163,6 +137,53 @@ impl Acked {
             }
         })
     }
+}
+
+/// The slots of a file and how many it has.
+fn slots_in(bytes: &[u8]) -> (BTreeMap<GroupId, Slot>, u64) {
+    let mut slots = BTreeMap::new();
+    let mut slot_count = 0;
+    for (number, slot) in (0..).zip(bytes.chunks(SLOT_BYTES)) {
+        let best = slot
+            .chunks(COPY_BYTES)
+            .filter_map(decode)
+            .max_by_key(|copy| copy.sequence);
+        // A slot without a valid copy is either the torn first write of a group's first mark, which then was not synced,
+        // or rot of both copies. The former must not stop a node; the index in the log is checked by its own checksums.
+        if let Some(Copy {
+            sequence,
+            group,
+            index,
+        }) = best
+        {
+            let found = Slot {
+                number,
+                sequence,
+                written: index,
+                wanted: index,
+            };
+            slots.insert(group, found);
+        }
+        slot_count = number + 1;
+    }
+    (slots, slot_count)
+}
+
+/// The marks in a file's bytes.
+pub(super) fn marks_in(bytes: &[u8]) -> BTreeMap<GroupId, LogIndex> {
+    let (slots, _) = slots_in(bytes);
+    slots
+        .into_iter()
+        .map(|(group, slot)| (group, slot.written))
+        .collect()
+}
+
+/// Offsets of copies that were written and do not match their checksum.
+pub(super) fn bad_copies(bytes: &[u8]) -> Vec<u64> {
+    let copies = (0..).step_by(COPY_BYTES).zip(bytes.chunks(COPY_BYTES));
+    let written = copies.filter(|(_, copy)| copy.iter().any(|byte| *byte != 0));
+    let bad = written.filter(|(_, copy)| decode(copy).is_none_or(|it| encode(&it) != *copy));
+    bad.map(|(offset, _)| offset).collect()
 }
 
 struct Copy {

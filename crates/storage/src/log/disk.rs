@@ -96,6 +96,47 @@ impl Disk for RealDisk {
     }
 }
 
+/// The same for reading only: nothing that it opens can be changed.
+pub(crate) struct ReadOnlyDisk;
+
+fn refused() -> io::Error {
+    io::ErrorKind::ReadOnlyFilesystem.into()
+}
+
+impl Disk for ReadOnlyDisk {
+    fn create_directory(&self, _path: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
+        RealDisk.list(directory)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(File::open(path)?)))
+    }
+
+    fn create(&self, _path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Err(refused())
+    }
+
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn remove(&self, _path: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(path)
+    }
+}
+
 struct RealFile(File);
 
 impl DiskFile for RealFile {

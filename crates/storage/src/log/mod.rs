@@ -11,11 +11,12 @@ mod tail;
 #[cfg(test)]
 mod test_disk;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use contract::{
     Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogRecord, LogSpace,
 };
 pub use options::{LogOptions, LogStats};
 pub use rocks::RocksLog;
-pub use segments::SegmentLog;
+pub use segments::{DumpedGroup, SegmentLog};
+pub(crate) use segments::{dump as dump_segments, verify as verify_segments};

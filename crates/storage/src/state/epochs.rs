@@ -62,6 +62,13 @@ impl Epochs {
     }
 }
 
+/// What is wrong with the counter's file, if anything is.
+pub(super) fn verify(path: &Path) -> Option<String> {
+    let read = std::fs::read(path);
+    let checked = read.map_or_else(|error| Err(error.into()), |bytes| decode(path, &bytes));
+    checked.err().map(|error: StateError| error.to_string())
+}
+
 fn decode(path: &Path, bytes: &[u8]) -> Result<u64, StateError> {
     let damaged = || StateError::damaged(format!("{} does not match its checksum", path.display()));
     let mut content = unseal(NAME, bytes).ok_or_else(damaged)?;

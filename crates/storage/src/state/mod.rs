@@ -16,6 +16,7 @@ mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use contract::{RowBatch, Table};
 pub use database::StateOptions;
@@ -24,3 +25,4 @@ pub use install::Installer;
 pub use replica::ReplicaState;
 pub use snapshot::{SnapshotChunks, StateSnapshot};
 pub use store::StateStore;
+pub(crate) use verify::{verify_epochs, verify_row};

@@ -1,10 +1,12 @@
 //! One file per command: what it does to the store, and its reply. Not here: their order and their batches (`apply`).
 
 pub(super) mod activate;
+pub(super) mod arrived;
 pub(super) mod create;
 pub(super) mod delete;
 pub(super) mod enqueue;
 pub(super) mod hand_out;
+pub(super) mod move_out;
 pub(super) mod park;
 pub(super) mod purge;
 pub(super) mod rearm;

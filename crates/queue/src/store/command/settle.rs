@@ -49,7 +49,7 @@ fn total(counters: &mut Counters, reason: SettleReason) -> &mut u64 {
         SettleReason::Acked => &mut counters.acked,
         SettleReason::Rejected => &mut counters.rejected,
         SettleReason::Expired => &mut counters.expired,
-        SettleReason::Dropped => &mut counters.dropped,
+        SettleReason::Dropped | SettleReason::DeliveryLimit => &mut counters.dropped,
         SettleReason::DeadLettered => &mut counters.dead_lettered,
         SettleReason::NoAck => &mut counters.no_ack,
     }

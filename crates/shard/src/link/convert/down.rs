@@ -20,7 +20,9 @@ pub(crate) fn down_bytes(frame: &Down) -> usize {
             .iter()
             .map(|delivery| delivery.message.len() + 16)
             .sum(),
-        Down::Results { exceptions, .. } => exceptions.len() * 12 + 16,
+        Down::Results { exceptions, .. } | Down::Moved { exceptions, .. } => {
+            exceptions.len() * 12 + 16
+        }
         Down::SettleResults { results, .. } => results.len() + 16,
         Down::Welcome(_)
         | Down::NotLeader { .. }
@@ -94,10 +96,27 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             ..Default::default()
         }),
         Down::Stats { token, stats } => DownKind::Stats(encode_stats(token, stats)),
+        Down::Moved {
+            source,
+            number,
+            exceptions,
+        } => DownKind::Moved(encode_moved(source, number, &exceptions)),
     };
     wire::DownFrame {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+fn encode_moved(
+    source: ShardId,
+    number: BatchSequence,
+    exceptions: &[BatchException],
+) -> wire::Moved {
+    wire::Moved {
+        source_shard: source.0,
+        number: number.0,
+        exceptions: exceptions.iter().map(encode_exception).collect(),
     }
 }
 
@@ -135,6 +154,11 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
         DownKind::Results(results) => Down::Results {
             upto: BatchSequence(results.upto),
             exceptions: decode_exceptions(results.exceptions)?,
+        },
+        DownKind::Moved(it) => Down::Moved {
+            source: ShardId(it.source_shard),
+            number: BatchSequence(it.number),
+            exceptions: decode_exceptions(it.exceptions)?,
         },
         DownKind::Resume(resume) => Down::Resume {
             last: BatchSequence(resume.last),

@@ -21,7 +21,7 @@ use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Up};
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
 pub(crate) fn up_bytes(frame: &Up) -> usize {
     match frame {
-        Up::Publish(batch) => batch
+        Up::Publish(batch) | Up::Move { batch, .. } => batch
             .parts
             .iter()
             .map(|part| part.payload.len() + part.facts.size.len() * 6 + 32)
@@ -51,10 +51,10 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             confirmed: hello.confirmed.0,
         }),
         Up::Reported => UpKind::Reported(wire::Reported {}),
-        Up::Publish(batch) => UpKind::Publish(wire::PublishBatch {
-            sequence: batch.sequence.0,
-            topology_index: batch.topology.0,
-            parts: batch.parts.into_iter().map(encode_part).collect(),
+        Up::Publish(batch) => UpKind::Publish(encode_batch(batch)),
+        Up::Move { source, batch } => UpKind::Move(wire::Move {
+            source_shard: source.0,
+            batch: Some(encode_batch(batch)),
         }),
         Up::Attach(attach) => UpKind::Attach(encode_attach(attach)),
         Up::Credit { consumer, add } => UpKind::Credit(grant(consumer, add)),
@@ -110,15 +110,11 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             confirmed: BatchSequence(hello.confirmed),
         }),
         UpKind::Reported(wire::Reported {}) => Up::Reported,
-        UpKind::Publish(batch) => Up::Publish(Batch {
-            sequence: BatchSequence(batch.sequence),
-            topology: TopologyIndex(batch.topology_index),
-            parts: batch
-                .parts
-                .into_iter()
-                .map(decode_part)
-                .collect::<Result<_, _>>()?,
-        }),
+        UpKind::Publish(batch) => Up::Publish(decode_batch(batch)?),
+        UpKind::Move(it) => Up::Move {
+            source: ShardId(it.source_shard),
+            batch: decode_batch(it.batch.ok_or_else(|| bad("no batch"))?)?,
+        },
         UpKind::Attach(attach) => Up::Attach(decode_attach(attach)?),
         UpKind::Credit(credit) => Up::Credit {
             consumer: ConsumerId(credit.consumer),
@@ -209,6 +205,26 @@ fn decode_detach(detach: &wire::Detach) -> Result<Up, BadFrame> {
     Ok(Up::Detach {
         consumer: ConsumerId(detach.consumer),
         returns,
+    })
+}
+
+fn encode_batch(batch: Batch) -> wire::PublishBatch {
+    wire::PublishBatch {
+        sequence: batch.sequence.0,
+        topology_index: batch.topology.0,
+        parts: batch.parts.into_iter().map(encode_part).collect(),
+    }
+}
+
+fn decode_batch(batch: wire::PublishBatch) -> Result<Batch, BadFrame> {
+    Ok(Batch {
+        sequence: BatchSequence(batch.sequence),
+        topology: TopologyIndex(batch.topology_index),
+        parts: batch
+            .parts
+            .into_iter()
+            .map(decode_part)
+            .collect::<Result<_, _>>()?,
     })
 }
 

@@ -45,6 +45,7 @@ fn handed(position: u64) -> HandedOut {
         dedup_hash: 0,
         user: None,
         trace: Bytes::new(),
+        died: false,
     };
     let mut encoded = BytesMut::new();
     encode_message(&mut encoded, &message, ShardTime(1));

@@ -9,6 +9,7 @@
 //! | `index`, `read` | where records are, and reading them back |
 //! | `relog` | empties old segments that little lives in |
 //! | `scan`, `replay`, `recover` | reading everything at start |
+//! | `verify` | reading everything of a node that does not run |
 
 mod batch;
 mod core;
@@ -26,6 +27,7 @@ mod scan;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -48,9 +50,12 @@ use self::relog::Relog;
 use self::replay::Replayed;
 use self::writer::{Groups, Writer};
 use super::acked::Acked;
-use super::contract::{Done, GroupLog, LogEngine, LogError, LogSpace};
+use super::contract::{Done, GroupLog, GroupLogState, LogEngine, LogError, LogSpace};
 use super::disk::{Disk, RealDisk};
 use super::options::{LogOptions, LogStats};
+
+pub use self::verify::DumpedGroup;
+pub(crate) use self::verify::{dump, verify};
 
 /// Marks of votes are kept beside those of entries, under a number that no group has.
 const VOTE_MARK: u32 = 1 << 31;
@@ -73,9 +78,38 @@ pub struct SegmentLog {
 
 /// Of groups that were not opened since.
 struct Found {
-    /// Highest acknowledged indexes, and terms of votes.
-    marks: BTreeMap<GroupId, LogIndex>,
+    marks: Marks,
     damaged: BTreeMap<GroupId, String>,
+}
+
+/// Highest acknowledged indexes, and terms of votes.
+struct Marks(BTreeMap<GroupId, LogIndex>);
+
+impl Marks {
+    fn of(&self, group: GroupId) -> LogIndex {
+        self.0.get(&group).copied().unwrap_or_default()
+    }
+
+    fn forget(&mut self, group: GroupId) {
+        self.0.remove(&group);
+        self.0.remove(&vote_mark(group));
+    }
+}
+
+/// What a group's log forgot of what was acknowledged, if it did.
+fn compare(group: GroupId, state: &GroupLogState, marks: &Marks) -> Option<String> {
+    let (last, acknowledged) = (group::index_of(state.last), marks.of(group));
+    if last < acknowledged {
+        return Some(format!(
+            "it ends at {last}, but entries up to {acknowledged} were acknowledged"
+        ));
+    }
+    let (term, voted) = (
+        state.vote.map_or(0, |vote| vote.term.0),
+        marks.of(vote_mark(group)).0,
+    );
+    (term < voted)
+        .then(|| format!("its vote is of term {term}, but one of term {voted} was acknowledged"))
 }
 
 impl SegmentLog {
@@ -108,7 +142,7 @@ impl SegmentLog {
         let groups: Arc<Groups> = Arc::new(Mutex::new(written.clone()));
         let used = recovered.files.used_bytes();
         core.counters.bytes_used.store(used, Ordering::Relaxed);
-        let marks = acked.marks();
+        let marks = Marks(acked.marks());
         let writer = Writer {
             core: core.clone(),
             groups: groups.clone(),
@@ -152,25 +186,10 @@ impl SegmentLog {
             return Err(damaged(detail.clone()));
         }
         let state = self.groups.lock().get(&group).map(|it| it.known().visible);
-        let state = state.unwrap_or_default();
-        let mark = |group| found.marks.get(&group).copied().unwrap_or_default();
-        let (last, acknowledged) = (group::index_of(state.last), mark(group));
-        let path = self.dir.display();
-        if last < acknowledged {
-            return Err(damaged(format!(
-                "{path}: it ends at {last}, but entries up to {acknowledged} were acknowledged"
-            )));
+        match compare(group, &state.unwrap_or_default(), &found.marks) {
+            None => Ok(()),
+            Some(detail) => Err(damaged(format!("{}: {detail}", self.dir.display()))),
         }
-        let (term, voted) = (
-            state.vote.map_or(0, |vote| vote.term.0),
-            mark(vote_mark(group)).0,
-        );
-        if term < voted {
-            return Err(damaged(format!(
-                "{path}: its vote is of term {term}, but one of term {voted} was acknowledged"
-            )));
-        }
-        Ok(())
     }
 
     /// Makes a group's log, empty.
@@ -220,15 +239,13 @@ impl LogEngine for SegmentLog {
             Some(open) => open,
             None => self.create(group, replica)?,
         };
-        found.marks.remove(&group);
-        found.marks.remove(&vote_mark(group));
+        found.marks.forget(group);
         Ok(Arc::new(Handle(open)))
     }
 
     fn remove_group(&self, id: GroupId, done: Done) {
         let mut found = self.found.lock();
-        found.marks.remove(&id);
-        found.marks.remove(&vote_mark(id));
+        found.marks.forget(id);
         found.damaged.remove(&id);
         let open = self.groups.lock().remove(&id);
         // Of one that is not there the marks may be.

@@ -32,14 +32,12 @@ pub(super) struct Found {
 
 pub(super) fn find(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> io::Result<Found> {
     let mut found = Found {
-        segments: Vec::new(),
+        segments: segments(disk, dir)?,
         spares: Vec::new(),
         leftovers: Vec::new(),
     };
     for (name, bytes) in disk.list(dir)? {
-        if let Some(sequence) = sequence_of(&name) {
-            found.segments.push(sequence);
-        } else if name.ends_with(".spare") {
+        if name.ends_with(".spare") {
             let fits =
                 bytes == options.segment_bytes && found.spares.len() < options.spare_segments;
             let list = if fits {
@@ -52,7 +50,17 @@ pub(super) fn find(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> io::Res
             found.leftovers.push(dir.join(name));
         }
     }
-    found.segments.sort_unstable();
+    Ok(found)
+}
+
+/// Sequences of the segments in a directory, oldest first.
+pub(super) fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<u64>> {
+    let names = disk.list(dir)?;
+    let mut found: Vec<u64> = names
+        .iter()
+        .filter_map(|(name, _)| sequence_of(name))
+        .collect();
+    found.sort_unstable();
     Ok(found)
 }
 
@@ -78,12 +86,7 @@ pub(super) fn recover(
         });
     }
     let mut replay = Replay::default();
-    let mut reader = Reader {
-        disk: &*disk,
-        dir,
-        previous: None,
-        expected: None,
-    };
+    let mut reader = Reader::new(&*disk, dir);
     let mut held = VecDeque::new();
     for sequence in found.segments {
         let read = reader.segment(sequence, &mut replay);
@@ -102,7 +105,17 @@ pub(super) struct Reader<'a> {
     pub(super) expected: Option<Expected>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Begins with whatever segment comes first.
+    pub(super) fn new(disk: &'a dyn Disk, dir: &'a Path) -> Self {
+        Self {
+            disk,
+            dir,
+            previous: None,
+            expected: None,
+        }
+    }
+
     pub(super) fn segment(
         &mut self,
         sequence: u64,

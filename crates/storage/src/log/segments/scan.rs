@@ -175,10 +175,11 @@ impl<'a> Scan<'a> {
         while let Some((header, crc)) = self.header(end.offset, epoch)? {
             let follows = end.expected.is_none_or(|it| it.is_met_by(&header));
             let payload_at = end.offset + BATCH_HEADER_BYTES as u64;
-            let payload = self.part(payload_at, header.payload_bytes)?;
-            let Some((frames, payload)) =
-                payload.and_then(|payload| Some((frames(payload, payload_at, &header)?, payload)))
-            else {
+            let end_at = payload_at.saturating_add(header.payload_bytes);
+            let padded = end_at.checked_next_multiple_of(ALIGNMENT);
+            let bytes = self.part(payload_at, padded.unwrap_or(u64::MAX) - payload_at)?;
+            let whole = bytes.and_then(|bytes| whole(bytes, payload_at, &header));
+            let Some((frames, payload)) = whole else {
                 end.torn = Some(header);
                 break;
             };
@@ -238,7 +239,28 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// All frames of a batch, if each byte of it matches.
+/// Whether something stands at `offset` that was meant as a batch of the file's present life.
+pub(super) fn begins_batch(file: &dyn DiskFile, path: &Path, offset: u64) -> Result<bool, Damage> {
+    let mut scan = Scan::new(file, path)?;
+    let epoch = scan.head()?.epoch;
+    Ok(scan.header(offset, epoch)?.is_some())
+}
+
+/// Frames and payload of a batch, if each byte of it matches, the zeros behind it too: reading goes over them.
+fn whole<'a>(
+    bytes: &'a [u8],
+    payload_at: u64,
+    batch: &BatchHeader,
+) -> Option<(Vec<Frame>, &'a [u8])> {
+    let (payload, padding) = bytes.split_at_checked(usize::try_from(batch.payload_bytes).ok()?)?;
+    let frames = frames(payload, payload_at, batch)?;
+    padding
+        .iter()
+        .all(|byte| *byte == 0)
+        .then_some((frames, payload))
+}
+
+/// All frames of a payload, if each byte of it matches.
 fn frames(payload: &[u8], payload_at: u64, batch: &BatchHeader) -> Option<Vec<Frame>> {
     let mut found = Vec::new();
     let mut at = 0;

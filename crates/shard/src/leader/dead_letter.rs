@@ -1,0 +1,447 @@
+//! Dead letters on the leader (features B44 to B47): where each goes, by the topology copy at hand; what is written on it; what follows from
+//! the target's answer. Not here: the books (`mover`), the headers themselves (`warren-queue`'s `death`).
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+use tracing::error;
+use warren_codec::{StoredMessageView, encode_message};
+use warren_queue::death::{self, Death};
+use warren_queue::entry::{
+    Arrived, Command, MoveOut, MoveTarget, Park, ParkCause, ReturnKind, Settle, SettleReason,
+};
+use warren_queue::outcome::Effect;
+use warren_queue::rows::OutgoingRow;
+use warren_queue::store::ReadMessage;
+use warren_topology::Targets;
+use warren_types::{
+    BatchSequence, DeadLetter, DeadLetterStrategy, ExchangeName, Facts, Incarnation, Message,
+    Position, PositionRange, Priority, Properties, QueueId, RoutingKey, ShardId, ShardTime,
+};
+
+use super::mover::{COPIES_MAX, Job, Sent};
+use super::work::Leading;
+use crate::link::frame::{Batch, BatchException, Part};
+use crate::replica::tap::Request;
+use crate::time::wall_clock_ms;
+
+/// Where one dead letter goes.
+enum Way {
+    To(Vec<MoveTarget>),
+    /// Nothing takes it.
+    Nowhere,
+    /// Only queues that it came from, through no consumer's hands (features B46).
+    Circle,
+}
+
+impl Leading {
+    /// A settle that dispatch decided: dead letters of queues with a target go another way.
+    pub(super) fn settle_or_dead_letter(&mut self, it: Settle) {
+        let settings = self.settings.get(&it.queue);
+        let has_target = settings.is_some_and(|it| it.dead_letter.is_some());
+        if has_target && death::reason_name(it.reason).is_some() {
+            self.mover.add(&it);
+        } else {
+            self.leave(it);
+        }
+    }
+
+    /// They leave without being moved; what has failed too often stays, set aside (features B49).
+    fn leave(&mut self, it: Settle) {
+        self.batcher.command(match it.reason {
+            SettleReason::DeliveryLimit => set_aside(it.queue, it.ranges, ParkCause::DeliveryLimit),
+            SettleReason::Acked
+            | SettleReason::Rejected
+            | SettleReason::Expired
+            | SettleReason::Dropped
+            | SettleReason::DeadLettered
+            | SettleReason::NoAck => Command::Settle(it),
+        });
+    }
+
+    /// What the moves must know of what was applied.
+    pub(super) fn moves_hear(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Outgoing { shard, number, row } => {
+                self.mover.outgoing(*shard, *number, row.clone());
+            }
+            Effect::NotMoved {
+                queue,
+                ranges,
+                reason,
+            } => {
+                self.mover.try_again(*queue, ranges.clone(), *reason);
+            }
+            Effect::Settled { queue, ranges, .. }
+            | Effect::Purged { queue, ranges, .. }
+            | Effect::Parked { queue, ranges, .. } => {
+                if !self.mover.is_idle() {
+                    self.mover.forget(*queue, ranges);
+                }
+            }
+            Effect::QueueDeleted { queue } => self.mover.forget_queue(*queue),
+            Effect::QueueCreated { .. }
+            | Effect::Added(_)
+            | Effect::Returned { .. }
+            | Effect::Raised { .. }
+            | Effect::Taken { .. }
+            | Effect::Released(_)
+            | Effect::Rearmed { .. }
+            | Effect::Activated { .. }
+            | Effect::Time { .. } => {}
+        }
+    }
+
+    /// Asks for what is to be read next, sends again what was not answered.
+    pub(super) fn drive_moves(&mut self) {
+        if self.mover.is_idle() {
+            return;
+        }
+        for (ticket, queue, ranges) in self.mover.due() {
+            self.mailbox.ask(Request::Read {
+                ticket,
+                queue,
+                ranges,
+            });
+        }
+        for (shard, batch) in self.mover.overdue() {
+            self.send_move(shard, batch);
+        }
+    }
+
+    pub(super) fn moves_read(&mut self, ticket: u64, messages: Vec<ReadMessage>) {
+        match self.mover.job(ticket) {
+            Some(Job::Decide(it)) => self.decide(&it, messages),
+            Some(Job::Send { shard, number }) => {
+                if let Some(row) = self.mover.take_waiting(shard, number) {
+                    let sent = self.write_down(number, row, messages);
+                    self.send_move(shard, sent.batch.clone());
+                    self.mover.sent(shard, sent);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Groups dead letters by where they go, and proposes what becomes of each group.
+    fn decide(&mut self, it: &Settle, messages: Vec<ReadMessage>) {
+        let settings = self.settings.get(&it.queue).cloned();
+        let target = settings.as_ref().and_then(|it| it.dead_letter.clone());
+        let strategy =
+            settings.map_or(DeadLetterStrategy::AtMostOnce, |it| it.dead_letter_strategy);
+        let found = messages.iter().map(|it| it.position);
+        let gone = without(&it.ranges, &PositionRange::collect(found));
+        self.mover.forget(it.queue, &gone);
+        let (mut nowhere, mut circles) = (Vec::new(), Vec::new());
+        let mut groups = BTreeMap::<_, Vec<Position>>::new();
+        for message in messages {
+            let way = match &target {
+                Some(target) => self.way(it, target, &message),
+                None => Way::Nowhere,
+            };
+            match way {
+                Way::Nowhere => nowhere.push(message.position),
+                Way::Circle => circles.push(message.position),
+                Way::To(targets) => {
+                    let key: Vec<_> = targets
+                        .into_iter()
+                        .map(|it| (it.shard, it.queues))
+                        .collect();
+                    groups.entry(key).or_default().push(message.position);
+                }
+            }
+        }
+        if let Some(DeadLetter {
+            exchange,
+            routing_key,
+        }) = target
+        {
+            for (targets, positions) in groups {
+                self.begin_moves(it, &exchange, routing_key.as_ref(), &targets, &positions);
+            }
+        }
+        if !circles.is_empty() {
+            let circles = PositionRange::collect(circles);
+            let parked = set_aside(it.queue, circles, ParkCause::Cycle);
+            self.batcher.command(parked);
+        }
+        self.not_routed(it, strategy, PositionRange::collect(nowhere));
+    }
+
+    fn begin_moves(
+        &mut self,
+        it: &Settle,
+        exchange: &ExchangeName,
+        routing_key: Option<&RoutingKey>,
+        targets: &[(ShardId, Vec<QueueId>)],
+        positions: &[Position],
+    ) {
+        let queues: usize = targets.iter().map(|(_, queues)| queues.len()).sum();
+        let at_once = (COPIES_MAX / queues.max(1)).max(1);
+        for some in positions.chunks(at_once) {
+            let target = |(shard, queues): &(ShardId, Vec<QueueId>)| MoveTarget {
+                shard: *shard,
+                queues: queues.clone(),
+            };
+            self.batcher.command(Command::MoveOut(MoveOut {
+                queue: it.queue,
+                ranges: PositionRange::collect(some.iter().copied()),
+                reason: it.reason,
+                exchange: exchange.clone(),
+                routing_key: routing_key.cloned(),
+                targets: targets.iter().map(target).collect(),
+            }));
+        }
+    }
+
+    /// Nothing is bound: dropped and counted, or kept and tried again, as the queue wants it.
+    fn not_routed(
+        &mut self,
+        it: &Settle,
+        strategy: DeadLetterStrategy,
+        ranges: Vec<PositionRange>,
+    ) {
+        if ranges.is_empty() {
+            return;
+        }
+        match strategy {
+            DeadLetterStrategy::AtLeastOnce => self.mover.try_again(it.queue, ranges, it.reason),
+            DeadLetterStrategy::AtMostOnce => self.leave(Settle {
+                queue: it.queue,
+                ranges,
+                reason: it.reason,
+            }),
+        }
+    }
+
+    fn way(&self, it: &Settle, target: &DeadLetter, message: &ReadMessage) -> Way {
+        let Some(queue) = self.topology.queue_by_id(it.queue) else {
+            return Way::Nowhere;
+        };
+        let view = match StoredMessageView::open(&message.message) {
+            Ok(view) => view,
+            Err(error) => {
+                error!(queue = %it.queue, %error, "dead letter cannot be opened");
+                return Way::Nowhere;
+            }
+        };
+        let own_key = view.routing_key().to_owned();
+        let mut keys = vec![
+            target
+                .routing_key
+                .as_ref()
+                .map_or(own_key, |it| it.as_str().to_owned()),
+        ];
+        if target.routing_key.is_none() {
+            keys.extend(death::further_keys(&view.properties));
+        }
+        let headers = view.properties.headers();
+        let (mut routed, mut all) = (Targets::new(), BTreeMap::<ShardId, Vec<QueueId>>::new());
+        let mut circles = false;
+        for key in keys {
+            let exchange = target.exchange.as_str();
+            // A missing exchange routes nowhere.
+            let found =
+                self.topology
+                    .route(queue.vhost, exchange, &key, headers.as_ref(), &mut routed);
+            if found.is_err() {
+                continue;
+            }
+            for to in routed.iter() {
+                let there = self.topology.queue_by_id(to.queue);
+                let there = there.map(|it| it.name.as_str());
+                let here = queue.name.as_str();
+                if there.is_some_and(|there| {
+                    death::closes_cycle(&view.properties, view.died, here, it.reason, there)
+                }) {
+                    circles = true;
+                    continue;
+                }
+                let queues = all.entry(to.shard).or_default();
+                if !queues.contains(&to.queue) {
+                    queues.push(to.queue);
+                }
+            }
+        }
+        let targets = all.into_iter();
+        let targets = targets.map(|(shard, queues)| MoveTarget { shard, queues });
+        let targets: Vec<MoveTarget> = targets.collect();
+        match (targets.is_empty(), circles) {
+            (false, _) => Way::To(targets),
+            (true, true) => Way::Circle,
+            (true, false) => Way::Nowhere,
+        }
+    }
+
+    /// Writes a number's messages as they go on. The same row and messages give the same batch, whoever leads.
+    fn write_down(&self, number: u64, row: OutgoingRow, messages: Vec<ReadMessage>) -> Sent {
+        let name = self
+            .topology
+            .queue_by_id(row.queue)
+            .map(|it| it.name.clone());
+        let name = name.as_ref().map_or("", |it| it.as_str());
+        let (mut parts, mut copies) = (Vec::new(), Vec::new());
+        for &queue in &row.queues {
+            let there = self.topology.queue_by_id(queue);
+            let there = there.map(|it| self.topology.queue_settings(it));
+            let mut by_level: BTreeMap<Priority, Vec<(&ReadMessage, Message)>> = BTreeMap::new();
+            for message in &messages {
+                let Some(dead) = dead(&row, name, message) else {
+                    continue;
+                };
+                let level = there
+                    .as_ref()
+                    .map_or(message.priority, |it| it.level(dead.properties.priority()));
+                by_level.entry(level).or_default().push((message, dead));
+            }
+            for (priority, dead) in by_level {
+                let (mut facts, mut payload) = (Facts::default(), BytesMut::new());
+                for (message, dead) in dead {
+                    let sizes = encode_message(&mut payload, &dead, ShardTime(wall_clock_ms()));
+                    facts.size.push(sizes.encoded);
+                    facts.body_size.push(sizes.body);
+                    facts.group_hash.push(message.group_hash);
+                    facts.fairness_hash.push(message.fairness_hash);
+                    copies.push(message.position);
+                }
+                for column in [&mut facts.group_hash, &mut facts.fairness_hash] {
+                    if column.iter().all(|&it| it == 0) {
+                        column.clear();
+                    }
+                }
+                if !facts.size.is_empty() {
+                    parts.push(Part {
+                        queue,
+                        priority,
+                        facts,
+                        payload: payload.freeze(),
+                        producers: Vec::new(),
+                    });
+                }
+            }
+        }
+        let batch = Batch {
+            sequence: BatchSequence(number),
+            topology: self.topology.index(),
+            parts,
+        };
+        Sent { batch, copies, row }
+    }
+
+    /// The target shard has taken a number: what it stored has arrived.
+    pub(super) fn moved(
+        &mut self,
+        shard: ShardId,
+        number: BatchSequence,
+        exceptions: &[BatchException],
+    ) {
+        let Some(sent) = self.mover.answered(shard, number) else {
+            return;
+        };
+        let refused_at = |index: usize| exceptions.iter().any(|it| it.index as usize == index);
+        let stored = sent.copies.iter().enumerate();
+        let mut stored: Vec<Position> = stored
+            .filter(|(index, _)| !refused_at(*index))
+            .map(|(_, &at)| at)
+            .collect();
+        stored.sort_unstable();
+        stored.dedup();
+        let refused = without(&sent.row.ranges, &PositionRange::collect(stored));
+        let (queue, settings) = (sent.row.queue, self.settings.get(&sent.row.queue));
+        let tries_again =
+            settings.is_some_and(|it| it.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce);
+        let failed = sent.row.reason == SettleReason::DeliveryLimit;
+        let parked = (failed && !tries_again && !refused.is_empty())
+            .then(|| set_aside(queue, refused.clone(), ParkCause::DeliveryLimit));
+        self.batcher.command(Command::Arrived(Arrived {
+            shard,
+            number: number.0,
+            refused,
+            keep: tries_again || failed,
+        }));
+        if let Some(parked) = parked {
+            self.batcher.command(parked);
+        }
+    }
+
+    fn send_move(&self, shard: ShardId, batch: Batch) {
+        let request = crate::uplink::door::Request::Move {
+            source: self.shard,
+            batch,
+        };
+        // One that is not taken is sent again when no answer comes.
+        if let Some(uplink) = self.uplinks.read().get(&shard) {
+            let _full = uplink.requests.try_send(request);
+        }
+    }
+}
+
+fn set_aside(queue: QueueId, ranges: Vec<PositionRange>, cause: ParkCause) -> Command {
+    let kind = match cause {
+        ParkCause::DeliveryLimit => ReturnKind::Failed,
+        ParkCause::Rejected | ParkCause::Cycle => ReturnKind::Untouched,
+    };
+    Command::Park(Park {
+        queue,
+        ranges,
+        cause,
+        kind,
+    })
+}
+
+/// Above the shard's number in the origin of its moves: no node's incarnation, which is a random UUID (RFC 9562: version 4), begins so.
+const MOVES_ORIGIN: u128 = 0xffff_ffff_ffff_0fff_ffff_ffff;
+
+/// As what a shard's moves are numbered at their target: an origin like a node. Stored: never change it.
+pub(crate) fn origin_of(shard: ShardId) -> Incarnation {
+    Incarnation((MOVES_ORIGIN << u32::BITS) | u128::from(shard.0))
+}
+
+/// The shard whose moves an origin is; `None` for a node's.
+pub(crate) fn source_of(origin: Incarnation) -> Option<ShardId> {
+    let shard = origin.0 ^ (MOVES_ORIGIN << u32::BITS);
+    u32::try_from(shard).ok().map(ShardId)
+}
+
+/// The message as it goes on. `None`: it cannot be opened, and so not be moved.
+fn dead(row: &OutgoingRow, queue: &str, message: &ReadMessage) -> Option<Message> {
+    let view = StoredMessageView::open(&message.message).ok()?;
+    let routing_key = match &row.routing_key {
+        Some(key) => key.clone(),
+        None => RoutingKey::try_from(view.routing_key()).ok()?,
+    };
+    let death = Death {
+        queue,
+        reason: row.reason,
+        exchange: view.exchange(),
+        routing_key: view.routing_key(),
+        time_s: row.at.0 / 1_000,
+        replaces_key: row.routing_key.is_some(),
+        died_before: view.died,
+    };
+    let properties: Properties =
+        death::buried(&view.properties, &death).unwrap_or_else(|| view.properties.clone());
+    Some(Message {
+        exchange: row.exchange.clone(),
+        routing_key,
+        properties,
+        body: view.body.clone(),
+        priority: message.priority,
+        ttl_ms: None,
+        delay_ms: None,
+        group_hash: message.group_hash,
+        fairness_hash: message.fairness_hash,
+        dedup_hash: 0,
+        user: view.user().and_then(|it| it.try_into().ok()),
+        trace: view.trace,
+        died: true,
+    })
+}
+
+fn without(these: &[PositionRange], those: &[PositionRange]) -> Vec<PositionRange> {
+    let rest = these
+        .iter()
+        .flat_map(|range| range.positions())
+        .filter(|&at| !those.iter().any(|it| it.contains(at)));
+    PositionRange::collect(rest)
+}
