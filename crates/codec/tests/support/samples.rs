@@ -15,13 +15,14 @@ use bytes::{Bytes, BytesMut};
 use warren_codec::{TopologyEntry, encode_message};
 use warren_queue::{entry::*, rows::*};
 use warren_topology::{
-    Addresses, AdmitNode, Bind, DeclareExchange, DeclareQueue, DeleteExchange, ExchangeKind,
-    ForgetNode, FormCluster, MoveReplica, NewQueueName, Node, PlacementCommand, PlacementSettled,
-    QueueOwner, Refusal, SetLeaving, SetTopologyVoters, Topology, TopologyCommand, TopologyReply,
-    Unbind, UpdateNode, Vhost,
+    Addresses, Bind, DeclareExchange, DeclareQueue, DeleteExchange, ExchangeKind, FormCluster,
+    NewQueueName, Node, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply, Unbind,
+    UpdateNode, Vhost,
 };
 use warren_types::*;
 
+#[path = "samples_of_placement.rs"]
+mod placement;
 #[path = "samples_of_states.rs"]
 mod states;
 pub use states::*;
@@ -309,60 +310,8 @@ fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let mut commands = cluster_commands();
     commands.extend(object_commands());
     commands.extend(tenancy::commands());
-    commands.extend(placement_commands());
+    commands.extend(placement::commands(node));
     commands
-}
-
-fn placement_commands() -> Vec<(&'static str, TopologyCommand)> {
-    let admit = |id, replaces| {
-        PlacementCommand::AdmitNode(AdmitNode {
-            node: node(id),
-            replaces,
-        })
-    };
-    let commands = [
-        ("admit_node", admit(4, None)),
-        ("admit_node_again", admit(4, Some(Incarnation(4)))),
-        ("admit_another", admit(5, None)),
-        (
-            "move_replica",
-            PlacementCommand::MoveReplica(MoveReplica {
-                group: ShardId(1).into(),
-                generation: Generation(1),
-                add: Some(NodeId(4)),
-                remove: Some(ReplicaId(4)),
-            }),
-        ),
-        (
-            "placement_settled",
-            PlacementCommand::PlacementSettled(PlacementSettled {
-                group: ShardId(1).into(),
-                generation: Generation(2),
-            }),
-        ),
-        (
-            "set_topology_voters",
-            PlacementCommand::SetTopologyVoters(SetTopologyVoters {
-                generation: Generation(3),
-                voters: vec![NodeId(2), NodeId(3), NodeId(4)],
-            }),
-        ),
-        (
-            "set_leaving",
-            PlacementCommand::SetLeaving(SetLeaving {
-                node: NodeId(5),
-                leaving: true,
-            }),
-        ),
-        (
-            "forget_node",
-            PlacementCommand::ForgetNode(ForgetNode { node: NodeId(5) }),
-        ),
-    ];
-    let wrapped = commands.into_iter();
-    wrapped
-        .map(|(name, it)| (name, TopologyCommand::Placement(it)))
-        .collect()
 }
 
 fn cluster_commands() -> Vec<(&'static str, TopologyCommand)> {
