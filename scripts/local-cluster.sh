@@ -92,6 +92,9 @@ metrics = "127.0.0.1:$((15691 + n))"
 [advertise]
 grpc = "$(grpc_address "$n")"
 
+[auth]
+loopback_guest = true
+
 [log]
 filter = "${WARREN_LOG:-info}"
 format = "text"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 
 import yaml
 
@@ -54,6 +55,11 @@ def toolchain():
     return ".".join(re.search(r'channel = "([\d.]+)"', text).group(1).split(".")[:2])
 
 
+def secret_files():
+    config = tomllib.loads((ROOT / "deploy/compose/warren.toml").read_text())
+    return {config["cluster"]["secret_file"], config["auth"]["first_password_file"]}
+
+
 def compose(checks, image):
     document = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())
     services = document["services"]
@@ -71,6 +77,8 @@ def compose(checks, image):
         told = {it["environment"][f"WARREN_ADVERTISE_{what}"].split(":")[0] for what in ("NODE", "GRPC", "AMQP")}
         checks.that(f"compose: {name}: told by its name", told == {name})
         checks.that(f"compose: {name}: reached from this machine only", all(port.startswith("127.0.0.1:") for port in it["ports"]))
+        mounted = {secret["target"] for secret in it["secrets"]}
+        checks.that(f"compose: {name}: the files of secrets that its configuration names", mounted == secret_files())
         published += [port.rsplit(":", 1)[0] for port in it["ports"]]
         volumes += [volume.split(":")[0] for volume in it["volumes"]]
         checks.that(f"compose: {name}: data where the image keeps it", it["volumes"][0].split(":")[1] == image["data"])

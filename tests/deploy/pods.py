@@ -3,6 +3,7 @@ own, and runs with the command line, environment, files, user and probes that th
 service are a hosts file. Runs inside namespaces that run.sh has made; nothing of it reaches the machine. Not here: what a real kubelet
 and a real network do, and scaling, which needs a cluster that moves replicas."""
 
+import base64
 import os
 import random
 import re
@@ -60,19 +61,24 @@ class Site:
         self.config.mkdir()
         for name, text in find(objects, "ConfigMap")[0]["data"].items():
             (self.config / name).write_text(text)
-        self.secret = scratch / "secret"
-        self.secret.mkdir()
-        for name, text in secret_of(objects).items():
-            path = self.secret / name
+        self.secrets = {it: self.make_secret(it) for it in ("warren-cluster", "warren-first-user")}
+
+    def make_secret(self, name):
+        """A directory as a volume of that secret has it."""
+        made = self.scratch / name
+        made.mkdir()
+        for key, text in secret_of(self.objects, name).items():
+            path = made / key
             path.write_text(text)
             os.chown(path, 0, self.group)
             path.chmod(0o440)
+        return made
 
     def make_image(self):
         """The binary and its libraries, as in the image."""
         root = self.scratch / "image"
         target = root / "usr/local/bin/warren"
-        for directory in ("etc/warren", "run/secrets/warren", "var/lib/warren", "proc", "usr/local/bin"):
+        for directory in ("etc/warren", "run/secrets/warren", "run/secrets/warren-user", "var/lib/warren", "proc", "usr/local/bin"):
             (root / directory).mkdir(parents=True)
         shutil.copy2(BINARY, target)
         listed = subprocess.run(["ldd", str(BINARY)], capture_output=True, text=True, check=True).stdout
@@ -102,10 +108,8 @@ class Site:
         return path
 
 
-def secret_of(objects):
-    import base64
-
-    data = find(objects, "Secret", "warren-cluster")["data"]
+def secret_of(objects, name):
+    data = find(objects, "Secret", name)["data"]
     return {name: base64.b64decode(text).decode() for name, text in data.items()}
 
 
@@ -142,7 +146,8 @@ class Pod:
             ["mount", "--bind", site.image, root],
             ["mount", "-o", "remount,bind,ro", root],
             ["mount", "--bind", site.config, root / "etc/warren"],
-            ["mount", "--bind", site.secret, root / "run/secrets/warren"],
+            ["mount", "--bind", site.secrets["warren-cluster"], root / "run/secrets/warren"],
+            ["mount", "--bind", site.secrets["warren-first-user"], root / "run/secrets/warren-user"],
             ["mount", "--bind", site.hosts, root / "etc/hosts"],
             ["mount", "-t", "proc", "proc", root / "proc"],
         ]
@@ -270,7 +275,8 @@ class Life:
 
     def client(self, *arguments, said=None):
         servers = ",".join(pod.grpc() for pod in self.pods.values())
-        command = [str(BINARY), *arguments, "--server", servers]
+        password = self.site.secrets["warren-first-user"] / "password"
+        command = [str(BINARY), *arguments, "--server", servers, "--login", "admin", "--password-file", str(password)]
         return subprocess.run(command, input=said, capture_output=True, text=True, timeout=120, check=False)
 
     def publish(self, chapter, count=50):
@@ -359,7 +365,9 @@ class Life:
         self.checks.that(f"it says that it goes on: {drained.stderr}", "going on all the same" in drained.stderr)
         self.checks.that(f"within the grace ({took:.0f} s)", took < self.site.grace_s)
         self.checks.that("a drained node is not ready, and lives", pod.probe("readinessProbe") == 503 and pod.probe("livenessProbe") == 200)
-        revived = subprocess.run(pod.enter(["/usr/local/bin/warren", "cluster", "revive"]), capture_output=True, text=True, check=False)
+        revive = [it for it in self.site.node["lifecycle"]["preStop"]["exec"]["command"] if not it.startswith("--within")]
+        revive = ["revive" if it == "drain" else it for it in revive]
+        revived = subprocess.run(pod.enter(revive), capture_output=True, text=True, check=False)
         self.checks.that(f"revive ends the drain: {revived.stderr}", revived.returncode == 0)
         pod.wait_ready()
         back = self.start(2)

@@ -1,5 +1,7 @@
 """What every rendered installation must keep: one named rule for each sentence of the requirements on Kubernetes."""
 
+import tomllib
+
 from render import find
 
 NODE = {"app.kubernetes.io/name": "warren", "app.kubernetes.io/component": "node"}
@@ -81,10 +83,27 @@ def containers(objects, rule):
             rule(f"{name}: {it['name']}: an image with a version", ":" in it["image"].rsplit("/", 1)[-1])
     pod = pod_of(objects)
     rule("volumes belong to the group", pod["securityContext"]["fsGroup"] >= 10000)
-    secret = next(it["secret"] for it in pod["volumes"] if "secret" in it)
-    rule("the secret is for owner and group alone", secret["defaultMode"] == 0o440)
-    in_environment = [it for it in node_of(objects)["env"] if "SECRET" in it["name"]]
+    secrets = {it["secret"]["secretName"]: it["secret"]["defaultMode"] for it in pod["volumes"] if "secret" in it}
+    rule("the secrets are for owner and group alone", secrets == {"warren-cluster": 0o440, "warren-first-user": 0o440})
+    rule("the first user's password is a mounted file", first_user(objects) is not None)
+    in_environment = [it for it in node_of(objects)["env"] if "SECRET" in it["name"] or "PASSWORD" in it["name"]]
     rule("no secret in the environment", not in_environment)
+
+
+def first_user(objects):
+    """Name, and the file with the password, if that is in a mounted secret."""
+    auth = tomllib.loads(find(objects, "ConfigMap")[0]["data"]["warren.toml"])["auth"]
+    path = auth["first_password_file"]
+    volumes = {it["name"]: it.get("secret", {}) for it in pod_of(objects)["volumes"]}
+    for mount in node_of(objects)["volumeMounts"]:
+        keys = {it["path"] for it in volumes.get(mount["name"], {}).get("items", [])}
+        if path in {f"{mount['mountPath']}/{key}" for key in keys}:
+            return auth["first_user"], path
+    return None
+
+
+def options_of(command):
+    return dict(it.split("=", 1) for it in command if it.startswith("--") and "=" in it)
 
 
 def probes(objects, rule):
@@ -101,7 +120,9 @@ def probes(objects, rule):
     command = node["lifecycle"]["preStop"]["exec"]["command"]
     rule("preStop drains", command[1:3] == ["cluster", "drain"])
     rule("preStop needs no shell", command[0] == "/usr/local/bin/warren")
-    within = float(command[command.index("--within") + 1])
+    options = options_of(command)
+    rule("preStop logs in as the first user", (options.get("--login"), options.get("--password-file")) == first_user(objects))
+    within = float(options["--within"])
     rule("drain, 30 s for clients and the rest fit into the grace", within + 30 + 10 <= 60)
     fixed = next(it for it in node["env"] if it["name"] == "WARREN_NODE_ID")
     rule("a node's number is its pod's", fixed.get("value") == "from-hostname")
@@ -155,7 +176,9 @@ def others(objects, overlay, rule):
     namespace = find(objects, "Namespace")[0]
     rule("Pod Security restricted", lambda: namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted")
     config = find(objects, "ConfigMap")[0]
-    rule("no secret in the configuration", lambda: set(config["data"]) == {"warren.toml"} and "secret =" not in config["data"]["warren.toml"])
+    toml = config["data"]["warren.toml"]
+    rule("no secret in the configuration", set(config["data"]) == {"warren.toml"} and "secret =" not in toml and "password =" not in toml)
+    rule("nobody is let in without a password", "loopback_guest" not in toml)
     secrets = find(objects, "Secret")
     if overlay == "production":
         rule("no secret in the manifests", secrets == [])
@@ -165,8 +188,12 @@ def others(objects, overlay, rule):
         labels = headless["metadata"]["labels"].items()
         rule("Prometheus finds the service", monitor["selector"]["matchLabels"].items() <= labels)
     else:
-        rule("a secret for development", [it["metadata"]["name"] for it in secrets] == ["warren-cluster"])
+        rule("secrets for development", sorted(it["metadata"]["name"] for it in secrets) == ["warren-cluster", "warren-first-user"])
         smoke = find(objects, "Job", "warren-smoke-test")["spec"]["template"]
+        options = options_of(smoke["spec"]["containers"][0]["args"])
+        rule("the smoke test logs in as the first user", (options.get("--login"), options.get("--password-file")) == first_user(objects))
+        known = [it["secret"]["secretName"] for it in smoke["spec"]["volumes"]]
+        rule("the smoke test sees no secret of the nodes", known == ["warren-first-user"])
         rule("the smoke test is warren perf", smoke["spec"]["containers"][0]["args"][0] == "perf")
         rule("the smoke test verifies", "--verify" in smoke["spec"]["containers"][0]["args"])
         rule("the smoke test may be a client", smoke["metadata"]["labels"]["warren.client"] == "true")

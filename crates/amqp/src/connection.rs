@@ -20,6 +20,7 @@ use crate::{
     event::{Client, EndReason, Event},
     frame::{ChannelId, FRAME_BYTES_BEFORE_TUNE, Frame, FrameDecoder, put_heartbeat},
     method::{Method, connection},
+    text::ShortString,
 };
 use channels::Channels;
 use timers::{Due, Timers};
@@ -77,6 +78,10 @@ pub struct Connection {
     timers: Timers,
     tuning: Tuning,
     client: Client,
+    /// How it logs in; one that was offered.
+    mechanism: ShortString,
+    /// So many channels more may be opened, and why no more; `None`: as many as were agreed on.
+    channel_room: Option<(u32, Box<str>)>,
     /// connection.blocked has been sent.
     blocked: bool,
     output: BytesMut,
@@ -103,6 +108,8 @@ impl Connection {
                 heartbeat_s: 0,
             },
             client: Client::default(),
+            mechanism: ShortString::default(),
+            channel_room: None,
             blocked: false,
             output: BytesMut::new(),
             leftover_bytes: 0,

@@ -109,6 +109,19 @@ fn channel_not_open_or_opened_twice_is_504() {
 }
 
 #[test]
+fn channel_beyond_the_room_there_is_is_530_with_the_sessions_text() {
+    let mut peer = Peer::running();
+    let room = Some((1, "no more".into()));
+    peer.connection.set_channel_room(room);
+    peer.feed(&method(ChannelId(2), channel::Open {}));
+    assert!(peer.connection.is_open(ChannelId(2)));
+    peer.said.clear();
+    peer.feed(&method(ChannelId(3), channel::Open {}));
+    assert!(peer.said.windows(7).any(|it| it == b"no more"));
+    assert_eq!(peer.closed(), (0, 530));
+}
+
+#[test]
 fn channel_above_channel_max_is_530_to_open_and_504_to_use() {
     assert_eq!(cost(&method(ChannelId(2048), channel::Open {})), (0, 530));
     assert_eq!(

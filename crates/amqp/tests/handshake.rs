@@ -199,6 +199,12 @@ fn refused_login_is_told_only_to_who_understands() {
         peer.connection.login_refused(peer.now);
         let events = peer.feed(b"");
         if told {
+            let text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.";
+            assert!(
+                peer.said
+                    .windows(text.len())
+                    .any(|it| it == text.as_bytes())
+            );
             assert_eq!(peer.closed(), (0, 403));
             assert_eq!(events, []);
         } else {

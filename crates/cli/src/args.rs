@@ -1,10 +1,11 @@
 //! The command line: global options and the list of commands. Options of one command stand in its file under `command`.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use warren_client::{Connection, ConnectionOptions, parse_addresses};
+use warren_client::{Connection, ConnectionOptions, Credentials, parse_addresses};
 
 use crate::{command, perf};
 
@@ -50,6 +51,17 @@ pub(crate) struct Global {
     /// The vhost
     #[arg(long, global = true, default_value = "/")]
     pub(crate) vhost: String,
+    /// User to log in as; its password is read from --password-file or the variable WARREN_PASSWORD, never from an argument
+    #[arg(
+        long = "login",
+        global = true,
+        value_name = "USER",
+        env = "WARREN_LOGIN"
+    )]
+    pub(crate) login: Option<String>,
+    /// File with the password of --login
+    #[arg(long, global = true, value_name = "PATH", env = "WARREN_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
     /// Longest time a call may take, over all nodes
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0, value_parser = parse_seconds)]
     pub(crate) request_timeout: f64,
@@ -85,6 +97,15 @@ pub(crate) enum Command {
     /// Create, list and delete bindings
     #[command(subcommand)]
     Binding(command::binding::BindingCommand),
+    /// Create, change, list and delete vhosts
+    #[command(subcommand)]
+    Vhost(command::vhost::VhostCommand),
+    /// Create, change, list and delete users
+    #[command(subcommand)]
+    User(command::user::UserCommand),
+    /// Set, list and clear what users may do
+    #[command(subcommand)]
+    Permission(command::permission::PermissionCommand),
     /// Look at the cluster, drain a node
     #[command(subcommand)]
     Cluster(command::cluster::ClusterCommand),
@@ -98,18 +119,38 @@ pub(crate) enum Command {
 }
 
 impl Global {
-    pub(crate) fn connection_options(&self) -> ConnectionOptions {
-        ConnectionOptions {
+    pub(crate) fn connection_options(&self) -> Result<ConnectionOptions> {
+        Ok(ConnectionOptions {
+            credentials: self.credentials()?,
             client_id: format!("warren-cli-{}", std::process::id()),
             request_timeout: Duration::from_secs_f64(self.request_timeout),
             ..ConnectionOptions::default()
-        }
+        })
+    }
+
+    fn credentials(&self) -> Result<Option<Credentials>> {
+        let Some(user) = self.login.clone() else {
+            return Ok(None);
+        };
+        let password = match &self.password_file {
+            Some(path) => read_password_file(path)?,
+            None => std::env::var("WARREN_PASSWORD")
+                .context("give the password of --login in WARREN_PASSWORD or --password-file")?,
+        };
+        Ok(Some(Credentials { user, password }))
     }
 
     /// A connection; nothing is sent yet.
     pub(crate) fn connect(&self) -> Result<Connection> {
-        Ok(Connection::new(&self.server.0, self.connection_options())?)
+        Ok(Connection::new(&self.server.0, self.connection_options()?)?)
     }
+}
+
+/// Without the line's end.
+pub(crate) fn read_password_file(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read the password in {}", path.display()))?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 fn parse_servers(text: &str) -> Result<Servers, String> {

@@ -6,9 +6,12 @@ pub(crate) mod consume;
 pub(crate) mod data;
 pub(crate) mod exchange;
 pub(crate) mod health;
+pub(crate) mod permission;
 pub(crate) mod publish;
 pub(crate) mod queue;
 pub(crate) mod server;
+pub(crate) mod user;
+pub(crate) mod vhost;
 
 use std::time::Duration;
 
@@ -44,6 +47,9 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Queue(_)
         | Command::Exchange(_)
         | Command::Binding(_)
+        | Command::Vhost(_)
+        | Command::User(_)
+        | Command::Permission(_)
         | Command::Cluster(_)
         | Command::Data(_)
         | Command::Health(_) => 2,
@@ -72,6 +78,9 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::Queue(command) => queue::run(&global, command).await,
         Command::Exchange(command) => exchange::run(&global, command).await,
         Command::Binding(command) => binding::run(&global, command).await,
+        Command::Vhost(command) => vhost::run(&global, command).await,
+        Command::User(command) => user::run(&global, command).await,
+        Command::Permission(command) => permission::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
         Command::Health(args) => health::run(args).await,
         Command::Perf(args) => perf::run(&global, *args).await,

@@ -6,6 +6,8 @@ mod cluster;
 mod exchange;
 mod messages;
 mod queue;
+mod user;
+mod vhost;
 
 use std::time::SystemTime;
 
@@ -13,6 +15,7 @@ use prost_types::Timestamp;
 use tonic::transport::Channel;
 use warren_proto::{
     admin_v1::topology_service_client::TopologyServiceClient,
+    admin_v1::user_service_client::UserServiceClient,
     cluster_v1::cluster_service_client::ClusterServiceClient,
     convert::value::{table_from_client, table_to_client},
     v1,
@@ -26,6 +29,8 @@ pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, Replic
 pub use exchange::Exchange;
 pub use messages::{ReceiveOptions, Received};
 pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
+pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
+pub use vhost::Vhost;
 
 /// Entries asked for at once.
 const PAGE_SIZE: u32 = 1000;
@@ -33,6 +38,10 @@ const PAGE_SIZE: u32 = 1000;
 impl Attempt {
     fn topology(&self) -> TopologyServiceClient<Channel> {
         TopologyServiceClient::new(self.channel.clone())
+    }
+
+    fn users(&self) -> UserServiceClient<Channel> {
+        UserServiceClient::new(self.channel.clone())
     }
 
     fn cluster(&self) -> ClusterServiceClient<Channel> {

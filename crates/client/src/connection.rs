@@ -3,6 +3,7 @@
 //! (`admin`).
 
 use std::{
+    fmt,
     future::Future,
     sync::{
         Arc,
@@ -11,8 +12,11 @@ use std::{
     time::Duration,
 };
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use warren_proto::v1::messaging_service_client::MessagingServiceClient;
 
@@ -28,9 +32,37 @@ const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 const DECODE_BYTES_MAX: usize = (128 << 20) + (64 << 10);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Who a client is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Without a colon.
+    pub user: String,
+    pub password: String,
+}
+
+/// Never with the password.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({}, ***)", self.user)
+    }
+}
+
+impl Credentials {
+    /// `authorization` as RFC 7617 has it.
+    fn basic(&self) -> MetadataValue<Ascii> {
+        let pair = format!("{}:{}", self.user, self.password);
+        let text = format!("Basic {}", STANDARD.encode(pair));
+        let mut value: MetadataValue<Ascii> = text.parse().expect("base64 is a header's value");
+        value.set_sensitive(true);
+        value
+    }
+}
+
 /// Settings of a connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
+    /// `None`: the server decides whether it serves somebody without a name.
+    pub credentials: Option<Credentials>,
     /// Name of this program, for listings.
     pub client_id: String,
     /// Longest time one attempt to connect may take.
@@ -48,6 +80,7 @@ pub struct ConnectionOptions {
 impl Default for ConnectionOptions {
     fn default() -> Self {
         Self {
+            credentials: None,
             client_id: format!("warren-client-{}", std::process::id()),
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(10),
@@ -78,9 +111,15 @@ struct Inner {
 pub(crate) struct Node {
     pub(crate) address: ServerAddress,
     pub(crate) channel: Channel,
+    authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl Node {
+    /// A call or stream of this connection's user.
+    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
+        authorized(message, self.authorization.as_ref())
+    }
+
     pub(crate) fn messaging(&self) -> MessagingServiceClient<Channel> {
         MessagingServiceClient::new(self.channel.clone())
             .max_decoding_message_size(DECODE_BYTES_MAX)
@@ -223,8 +262,10 @@ impl Connection {
                 return Err(last);
             }
             let time = left.min(attempt_max);
+            let node = self.node(rotation.index);
             let attempt = Attempt {
-                channel: self.node(rotation.index).channel.clone(),
+                channel: node.channel.clone(),
+                authorization: node.authorization.clone(),
                 time,
             };
             last = match timeout(time, call(attempt)).await {
@@ -253,6 +294,7 @@ impl Connection {
 /// One attempt of a call.
 pub(crate) struct Attempt {
     pub(crate) channel: Channel,
+    authorization: Option<MetadataValue<Ascii>>,
     /// How long it may take.
     pub(crate) time: Duration,
 }
@@ -260,7 +302,7 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// The request with its deadline.
     pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
+        let mut request = authorized(message, self.authorization.as_ref());
         request.set_timeout(self.time);
         request
     }
@@ -311,6 +353,14 @@ pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn authorized<T>(message: T, who: Option<&MetadataValue<Ascii>>) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    if let Some(who) = who {
+        request.metadata_mut().insert("authorization", who.clone());
+    }
+    request
+}
+
 fn node(address: &ServerAddress, options: &ConnectionOptions) -> Result<Node, Error> {
     let endpoint = Endpoint::from_shared(address.uri())
         .map_err(|_| AddressError::BadHost {
@@ -326,6 +376,7 @@ fn node(address: &ServerAddress, options: &ConnectionOptions) -> Result<Node, Er
         .tcp_nodelay(true);
     Ok(Node {
         address: address.clone(),
+        authorization: options.credentials.as_ref().map(Credentials::basic),
         channel: endpoint.connect_lazy(),
     })
 }

@@ -15,10 +15,11 @@ mod publisher;
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
     Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard, Exchange,
-    NodeState, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats, ReceiveOptions, Received,
-    Replica, ReplicaRole,
+    NodeState, Permission, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats,
+    ReceiveOptions, Received, Replica, ReplicaRole, TopicPermission, User, UserChange, Vhost,
+    WhoAmI,
 };
-pub use connection::{Connection, ConnectionOptions};
+pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{
     Consumer, ConsumerOptions, Delivery, Disposition, Requeue, SettleOutcome, Settler, Settling,
 };

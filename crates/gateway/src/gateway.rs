@@ -14,6 +14,7 @@ use warren_types::{ClusterId, GroupId, NodeId, ShardId, Term};
 
 use crate::admission::Admission;
 use crate::alarms::AlarmBoard;
+use crate::auth::Authenticator;
 use crate::counters::Counters;
 use crate::draining::Draining;
 use crate::grpc::Leases;
@@ -46,6 +47,7 @@ struct Inner {
     replies: Replies,
     /// AMQP connections that may open yet.
     connections: Arc<Semaphore>,
+    authenticator: Authenticator,
 }
 
 /// Where a shard is led, as this node knows it.
@@ -75,6 +77,7 @@ impl Gateway {
             leases: Leases::new(options.receive_leases_max),
             replies: Replies::default(),
             connections: Arc::new(Semaphore::new(options.amqp.connections_max)),
+            authenticator: Authenticator::new(options.loopback_guest),
             broker,
             options,
         };
@@ -139,6 +142,10 @@ impl Gateway {
     /// A place for one more open AMQP connection; `None`: there are as many as there may be.
     pub(crate) fn connection_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.inner.connections).try_acquire_owned().ok()
+    }
+
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        &self.inner.authenticator
     }
 
     /// Where the tasks of sessions run.

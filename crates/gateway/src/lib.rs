@@ -6,6 +6,7 @@
 mod admission;
 mod alarms;
 mod amqp;
+mod auth;
 mod clock;
 mod counters;
 mod draining;
@@ -19,6 +20,7 @@ mod replies;
 
 pub use alarms::AlarmedNodes;
 pub use amqp::serve_amqp;
+pub use auth::{FirstUser, FirstUserError, HashError, Password, make_first_user};
 pub use counters::{Counter, Counters, FrontCounters};
 pub use gateway::Gateway;
 pub use grpc::{ServeError, serve_grpc};

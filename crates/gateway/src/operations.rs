@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use warren_shard::api::{QueueStats, RequestToken, SessionEvent, Target, Unavailable};
 use warren_shard::{PurgeStates, TopologyError};
 use warren_topology::{
-    DeleteQueue, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply,
+    DeleteQueue, Denied, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand,
+    TopologyReply,
 };
 use warren_types::{QueueId, QueueName, ShardId, VhostId, VhostName};
 
@@ -23,6 +24,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) enum OperationError {
     #[error("{0}")]
     Refused(Refusal),
+    /// AMQP 0-9-1: 403.
+    #[error("{0}")]
+    Denied(#[from] Denied),
     #[error("{0}")]
     Topology(#[from] TopologyError),
     #[error("queue '{queue}': {cause}")]
@@ -223,8 +227,11 @@ pub(crate) fn target(queue: QueueId, shard: ShardId) -> Target {
 /// # Errors
 /// [`OperationError::Refused`] if there is none of that name.
 pub(crate) fn find_vhost(topology: &Topology, name: &VhostName) -> Result<VhostId, OperationError> {
-    // Vhosts other than `/` cannot be created yet, so the number of a missing one says nothing.
-    let missing = || OperationError::Refused(Refusal::NoSuchVhost { vhost: VhostId(0) });
+    let missing = || {
+        OperationError::Refused(Refusal::NoVhostNamed {
+            vhost: name.clone(),
+        })
+    };
     topology
         .vhost(name.as_str())
         .map(|it| it.id)

@@ -40,6 +40,8 @@ pub struct GatewayOptions {
     /// Serve gRPC reflection.
     pub reflection: bool,
     pub amqp: AmqpOptions,
+    /// Let clients on this machine in as `guest`, who may everything: over AMQP with the password `guest`, over gRPC without any.
+    pub loopback_guest: bool,
 }
 
 /// What AMQP clients are told and held to.
@@ -92,6 +94,7 @@ impl Default for GatewayOptions {
             grpc_connections_max: 20_000,
             reflection: true,
             amqp: AmqpOptions::default(),
+            loopback_guest: false,
         }
     }
 }

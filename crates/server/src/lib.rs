@@ -6,6 +6,7 @@ mod clients;
 pub mod config;
 mod cut;
 pub mod data;
+mod first_user;
 mod formation;
 mod identity;
 mod late;

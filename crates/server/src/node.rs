@@ -27,6 +27,7 @@ use warren_types::ClusterId;
 use crate::clients::{self, ClientSockets, Clients};
 use crate::config::Config;
 use crate::cut::Cut;
+use crate::first_user::first_user;
 use crate::formation::{
     Formation, FormationError, Record, announce, look_round, spread, wait_formed,
 };
@@ -308,6 +309,11 @@ impl Base {
             broker.clone(),
             record.clone(),
             us.clone(),
+            self.halt.clone(),
+        ));
+        self.tasks.spawn(first_user(
+            broker.clone(),
+            config.auth.clone(),
             self.halt.clone(),
         ));
         self.spread(record.clone(), us);

@@ -246,7 +246,7 @@ fn wrong_files_and_values() -> Vec<(Case, &'static [&'static str])> {
         (
             with_good("[nod]\nid = 1\n"),
             &[
-                "node.toml:4: nod: unknown section; there are [node], [cluster], [listen], [advertise], [log], [raft], [storage], [limits], [amqp]",
+                "node.toml:4: nod: unknown section; there are [node], [cluster], [listen], [advertise], [log], [raft], [storage], [limits], [amqp], [auth]",
             ],
         ),
         (
@@ -408,6 +408,25 @@ fn config_secret_file_that_cannot_be_read_is_named() {
             "node.toml:5: cluster.secret_file: /no/such/secret: the secret cannot be read: No such file or directory (os error 2)",
         ]
     );
+}
+
+#[test]
+fn config_first_password_that_is_missing_or_empty_is_named() {
+    let missing = with_good("[auth]\nfirst_password_file = \"/no/such/password\"\n").problems();
+    assert_eq!(
+        missing,
+        [
+            "node.toml:5: auth.first_password_file: /no/such/password: the secret cannot be read: No such file or directory (os error 2)",
+        ]
+    );
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let case = with_good(&format!(
+        "[auth]\nfirst_password_file = {:?}\n",
+        empty.path()
+    ));
+    let problems = case.problems();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("is empty"), "{problems:?}");
 }
 
 #[test]

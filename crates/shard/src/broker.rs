@@ -24,7 +24,7 @@ use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
 use warren_topology::Topology;
 use warren_types::{
     ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, Run, SessionId, ShardId,
-    Term,
+    Term, TopologyIndex,
 };
 
 use crate::api::{QueueStats, Target, Unavailable};
@@ -122,9 +122,11 @@ impl Broker {
         let own = members.find(|member| member.node == parts.node);
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
+        let (access, access_watched) = watch::channel(TopologyIndex(0));
         let waiting = Waiting::default();
         let factory = TopologyMachineFactory {
             view,
+            access,
             waiting: waiting.clone(),
         };
         let spec = GroupSpec {
@@ -149,7 +151,7 @@ impl Broker {
                 parts.cluster,
                 group.clone(),
                 parts.peers.clone(),
-                watched,
+                (watched, access_watched),
                 waiting,
             ),
             leaders: LeaderDoors::default(),

@@ -33,12 +33,20 @@ impl Connection {
             return;
         }
         if self.client.capabilities.authentication_failure_close {
-            let error =
-                AmqpError::access_refused("login was refused").for_method(connection::StartOk::ID);
+            let text = format_args!(
+                "Login was refused using authentication mechanism {}. For details see the broker logfile.",
+                &*self.mechanism
+            );
+            let error = AmqpError::access_refused(text).for_method(connection::StartOk::ID);
             self.fail(ChannelId::CONNECTION, error, now);
         } else {
             self.end(EndReason::LoginRefused);
         }
+    }
+
+    /// How many more channels the client may open (530 with the text beyond), until this is called again. `None`: as agreed on.
+    pub fn set_channel_room(&mut self, room: Option<(u32, Box<str>)>) {
+        self.channel_room = room;
     }
 
     /// Answers [`crate::Event::Open`]. Refuse with [`Connection::fail`].

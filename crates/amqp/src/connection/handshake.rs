@@ -9,6 +9,7 @@ use crate::{
     frame::{ChannelId, FRAME_BYTES_MIN, Frame, FrameKind},
     method::{Method, connection},
     sasl,
+    text::ShortString,
 };
 
 const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
@@ -84,6 +85,7 @@ impl Connection {
         let client = Client::new(it.client_properties);
         let credentials = sasl::credentials(&self.config.mechanisms, &it.mechanism, &it.response)?;
         self.client = client.clone();
+        self.mechanism = ShortString::cut(&it.mechanism);
         self.state = State::Login;
         Ok(Event::Login(Box::new(Login {
             credentials,

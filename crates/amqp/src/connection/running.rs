@@ -54,7 +54,7 @@ impl Connection {
             Some(Phase::ClientClosing) => Err(AmqpError::channel_error(format_args!(
                 "channel {channel} used after channel.close"
             ))),
-            Some(Phase::Closing | Phase::ClosingBoth) => Ok(self.frame_on_closing_channel(&frame)),
+            Some(Phase::Closing | Phase::ClosingBoth) => self.frame_on_closing_channel(&frame),
         }
     }
 
@@ -112,7 +112,7 @@ impl Connection {
                     format_args!("channel {channel} is above the agreed channel_max of {max}");
                 Err(AmqpError::not_allowed(text).for_method(id))
             }
-            channel::Open::ID => Ok(Some(self.open_channel(channel))),
+            channel::Open::ID => self.open_channel(channel).map(Some),
             // The answer to a close that crossed the client's own: it comes when the number is free already.
             channel::CloseOk::ID if channel.0 <= max => Ok(None),
             MethodId { class, .. } if class == connection::Close::ID.class => {
@@ -125,20 +125,29 @@ impl Connection {
         }
     }
 
-    fn open_channel(&mut self, channel: ChannelId) -> Event {
+    /// # Errors
+    /// 530 if there is no room for more.
+    fn open_channel(&mut self, channel: ChannelId) -> Result<Event, AmqpError> {
+        if let Some((room, why)) = &mut self.channel_room {
+            let left = room.checked_sub(1);
+            *room =
+                left.ok_or_else(|| AmqpError::not_allowed(why).for_method(channel::Open::ID))?;
+        }
         self.channels.open(channel);
         Method::from(channel::OpenOk {}).encode(&mut self.output, channel);
-        Event::ChannelOpened { channel }
+        Ok(Event::ChannelOpened { channel })
     }
 
     /// Looks at the method's number only: what the client sent before it knew is not decoded any more.
-    fn frame_on_closing_channel(&mut self, frame: &Frame) -> Option<Event> {
+    fn frame_on_closing_channel(&mut self, frame: &Frame) -> Outcome {
         let channel = frame.channel;
         if frame.kind != FrameKind::Method {
-            return None;
+            return Ok(None);
         }
-        let id = MethodId::peek(&frame.payload)?;
-        let phase = self.channels.get_mut(channel)?;
+        let id = MethodId::peek(&frame.payload);
+        let (Some(id), Some(phase)) = (id, self.channels.get_mut(channel)) else {
+            return Ok(None);
+        };
         match id {
             channel::CloseOk::ID => self.channels.forget(channel),
             channel::Close::ID => {
@@ -146,11 +155,11 @@ impl Connection {
                 Method::from(channel::CloseOk {}).encode(&mut self.output, channel);
             }
             channel::Open::ID if matches!(phase, Phase::ClosingBoth) => {
-                return Some(self.open_channel(channel));
+                return self.open_channel(channel).map(Some);
             }
             _ => {}
         }
-        None
+        Ok(None)
     }
 
     fn content_header(&mut self, frame: Frame, method: basic::Publish) -> Outcome {

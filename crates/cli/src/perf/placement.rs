@@ -104,7 +104,7 @@ impl Spot<'_> {
         let count = addresses.len().max(1);
         addresses.rotate_left(first % count);
         Ok(Worker {
-            connection: Connection::new(&addresses, global.connection_options())?,
+            connection: Connection::new(&addresses, global.connection_options()?)?,
             vhost: global.vhost.clone(),
             queue: self.queue.name.clone(),
             queue_index: self.queue_index,

@@ -53,7 +53,7 @@ impl Link {
             // It cannot be full, and its other end is in this function.
             let _ = outgoing.send(frame(open)).await;
             let mut client = node.messaging();
-            let stream = client.consume(ReceiverStream::new(requests));
+            let stream = client.consume(node.request(ReceiverStream::new(requests)));
             let mut incoming = stream.await?.into_inner();
             let first = incoming.message().await?;
             Ok((incoming, first.and_then(|it| it.frame)))

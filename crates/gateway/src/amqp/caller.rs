@@ -3,6 +3,7 @@
 use warren_topology::QueueOwner;
 use warren_types::{UserName, VhostId, VhostName};
 
+use crate::auth::Who;
 use crate::gateway::Gateway;
 
 /// A connection that is open.
@@ -10,6 +11,8 @@ use crate::gateway::Gateway;
 pub(super) struct Caller {
     pub(super) gateway: Gateway,
     pub(super) user: UserName,
+    /// Whose rights count.
+    pub(super) who: Who,
     pub(super) vhost: VhostId,
     pub(super) vhost_name: VhostName,
     /// Whose its exclusive queues are.

@@ -4,7 +4,7 @@ use warren_amqp::{AmqpError, Code};
 use warren_proto::convert::hints::HintError;
 use warren_shard::TopologyError;
 use warren_shard::api::Unavailable;
-use warren_topology::{Refusal, RouteError};
+use warren_topology::{Denied, Refusal, RouteError};
 
 use crate::operations::OperationError;
 
@@ -12,6 +12,7 @@ use crate::operations::OperationError;
 pub(super) fn operation(error: &OperationError) -> AmqpError {
     let code = match error {
         OperationError::Refused(refusal) => refusal_code(refusal),
+        OperationError::Denied(denied) => return self::denied(denied),
         OperationError::Topology(
             TopologyError::NoQuorum
             | TopologyError::NotReady
@@ -26,6 +27,19 @@ pub(super) fn operation(error: &OperationError) -> AmqpError {
         }
     };
     AmqpError::new(code, error)
+}
+
+/// Something that the user may not do.
+pub(super) fn denied(denied: &Denied) -> AmqpError {
+    let code = match denied {
+        Denied::UserGone { .. } => Code::ConnectionForced,
+        Denied::OtherUser { .. } => Code::PreconditionFailed,
+        Denied::Vhost { .. }
+        | Denied::Name { .. }
+        | Denied::RoutingKey { .. }
+        | Denied::Tag { .. } => Code::AccessRefused,
+    };
+    AmqpError::new(code, denied)
 }
 
 fn refusal_code(refusal: &Refusal) -> Code {

@@ -5,7 +5,6 @@
 //! later frames waiting, and no other channel's. Publishes wait for nothing; what looks into a queue waits for the channel's own
 //! publishes first. When too much waits, the socket is not read.
 
-mod authenticate;
 mod caller;
 mod channel;
 mod closing;
@@ -15,12 +14,15 @@ mod error;
 mod get;
 mod lend;
 mod listen;
+mod login;
 mod names;
 mod operation;
 mod outbox;
+mod permit;
 mod pipeline;
 mod publishes;
 mod reply;
+mod revoke;
 mod run;
 mod session;
 mod settle;

@@ -19,6 +19,7 @@ use warren_types::{ConsumerId, QueueId, QueueName, RoutingKey, VhostId, VhostNam
 use super::caller::Caller;
 use super::error;
 use super::names::{exchange_name, queue_name, queue_or_last, routing_key};
+use crate::auth::{LoginError, Who};
 use crate::gateway::Gateway;
 use crate::operations::{DeleteIf, OperationError, generated_name, target_of};
 
@@ -67,8 +68,10 @@ pub(super) enum Answer {
     },
     /// The topology was asked: try the step again.
     Again,
-    /// The vhost to open, if there is one.
-    Vhost(Option<(VhostId, VhostName)>),
+    /// Who the client is, or why it is not known.
+    Login(Result<Who, LoginError>),
+    /// The vhost to open.
+    Vhost(VhostId, VhostName),
     /// The exclusive queues are gone.
     Cleaned,
 }
@@ -130,18 +133,27 @@ impl Caller {
     }
 }
 
-/// Looks the vhost of connection.open up.
-pub(super) async fn find_vhost(gateway: Gateway, name: ShortString) -> Answer {
+/// Looks the vhost of connection.open up, and whether the user may use it (features C6): else 530.
+pub(super) async fn find_vhost(gateway: Gateway, who: Who, name: ShortString) -> Answer {
     let known = |topology: &Topology| {
-        let vhost = topology.vhost(&name)?;
-        Some((vhost.id, vhost.name.clone()))
+        let vhost = topology
+            .vhost(&name)
+            .ok_or_else(|| AmqpError::not_allowed(format_args!("vhost {} not found", &*name)))?;
+        topology
+            .authorise(who.asker(vhost.id), warren_topology::Operation::OpenVhost)
+            .map_err(AmqpError::not_allowed)?;
+        Ok((vhost.id, vhost.name.clone()))
     };
-    if let Some(found) = known(&gateway.topology()) {
-        return Answer::Vhost(Some(found));
+    let mut found = known(&gateway.topology());
+    if found.is_err() {
+        found = match gateway.fresh_topology().await {
+            Ok(topology) => known(&topology),
+            Err(error) => Err(error::operation(&error)),
+        };
     }
-    match gateway.fresh_topology().await {
-        Ok(topology) => Answer::Vhost(known(&topology)),
-        Err(error) => Answer::Failed(error::operation(&error)),
+    match found {
+        Ok((vhost, name)) => Answer::Vhost(vhost, name),
+        Err(error) => Answer::Failed(error.for_method(warren_amqp::method::connection::Open::ID)),
     }
 }
 

@@ -11,11 +11,13 @@ use bytes::BytesMut;
 use futures::{Future, FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use warren_amqp::{AmqpError, ChannelId, Time};
 use warren_shard::api::SessionEvent;
+use warren_types::TopologyIndex;
 
 use super::listen::delete_queues;
 use super::operation::{Answer, Finished};
@@ -41,6 +43,8 @@ enum Wake {
     Inbox(VecDeque<SessionEvent>),
     Reply(Reply),
     Time,
+    /// Rights have changed somewhere.
+    Rights,
 }
 
 /// A publish that waits for bytes.
@@ -59,6 +63,7 @@ pub(super) struct Task<S> {
     stopping: bool,
     /// Its place among those that have not opened yet.
     handshake: Option<OwnedSemaphorePermit>,
+    rights: watch::Receiver<TopologyIndex>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
@@ -69,7 +74,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         handshake: OwnedSemaphorePermit,
     ) -> Self {
         let started = Instant::now();
+        let rights = session.gateway.broker().topology().access_changes();
         Self {
+            rights,
             session,
             wire: Wire::new(socket),
             input: BytesMut::new(),
@@ -115,6 +122,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 }
                 Wake::Inbox(events) => self.session.events(events),
                 Wake::Reply(reply) => self.session.reply(&reply),
+                // The turn looks at them.
+                Wake::Rights => {}
                 Wake::Time => {
                     self.timer_at = None;
                     self.session.tick();
@@ -147,6 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             permit = admitted(&mut self.admitting) => Wake::Admitted(permit),
             events = session.broker.events() => Wake::Inbox(events.unwrap_or_default()),
             reply = next_reply(&mut session.replies), if takes_replies => Wake::Reply(reply),
+            Ok(()) = self.rights.changed() => Wake::Rights,
             () = &mut self.timer, if self.timer_at.is_some() => Wake::Time,
         }
     }

@@ -10,12 +10,11 @@ use bytes::BytesMut;
 use futures::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
-use warren_amqp::{AmqpError, ChannelId, Config, Connection, DeliveryTag, Event, Login, Time};
+use warren_amqp::{AmqpError, ChannelId, Config, Connection, DeliveryTag, Event, Time};
 use warren_shard::Session;
-use warren_topology::QueueOwner;
-use warren_types::{ConsumerId, QueueId, QueueName, UserName};
+use warren_topology::{QueueOwner, Rights};
+use warren_types::{ConsumerId, QueueId, QueueName, TopologyIndex};
 
-use super::authenticate::authenticate;
 use super::caller::Caller;
 use super::channel::{Busy, Channel, Step, Unacked};
 use super::consume::Consumer;
@@ -25,6 +24,7 @@ use super::pipeline::{Pipeline, Sent};
 use super::publishes::{PublishKey, Publishes, Stalled, View};
 use super::reply::ReplyInbox;
 use super::settle::Settles;
+use crate::auth::Who;
 use crate::gateway::Gateway;
 
 /// Bytes of steps that wait for their channels; then the socket is not read.
@@ -44,11 +44,15 @@ pub(super) enum Closing {
 
 pub(super) struct AmqpSession {
     pub(super) gateway: Gateway,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     pub(super) conn: Connection,
     pub(super) broker: Arc<Session>,
-    owner: QueueOwner,
-    user: Option<UserName>,
+    pub(super) owner: QueueOwner,
+    pub(super) who: Option<Who>,
+    /// What the user may publish; once the connection is open.
+    pub(super) rights: Option<Rights>,
+    /// As of which change they were looked at.
+    pub(super) rights_seen: Option<TopologyIndex>,
     /// Once the connection is open.
     pub(super) caller: Option<Arc<Caller>>,
     pub(super) now: Time,
@@ -86,7 +90,7 @@ pub(super) struct AmqpSession {
     /// Direct replies for its channels.
     pub(super) replies: Option<ReplyInbox>,
     /// Its place among the node's open connections.
-    place: Option<OwnedSemaphorePermit>,
+    pub(super) place: Option<OwnedSemaphorePermit>,
     pub(super) closing: Closing,
     /// When some channel may have waited long enough.
     check_at: Option<Time>,
@@ -107,7 +111,9 @@ impl AmqpSession {
             peer,
             conn: Connection::new(config, Time(0)),
             owner,
-            user: None,
+            who: None,
+            rights: None,
+            rights_seen: None,
             caller: None,
             now: Time(0),
             channels: BTreeMap::new(),
@@ -147,6 +153,7 @@ impl AmqpSession {
     pub(super) fn turn(&mut self, input: &mut BytesMut) {
         self.view = self.gateway.topology();
         self.serving = None;
+        self.look_at_rights();
         loop {
             self.resume();
             if self.stalled.is_some() {
@@ -204,7 +211,10 @@ impl AmqpSession {
             Event::Login(login) => self.login(&login),
             Event::Open { vhost } => {
                 let vhost = warren_amqp::ShortString::cut(&vhost);
-                let found = find_vhost(self.gateway.clone(), vhost);
+                let Some(who) = self.who.clone() else {
+                    return;
+                };
+                let found = find_vhost(self.gateway.clone(), who, vhost);
                 self.operate(ChannelId::CONNECTION, found);
             }
             Event::ChannelOpened { channel } => self.open_channel(channel),
@@ -234,22 +244,6 @@ impl AmqpSession {
                 debug!(peer = %self.peer, ?reason, "connection ends");
                 self.ended = true;
                 self.drop_all();
-            }
-        }
-    }
-
-    fn login(&mut self, login: &Login) {
-        match authenticate(&login.credentials, self.peer) {
-            Ok(user) => {
-                self.user = Some(user);
-                let live = &self.gateway.options().amqp.live_prefetch_products;
-                let product = login.client.product();
-                self.is_live_client = live.iter().any(|it| Some(it.as_str()) == product);
-                self.conn.login_ok();
-            }
-            Err(error) => {
-                info!(peer = %self.peer, %error, "login refused");
-                self.conn.login_refused(self.now);
             }
         }
     }
@@ -380,12 +374,8 @@ impl AmqpSession {
 
     fn connection_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Vhost(Some((vhost, vhost_name))) => self.open(vhost, vhost_name),
-            Answer::Vhost(None) => {
-                let error = AmqpError::not_allowed("vhost not found")
-                    .for_method(warren_amqp::method::connection::Open::ID);
-                self.fail(ChannelId::CONNECTION, error);
-            }
+            Answer::Login(result) => self.logged_in(result),
+            Answer::Vhost(vhost, vhost_name) => self.open(vhost, vhost_name),
             Answer::Failed(error) => self.fail(ChannelId::CONNECTION, error),
             Answer::Cleaned => {
                 self.exclusive.clear();
@@ -398,31 +388,6 @@ impl AmqpSession {
             | Answer::Ready { .. }
             | Answer::Again => {}
         }
-    }
-
-    fn open(&mut self, vhost: warren_types::VhostId, vhost_name: warren_types::VhostName) {
-        let Some(user) = self.user.clone() else {
-            return;
-        };
-        if !self.gateway.may_serve() {
-            let error = AmqpError::internal_error("the node is not ready");
-            return self.fail(ChannelId::CONNECTION, error);
-        }
-        let Some(place) = self.gateway.connection_place() else {
-            let error = AmqpError::not_allowed("the node has as many connections as it may have")
-                .for_method(warren_amqp::method::connection::Open::ID);
-            return self.fail(ChannelId::CONNECTION, error);
-        };
-        self.place = Some(place);
-        debug!(peer = %self.peer, %user, vhost = %vhost_name, "connection open");
-        self.caller = Some(Arc::new(Caller {
-            gateway: self.gateway.clone(),
-            user,
-            vhost,
-            vhost_name,
-            owner: self.owner.clone(),
-        }));
-        self.conn.open_ok();
     }
 
     /// Something was handed over to the shards.

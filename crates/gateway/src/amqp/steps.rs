@@ -7,6 +7,7 @@ use warren_amqp::method::{basic, confirm, queue};
 use warren_amqp::{
     AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned, Time,
 };
+use warren_topology::{Denied, Principal, Topology};
 use warren_types::{Alarm, Message, QueueName};
 
 use super::caller::Caller;
@@ -14,6 +15,7 @@ use super::channel::{Busy, Confirms, Step};
 use super::error;
 use super::names::NameCache;
 use super::operation::{self, Answer};
+use super::permit;
 use super::publishes::{Kept, Publishes, Stalled};
 use super::reply::{declare_reply_queue, is_reply_name};
 use super::session::AmqpSession;
@@ -48,11 +50,29 @@ impl AmqpSession {
                     self.set_busy(channel, Busy::Behind);
                     return;
                 }
+                if let Err(error) = self.permitted(channel, &caller, &request) {
+                    if self.is_certain(channel) {
+                        return self.fail(channel, error);
+                    }
+                    self.wait(channel, Step::Request(request));
+                    return self.begin(channel, operation::refresh(caller));
+                }
                 if let Err(error) = self.request(channel, caller, request) {
                     self.fail(channel, error);
                 }
             }
         }
+    }
+
+    fn permitted(
+        &self,
+        channel: ChannelId,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<(), AmqpError> {
+        let last = self.channels.get(&channel);
+        let last = last.and_then(|it| it.last_queue.as_ref());
+        permit::check(caller, &self.view, request, last)
     }
 
     pub(super) fn set_busy(&mut self, channel: ChannelId, busy: Busy) {
@@ -220,7 +240,7 @@ impl AmqpSession {
                     state.certain = true;
                 }
             }
-            Answer::Ready { .. } | Answer::Vhost(_) | Answer::Cleaned => {}
+            Answer::Ready { .. } | Answer::Login(_) | Answer::Vhost(..) | Answer::Cleaned => {}
         }
     }
 
@@ -242,10 +262,20 @@ impl AmqpSession {
         if !self.serving() {
             return self.refuse(channel);
         }
-        if it.exchange.is_empty() && is_reply_name(&it.routing_key) {
+        let (exchange, key) = (&*it.exchange, &*it.routing_key);
+        let rights = self.rights.as_mut();
+        let may = rights.map_or(Ok(()), |it| it.may_publish(&self.view, exchange, key));
+        if let Err(denied) = may {
+            if self.is_certain(channel) {
+                let error = error::denied(&denied).for_method(basic::Publish::ID);
+                return self.fail(channel, error);
+            }
+            self.wait(channel, Step::Publish(it));
+            return self.begin(channel, operation::refresh(Arc::clone(caller)));
+        }
+        if exchange.is_empty() && is_reply_name(key) {
             return self.publish_direct(channel, caller, it);
         }
-        let (exchange, key) = (&*it.exchange, &*it.routing_key);
         let routed = self
             .publishes
             .route(&self.view, caller.vhost, exchange, key);
@@ -290,7 +320,7 @@ impl AmqpSession {
         it: Publish,
         is_routed: bool,
     ) -> Result<(), AmqpError> {
-        check_properties(caller, &it)?;
+        check_properties(caller, &self.view, &it)?;
         let it = self.with_reply_address(channel, it)?;
         let Some(it) = self.keep_publish(channel, it)? else {
             return Ok(());
@@ -338,7 +368,7 @@ impl AmqpSession {
 
     /// A message for an address of direct replies.
     fn publish_direct(&mut self, channel: ChannelId, caller: &Caller, it: Publish) {
-        let checked = check_properties(caller, &it)
+        let checked = check_properties(caller, &self.view, &it)
             .and_then(|()| self.with_reply_address(channel, it))
             .and_then(|it| self.keep_publish(channel, it));
         match checked {
@@ -402,18 +432,27 @@ fn reply_bound() -> AmqpError {
 
 /// # Errors
 /// 406 for a user that is not the one logged in.
-fn check_properties(caller: &Caller, it: &Publish) -> Result<(), AmqpError> {
+fn check_properties(caller: &Caller, view: &Topology, it: &Publish) -> Result<(), AmqpError> {
     if it.properties.is_empty() {
         return Ok(());
     }
-    if let Some(user) = it.properties.user_id()
-        && user != caller.user.as_str()
+    if let Some(user_id) = it.properties.user_id()
+        && user_id != caller.user.as_str()
     {
-        let text = format_args!(
-            "user_id property set to '{user}' but authenticated user was '{}'",
-            caller.user
-        );
-        return Err(AmqpError::precondition_failed(text));
+        let user = caller.user.clone();
+        let other = Denied::OtherUser {
+            user,
+            user_id: user_id.into(),
+        };
+        // The guest of this machine is nobody else, though it may everything.
+        let may = match &caller.who.principal {
+            Principal::Local { .. } => Err(other),
+            Principal::User { .. } => {
+                let asker = caller.who.asker(caller.vhost);
+                view.authorise(asker, warren_topology::Operation::PublishAs { user_id })
+            }
+        };
+        may.map_err(|denied| error::denied(&denied))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A client's TCP connection as the server sees it: what its streams and calls share. Not here: HTTP/2 (`tonic`).
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,30 +16,36 @@ use crate::counters::CountedConnection;
 /// A socket with the connection's share of admission.
 pub(super) struct ClientIo {
     socket: TcpStream,
+    peer: SocketAddr,
     admission: ConnectionAdmission,
     _counted: CountedConnection,
     _place: OwnedSemaphorePermit,
 }
 
 impl ClientIo {
+    /// # Errors
+    /// The client has gone already.
     pub(super) fn new(
         socket: TcpStream,
         admission: ConnectionAdmission,
         counted: CountedConnection,
         place: OwnedSemaphorePermit,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
+            peer: socket.peer_addr()?,
             socket,
             admission,
             _counted: counted,
             _place: place,
-        }
+        })
     }
 }
 
 /// Found in the extensions of every request of the connection.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionInfo {
+    /// Of the socket; what a client says of itself does not count.
+    pub(super) peer: SocketAddr,
     pub(super) admission: ConnectionAdmission,
 }
 
@@ -47,6 +54,7 @@ impl Connected for ClientIo {
 
     fn connect_info(&self) -> ConnectionInfo {
         ConnectionInfo {
+            peer: self.peer,
             admission: self.admission.clone(),
         }
     }

@@ -7,7 +7,7 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1::{PublishResult, SettleOutcome};
 use warren_shard::api::Unavailable;
 use warren_shard::{HandOverError, SettleResult, TopologyError};
-use warren_topology::{Refusal, Topology};
+use warren_topology::{Denied, Refusal, Topology};
 use warren_types::{Alarm, NameError, QueueId};
 
 use crate::operations::OperationError;
@@ -134,6 +134,7 @@ pub(super) fn of_alarm(alarm: Alarm) -> ApiError {
 pub(super) fn of_operation(error: &OperationError) -> ApiError {
     let (reason, queue) = match error {
         OperationError::Refused(refusal) => return of_refusal(refusal),
+        OperationError::Denied(denied) => return of_denied(denied),
         OperationError::Topology(error) => return of_topology(error),
         OperationError::Unavailable { cause, queue } => {
             return of_unavailable(*cause).resource("queue", queue.as_str());
@@ -144,6 +145,19 @@ pub(super) fn of_operation(error: &OperationError) -> ApiError {
         OperationError::UnexpectedReply => return ApiError::new(Reason::Bug, error.to_string()),
     };
     ApiError::new(reason, error.to_string()).resource("queue", queue.as_str())
+}
+
+/// Something that the user may not do.
+pub(super) fn of_denied(denied: &Denied) -> ApiError {
+    let reason = match denied {
+        Denied::UserGone { .. } => Reason::BadCredentials,
+        Denied::OtherUser { .. } => Reason::UserIdMismatch,
+        Denied::Vhost { .. }
+        | Denied::Name { .. }
+        | Denied::RoutingKey { .. }
+        | Denied::Tag { .. } => Reason::AccessRefused,
+    };
+    ApiError::new(reason, denied.to_string())
 }
 
 /// A name that is none.
@@ -176,6 +190,7 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
             Reason::OutcomeUnknown,
             "whether the message is stored is not known",
         ),
+        Refused::Denied(denied) => of_denied(denied),
         Refused::NoSuchVhost => ApiError::new(Reason::VhostNotFound, "there is no such vhost"),
         Refused::NoSuchExchange { exchange } => ApiError::new(
             Reason::ExchangeNotFound,

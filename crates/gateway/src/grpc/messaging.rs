@@ -17,6 +17,7 @@ use warren_types::ShardId;
 use super::connection::ConnectionInfo;
 use super::deadline::deadline;
 use super::error::unsupported;
+use super::login::caller;
 use super::open::{leader_metadata, vhost_name, with_hint};
 use super::publish_stream::PublishParts;
 use super::receipt::Receipt;
@@ -107,11 +108,13 @@ impl MessagingService for Messaging {
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
         self.check_open()?;
+        let who = caller(request.extensions())?;
         let admission = self.admission(&request);
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
         let request = request.into_inner();
         let shard = self.shard_of_batch(&request);
-        let answer = publish_unary::publish(&self.gateway, &admission, request, deadline).await;
+        let answer =
+            publish_unary::publish(&self.gateway, &who, &admission, request, deadline).await;
         self.with_leader(shard, answer)
     }
 
@@ -122,9 +125,11 @@ impl MessagingService for Messaging {
         request: Request<Streaming<v1::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         self.check_open()?;
+        let who = caller(request.extensions())?;
         let admission = self.admission(&request);
         let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
         let parts = PublishParts {
+            who,
             gateway: self.gateway.clone(),
             inbound: request.into_inner(),
             outbound,
@@ -142,14 +147,18 @@ impl MessagingService for Messaging {
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
         self.check_open()?;
+        let who = caller(request.extensions())?;
         let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
         let link = Link {
             inbound: request.into_inner(),
             outbound,
         };
-        self.gateway
-            .tasks()
-            .spawn(consume::run(self.gateway.clone(), link, self.stop.clone()));
+        self.gateway.tasks().spawn(consume::run(
+            self.gateway.clone(),
+            who,
+            link,
+            self.stop.clone(),
+        ));
         Ok(Response::new(ReceiverStream::new(frames)))
     }
 
@@ -159,9 +168,10 @@ impl MessagingService for Messaging {
     ) -> Result<Response<v1::ReceiveResponse>, Status> {
         self.check_open()?;
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let who = caller(request.extensions())?;
         let request = request.into_inner();
         let shard = self.shard_of(&request.vhost, &request.queue);
-        let answer = receive::receive(&self.gateway, request, deadline).await;
+        let answer = receive::receive(&self.gateway, &who, request, deadline).await;
         self.with_leader(shard, answer)
     }
 
@@ -170,9 +180,10 @@ impl MessagingService for Messaging {
         request: Request<v1::SettleRequest>,
     ) -> Result<Response<v1::SettleResponse>, Status> {
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let who = caller(request.extensions())?;
         let request = request.into_inner();
         let shard = self.shard_of_receipt(&request);
-        let answer = settle::settle(&self.gateway, request, deadline).await;
+        let answer = settle::settle(&self.gateway, &who, request, deadline).await;
         self.with_leader(shard, answer)
     }
 

@@ -1,6 +1,8 @@
 //! The credit of one publish stream, as the server keeps it: granted at the open, spent by messages, given back with their results.
 //! Pure. Not here: admission, which bounds all streams together.
 
+use warren_proto::convert::error::ApiError;
+use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 
 /// What is given back is told when it is this part of the grant.
@@ -73,6 +75,14 @@ impl PublishCredit {
         self.bytes += i128::from(bytes);
         Some(v1::Credit { messages, bytes })
     }
+}
+
+/// What a client is told that spends more than it has.
+pub(super) fn over_credit() -> ApiError {
+    ApiError::new(
+        Reason::OverCredit,
+        "more was sent than the server had granted",
+    )
 }
 
 #[cfg(test)]

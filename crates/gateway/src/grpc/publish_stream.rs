@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -20,18 +20,21 @@ use warren_proto::v1::publish_stream_request::Frame as Request;
 use warren_proto::v1::publish_stream_response::Frame as Response;
 use warren_shard::Session;
 use warren_shard::api::SessionEvent;
-use warren_topology::Topology;
+use warren_topology::{Rights, Topology};
+use warren_types::TopologyIndex;
 
 use super::confirms::{BatchResults, EntryId};
 use super::entry::{Defaults, Publisher};
-use super::error::{bad_argument, of_operation, refused_publish};
+use super::error::{bad_argument, of_denied, of_operation, refused_publish};
 use super::named_errors::named;
 use super::open::{DURABILITY, check_features, limits, vhost_name};
-use super::publish_credit::PublishCredit;
+use super::permit::open_vhost;
+use super::publish_credit::{PublishCredit, over_credit};
 use super::streams::{
     CONTROL_MAX, OPEN_WITHIN, draining, draining_notice, has_room, reached, unreadable,
 };
 use crate::admission::{ConnectionAdmission, Permit};
+use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
 use crate::publish::{Outcome, Publish, PublishId, Publishing, Resolved};
@@ -47,6 +50,7 @@ type Admitting = Pin<Box<dyn Future<Output = Permit> + Send>>;
 /// What a stream's task is given.
 pub(super) struct PublishParts {
     pub(super) gateway: Gateway,
+    pub(super) who: Who,
     pub(super) inbound: Streaming<v1::PublishStreamRequest>,
     pub(super) outbound: PublishOut,
     pub(super) admission: ConnectionAdmission,
@@ -55,16 +59,16 @@ pub(super) struct PublishParts {
 
 /// Runs a stream to its end.
 pub(super) async fn run(mut parts: PublishParts) {
-    let opened = open(&parts.gateway, &mut parts.inbound).await;
-    let publisher = match opened {
-        Ok(publisher) => publisher,
+    let opened = open(&parts.gateway, &mut parts.who, &mut parts.inbound).await;
+    let (publisher, rights) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             // The client may have left already.
             let _gone = parts.outbound.send(Err(Status::from(error))).await;
             return;
         }
     };
-    let mut stream = PublishStream::new(parts, publisher);
+    let mut stream = PublishStream::new(parts, publisher, rights);
     let end = stream.serve().await;
     if let End::Status(error) = end {
         debug!(session_id = %stream.session.id(), %error, "publish stream ended");
@@ -76,8 +80,9 @@ pub(super) async fn run(mut parts: PublishParts) {
 
 async fn open(
     gateway: &Gateway,
+    who: &mut Who,
     inbound: &mut Streaming<v1::PublishStreamRequest>,
-) -> Result<Publisher, ApiError> {
+) -> Result<(Publisher, Rights), ApiError> {
     let first = timeout(OPEN_WITHIN, inbound.message()).await;
     let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
     let frame = first
@@ -96,7 +101,9 @@ async fn open(
             "the node does not know the cluster's topology yet",
         ));
     }
-    publisher(gateway, &open.vhost, open.producer)
+    who.client_id = open.client_id.into();
+    let rights = open_vhost(gateway, who, &open.vhost).await?;
+    Ok((publisher(gateway, &open.vhost, open.producer)?, rights))
 }
 
 /// Checks vhost and producer.
@@ -130,6 +137,8 @@ struct PublishStream {
     stop: CancellationToken,
     publisher: Publisher,
     publishing: Publishing,
+    /// Told when rights have changed somewhere.
+    access: watch::Receiver<TopologyIndex>,
     results: BatchResults,
     credit: PublishCredit,
     /// What is admitted and has no outcome.
@@ -145,9 +154,10 @@ struct PublishStream {
 }
 
 impl PublishStream {
-    fn new(parts: PublishParts, publisher: Publisher) -> Self {
+    fn new(parts: PublishParts, publisher: Publisher, rights: Rights) -> Self {
         let PublishParts {
             gateway,
+            who: _,
             inbound,
             outbound,
             admission,
@@ -166,7 +176,8 @@ impl PublishStream {
             ..v1::Opened::default()
         };
         Self {
-            publishing: Publishing::new(gateway.clone(), Arc::clone(&session)),
+            publishing: Publishing::new(gateway.clone(), Arc::clone(&session), rights),
+            access: gateway.broker().topology().access_changes(),
             admitted: admission.nothing(),
             gateway,
             session,
@@ -214,6 +225,11 @@ impl PublishStream {
                 () = self.outbound.closed() => return End::Gone,
                 () = self.publishing.hand_over(), if is_handing_over => self.collect(),
                 permit = admitted(&mut self.waiting), if self.waiting.is_some() => self.admitted(permit).await,
+                Ok(()) = self.access.changed() => {
+                    if let Err(denied) = self.publishing.check_open() {
+                        return End::Status(of_denied(&denied));
+                    }
+                }
                 () = reached(self.partial_at.map(|(at, _)| at)), if self.partial_at.is_some() => self.tell_partial(),
                 () = reached(self.draining_until), if self.draining_until.is_some() => {
                     return End::Status(draining());
@@ -468,13 +484,6 @@ fn body_bytes(entry: &v1::PublishEntry) -> u64 {
         .message
         .as_ref()
         .map_or(0, |it| u64::try_from(it.body.len()).unwrap_or(u64::MAX))
-}
-
-fn over_credit() -> ApiError {
-    ApiError::new(
-        Reason::OverCredit,
-        "more was sent than the server had granted",
-    )
 }
 
 async fn admitted(waiting: &mut Option<(Vec<Publish>, Admitting)>) -> Permit {

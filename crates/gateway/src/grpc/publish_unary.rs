@@ -15,8 +15,10 @@ use warren_shard::api::SessionEvent;
 use super::confirms::EntryId;
 use super::entry::Defaults;
 use super::error::bad_argument;
+use super::permit::open_vhost;
 use super::publish_stream::{check_batch, publisher, result};
 use crate::admission::ConnectionAdmission;
+use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::publish::{Publish, PublishId, Publishing};
 
@@ -29,6 +31,7 @@ const TELL_WITHIN: Duration = Duration::from_millis(150);
 /// Nothing of it was begun, or nothing is known of any message.
 pub(super) async fn publish(
     gateway: &Gateway,
+    who: &Who,
     admission: &ConnectionAdmission,
     request: v1::PublishRequest,
     deadline: Instant,
@@ -44,6 +47,7 @@ pub(super) async fn publish(
             "the node does not know the cluster's topology yet",
         ));
     }
+    let rights = open_vhost(gateway, who, &request.vhost).await?;
     let mut publisher = publisher(gateway, &request.vhost, request.producer)?;
     let mut results = Results {
         found: vec![None; batch.entries.len()],
@@ -74,7 +78,7 @@ pub(super) async fn publish(
         .map_err(|_| not_started())?;
     let session = Arc::new(gateway.broker().session());
     let mut publishing =
-        Publishing::new(gateway.clone(), Arc::clone(&session)).until(begin_by(deadline));
+        Publishing::new(gateway.clone(), Arc::clone(&session), rights).until(begin_by(deadline));
     let all = publish_all(gateway, &session, publishes, &mut publishing, &mut results);
     if timeout_at(deadline, all).await.is_err() {
         collect(gateway, &mut publishing, &mut results);

@@ -14,13 +14,15 @@ use warren_shard::api::{
     Target, Unavailable,
 };
 use warren_shard::{AttachResult, ConsumerOptions, Credit, Held, ReturnKind, Session};
-use warren_topology::Queue;
+use warren_topology::{Operation, Queue};
 use warren_types::{ConsumerId, Position};
 
+use super::consume::may_consume;
 use super::deliveries::{FRAME_BYTES_MAX, Frame, held_of, receipts, to_client};
-use super::error::{bad_argument, of_operation, of_unavailable};
+use super::error::{bad_argument, of_denied, of_operation, of_unavailable};
 use super::leases::{Answer, Attempt, AttemptKey, LeaseHandle, Leases, TooMany};
 use super::open::{queue_name, vhost_name};
+use crate::auth::Who;
 use crate::clock::{millis, wall_clock_ms};
 use crate::gateway::Gateway;
 use crate::operations::target_of;
@@ -39,11 +41,13 @@ const MESSAGES_MAX: u32 = 1_000;
 /// Nothing was taken, or what was taken returns.
 pub(super) async fn receive(
     gateway: &Gateway,
+    who: &Who,
     request: v1::ReceiveRequest,
     deadline: Instant,
 ) -> Result<v1::ReceiveResponse, ApiError> {
     let (vhost, name) = (vhost_name(&request.vhost)?, queue_name(&request.queue)?);
     let limits = checked(gateway, &request, deadline)?;
+    may_consume(gateway, who, &request.vhost, &request.queue).await?;
     let queue = gateway
         .find_queue(&vhost, &name, None)
         .await
@@ -52,6 +56,7 @@ pub(super) async fn receive(
         let text = format!("queue '{name}' serves a single active consumer: open a Consume stream");
         return Err(ApiError::new(Reason::ResourceLocked, text).resource("queue", name.as_str()));
     }
+    let space = queue.vhost;
     let key = AttemptKey {
         queue: queue.id,
         consumer_tag: request.consumer_tag,
@@ -78,6 +83,10 @@ pub(super) async fn receive(
         }
     };
     let answered = timeout_at(deadline, answer.wait_for(Option::is_some)).await;
+    // It may have waited long: what was taken returns when its lease ends.
+    let queue = name.as_str();
+    let still = gateway.still_may(who, space, Operation::Consume { queue });
+    still.map_err(|denied| of_denied(&denied))?;
     match answered {
         Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Err(not_answered())),
         Ok(Err(_)) | Err(_) => Err(not_answered()),

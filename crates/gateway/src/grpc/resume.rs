@@ -13,6 +13,8 @@ use warren_proto::v1;
 use warren_shard::{HandOverRequest, HandedOver};
 use warren_types::{NodeId, QueueId, Run};
 
+use crate::auth::Who;
+
 const VERSION: u8 = 1;
 
 /// Both ends of a client's stream.
@@ -25,6 +27,8 @@ pub(super) struct Link {
 pub(super) struct Rejoin {
     pub(super) link: Link,
     pub(super) open: v1::ConsumeOpen,
+    /// Who it is: seen to be allowed to read the queue.
+    pub(super) who: Who,
 }
 
 /// A client has come back for its consumer.

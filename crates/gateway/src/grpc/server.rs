@@ -19,14 +19,17 @@ use tonic_health::server::HealthReporter;
 use tracing::{debug, warn};
 use warren_proto::FILE_DESCRIPTOR_SET;
 use warren_proto::admin_v1::topology_service_server::TopologyServiceServer;
+use warren_proto::admin_v1::user_service_server::UserServiceServer;
 use warren_proto::cluster_v1::cluster_service_server::ClusterServiceServer;
 use warren_proto::v1::messaging_service_server::MessagingServiceServer;
 
 use super::cluster::ClusterAdmin;
 use super::connection::ClientIo;
+use super::login::LoginLayer;
 use super::messaging::Messaging;
 use super::named_errors::NamedErrors;
 use super::topology::TopologyAdmin;
+use super::users::UserAdmin;
 use crate::counters::CountedConnection;
 use crate::gateway::Gateway;
 
@@ -78,7 +81,7 @@ pub async fn serve_grpc(
             };
             let counted = CountedConnection::open(&doors.counters().grpc);
             let admission = doors.admission().connection();
-            Some(ClientIo::new(socket, admission, counted, place))
+            ClientIo::new(socket, admission, counted, place).ok()
         });
         std::future::ready(client.map(Ok::<_, io::Error>))
     });
@@ -99,6 +102,10 @@ pub async fn serve_grpc(
     let topology =
         TopologyServiceServer::new(TopologyAdmin::new(gateway.clone(), shutdown.clone()));
     let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
+    let users = UserServiceServer::new(UserAdmin::new(gateway.clone()));
+    let login = LoginLayer {
+        gateway: gateway.clone(),
+    };
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -106,8 +113,10 @@ pub async fn serve_grpc(
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_WITHIN))
         .layer(NamedErrors)
+        .layer(login)
         .add_service(messaging)
         .add_service(topology)
+        .add_service(users)
         .add_service(cluster)
         .add_service(health_service)
         .add_optional_service(reflection);

@@ -1,15 +1,20 @@
 //! The unary `Settle`: deliveries of any stream or call, on any node, by receipt. Not here: what a settlement asks for (`settle_plan`).
 
+use std::collections::BTreeSet;
+
 use tokio::time::{Instant, timeout_at};
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
 use warren_shard::api::{RequestToken, SessionEvent, Unavailable};
+use warren_topology::Operation;
+use warren_types::QueueId;
 
 use super::consume::not_leased;
-use super::error::bad_argument;
+use super::error::{bad_argument, of_operation};
 use super::held::HeldBook;
 use super::open::vhost_name;
 use super::settle_plan::{Context, SettleResults, extended, plan, refused};
+use crate::auth::Who;
 use crate::clock::wall_clock_ms;
 use crate::gateway::Gateway;
 
@@ -21,6 +26,7 @@ const SETTLEMENTS_MAX: usize = 10_000;
 /// The request as a whole makes no sense.
 pub(super) async fn settle(
     gateway: &Gateway,
+    who: &Who,
     request: v1::SettleRequest,
     deadline: Instant,
 ) -> Result<v1::SettleResponse, ApiError> {
@@ -38,6 +44,10 @@ pub(super) async fn settle(
         now_ms: wall_clock_ms(),
     };
     let mut plan = plan(request.settlements, context, &mut HeldBook::default());
+    let targets = plan.asks.iter().map(|ask| ask.target.queue);
+    let extended_ones = plan.extensions.iter().map(|it| it.1.target.queue);
+    let queues: BTreeSet<QueueId> = targets.chain(extended_ones).collect();
+    may_settle(gateway, who, queues).await?;
     for (index, receipt, by) in std::mem::take(&mut plan.extensions) {
         let is_extended = gateway
             .leases()
@@ -86,6 +96,27 @@ pub(super) async fn settle(
     Ok(v1::SettleResponse {
         results: in_order(count, named),
     })
+}
+
+/// # Errors
+/// The caller may not read one of the queues. Those that are gone settle nothing anyway.
+async fn may_settle(
+    gateway: &Gateway,
+    who: &Who,
+    queues: BTreeSet<QueueId>,
+) -> Result<(), ApiError> {
+    let topology = gateway.topology();
+    for queue in queues {
+        let Some(queue) = topology.queue_by_id(queue) else {
+            continue;
+        };
+        let operation = Operation::Consume {
+            queue: queue.name.as_str(),
+        };
+        let may = gateway.authorise(who, queue.vhost, operation).await;
+        may.map_err(|error| of_operation(&error))?;
+    }
+    Ok(())
 }
 
 /// One result per settlement; what is not named was done.

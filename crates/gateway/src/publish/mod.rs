@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
-use warren_topology::{RouteError, Target, Targets, Topology};
+use warren_topology::{Denied, Operation, Rights, RouteError, Target, Targets, Topology};
 use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
@@ -38,6 +38,7 @@ type HandOver = Pin<Box<dyn Future<Output = Option<(Vec<RequestToken>, Unavailab
 pub(crate) struct Publishing {
     gateway: Gateway,
     session: Arc<Session>,
+    rights: Rights,
     tracker: Tracker,
     routed: Targets,
     /// Where the message that is being routed goes, each queue once.
@@ -52,10 +53,12 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
-    pub(crate) fn new(gateway: Gateway, session: Arc<Session>) -> Self {
+    /// `rights`: whose messages these are.
+    pub(crate) fn new(gateway: Gateway, session: Arc<Session>, rights: Rights) -> Self {
         Self {
             gateway,
             session,
+            rights,
             tracker: Tracker::default(),
             routed: Targets::new(),
             targets: Vec::new(),
@@ -72,6 +75,12 @@ impl Publishing {
             deadline: Some(deadline),
             ..self
         }
+    }
+
+    /// Whether the user is there still, and may use the vhost.
+    pub(crate) fn check_open(&self) -> Result<(), Denied> {
+        self.rights
+            .may(&self.gateway.topology(), Operation::OpenVhost)
     }
 
     /// Messages without an outcome.
@@ -97,7 +106,7 @@ impl Publishing {
         let mut cannot_tell = false;
         let mut received = 0;
         for publish in batch {
-            let mut found = self.find(&view, &publish);
+            let mut found = self.may_and_find(&view, &publish);
             if !found && !is_certain && !cannot_tell {
                 if broker.topology().is_recent() {
                     // It may have grown since the batch began.
@@ -109,7 +118,7 @@ impl Publishing {
                 } else {
                     cannot_tell = true;
                 }
-                found = self.find(&view, &publish);
+                found = self.may_and_find(&view, &publish);
             }
             received += 1;
             if found {
@@ -144,6 +153,25 @@ impl Publishing {
             bytes: publish.bytes,
             outcome,
         });
+    }
+
+    /// Whether the user may publish it: each message's exchange and key, and the user it names.
+    fn may(&mut self, view: &Topology, publish: &Publish) -> Result<(), Denied> {
+        let message = &publish.message;
+        let exchange = message.exchange.as_str();
+        self.rights
+            .may_publish(view, exchange, message.routing_key.as_str())?;
+        for key in &publish.further_keys {
+            self.rights.may_publish(view, exchange, key.as_str())?;
+        }
+        match message.properties.user_id() {
+            Some(user_id) => self.rights.may(view, Operation::PublishAs { user_id }),
+            None => Ok(()),
+        }
+    }
+
+    fn may_and_find(&mut self, view: &Topology, publish: &Publish) -> bool {
+        self.may(view, publish).is_ok() && self.find(view, publish)
     }
 
     /// Whether there is a queue to go to; `targets` then holds all of them.
@@ -181,6 +209,9 @@ impl Publishing {
     }
 
     fn negative(&mut self, view: &Topology, publish: &Publish) -> Outcome {
+        if let Err(denied) = self.may(view, publish) {
+            return Outcome::Refused(Refused::Denied(denied));
+        }
         let message = &publish.message;
         let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
         match view.route(publish.vhost, exchange, key, None, &mut self.routed) {
@@ -284,6 +315,7 @@ impl Publishing {
                     Refused::NotStored { .. }
                     | Refused::Unavailable(_)
                     | Refused::Unknown
+                    | Refused::Denied(_)
                     | Refused::NoSuchVhost
                     | Refused::NoSuchExchange { .. }
                     | Refused::InternalExchange { .. },

@@ -2,6 +2,7 @@
 //! Pure. Not here: routing and handing over (`publish`), what clients are told (`grpc`, `amqp`).
 
 use warren_shard::api::{PublishOutcome, RequestToken, Unavailable};
+use warren_topology::Denied;
 use warren_types::{Alarm, NotStored, QueueId};
 
 /// Chosen by the front; comes back once with the outcome.
@@ -35,6 +36,8 @@ pub(crate) enum Refused {
     Low(Alarm),
     /// Whether it is stored is not known.
     Unknown,
+    /// AMQP 0-9-1: 403.
+    Denied(Denied),
     NoSuchVhost,
     /// AMQP 0-9-1: 404.
     NoSuchExchange {

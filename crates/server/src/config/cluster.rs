@@ -205,7 +205,7 @@ pub(super) fn read_secret(config: &mut Config, report: &mut Report) {
     }
 }
 
-fn read_secret_file(path: &Path, report: &mut Report) -> Result<Secret, String> {
+pub(super) fn read_secret_file(path: &Path, report: &mut Report) -> Result<Secret, String> {
     let failed =
         |error: std::io::Error| format!("{}: the secret cannot be read: {error}", path.display());
     let content = std::fs::read(path).map_err(failed)?;

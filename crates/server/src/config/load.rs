@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::report::{ConfigError, Place, Report};
 use super::setting::{Kind, Setting};
 use super::{
-    Config, SECTIONS, advertise, amqp, cluster, file, limits, listen, log, node, raft, storage,
+    Config, SECTIONS, advertise, amqp, auth, cluster, file, limits, listen, log, node, raft,
+    storage,
 };
 
 /// Where the configuration comes from.
@@ -64,6 +65,7 @@ pub(super) fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     }
     node::take_hostname(&mut config, inputs.hostname.as_deref(), &mut report);
     cluster::read_secret(&mut config, &mut report);
+    auth::read_password(&mut config, &mut report);
     for check in [
         node::check,
         cluster::check,
@@ -74,6 +76,7 @@ pub(super) fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
         storage::check,
         limits::check,
         amqp::check,
+        auth::check,
     ] {
         check(&config, &mut report);
     }

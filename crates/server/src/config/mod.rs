@@ -6,6 +6,7 @@
 
 mod advertise;
 mod amqp;
+mod auth;
 mod cluster;
 mod file;
 mod level;
@@ -23,6 +24,7 @@ mod units;
 
 pub use advertise::AdvertiseConfig;
 pub use amqp::AmqpConfig;
+pub use auth::AuthConfig;
 pub use cluster::{ClusterConfig, Peer};
 pub use level::Level;
 pub use limits::LimitsConfig;
@@ -48,10 +50,11 @@ pub struct Config {
     pub storage: StorageConfig,
     pub limits: LimitsConfig,
     pub amqp: AmqpConfig,
+    pub auth: AuthConfig,
 }
 
 /// The tables of the file, in the order they are shown.
-const SECTIONS: [(&str, &[Setting]); 9] = [
+const SECTIONS: [(&str, &[Setting]); 10] = [
     ("node", node::SETTINGS),
     ("cluster", cluster::SETTINGS),
     ("listen", listen::SETTINGS),
@@ -61,6 +64,7 @@ const SECTIONS: [(&str, &[Setting]); 9] = [
     ("storage", storage::SETTINGS),
     ("limits", limits::SETTINGS),
     ("amqp", amqp::SETTINGS),
+    ("auth", auth::SETTINGS),
 ];
 
 impl Config {

@@ -66,6 +66,7 @@ struct Inner {
     group: Group,
     peers: Peers,
     view: watch::Receiver<Arc<Topology>>,
+    access: watch::Receiver<TopologyIndex>,
     waiting: Waiting,
     requests: AtomicU64,
 }
@@ -86,7 +87,10 @@ impl TopologyHandle {
         cluster: ClusterId,
         group: Group,
         peers: Peers,
-        view: watch::Receiver<Arc<Topology>>,
+        (view, access): (
+            watch::Receiver<Arc<Topology>>,
+            watch::Receiver<TopologyIndex>,
+        ),
         waiting: Waiting,
     ) -> Self {
         let inner = Inner {
@@ -95,6 +99,7 @@ impl TopologyHandle {
             group,
             peers,
             view,
+            access,
             waiting,
             requests: AtomicU64::new(0),
         };
@@ -113,6 +118,12 @@ impl TopologyHandle {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Topology>> {
         self.inner.view.clone()
+    }
+
+    /// Follows [`Topology::access_changed_at`]: told after the copy that holds the change is there.
+    #[must_use]
+    pub fn access_changes(&self) -> watch::Receiver<TopologyIndex> {
+        self.inner.access.clone()
     }
 
     /// The topology group's replica on this node.

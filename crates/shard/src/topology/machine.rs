@@ -50,6 +50,8 @@ impl Waiting {
 
 pub(crate) struct TopologyMachineFactory {
     pub(crate) view: watch::Sender<Arc<Topology>>,
+    /// Told only when rights have changed: every session waits for it.
+    pub(crate) access: watch::Sender<TopologyIndex>,
     pub(crate) waiting: Waiting,
 }
 
@@ -62,6 +64,7 @@ impl MachineFactory for TopologyMachineFactory {
     ) -> Result<Box<dyn Machine>, MachineError> {
         let mut machine = TopologyMachine {
             view: self.view.clone(),
+            access: self.access.clone(),
             waiting: self.waiting.clone(),
             topology: Topology::new(),
             snapshot_bytes: 0,
@@ -80,6 +83,7 @@ impl MachineFactory for TopologyMachineFactory {
 
 struct TopologyMachine {
     view: watch::Sender<Arc<Topology>>,
+    access: watch::Sender<TopologyIndex>,
     waiting: Waiting,
     topology: Topology,
     snapshot_bytes: usize,
@@ -183,6 +187,12 @@ impl TopologyMachine {
 
     fn publish(&self) {
         self.view.send_replace(Arc::new(self.topology.clone()));
+        let changed_at = self.topology.access_changed_at();
+        self.access.send_if_modified(|known| {
+            let changed = *known != changed_at;
+            *known = changed_at;
+            changed
+        });
     }
 }
 

@@ -86,6 +86,7 @@ pub(super) fn render(
          [cluster]\nname = \"test\"\nsecret_file = {secret:?}\npeers = [\n{peers}]\n\n\
          [listen]\ngrpc = \"127.0.0.1:{grpc}\"\nnode = \"127.0.0.1:{node}\"\namqp = \"127.0.0.1:{amqp}\"\n\
          http = \"127.0.0.1:{http}\"\nmetrics = \"127.0.0.1:{metrics}\"\n\n\
+         [auth]\nloopback_guest = true\n\n\
          [limits]\ndisk_free_min = \"16 MiB\"\n\n\
          [log]\nfilter = {log_filter:?}\nformat = \"text\"\n",
         id = number.0,

@@ -4,6 +4,7 @@
 mod frames;
 mod hand_over;
 mod park;
+mod revoke;
 mod session;
 
 pub(super) use frames::not_leased;
@@ -19,13 +20,15 @@ use warren_proto::v1;
 use warren_proto::v1::consume_request::Frame as Request;
 use warren_shard::api::{ConsumerSpec, SessionEvent, Target, Unavailable};
 use warren_shard::{AttachResult, ConsumerOptions, Credit, HandedOver, Held, HeldState, Session};
-use warren_topology::{Queue, QueueOwner};
+use warren_topology::{Operation, Queue, QueueOwner};
 
 use super::consumer_credit::{ConsumerCredit, CreditError};
 use super::error::{bad_argument, of_operation, of_unavailable, unsupported};
 use super::open::{LEADER_METADATA, check_features, leader_metadata, queue_name, vhost_name};
+use super::permit::vhost_id;
 use super::resume::{Coming, Link, Rejoin, ResumeToken};
 use super::streams::{OPEN_WITHIN, unreadable};
+use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::operations::target_of;
 use session::ConsumeSession;
@@ -36,10 +39,10 @@ const ATTACH_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 const TAG_BYTES_MAX: usize = 255;
 
 /// Runs a stream to its end, or hands it to the task that keeps the consumer.
-pub(super) async fn run(gateway: Gateway, mut link: Link, stop: CancellationToken) {
+pub(super) async fn run(gateway: Gateway, mut who: Who, mut link: Link, stop: CancellationToken) {
     let first = open_frame(&mut link).await;
     let opened = match first {
-        Ok(open) => match opening(&gateway, &open).await {
+        Ok(open) => match opening(&gateway, &mut who, &open).await {
             Ok(opening) => join(&gateway, link, open, opening).await,
             Err(error) => Err((link, error.into())),
         },
@@ -75,9 +78,15 @@ struct Opening {
     queue: Queue,
     tag: String,
     credit: ConsumerCredit,
+    who: Who,
 }
 
-async fn opening(gateway: &Gateway, open: &v1::ConsumeOpen) -> Result<Opening, ApiError> {
+async fn opening(
+    gateway: &Gateway,
+    who: &mut Who,
+    open: &v1::ConsumeOpen,
+) -> Result<Opening, ApiError> {
+    who.client_id = open.client_id.as_str().into();
     check_features(&open.features)?;
     if !open.filter.is_empty() {
         return Err(unsupported("filter"));
@@ -100,6 +109,7 @@ async fn opening(gateway: &Gateway, open: &v1::ConsumeOpen) -> Result<Opening, A
         options.outbox_bytes,
     )
     .map_err(of_credit)?;
+    may_consume(gateway, who, &open.vhost, &open.queue).await?;
     let requester =
         (!open.client_id.is_empty()).then(|| QueueOwner::Client(open.client_id.as_str().into()));
     let found = gateway.find_queue(&vhost, &name, requester.as_ref()).await;
@@ -115,7 +125,28 @@ async fn opening(gateway: &Gateway, open: &v1::ConsumeOpen) -> Result<Opening, A
     } else {
         open.consumer_tag.clone()
     };
-    Ok(Opening { queue, tag, credit })
+    let who = who.clone();
+    Ok(Opening {
+        queue,
+        tag,
+        credit,
+        who,
+    })
+}
+
+/// # Errors
+/// There is no such vhost, or the caller may not read the queue.
+pub(super) async fn may_consume(
+    gateway: &Gateway,
+    who: &Who,
+    vhost: &str,
+    queue: &str,
+) -> Result<(), ApiError> {
+    let vhost = vhost_id(gateway, vhost).await?;
+    let may = gateway
+        .authorise(who, vhost, Operation::Consume { queue })
+        .await;
+    may.map_err(|error| of_operation(&error))
 }
 
 fn first_credit(open: &v1::ConsumeOpen) -> Credit {
@@ -153,6 +184,7 @@ async fn join(
         let coming = Coming::Here(Box::new(Rejoin {
             link,
             open: open.clone(),
+            who: opening.who.clone(),
         }));
         match door.send(coming).await {
             Ok(()) => return Ok(None),
@@ -201,6 +233,7 @@ struct Attached {
     consumer: warren_types::ConsumerId,
     target: Target,
     queue: Queue,
+    who: Who,
     tag: String,
     credit: ConsumerCredit,
     no_ack: bool,
@@ -217,6 +250,7 @@ async fn attach(
         queue,
         mut tag,
         mut credit,
+        who,
     } = opening;
     if open.consumer_tag.is_empty() && !handed.consumer_tag.is_empty() {
         tag = handed.consumer_tag;
@@ -267,6 +301,7 @@ async fn attach(
             consumer,
             target,
             queue,
+            who,
             tag,
             credit,
             no_ack,

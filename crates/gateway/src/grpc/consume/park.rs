@@ -53,7 +53,8 @@ impl ConsumeSession {
 
     /// The client is back on another stream.
     pub(super) fn rejoined(&mut self, rejoin: Rejoin) {
-        let Rejoin { link, open } = rejoin;
+        let Rejoin { link, open, who } = rejoin;
+        self.attached.who = who;
         self.link = link;
         self.control.clear();
         self.late_pongs.clear();

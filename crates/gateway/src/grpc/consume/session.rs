@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -13,7 +13,7 @@ use warren_proto::v1;
 use warren_proto::v1::consume_response::Frame as Response;
 use warren_shard::api::{Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec};
 use warren_shard::{Credit, HandedOver, Held, ReturnKind, SettleReason};
-use warren_types::{ClusterId, NodeId, Position};
+use warren_types::{ClusterId, NodeId, Position, TopologyIndex};
 
 use super::park::coming;
 use super::{Attached, Early};
@@ -84,8 +84,12 @@ pub(super) struct ConsumeSession {
     early: Vec<SessionEvent>,
     leader: Option<NodeId>,
     pub(super) registration: Option<Registration>,
-    /// The queue is gone.
+    /// The queue is gone, or the client may not read it any more.
     pub(super) is_cancelled: bool,
+    /// Why it is cancelled, if the queue is still there.
+    pub(super) revoked: Option<ApiError>,
+    /// Told when rights have changed somewhere.
+    access: watch::Receiver<TopologyIndex>,
     pub(super) is_closed: bool,
     pub(super) draining_until: Option<Instant>,
 }
@@ -117,6 +121,8 @@ impl ConsumeSession {
             leader: broker.leader_of(attached.target.shard),
             registration,
             is_cancelled: false,
+            revoked: None,
+            access: broker.topology().access_changes(),
             is_closed: false,
             draining_until: None,
             attached,
@@ -224,6 +230,7 @@ impl ConsumeSession {
                     Ok(None) => self.close(),
                     Err(status) => return broken(&status),
                 },
+                Ok(()) = self.access.changed() => self.look_at_rights(),
                 () = reached(lease), if lease.is_some() => {
                     let error = ApiError::new(Reason::Expired, "the lease ended: no ping came");
                     return End::Status { error, returns: ReturnKind::Failed };
@@ -254,9 +261,9 @@ impl ConsumeSession {
         if self.is_cancelled && self.settles.is_idle() {
             let queue = self.attached.queue.name.as_str();
             let error = ApiError::new(Reason::QueueNotFound, format!("queue '{queue}' is gone"));
-            let error = error.resource("queue", queue);
+            let gone = error.resource("queue", queue);
             return Some(End::Status {
-                error,
+                error: self.revoked.take().unwrap_or(gone),
                 returns: ReturnKind::Untouched,
             });
         }
@@ -298,7 +305,7 @@ impl ConsumeSession {
                 SessionEvent::Deliveries { deliveries, .. } => {
                     for delivery in deliveries {
                         self.attached.credit.delivered(body_bytes(&delivery));
-                        if !self.is_closed {
+                        if !self.is_closed && !self.is_cancelled {
                             self.outbox.push_back(delivery);
                         }
                     }
@@ -342,19 +349,6 @@ impl ConsumeSession {
         if self.phase == Phase::Draining {
             self.phase = Phase::Drained;
         }
-    }
-
-    fn cancelled(&mut self) {
-        self.is_cancelled = true;
-        self.outbox.clear();
-        let queue = self.attached.queue.name.as_str();
-        let error = ApiError::new(Reason::QueueNotFound, format!("queue '{queue}' is gone"))
-            .resource("queue", queue);
-        self.control.push_back(Response::Notice(v1::Notice {
-            kind: v1::NoticeKind::ConsumerCancelled.into(),
-            status: Some(error.to_status()),
-            ..v1::Notice::default()
-        }));
     }
 
     fn leader_moved(&mut self, node: NodeId) {

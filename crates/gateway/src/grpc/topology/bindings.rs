@@ -11,8 +11,10 @@ use super::exchanges::exchange_name;
 use super::pages::Page;
 use super::queues::find;
 use super::{NO_USER, TopologyAdmin, check_validate_only};
+use crate::auth::Who;
 use crate::grpc::error::{bad_argument, of_name, of_operation, of_refusal, unsupported};
 use crate::grpc::open::{queue_name, vhost_name};
+use crate::grpc::permit::{may_view_exchange, may_view_queue};
 use crate::operations::find_vhost;
 
 /// A binding as a client names it, checked.
@@ -86,6 +88,7 @@ impl TopologyAdmin {
 
     pub(super) async fn list_bindings_here(
         &self,
+        who: &Who,
         request: admin_v1::ListBindingsRequest,
     ) -> Result<admin_v1::ListBindingsResponse, ApiError> {
         let vhost = vhost_name(&request.vhost)?;
@@ -101,6 +104,15 @@ impl TopologyAdmin {
         let mut named: Vec<(String, admin_v1::Binding)> = found
             .into_iter()
             .filter_map(|binding| to_client(&topology, binding, &vhost))
+            .filter(|it| may_view_exchange(&topology, who, space, &it.source))
+            .filter(|it| match it.destination_kind() {
+                DestinationKind::Exchange => {
+                    may_view_exchange(&topology, who, space, &it.destination)
+                }
+                DestinationKind::Unspecified | DestinationKind::Queue => {
+                    may_view_queue(&topology, who, space, &it.destination)
+                }
+            })
             .map(|binding| (order(&binding), binding))
             .collect();
         named.sort_by(|one, other| one.0.cmp(&other.0));

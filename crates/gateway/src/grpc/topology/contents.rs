@@ -19,9 +19,12 @@ use warren_types::VhostName;
 
 use super::queues::find;
 use super::{TopologyAdmin, check_validate_only};
+use crate::auth::Who;
 use crate::clock::wall_clock_ms;
+use crate::gateway::Gateway;
 use crate::grpc::error::{bad_argument, of_operation, unsupported};
 use crate::grpc::open::{leader_hint, queue_name, vhost_name};
+use crate::grpc::permit::may_view_queue;
 use crate::operations::find_vhost;
 
 const QUEUES_MAX: usize = 1_000;
@@ -161,6 +164,24 @@ impl TopologyAdmin {
         self.gateway.tasks().spawn(watch.run(out));
         Ok(Box::pin(ReceiverStream::new(rounds)))
     }
+}
+
+/// What of a round the caller may see.
+pub(super) fn seen(
+    gateway: &Gateway,
+    who: &Who,
+    vhost: &str,
+    mut round: admin_v1::WatchQueueStatsResponse,
+) -> admin_v1::WatchQueueStatsResponse {
+    let topology = gateway.topology();
+    let vhost = if vhost.is_empty() { "/" } else { vhost };
+    let Some(vhost) = topology.vhost(vhost).map(|it| it.id) else {
+        return admin_v1::WatchQueueStatsResponse::default();
+    };
+    let may_see = |queue: &String| may_view_queue(&topology, who, vhost, queue);
+    round.stats.retain(|it| may_see(&it.queue));
+    round.unknown.retain(|it| may_see(it));
+    round
 }
 
 /// None named: what AMQP's purge removes.

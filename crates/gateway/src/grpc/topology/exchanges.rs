@@ -11,8 +11,10 @@ use warren_types::{ExchangeName, VhostName};
 
 use super::pages::Page;
 use super::{NO_USER, TopologyAdmin, check_validate_only};
+use crate::auth::Who;
 use crate::grpc::error::{bad_argument, of_name, of_operation, of_refusal};
 use crate::grpc::open::vhost_name;
+use crate::grpc::permit::may_view_exchange;
 use crate::operations::find_vhost;
 
 impl TopologyAdmin {
@@ -64,6 +66,7 @@ impl TopologyAdmin {
 
     pub(super) async fn list_exchanges_here(
         &self,
+        who: &Who,
         request: admin_v1::ListExchangesRequest,
     ) -> Result<admin_v1::ListExchangesResponse, ApiError> {
         let vhost = vhost_name(&request.vhost)?;
@@ -75,6 +78,7 @@ impl TopologyAdmin {
             .map_err(|error| of_operation(&error))?;
         let space = find_vhost(&topology, &vhost).map_err(|error| of_operation(&error))?;
         let all = topology.exchanges_after(space, page.after());
+        let all = all.filter(|it| may_view_exchange(&topology, who, space, it.name.as_str()));
         let (exchanges, next_page_token) = page.take(all, |exchange| exchange.name.to_string());
         let exchanges = exchanges
             .into_iter()
@@ -162,7 +166,7 @@ fn etag(exchange: &Exchange) -> String {
 
 /// # Errors
 /// The object is another one than the client has read, or is gone.
-pub(super) fn check_etag(wanted: &str, current: Option<&str>) -> Result<(), ApiError> {
+pub(in crate::grpc) fn check_etag(wanted: &str, current: Option<&str>) -> Result<(), ApiError> {
     if wanted.is_empty() || current == Some(wanted) {
         return Ok(());
     }

@@ -7,17 +7,24 @@ mod pages;
 mod queues;
 mod vhosts;
 
+pub(super) use exchanges::check_etag;
+pub(super) use pages::Page;
+
 use std::pin::Pin;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 use warren_proto::admin_v1;
 use warren_proto::admin_v1::topology_service_server::TopologyService;
 use warren_proto::convert::error::ApiError;
 
 use super::error::unsupported;
-use super::open::{topology_leader_metadata, with_hint};
+use super::login::caller;
+use super::open::{LEADER_METADATA, topology_leader_metadata, with_hint};
+use super::permit::{Permit, permitted, permitted_to};
+use crate::auth::Who;
 use crate::gateway::Gateway;
+use warren_topology::Operation;
 
 /// Declares are made by no user yet.
 const NO_USER: &str = "";
@@ -35,8 +42,29 @@ impl TopologyAdmin {
 
     /// With the leader of the topology, which answers changes fastest.
     fn answer<T>(&self, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
-        let hint = topology_leader_metadata(&self.gateway);
-        with_hint(hint, result)
+        with_hint(topology_leader_metadata(&self.gateway), result)
+    }
+
+    fn refused(&self, error: ApiError) -> Status {
+        let mut status = Status::from(error);
+        if let Some(hint) = topology_leader_metadata(&self.gateway) {
+            status.metadata_mut().insert(LEADER_METADATA, hint);
+        }
+        status
+    }
+
+    async fn permitted<T: Permit>(&self, request: Request<T>) -> Result<(Who, T), Status> {
+        let permitted = permitted(&self.gateway, request).await;
+        permitted.map_err(|error| self.refused(error))
+    }
+
+    async fn permitted_to<T>(
+        &self,
+        request: Request<T>,
+        operation: Operation<'_>,
+    ) -> Result<(Who, T), Status> {
+        let permitted = permitted_to(&self.gateway, request, operation).await;
+        permitted.map_err(|error| self.refused(error))
     }
 }
 
@@ -56,105 +84,120 @@ impl TopologyService for TopologyAdmin {
         &self,
         request: Request<admin_v1::GetVhostRequest>,
     ) -> Result<Response<admin_v1::GetVhostResponse>, Status> {
-        self.answer(self.get_vhost_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.get_vhost_here(request).await)
     }
 
     async fn list_vhosts(
         &self,
         request: Request<admin_v1::ListVhostsRequest>,
     ) -> Result<Response<admin_v1::ListVhostsResponse>, Status> {
-        self.answer(self.list_vhosts_here(request.into_inner()).await)
+        let who = caller(request.extensions())?;
+        self.answer(self.list_vhosts_here(&who, request.into_inner()).await)
     }
 
     async fn create_exchange(
         &self,
         request: Request<admin_v1::CreateExchangeRequest>,
     ) -> Result<Response<admin_v1::CreateExchangeResponse>, Status> {
-        self.answer(self.create_exchange_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.create_exchange_here(request).await)
     }
 
     async fn get_exchange(
         &self,
         request: Request<admin_v1::GetExchangeRequest>,
     ) -> Result<Response<admin_v1::GetExchangeResponse>, Status> {
-        self.answer(self.get_exchange_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.get_exchange_here(request).await)
     }
 
     async fn list_exchanges(
         &self,
         request: Request<admin_v1::ListExchangesRequest>,
     ) -> Result<Response<admin_v1::ListExchangesResponse>, Status> {
-        self.answer(self.list_exchanges_here(request.into_inner()).await)
+        let (who, request) = self.permitted(request).await?;
+        self.answer(self.list_exchanges_here(&who, request).await)
     }
 
     async fn delete_exchange(
         &self,
         request: Request<admin_v1::DeleteExchangeRequest>,
     ) -> Result<Response<admin_v1::DeleteExchangeResponse>, Status> {
-        self.answer(self.delete_exchange_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.delete_exchange_here(request).await)
     }
 
     async fn create_queue(
         &self,
         request: Request<admin_v1::CreateQueueRequest>,
     ) -> Result<Response<admin_v1::CreateQueueResponse>, Status> {
-        self.answer(self.create_queue_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.create_queue_here(request).await)
     }
 
     async fn get_queue(
         &self,
         request: Request<admin_v1::GetQueueRequest>,
     ) -> Result<Response<admin_v1::GetQueueResponse>, Status> {
-        self.answer(self.get_queue_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.get_queue_here(request).await)
     }
 
     async fn list_queues(
         &self,
         request: Request<admin_v1::ListQueuesRequest>,
     ) -> Result<Response<admin_v1::ListQueuesResponse>, Status> {
-        self.answer(self.list_queues_here(request.into_inner()).await)
+        let (who, request) = self.permitted(request).await?;
+        self.answer(self.list_queues_here(&who, request).await)
     }
 
     async fn delete_queue(
         &self,
         request: Request<admin_v1::DeleteQueueRequest>,
     ) -> Result<Response<admin_v1::DeleteQueueResponse>, Status> {
-        self.answer(self.delete_queue_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.delete_queue_here(request).await)
     }
 
     async fn create_binding(
         &self,
         request: Request<admin_v1::CreateBindingRequest>,
     ) -> Result<Response<admin_v1::CreateBindingResponse>, Status> {
-        self.answer(self.create_binding_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.create_binding_here(request).await)
     }
 
     async fn list_bindings(
         &self,
         request: Request<admin_v1::ListBindingsRequest>,
     ) -> Result<Response<admin_v1::ListBindingsResponse>, Status> {
-        self.answer(self.list_bindings_here(request.into_inner()).await)
+        let (who, request) = self.permitted(request).await?;
+        self.answer(self.list_bindings_here(&who, request).await)
     }
 
     async fn delete_binding(
         &self,
         request: Request<admin_v1::DeleteBindingRequest>,
     ) -> Result<Response<admin_v1::DeleteBindingResponse>, Status> {
-        self.answer(self.delete_binding_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.delete_binding_here(request).await)
     }
 
     async fn purge_queue(
         &self,
         request: Request<admin_v1::PurgeQueueRequest>,
     ) -> Result<Response<admin_v1::PurgeQueueResponse>, Status> {
-        self.answer(self.purge_queue_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.purge_queue_here(request).await)
     }
 
     async fn get_queue_stats(
         &self,
         request: Request<admin_v1::GetQueueStatsRequest>,
     ) -> Result<Response<admin_v1::GetQueueStatsResponse>, Status> {
-        self.answer(self.get_queue_stats_here(request.into_inner()).await)
+        let (_, request) = self.permitted(request).await?;
+        self.answer(self.get_queue_stats_here(request).await)
     }
 
     type WatchQueueStatsStream =
@@ -164,28 +207,43 @@ impl TopologyService for TopologyAdmin {
         &self,
         request: Request<admin_v1::WatchQueueStatsRequest>,
     ) -> Result<Response<Self::WatchQueueStatsStream>, Status> {
-        self.answer(self.watch_queue_stats_here(request.into_inner()))
+        let (who, request) = self.permitted(request).await?;
+        let vhost = request.vhost.clone();
+        let rounds = self
+            .watch_queue_stats_here(request)
+            .map_err(|error| self.refused(error))?;
+        let gateway = self.gateway.clone();
+        // Looked at in each round: rights change while it runs.
+        let seen =
+            rounds.map(move |round| round.map(|it| contents::seen(&gateway, &who, &vhost, it)));
+        self.answer(Ok(Box::pin(seen)))
     }
 
     async fn create_vhost(
         &self,
-        _request: Request<admin_v1::CreateVhostRequest>,
+        request: Request<admin_v1::CreateVhostRequest>,
     ) -> Result<Response<admin_v1::CreateVhostResponse>, Status> {
-        Err(unsupported("CreateVhost").into())
+        let change = Operation::ChangeVhosts;
+        let (_, request) = self.permitted_to(request, change).await?;
+        self.answer(self.create_vhost_here(request).await)
     }
 
     async fn update_vhost(
         &self,
-        _request: Request<admin_v1::UpdateVhostRequest>,
+        request: Request<admin_v1::UpdateVhostRequest>,
     ) -> Result<Response<admin_v1::UpdateVhostResponse>, Status> {
-        Err(unsupported("UpdateVhost").into())
+        let change = Operation::ChangeVhosts;
+        let (_, request) = self.permitted_to(request, change).await?;
+        self.answer(self.update_vhost_here(request).await)
     }
 
     async fn delete_vhost(
         &self,
-        _request: Request<admin_v1::DeleteVhostRequest>,
+        request: Request<admin_v1::DeleteVhostRequest>,
     ) -> Result<Response<admin_v1::DeleteVhostResponse>, Status> {
-        Err(unsupported("DeleteVhost").into())
+        let change = Operation::ChangeVhosts;
+        let (_, request) = self.permitted_to(request, change).await?;
+        self.answer(self.delete_vhost_here(request).await)
     }
 
     async fn update_exchange(

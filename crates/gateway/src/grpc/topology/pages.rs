@@ -8,7 +8,7 @@ const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
 
 /// Which page.
-pub(super) struct Page {
+pub(in crate::grpc) struct Page {
     size: usize,
     after: Option<String>,
 }
@@ -18,7 +18,7 @@ impl Page {
     ///
     /// # Errors
     /// The token is none of ours.
-    pub(super) fn new(size: u32, token: &str) -> Result<Self, ApiError> {
+    pub(in crate::grpc) fn new(size: u32, token: &str) -> Result<Self, ApiError> {
         let size = if size == 0 {
             PAGE_DEFAULT
         } else {
@@ -38,12 +38,12 @@ impl Page {
         })
     }
 
-    pub(super) fn after(&self) -> Option<&str> {
+    pub(in crate::grpc) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
     /// Takes the page's entries of those that come after its token, and the next page's token.
-    pub(super) fn take<T>(
+    pub(in crate::grpc) fn take<T>(
         &self,
         mut entries: impl Iterator<Item = T>,
         name: impl Fn(&T) -> String,

@@ -12,9 +12,11 @@ use warren_types::{GroupId, QueueId, QueueName, VhostName};
 use super::exchanges::check_etag;
 use super::pages::Page;
 use super::{NO_USER, TopologyAdmin, check_validate_only};
+use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::grpc::error::{bad_argument, of_operation, of_refusal};
 use crate::grpc::open::{DURABILITY, leader_hint, queue_name, vhost_name};
+use crate::grpc::permit::may_view_queue;
 use crate::message::mix;
 use crate::operations::{DeleteIf, OperationError, find_vhost, generated_name};
 
@@ -92,6 +94,7 @@ impl TopologyAdmin {
 
     pub(super) async fn list_queues_here(
         &self,
+        who: &Who,
         request: admin_v1::ListQueuesRequest,
     ) -> Result<admin_v1::ListQueuesResponse, ApiError> {
         let vhost = vhost_name(&request.vhost)?;
@@ -106,7 +109,8 @@ impl TopologyAdmin {
         let all = topology.queues_after(space, page.after());
         let all = all
             .skip_while(|queue| queue.name.as_str() < prefix)
-            .take_while(|queue| queue.name.as_str().starts_with(prefix));
+            .take_while(|queue| queue.name.as_str().starts_with(prefix))
+            .filter(|queue| may_view_queue(&topology, who, space, queue.name.as_str()));
         let (found, next_page_token) = page.take(all, |queue| queue.name.to_string());
         let stats = if request.with_stats {
             self.known_stats(&vhost, &found).await

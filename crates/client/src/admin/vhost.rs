@@ -1,0 +1,127 @@
+//! Vhosts: create, change, list, delete. Not here: what is in them.
+
+use warren_proto::admin_v1;
+
+use super::{PAGE_SIZE, present, request_id};
+use crate::{
+    connection::{Attempt, Connection},
+    error::Error,
+};
+
+/// A vhost with its settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vhost {
+    pub name: String,
+    pub description: String,
+    pub tags: Vec<String>,
+    /// Of queues whose declare names no type; empty = the server's.
+    pub default_queue_type: String,
+    /// It cannot be deleted.
+    pub is_protected: bool,
+}
+
+impl Connection {
+    /// Creates a vhost: one that exists is a success and stays as it is.
+    ///
+    /// # Errors
+    /// `ACCESS_REFUSED`; no node answers in time.
+    pub async fn create_vhost(&self, vhost: &Vhost) -> Result<Vhost, Error> {
+        let request = admin_v1::CreateVhostRequest {
+            vhost: Some(wire(vhost)),
+            validate_only: false,
+            request_id: request_id(),
+        };
+        let call = |attempt: Attempt| {
+            let request = attempt.request(request.clone());
+            async move { attempt.topology().create_vhost(request).await }
+        };
+        let response = self.call("creating a vhost", call).await?;
+        Ok(plain(present("creating a vhost", response.vhost)?))
+    }
+
+    /// Replaces a vhost's settings.
+    ///
+    /// # Errors
+    /// `VHOST_NOT_FOUND`; `ACCESS_REFUSED`; no node answers in time.
+    pub async fn update_vhost(&self, vhost: &Vhost) -> Result<Vhost, Error> {
+        let paths = ["description", "tags", "default_queue_type"];
+        let paths = paths.into_iter().chain(["protected_from_deletion"]);
+        let request = admin_v1::UpdateVhostRequest {
+            vhost: Some(wire(vhost)),
+            update_mask: Some(prost_types::FieldMask {
+                paths: paths.map(str::to_owned).collect(),
+            }),
+            validate_only: false,
+            request_id: request_id(),
+        };
+        let call = |attempt: Attempt| {
+            let request = attempt.request(request.clone());
+            async move { attempt.topology().update_vhost(request).await }
+        };
+        let response = self.call("changing a vhost", call).await?;
+        Ok(plain(present("changing a vhost", response.vhost)?))
+    }
+
+    /// Every vhost that the caller may see.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn vhosts(&self) -> Result<Vec<Vhost>, Error> {
+        let mut request = admin_v1::ListVhostsRequest {
+            page_size: PAGE_SIZE,
+            page_token: String::new(),
+        };
+        let mut list = Vec::new();
+        loop {
+            let call = |attempt: Attempt| {
+                let request = attempt.request(request.clone());
+                async move { attempt.topology().list_vhosts(request).await }
+            };
+            let page = self.call("listing vhosts", call).await?;
+            list.extend(page.vhosts.into_iter().map(plain));
+            if page.next_page_token.is_empty() {
+                return Ok(list);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// Deletes a vhost with everything in it. One that does not exist is a success.
+    ///
+    /// # Errors
+    /// `IN_USE` if it is protected; `ACCESS_REFUSED`; no node answers in time.
+    pub async fn delete_vhost(&self, name: &str) -> Result<(), Error> {
+        let request = admin_v1::DeleteVhostRequest {
+            name: name.to_owned(),
+            etag: String::new(),
+            validate_only: false,
+            request_id: request_id(),
+        };
+        let call = |attempt: Attempt| {
+            let request = attempt.request(request.clone());
+            async move { attempt.topology().delete_vhost(request).await }
+        };
+        self.call("deleting a vhost", call).await.map(|_| ())
+    }
+}
+
+fn wire(it: &Vhost) -> admin_v1::Vhost {
+    admin_v1::Vhost {
+        name: it.name.clone(),
+        description: it.description.clone(),
+        tags: it.tags.clone(),
+        default_queue_type: it.default_queue_type.clone(),
+        protected_from_deletion: it.is_protected,
+        ..admin_v1::Vhost::default()
+    }
+}
+
+fn plain(it: admin_v1::Vhost) -> Vhost {
+    Vhost {
+        name: it.name,
+        description: it.description,
+        tags: it.tags,
+        default_queue_type: it.default_queue_type,
+        is_protected: it.protected_from_deletion,
+    }
+}

@@ -1,0 +1,83 @@
+//! Who a connection is and which vhost it is in, from its start-ok to its open-ok. Not here: checking passwords (`auth`), what the user
+//! may do then (`permit`), that its rights change (`revoke`).
+
+use std::sync::Arc;
+
+use tracing::{debug, info};
+use warren_amqp::method::connection;
+use warren_amqp::{AmqpError, ChannelId, Credentials, Login};
+use warren_types::{VhostId, VhostName};
+
+use super::caller::Caller;
+use super::operation::Answer;
+use super::session::AmqpSession;
+use crate::auth::{LoginError, Password, Who};
+
+impl AmqpSession {
+    /// Passwords are checked elsewhere: that takes a core for a while.
+    pub(super) fn login(&mut self, login: &Login) {
+        let live = &self.gateway.options().amqp.live_prefetch_products;
+        let product = login.client.product();
+        self.is_live_client = live.iter().any(|it| Some(it.as_str()) == product);
+        let peer = self.peer.ip();
+        let (user, password) = match &login.credentials {
+            Credentials::Password { user, password } => (user.clone(), password.0.clone()),
+            Credentials::Certificate | Credentials::Anonymous => {
+                return self.logged_in(Err(LoginError::MechanismUnavailable));
+            }
+        };
+        let client_id = login.client.properties.get_str("client_id");
+        let client_id = client_id.unwrap_or_default().to_owned();
+        let gateway = self.gateway.clone();
+        self.operate(ChannelId::CONNECTION, async move {
+            let password = Password::new(password);
+            let principal = gateway.log_in(&user, password, peer).await;
+            Answer::Login(principal.map(|principal| Who {
+                principal,
+                client_id: client_id.into(),
+            }))
+        });
+    }
+
+    pub(super) fn logged_in(&mut self, result: Result<Who, LoginError>) {
+        match result {
+            Ok(who) => {
+                self.who = Some(who);
+                self.conn.login_ok();
+            }
+            Err(error) => {
+                info!(peer = %self.peer, %error, "login refused");
+                self.conn.login_refused(self.now);
+            }
+        }
+    }
+
+    pub(super) fn open(&mut self, vhost: VhostId, vhost_name: VhostName) {
+        let Some(who) = self.who.clone() else {
+            return;
+        };
+        let user = who.principal.name().clone();
+        if !self.gateway.may_serve() {
+            let error = AmqpError::internal_error("the node is not ready");
+            return self.fail(ChannelId::CONNECTION, error);
+        }
+        let Some(place) = self.gateway.connection_place() else {
+            let error = AmqpError::not_allowed("the node has as many connections as it may have")
+                .for_method(connection::Open::ID);
+            return self.fail(ChannelId::CONNECTION, error);
+        };
+        self.place = Some(place);
+        debug!(peer = %self.peer, %user, vhost = %vhost_name, "connection open");
+        self.rights = Some(who.rights(vhost));
+        self.rights_seen = None;
+        self.caller = Some(Arc::new(Caller {
+            gateway: self.gateway.clone(),
+            user,
+            who,
+            vhost,
+            vhost_name,
+            owner: self.owner.clone(),
+        }));
+        self.conn.open_ok();
+    }
+}

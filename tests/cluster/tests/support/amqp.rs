@@ -1,0 +1,150 @@
+//! An AMQP client of a few methods, byte by byte, that waits for each answer for five seconds at most. Not here: tests.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Guarantee G14, and long enough for any answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const CONNECTION_CLOSE: (u16, u16) = (10, 50);
+const CHANNEL_CLOSE: (u16, u16) = (20, 40);
+
+/// What the server said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Method { class: u16, method: u16 },
+    ChannelClosed { code: u16 },
+    ConnectionClosed { code: u16 },
+    SocketClosed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Amqp {
+    socket: TcpStream,
+}
+
+fn short(text: &str) -> Vec<u8> {
+    let mut out = vec![u8::try_from(text.len()).unwrap()];
+    out.extend(text.as_bytes());
+    out
+}
+
+fn long(bytes: &[u8]) -> Vec<u8> {
+    let mut out = u32::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+    out.extend(bytes);
+    out
+}
+
+/// What the client understands beyond the standard.
+fn properties() -> Vec<u8> {
+    let mut capabilities = Vec::new();
+    for name in ["authentication_failure_close", "consumer_cancel_notify"] {
+        capabilities.extend(short(name));
+        capabilities.extend(b"t\x01");
+    }
+    let mut table = short("capabilities");
+    table.push(b'F');
+    table.extend(long(&capabilities));
+    long(&table)
+}
+
+impl Amqp {
+    /// To the server's tune.
+    pub(crate) fn login(address: &str, mechanism: &str, response: &[u8]) -> Result<Self, Heard> {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
+        let mut client = Self { socket };
+        client.socket.write_all(b"AMQP\x00\x00\x09\x01").unwrap();
+        client.expect(10, 10)?;
+        let mut start_ok = properties();
+        start_ok.extend(short(mechanism));
+        start_ok.extend(long(response));
+        start_ok.extend(short("en_US"));
+        client.say(0, 10, 11, &start_ok);
+        client.expect(10, 30)?;
+        Ok(client)
+    }
+
+    pub(crate) fn open(&mut self, vhost: &str) -> Result<(), Heard> {
+        let tune_ok = [
+            &2047_u16.to_be_bytes()[..],
+            &131_072_u32.to_be_bytes(),
+            &[0, 0],
+        ]
+        .concat();
+        self.say(0, 10, 31, &tune_ok);
+        let open = [short(vhost), short(""), vec![0]].concat();
+        self.say(0, 10, 40, &open);
+        self.expect(10, 41)
+    }
+
+    pub(crate) fn channel(&mut self, number: u16) {
+        self.say(number, 20, 10, &short(""));
+        self.expect(20, 11).unwrap();
+    }
+
+    pub(crate) fn declare(&mut self, channel: u16, queue: &str, is_passive: bool) {
+        let bits = u8::from(is_passive);
+        let declare = [vec![0, 0], short(queue), vec![bits], long(b"")].concat();
+        self.say(channel, 50, 10, &declare);
+    }
+
+    pub(crate) fn consume(&mut self, channel: u16, queue: &str) {
+        let consume = [vec![0, 0], short(queue), short("tag"), vec![0], long(b"")].concat();
+        self.say(channel, 60, 20, &consume);
+    }
+
+    /// An empty message.
+    pub(crate) fn publish(&mut self, channel: u16, exchange: &str, key: &str) {
+        let publish = [vec![0, 0], short(exchange), short(key), vec![0]].concat();
+        self.say(channel, 60, 40, &publish);
+        let header = [&[0, 60, 0, 0][..], &[0; 8], &[0; 2]].concat();
+        self.frame(2, channel, &header);
+    }
+
+    /// The next thing that the server says; a channel it closes is agreed to.
+    pub(crate) fn heard(&mut self) -> Heard {
+        loop {
+            let mut head = [0; 7];
+            if self.socket.read_exact(&mut head).is_err() {
+                return Heard::SocketClosed;
+            }
+            let channel = u16::from_be_bytes([head[1], head[2]]);
+            let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+            let mut payload = vec![0; usize::try_from(size).unwrap() + 1];
+            self.socket.read_exact(&mut payload).unwrap();
+            if head[0] != 1 {
+                continue; // a heartbeat, or content
+            }
+            let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
+            return match (number(0), number(2)) {
+                CONNECTION_CLOSE => Heard::ConnectionClosed { code: number(4) },
+                CHANNEL_CLOSE => {
+                    let code = number(4);
+                    self.say(channel, 20, 41, &[]);
+                    Heard::ChannelClosed { code }
+                }
+                (class, method) => Heard::Method { class, method },
+            };
+        }
+    }
+
+    fn expect(&mut self, class: u16, method: u16) -> Result<(), Heard> {
+        match self.heard() {
+            heard if heard == (Heard::Method { class, method }) => Ok(()),
+            other => Err(other),
+        }
+    }
+
+    fn say(&mut self, channel: u16, class: u16, method: u16, arguments: &[u8]) {
+        let id = [class.to_be_bytes(), method.to_be_bytes()].concat();
+        self.frame(1, channel, &[&id, arguments].concat());
+    }
+
+    fn frame(&mut self, kind: u8, channel: u16, payload: &[u8]) {
+        let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let channel = channel.to_be_bytes();
+        let frame = [&[kind][..], &channel, &size, payload, &[0xce]].concat();
+        self.socket.write_all(&frame).unwrap();
+    }
+}
