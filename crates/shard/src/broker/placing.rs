@@ -76,8 +76,10 @@ impl Broker {
                 peers.set_incarnation(node.id, node.incarnation);
             }
         }
-        for gone in known.keys().filter(|it| topology.node(**it).is_none()) {
-            peers.remove(*gone);
+        if topology.cluster().is_some() {
+            let all = peers.nodes().into_iter();
+            let gone = all.filter(|it| topology.node(*it).is_none());
+            gone.for_each(|it| peers.remove(it));
         }
         known.retain(|it, _| topology.node(*it).is_some());
     }
@@ -143,10 +145,8 @@ impl Broker {
         let first = placement.members.first();
         if placement.generation == Generation(1)
             && first.is_some_and(|first| first.node == self.inner.me.node)
-            && let Err(error) = initialise(&self.inner.raft, group, &placement.members).await
         {
-            // A copy of the topology from before a change: it has begun, too.
-            warn!(shard_id = %shard, %error, "group not initialised");
+            initialise(&self.inner.raft, group, &placement.members).await?;
         }
         info!(shard_id = %shard, replica = %own.replica, "replica opened");
         let stop = self.inner.stop.child_token();
