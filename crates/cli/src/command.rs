@@ -7,6 +7,7 @@ pub(crate) mod data;
 pub(crate) mod exchange;
 pub(crate) mod health;
 pub(crate) mod permission;
+pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod queue;
 pub(crate) mod server;
@@ -47,6 +48,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Queue(_)
         | Command::Exchange(_)
         | Command::Binding(_)
+        | Command::Policy(_)
         | Command::Vhost(_)
         | Command::User(_)
         | Command::Permission(_)
@@ -78,6 +80,7 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::Queue(command) => queue::run(&global, command).await,
         Command::Exchange(command) => exchange::run(&global, command).await,
         Command::Binding(command) => binding::run(&global, command).await,
+        Command::Policy(command) => policy::run(&global, command).await,
         Command::Vhost(command) => vhost::run(&global, command).await,
         Command::User(command) => user::run(&global, command).await,
         Command::Permission(command) => permission::run(&global, command).await,

@@ -14,8 +14,9 @@ mod publisher;
 
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
-    Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard, Exchange,
-    NodeState, Permission, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats,
+    Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard,
+    EffectiveSetting, Exchange, NodeState, PeekOptions, PeekState, Peeked, PeekedPage, Permission,
+    Policy, PolicySubject, PolicyTarget, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats,
     ReceiveOptions, Received, Replica, ReplicaRole, TopicPermission, User, UserChange, Vhost,
     WhoAmI,
 };

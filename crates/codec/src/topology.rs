@@ -3,6 +3,7 @@
 mod command;
 mod objects;
 mod placement;
+mod policy;
 mod reply;
 mod snapshot;
 mod tenancy;

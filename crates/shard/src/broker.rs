@@ -34,6 +34,8 @@ use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
 use crate::link::remote::NodeStreams;
 use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
+use crate::open::{initialise, open};
+use crate::reaper::{Asked, Reaper, Reaping};
 use crate::session::{Session, stats};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
@@ -99,6 +101,7 @@ struct Inner {
     sessions: AtomicU64,
     consumers: AtomicU64,
     spread_now: SpreadNow,
+    reaping: Reaping,
     /// Ends the leader task of one replica.
     leader_stops: RwLock<BTreeMap<ShardId, CancellationToken>>,
     tasks: TaskTracker,
@@ -144,6 +147,7 @@ impl Broker {
         let stop = CancellationToken::new();
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
+        let (reaping, asked) = Reaping::channel();
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -170,6 +174,7 @@ impl Broker {
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),
             spread_now: SpreadNow::default(),
+            reaping,
             leader_stops: RwLock::default(),
             raft: parts.raft,
             peers: parts.peers,
@@ -180,16 +185,25 @@ impl Broker {
         let broker = Self {
             inner: Arc::new(inner),
         };
-        broker.begin(parts.placement);
+        broker.spawn_followers(asked, parts.placement);
         Ok(broker)
     }
 
-    fn begin(&self, placement: PlacementOptions) {
-        let tasks = &self.inner.tasks;
-        let follower = self.clone();
-        tasks.spawn(async move { follower.follow_placement().await });
-        tasks.spawn(Reconciler::new(self.clone(), placement).run());
-        tasks.spawn(self.clone().keep_members());
+    fn spawn_followers(&self, asked: Asked, placement: PlacementOptions) {
+        let (follower, it) = (self.clone(), &self.inner);
+        it.tasks
+            .spawn(async move { follower.follow_placement().await });
+        it.tasks
+            .spawn(Reconciler::new(self.clone(), placement).run());
+        it.tasks.spawn(self.clone().keep_members());
+        let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
+        it.tasks
+            .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
+    }
+
+    /// Deletes an exclusive queue whose connection has ended, as soon as that can be done.
+    pub fn delete_later(&self, queue: QueueId) {
+        self.inner.reaping.leave(queue);
     }
 
     #[must_use]
@@ -382,30 +396,4 @@ impl Broker {
         };
         self.inner.tasks.spawn_on(detached, &self.inner.runtime);
     }
-}
-
-async fn open(raft: &RaftNode, spec: GroupSpec) -> Result<Group, BrokerError> {
-    let group = spec.group;
-    raft.open_group(spec)
-        .await
-        .map_err(|source| BrokerError::Open { group, source })
-}
-
-/// Has a group begin with these members. One that has begun is left as it is: its members may have changed since.
-async fn initialise(
-    raft: &RaftNode,
-    group: GroupId,
-    members: &[Member],
-) -> Result<(), BrokerError> {
-    let Err(error) = raft.initialize(group, members).await else {
-        return Ok(());
-    };
-    let known = raft.group(group).map(|it| it.status().voters);
-    if known.is_some_and(|voters| !voters.is_empty()) {
-        return Ok(());
-    }
-    Err(BrokerError::Initialise {
-        group,
-        cause: error.to_string(),
-    })
 }

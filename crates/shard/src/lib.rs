@@ -8,6 +8,9 @@ mod broker;
 mod handover;
 mod leader;
 mod link;
+mod open;
+mod peek;
+mod reaper;
 mod replica;
 mod session;
 mod time;
@@ -18,12 +21,13 @@ pub use broker::{Broker, BrokerError, BrokerParts, HandOverError, PlacementOptio
 pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use link::reply::DirectReply;
 pub use link::service::LinkService;
+pub use peek::{PEEK_MESSAGES_MAX, PeekPage, PeekState, Peeked};
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.
 pub use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, Held, HeldState, SettleResult,
 };
-pub use warren_queue::entry::{PurgeStates, ReturnKind, SettleReason};
+pub use warren_queue::entry::{ParkCause, PurgeStates, ReturnKind, SettleReason};
 // What a replica says of itself, for those who show it.
 pub use warren_raft::{GroupStatus, ReplicaHealth, Role};

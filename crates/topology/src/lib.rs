@@ -11,6 +11,7 @@ mod binding;
 mod cluster;
 mod command;
 mod exchange;
+mod in_force;
 mod maps;
 mod parameter;
 mod parts;
@@ -18,6 +19,7 @@ mod pattern;
 mod permission;
 mod placement;
 pub mod plan;
+mod policy;
 mod queue;
 mod reply;
 mod route;
@@ -31,22 +33,24 @@ pub use access::{Asker, Denied, Need, Operation, Principal, ResourceKind, Right,
 pub use binding::{Binding, BindingKey, Destination};
 pub use cluster::{Addresses, Cluster, Node};
 pub use command::{
-    AdmitNode, Batch, Bind, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser,
-    CreateVhost, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, DeleteUser,
-    DeleteVhost, ForgetNode, FormCluster, MoveReplica, NewQueueName, PasswordChange,
-    PlacementCommand, PlacementSettled, SetLeaving, SetParameter, SetPermission,
-    SetTopicPermission, SetTopologyVoters, SetVhostLimits, TenancyCommand, TopologyCommand, Unbind,
-    UpdateNode, UpdateUser, UpdateVhost,
+    AdmitNode, Batch, Bind, BindTo, ClearParameter, ClearPermission, ClearTopicPermission,
+    CreateUser, CreateVhost, DeclareExchange, DeclareQueue, DeleteExchange, DeletePolicy,
+    DeleteQueue, DeleteUser, DeleteVhost, ForgetNode, FormCluster, MoveReplica, NewQueueName,
+    NoteConsumer, PasswordChange, PlacementCommand, PlacementSettled, SetLeaving, SetParameter,
+    SetPermission, SetPolicy, SetTopicPermission, SetTopologyVoters, SetVhostLimits,
+    TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
 };
 pub use exchange::{Exchange, ExchangeKind, UnknownExchangeType};
+pub use in_force::{EffectiveSetting, SettingSource};
 pub use parameter::{Parameter, ParameterKey};
 pub use parts::{PartsError, TopologyParts};
 pub use pattern::{Pattern, PatternError};
 pub use permission::{Permission, TopicPattern, TopicPermission, TopicVariables};
 pub use placement::Placement;
+pub use policy::{ApplyTo, KeyEffect, Policy, PolicyKind};
 pub use queue::{Queue, QueueOwner, QueueType};
 pub use reply::{ClusterFault, Declared, ObjectKind, PlacementFault, Refusal, TopologyReply};
-pub use route::{RouteError, Target, Targets};
+pub use route::{Published, RouteError, Target, Targets};
 pub use topology::Topology;
 pub use user::{PasswordHash, PasswordScheme, User, UserLimits, UserTag};
 pub use vhost::{Vhost, VhostLimits, VhostSettings};

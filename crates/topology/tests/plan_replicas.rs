@@ -263,6 +263,11 @@ fn lost_node_is_replaced_when_there_is_another_and_not_before() {
         .placements()
         .any(|it| it.generation.0 > 1 && it.group.shard().is_some());
     assert!(!moved, "there is nowhere to go");
+    let voters = |world: &World| -> Vec<NodeId> {
+        let own = world.topology.placement(GroupId::TOPOLOGY).unwrap();
+        own.members.iter().map(|it| it.node).collect()
+    };
+    assert_eq!(voters(&world).len(), 3, "a lost voter is not just dropped");
     world.admit(4, 4);
     world.settle();
     for placement in world
@@ -273,6 +278,7 @@ fn lost_node_is_replaced_when_there_is_another_and_not_before() {
         assert!(placement.members.iter().all(|it| it.node != NodeId(2)));
         assert_eq!(placement.members.len(), 3);
     }
+    assert_eq!(voters(&world), [1, 3, 4].map(NodeId));
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! `warren queue`: declare, list, show, purge, delete.
+//! `warren queue`: declare, list, show, peek, purge, delete.
+
+mod peek;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -21,6 +23,8 @@ pub(crate) enum QueueCommand {
     List(ListArgs),
     /// Show one queue: where it is led, and its messages
     Show(NameArgs),
+    /// Look at messages without taking them
+    Peek(peek::PeekArgs),
     /// Remove the messages that no consumer holds
     Purge(NameArgs),
     /// Delete a queue and its messages; a missing one is a success
@@ -89,6 +93,7 @@ pub(crate) async fn run(global: &Global, command: QueueCommand) -> Result<()> {
         QueueCommand::Declare(args) => declare(global, &connection, args).await,
         QueueCommand::List(args) => list(global, &connection, &args).await,
         QueueCommand::Show(args) => show(global, &connection, &args).await,
+        QueueCommand::Peek(args) => peek::peek(global, &connection, args).await,
         QueueCommand::Purge(args) => {
             let messages = connection.purge_queue(&global.vhost, &args.name).await?;
             removed(global, args.name, messages, "purged")

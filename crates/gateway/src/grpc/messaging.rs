@@ -11,7 +11,7 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
 use warren_proto::v1::messaging_service_server::MessagingService;
 use warren_proto::v1::settlement;
-use warren_topology::Targets;
+use warren_topology::{Published, Targets};
 use warren_types::ShardId;
 
 use super::connection::ConnectionInfo;
@@ -19,11 +19,12 @@ use super::deadline::deadline;
 use super::error::unsupported;
 use super::login::caller;
 use super::open::{leader_metadata, vhost_name, with_hint};
+use super::permit::permitted;
 use super::publish_stream::PublishParts;
 use super::receipt::Receipt;
 use super::resume::Link;
 use super::streams::{FRAMES_QUEUED, draining};
-use super::{consume, publish_stream, publish_unary, receive, settle};
+use super::{consume, peek, publish_stream, publish_unary, receive, settle};
 use crate::admission::ConnectionAdmission;
 use crate::gateway::Gateway;
 
@@ -84,9 +85,8 @@ impl Messaging {
         let vhost = vhost_name(&request.vhost).ok()?;
         let vhost = topology.vhost(vhost.as_str())?.id;
         let mut targets = Targets::new();
-        topology
-            .route(vhost, exchange, key, None, &mut targets)
-            .ok()?;
+        let first = Published::new(exchange, key);
+        topology.route(vhost, &first, &mut targets).ok()?;
         targets.iter().next().map(|it| it.shard)
     }
 
@@ -191,9 +191,17 @@ impl MessagingService for Messaging {
 
     async fn peek(
         &self,
-        _request: Request<v1::PeekRequest>,
+        request: Request<v1::PeekRequest>,
     ) -> Result<Response<Self::PeekStream>, Status> {
-        Err(unsupported("Peek").into())
+        self.check_open()?;
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let (_, request) = permitted(&self.gateway, request).await?;
+        let shard = self.shard_of(&request.vhost, &request.queue);
+        let pages = peek::peek(&self.gateway, request, deadline).await;
+        let pages = pages.map(|it| -> Self::PeekStream {
+            Box::pin(futures::stream::iter(it.into_iter().map(Ok)))
+        });
+        self.with_leader(shard, pages)
     }
 
     async fn cancel_scheduled(

@@ -18,6 +18,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{debug, warn};
 use warren_proto::FILE_DESCRIPTOR_SET;
+use warren_proto::admin_v1::policy_service_server::PolicyServiceServer;
 use warren_proto::admin_v1::topology_service_server::TopologyServiceServer;
 use warren_proto::admin_v1::user_service_server::UserServiceServer;
 use warren_proto::cluster_v1::cluster_service_server::ClusterServiceServer;
@@ -28,6 +29,7 @@ use super::connection::ClientIo;
 use super::login::LoginLayer;
 use super::messaging::Messaging;
 use super::named_errors::NamedErrors;
+use super::policies::PolicyAdmin;
 use super::topology::TopologyAdmin;
 use super::users::UserAdmin;
 use crate::counters::CountedConnection;
@@ -101,6 +103,7 @@ pub async fn serve_grpc(
         .max_encoding_message_size(usize::MAX);
     let topology =
         TopologyServiceServer::new(TopologyAdmin::new(gateway.clone(), shutdown.clone()));
+    let policies = PolicyServiceServer::new(PolicyAdmin::new(gateway.clone()));
     let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
     let users = UserServiceServer::new(UserAdmin::new(gateway.clone()));
     let login = LoginLayer {
@@ -116,6 +119,7 @@ pub async fn serve_grpc(
         .layer(login)
         .add_service(messaging)
         .add_service(topology)
+        .add_service(policies)
         .add_service(users)
         .add_service(cluster)
         .add_service(health_service)

@@ -34,6 +34,8 @@ pub struct ConsumerOptions {
     pub exclusive: bool,
     /// Uncommitted settles beyond which credit waits for the commit: the greater of the prefetch and 1,000.
     pub uncommitted_max: u32,
+    /// It takes what is there and leaves (AMQP 0-9-1 basic.get): no consumer by which an auto-delete queue lives (features B25).
+    pub passing: bool,
 }
 
 /// Credit in messages and body bytes. A message may overdraw the bytes once, so that a large one never sticks.
@@ -226,6 +228,16 @@ pub struct LoadedBlock {
     pub counts: Vec<(Position, u32, u32)>,
     /// Stored with a due time, and due since.
     pub released: Vec<PositionRange>,
+}
+
+/// Whether somebody has a message now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whereabouts {
+    NotInFlight,
+    /// With a consumer.
+    Unacked,
+    /// Its end is decided, but not committed.
+    Leaving,
 }
 
 /// What a queue's timers say is due.

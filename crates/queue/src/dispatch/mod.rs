@@ -46,8 +46,10 @@ pub use self::options::Options;
 pub use self::retry::DELAY_MS_MAX;
 
 use self::hand_out::MayRaise;
+use self::in_flight::State;
 use self::io::{
     Action, Actions, Attach, AttachResult, ConsumerKey, Input, QueueOpening, SettleResult, Token,
+    Whereabouts,
 };
 use self::queue::Queue;
 use self::shared::Shared;
@@ -118,6 +120,19 @@ impl Dispatch {
         timers.into_iter().chain(delayed).min()
     }
 
+    /// Where a message that has not left its queue is.
+    #[must_use]
+    pub fn whereabouts(&self, queue: QueueId, position: Position) -> Whereabouts {
+        let queue = self.queues.get(&queue);
+        match queue.and_then(|it| it.in_flight.get(position)) {
+            None => Whereabouts::NotInFlight,
+            Some(flight) => match flight.state {
+                State::Settling => Whereabouts::Leaving,
+                State::Unverified | State::Held | State::Returning => Whereabouts::Unacked,
+            },
+        }
+    }
+
     #[must_use]
     pub fn queue_stats(&self, queue: QueueId) -> Option<QueueStats> {
         let queue = self.queues.get(&queue)?;
@@ -133,6 +148,15 @@ impl Dispatch {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.shared.started && self.queues.values().all(Queue::is_quiet)
+    }
+
+    /// Consumers of a queue that stay: not those that take what is there and leave.
+    #[must_use]
+    pub fn consumers(&self, queue: QueueId) -> u64 {
+        let attached = self.queues.get(&queue).into_iter();
+        let holders = attached.flat_map(|queue| queue.attached.iter());
+        let lasting = holders.filter_map(|&holder| self.shared.consumers.get(holder));
+        lasting.filter(|it| !it.options.passing).count() as u64
     }
 
     /// Bytes of blocks kept ready, all queues together.

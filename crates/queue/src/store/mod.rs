@@ -15,6 +15,7 @@ mod invariants;
 mod limits;
 mod moves;
 mod origins;
+mod peek;
 mod producers;
 mod queue;
 mod ranges;
@@ -35,6 +36,7 @@ pub use limits::{
     EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, OUTGOING_MAX, PRODUCER_IDLE_MS_MAX,
     PRODUCER_WINDOW, PRODUCERS_MAX, RELEASED_RANGES_MAX, TIMER_RECHECK_MS,
 };
+pub use peek::{PeekedMessage, PeekedPage, PeekedState};
 pub use read::ReadMessage;
 pub use validate::EntryError;
 pub use views::{LevelStats, QueueStats};

@@ -128,21 +128,11 @@ impl Store {
 
 impl Queue {
     fn load(&self, rows: &dyn Rows, priority: Priority, from: Position) -> Option<LoadedBlock> {
-        let level = self.level(priority).filter(|level| level.row.live > 0)?;
-        let from = from.max(level.row.head);
-        let holds = |row: &BlockRow| from < row.first.plus(row.facts.count());
-        let row = rows
-            .block_holding(self.id, priority, from)
-            .filter(holds)
-            .or_else(|| rows.block_at_or_after(self.id, priority, from))?;
+        let (row, mut settled, counts, marks) = self.block_rows(rows, priority, from)?;
         let block = BlockRef {
             priority,
             first: row.first,
             count: block_count(&row.facts),
-        };
-        let (mut settled, counts, marks) = match level.blocks.get(&row.first) {
-            Some(block) => (block.settled_row(), block.counts_row(), block.marks_row()),
-            None => self.stored(rows, &block),
         };
         for (position, _) in marks.parked {
             ranges::insert(&mut settled.ranges, PositionRange::one(position));
@@ -160,6 +150,27 @@ impl Queue {
             counts: counts.counts,
             released: marks.released,
         })
+    }
+
+    /// The block of a priority that holds `from` or, if no live one does, the next, with what is known of its messages.
+    pub(super) fn block_rows(
+        &self,
+        rows: &dyn Rows,
+        priority: Priority,
+        from: Position,
+    ) -> Option<(BlockRow, SettledRow, CountsRow, MarksRow)> {
+        let level = self.level(priority).filter(|level| level.row.live > 0)?;
+        let from = from.max(level.row.head);
+        let holds = |row: &BlockRow| from < row.first.plus(row.facts.count());
+        let row = rows
+            .block_holding(self.id, priority, from)
+            .filter(holds)
+            .or_else(|| rows.block_at_or_after(self.id, priority, from))?;
+        let (settled, counts, marks) = match level.blocks.get(&row.first) {
+            Some(block) => (block.settled_row(), block.counts_row(), block.marks_row()),
+            None => self.stored(rows, priority, row.first),
+        };
+        Some((row, settled, counts, marks))
     }
 
     /// What was returned until later, with its counts and body bytes.
@@ -189,8 +200,13 @@ impl Queue {
         all
     }
 
-    fn stored(&self, rows: &dyn Rows, block: &BlockRef) -> (SettledRow, CountsRow, MarksRow) {
-        let (queue, priority, first) = (self.id, block.priority, block.first);
+    fn stored(
+        &self,
+        rows: &dyn Rows,
+        priority: Priority,
+        first: Position,
+    ) -> (SettledRow, CountsRow, MarksRow) {
+        let queue = self.id;
         let settled = rows
             .get(&RowKey::Settled {
                 queue,

@@ -349,6 +349,7 @@ fn question(machine: &mut Machine, line: &Line<'_>) -> Option<String> {
         "opening" => opening(machine, line.queue()),
         "load" => load(machine, line),
         "due" => due(machine, line),
+        "peek" => peek(machine, line),
         _ => return None,
     };
     Some(answer)
@@ -416,6 +417,26 @@ fn due(machine: &mut Machine, line: &Line<'_>) -> String {
         );
     }
     text + &format!("next={:?}\n", due.next)
+}
+
+fn peek(machine: &Machine, line: &Line<'_>) -> String {
+    let from = Position(line.number("from").unwrap_or(0));
+    let max = line.number("max").unwrap_or(100) as usize;
+    let bytes = line.number("bytes").unwrap_or(u64::MAX >> 1) as usize;
+    let store = &machine.store;
+    let Some(page) = store.peek(&machine.rows, line.queue(), from, max, bytes) else {
+        return "no queue\n".to_owned();
+    };
+    let mut text = String::new();
+    for it in &page.messages {
+        let (position, level, state) = (it.position, it.priority.level(), it.state);
+        let counts = (it.delivery_count, it.acquired_count);
+        text += &format!(
+            "{position} priority={level} {state:?} counts={counts:?} {:?}\n",
+            it.message
+        );
+    }
+    text + &format!("next={:?}\n", page.next)
 }
 
 fn load(machine: &Machine, line: &Line<'_>) -> String {

@@ -12,8 +12,9 @@ use warren_storage::{LogError, StateError};
 use warren_topology::{Placement, Topology};
 use warren_types::{Generation, GroupId, Member, NodeId, ReplicaId, ShardId};
 
-use super::{Broker, BrokerError, initialise, open};
+use super::{Broker, BrokerError};
 use crate::leader::task::LeaderTask;
+use crate::open::{initialise, open};
 use crate::replica::machine::ShardMachineFactory;
 use crate::replica::tap::Mailbox;
 use crate::uplink::door::door;
@@ -159,6 +160,7 @@ impl Broker {
             mailbox,
             inbox: self.inner.leaders.open(shard),
             topology: self.inner.topology.watch(),
+            asks: self.inner.reaping.asks.clone(),
             uplinks: Arc::clone(&self.inner.uplinks),
             stop,
         };

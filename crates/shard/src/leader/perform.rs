@@ -2,11 +2,13 @@
 
 use warren_queue::dispatch::io::{Action, ConsumerKey, Token};
 use warren_queue::entry::Command;
-use warren_types::NodeId;
+use warren_queue::store::PeekedPage;
+use warren_types::{NodeId, QueueId};
 
 use super::work::Leading;
 use crate::api::QueueStats;
 use crate::link::frame::Down;
+use crate::peek::StoredPage;
 use crate::replica::tap::{Request, StoredStats};
 
 impl Leading {
@@ -47,7 +49,7 @@ impl Leading {
         &mut self,
         node: NodeId,
         token: Token,
-        stored: Option<(warren_types::QueueId, StoredStats)>,
+        stored: Option<(QueueId, StoredStats)>,
     ) {
         let stats = stored.map(|(queue, stored)| {
             let live = self.dispatch.queue_stats(queue).unwrap_or_default();
@@ -64,6 +66,21 @@ impl Leading {
             }
         });
         self.links.tell(node, Down::Stats { token, stats });
+    }
+}
+
+impl Leading {
+    /// What the store knows of messages, with who has them.
+    pub(super) fn answer_peek(
+        &mut self,
+        node: NodeId,
+        token: Token,
+        queue: QueueId,
+        page: Option<PeekedPage>,
+    ) {
+        let dispatch = &self.dispatch;
+        let page = page.map(|it| StoredPage::new(it, |at| dispatch.whereabouts(queue, at)));
+        self.links.tell(node, Down::Peeked { token, page });
     }
 }
 

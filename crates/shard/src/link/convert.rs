@@ -1,6 +1,7 @@
 //! Frames to and from their protobuf form. Not here: reading or writing the streams (`remote`, `service`).
 
 mod down;
+mod peek;
 mod up;
 
 use thiserror::Error;

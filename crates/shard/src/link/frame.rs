@@ -12,6 +12,7 @@ use warren_types::{
 };
 
 use crate::api::{QueueStats, ReturnWait};
+use crate::peek::StoredPage;
 
 /// From a node's uplink to a shard's leader.
 #[derive(Clone, Debug)]
@@ -45,11 +46,23 @@ pub(crate) enum Up {
         queue: QueueId,
         token: Token,
     },
+    Peek(PeekUp),
     /// Messages of another shard, under the next number of the pair of shards: the batch's sequence.
     Move {
         source: ShardId,
         batch: Batch,
     },
+}
+
+impl Up {
+    pub(crate) fn peek(token: Token, queue: QueueId, from: Position, max: usize) -> Self {
+        Self::Peek(PeekUp {
+            token,
+            queue,
+            from,
+            max,
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +125,15 @@ pub(crate) struct ReturnUp {
     pub wait: ReturnWait,
 }
 
+/// Asks for a page of a queue's messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeekUp {
+    pub token: Token,
+    pub queue: QueueId,
+    pub from: Position,
+    pub max: usize,
+}
+
 /// From a shard's leader to a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
@@ -169,6 +191,10 @@ pub(crate) enum Down {
     Stats {
         token: Token,
         stats: Option<QueueStats>,
+    },
+    Peeked {
+        token: Token,
+        page: Option<StoredPage>,
     },
     /// A number of moved messages is taken; all are stored but for `exceptions`.
     Moved {

@@ -15,6 +15,7 @@ use warren_types::{LogId, ShardId};
 
 use super::rows_view::RowsView;
 use super::tap::{Mailbox, Opening, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
+use crate::peek::PEEK_BYTES_MAX;
 
 /// Blocks looked at for what is due, in one go: what else is due comes with the next look.
 const DUE_BLOCKS_MAX: usize = 32;
@@ -129,6 +130,18 @@ impl Machine for ShardMachine {
                 Request::LookDue { queue, up_to } => {
                     let due = self.store.due(&self.rows, queue, up_to, DUE_BLOCKS_MAX);
                     self.tell(TapEvent::Due(due));
+                }
+                Request::Peek { node, it } => {
+                    let (token, queue) = (it.token, it.queue);
+                    let page = self
+                        .store
+                        .peek(&self.rows, queue, it.from, it.max, PEEK_BYTES_MAX);
+                    self.tell(TapEvent::Peeked {
+                        node,
+                        token,
+                        queue,
+                        page,
+                    });
                 }
                 Request::Stats { queue, node, token } => {
                     let stored = self.store.queue_stats(queue).map(|row| {

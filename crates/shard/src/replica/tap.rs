@@ -9,12 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use warren_queue::dispatch::io::{Due, Loaded, QueueOpening, Token};
 use warren_queue::outcome::{Effect, EntryOutcome};
 use warren_queue::rows::{OriginRow, OutgoingRow};
-use warren_queue::store::ReadMessage;
+use warren_queue::store::{PeekedPage, ReadMessage};
 use warren_raft::MachineWaker;
 use warren_types::{
     Incarnation, NodeId, Position, PositionRange, Priority, QueueId, ShardId, ShardTime,
     TopologyIndex,
 };
+
+use crate::link::frame::PeekUp;
 
 /// Chunks of outcomes that the leader has not taken yet, at most; beyond it the apply thread waits.
 pub(crate) const TAP_EVENTS_MAX: usize = 256;
@@ -36,6 +38,12 @@ pub(crate) enum TapEvent {
         node: NodeId,
         token: Token,
         stored: Option<(QueueId, StoredStats)>,
+    },
+    Peeked {
+        node: NodeId,
+        token: Token,
+        queue: QueueId,
+        page: Option<PeekedPage>,
     },
     /// A snapshot replaced the state: what the leader knows is void (it cannot lead any more, but may not know yet).
     Restored,
@@ -83,6 +91,11 @@ pub(crate) enum Request {
     LookDue {
         queue: QueueId,
         up_to: ShardTime,
+    },
+    /// Answered by [`TapEvent::Peeked`].
+    Peek {
+        node: NodeId,
+        it: PeekUp,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

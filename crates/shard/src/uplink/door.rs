@@ -4,12 +4,13 @@ use tokio::sync::{mpsc, watch};
 use warren_queue::dispatch::io::{Credit, Held};
 use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_raft::Group;
-use warren_types::{ConsumerId, NodeId, QueueId, ShardId, Term};
+use warren_types::{ConsumerId, NodeId, Position, QueueId, ShardId, Term};
 
 use super::encode::Publish;
 use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec};
 use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
+use crate::peek::StoredPage;
 
 /// Requests that the uplink has not taken yet, at most, and as many calls with publishes; then sessions wait.
 const REQUESTS_MAX: usize = 1_024;
@@ -91,6 +92,12 @@ pub(crate) enum Request {
     Move {
         source: ShardId,
         batch: Batch,
+    },
+    Peek {
+        queue: QueueId,
+        from: Position,
+        max: usize,
+        reply: tokio::sync::oneshot::Sender<Option<StoredPage>>,
     },
     Stats {
         queue: QueueId,

@@ -13,6 +13,7 @@ use super::pending::{Pending, Told};
 use crate::api::{PublishOutcome, QueueStats, RequestToken, SessionEvent, Unavailable};
 use crate::link::frame::Up;
 use crate::link::outbox::Outbox;
+use crate::peek::StoredPage;
 
 pub(super) enum Link {
     /// Looking for the leader.
@@ -38,6 +39,14 @@ pub(super) enum Question {
         asked: Instant,
     },
     Stats(tokio::sync::oneshot::Sender<Option<QueueStats>>, Instant),
+    Peek(tokio::sync::oneshot::Sender<Option<StoredPage>>, Instant),
+}
+
+/// What a leader says to a question.
+pub(super) enum Said {
+    Purged(u64),
+    Stats(Option<QueueStats>),
+    Peeked(Option<StoredPage>),
 }
 
 pub(super) struct State {
@@ -172,17 +181,20 @@ impl State {
         Some(frame(token))
     }
 
-    pub(super) fn answer(&mut self, token: Token, count: Option<u64>, stats: Option<QueueStats>) {
+    pub(super) fn answer(&mut self, token: Token, said: Said) {
         let Some(at) = self.questions.iter().position(|(known, _)| *known == token) else {
             return;
         };
-        match self.questions.swap_remove(at).1 {
-            Question::Purge { inbox, token, .. } => {
-                let result = count.ok_or(Unavailable::NotReady);
+        match (self.questions.swap_remove(at).1, said) {
+            (Question::Purge { inbox, token, .. }, Said::Purged(count)) => {
+                let result = Ok(count);
                 inbox.push(SessionEvent::Purged { token, result });
             }
             // The asker may have stopped waiting.
-            Question::Stats(reply, _) => drop(reply.send(stats)),
+            (Question::Stats(reply, _), Said::Stats(stats)) => drop(reply.send(stats)),
+            (Question::Peek(reply, _), Said::Peeked(page)) => drop(reply.send(page)),
+            // No answer to what was asked.
+            (question, Said::Purged(_) | Said::Stats(_) | Said::Peeked(_)) => question.give_up(),
         }
     }
 
@@ -201,7 +213,7 @@ impl State {
 impl Question {
     pub(super) fn asked(&self) -> Instant {
         match self {
-            Self::Purge { asked, .. } | Self::Stats(_, asked) => *asked,
+            Self::Purge { asked, .. } | Self::Stats(_, asked) | Self::Peek(_, asked) => *asked,
         }
     }
 
@@ -215,6 +227,7 @@ impl Question {
             }
             // Dropping the sender tells the asker that depth is unknown.
             Self::Stats(reply, _) => drop(reply),
+            Self::Peek(reply, _) => drop(reply),
         }
     }
 }

@@ -15,7 +15,7 @@ use warren_types::{BatchSequence, GroupId, Leadership, NodeId, ShardId};
 use super::door::{Doorway, Request};
 use super::encode::encode;
 use super::leadership::{leads_elsewhere, moved};
-use super::state::{Link, Question, State};
+use super::state::{Link, Question, Said, State};
 use crate::api::{PublishOutcome, Unavailable};
 use crate::leader::task::NodeIdentity;
 use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
@@ -177,6 +177,15 @@ impl Uplink {
             }
             // Without a link it is lost: the mover sends it again.
             Request::Move { source, batch } => Some(Up::Move { source, batch }),
+            Request::Peek {
+                queue,
+                from,
+                max,
+                reply,
+            } => {
+                let asked = Question::Peek(reply, Instant::now());
+                state.question(open, asked, |token| Up::peek(token, queue, from, max))
+            }
             Request::Stats { queue, reply } => {
                 state.question(open, Question::Stats(reply, Instant::now()), |token| {
                     Up::Stats { queue, token }
@@ -256,8 +265,9 @@ impl Uplink {
                 queue,
                 position,
             } => state.attachments.forget(consumer, queue, position),
-            Down::Purged { token, count } => state.answer(token, Some(count), None),
-            Down::Stats { token, stats } => state.answer(token, None, stats),
+            Down::Purged { token, count } => state.answer(token, Said::Purged(count)),
+            Down::Stats { token, stats } => state.answer(token, Said::Stats(stats)),
+            Down::Peeked { token, page } => state.answer(token, Said::Peeked(page)),
         }
     }
 

@@ -6,9 +6,12 @@ mod change;
 mod declare_exchange;
 mod declare_queue;
 mod delete_exchange;
+mod delete_policy;
 mod delete_queue;
 mod form_cluster;
+mod note_consumer;
 mod placement;
+mod set_policy;
 mod tenancy;
 mod unbind;
 mod update_node;
@@ -44,6 +47,9 @@ impl Topology {
             TopologyCommand::Tenancy(it) => tenancy::apply(self, it),
             TopologyCommand::Placement(it) => placement::apply(self, it),
             TopologyCommand::Batch(it) => tenancy::batch::apply(self, at, it),
+            TopologyCommand::NoteConsumer(it) => note_consumer::apply(self, it),
+            TopologyCommand::SetPolicy(it) => set_policy::apply(self, it),
+            TopologyCommand::DeletePolicy(it) => delete_policy::apply(self, it),
         };
         reply.unwrap_or_else(TopologyReply::Refused)
     }

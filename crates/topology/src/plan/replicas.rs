@@ -110,16 +110,18 @@ impl<'a> Plan<'a> {
         nodes.filter(|it| !it.leaving && self.condition(it.id) == Condition::Up)
     }
 
-    /// Few voters, on nodes that stay; those that vote already first. Only if every new one can catch up.
+    /// Few voters, on nodes that do not leave; those that vote already first. A lost one is replaced if another is up, never just
+    /// dropped: it may be the one that comes back when the others do not.
     fn topology_voters(&self) -> Option<PlacementCommand> {
         let own = self.topology.placement(GroupId::TOPOLOGY)?;
         let votes = |node: NodeId| own.members.iter().any(|it| it.node == node);
         let up = |node: NodeId| self.condition(node) == Condition::Up;
+        let lost = |node: NodeId| self.condition(node) == Condition::Lost;
         let able = own.replicas().map(|it| it.node);
         let mut able: Vec<NodeId> = able
-            .filter(|&node| self.stays(node) && (votes(node) || up(node)))
+            .filter(|&node| !self.is_leaving(node) && (votes(node) || up(node)))
             .collect();
-        able.sort_by_key(|&node| (!votes(node), !up(node), node));
+        able.sort_by_key(|&node| (lost(node), !votes(node), !up(node), node));
         // An even number tolerates no more than one fewer; two are kept, so that either has everything.
         let count = match able.len().min(TOPOLOGY_VOTERS_MAX) {
             4 => 3,
@@ -128,8 +130,7 @@ impl<'a> Plan<'a> {
         able.truncate(count);
         let wanted: BTreeSet<NodeId> = able.iter().copied().collect();
         let has: BTreeSet<NodeId> = own.members.iter().map(|it| it.node).collect();
-        let lost = |it: &Member| self.condition(it.node) == Condition::Lost;
-        let stuck = !own.settled && !own.members.iter().any(lost);
+        let stuck = !own.settled && !own.members.iter().any(|it| lost(it.node));
         if wanted.is_empty() || wanted == has || stuck {
             return None;
         }

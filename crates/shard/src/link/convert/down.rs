@@ -9,7 +9,7 @@ use warren_types::{
     Attempt, BatchSequence, ConsumerId, NodeId, Position, QueueId, Run, ShardId, Term,
 };
 
-use super::{BadFrame, amount, bad, grant};
+use super::{BadFrame, amount, bad, grant, peek};
 use crate::api::QueueStats;
 use crate::link::frame::{BatchException, Down, Welcome};
 
@@ -24,6 +24,7 @@ pub(crate) fn down_bytes(frame: &Down) -> usize {
             exceptions.len() * 12 + 16
         }
         Down::SettleResults { results, .. } => results.len() + 16,
+        Down::Peeked { page, .. } => peek::page_bytes(page.as_ref()),
         Down::Welcome(_)
         | Down::NotLeader { .. }
         | Down::Resume { .. }
@@ -89,12 +90,8 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             queue: queue.0,
             position: position.0,
         }),
-        Down::Purged { token, count } => DownKind::Purged(wire::QueueAnswer {
-            token: token.0,
-            found: true,
-            count,
-            ..Default::default()
-        }),
+        Down::Purged { token, count } => DownKind::Purged(encode_purged(token, count)),
+        Down::Peeked { token, page } => DownKind::Peeked(peek::encode_page(token, page)),
         Down::Stats { token, stats } => DownKind::Stats(encode_stats(token, stats)),
         Down::Moved {
             source,
@@ -105,6 +102,15 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
     wire::DownFrame {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+fn encode_purged(token: Token, count: u64) -> wire::QueueAnswer {
+    wire::QueueAnswer {
+        token: token.0,
+        found: true,
+        count,
+        ..Default::default()
     }
 }
 
@@ -185,6 +191,7 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
             token: Token(answer.token),
             count: answer.count,
         },
+        DownKind::Peeked(answer) => peek::decode_page(answer)?,
         DownKind::Stats(answer) => Down::Stats {
             token: Token(answer.token),
             stats: answer.found.then_some(QueueStats {

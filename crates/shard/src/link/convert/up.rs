@@ -14,7 +14,7 @@ use warren_types::{
     ShardId, Term, TopologyIndex,
 };
 
-use super::{BadFrame, amount, bad, grant};
+use super::{BadFrame, amount, bad, grant, peek};
 use crate::api::ReturnWait;
 use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Up};
 
@@ -35,6 +35,7 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
         | Up::Recall { .. }
         | Up::Detach { .. }
         | Up::Purge { .. }
+        | Up::Peek(_)
         | Up::Stats { .. } => 64,
     }
 }
@@ -86,6 +87,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             token: token.0,
             purge: Some(encode_states(states)),
         }),
+        Up::Peek(it) => UpKind::Peek(peek::encode_question(&it)),
         Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion {
             queue: queue.0,
             token: token.0,
@@ -137,6 +139,7 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             token: Token(question.token),
             states: decode_states(question.purge),
         },
+        UpKind::Peek(question) => Up::Peek(peek::decode_question(&question)),
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
             token: Token(question.token),
@@ -271,6 +274,7 @@ fn encode_attach(attach: AttachUp) -> wire::Attach {
         topology_index: attach.topology.0,
         refill_messages_only: false,
         user: String::new(),
+        passing: attach.options.passing,
     }
 }
 
@@ -284,6 +288,7 @@ fn decode_attach(attach: wire::Attach) -> Result<AttachUp, BadFrame> {
             priority: attach.priority,
             exclusive: attach.exclusive,
             uncommitted_max: attach.uncommitted_max,
+            passing: attach.passing,
         },
         credit: Credit {
             messages: attach.credit_messages,

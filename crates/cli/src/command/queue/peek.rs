@@ -1,0 +1,164 @@
+//! `warren queue peek`: what is in a queue, without taking it. Not here: asking for it (`warren-client`).
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use warren_client::{Connection, PeekOptions, PeekState, Peeked};
+
+use crate::{args::Global, output, table::TextTable};
+
+/// Characters of a body that a table shows.
+const BODY_SHOWN: usize = 60;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nothing happens to the messages: no delivery is counted, no consumer misses one.
+
+Examples:
+  warren queue peek orders
+  warren queue peek orders --state parked --limit 10
+  warren queue peek orders.dlq --output json | jq .messages[].headers")]
+pub(crate) struct PeekArgs {
+    /// Name of the queue
+    name: String,
+    /// Most messages
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    limit: u32,
+    /// Only messages in this state; may be repeated
+    #[arg(long, value_enum)]
+    state: Vec<StateArg>,
+    /// Go on here: the cursor that an earlier call ended with
+    #[arg(long, default_value = "")]
+    cursor: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StateArg {
+    Scheduled,
+    Ready,
+    Unacked,
+    Delayed,
+    Parked,
+    DeadLettering,
+}
+
+#[derive(Serialize)]
+struct PageView {
+    messages: Vec<MessageView>,
+    /// Empty = the end.
+    next_cursor: String,
+}
+
+#[derive(Serialize)]
+struct MessageView {
+    state: &'static str,
+    cause: String,
+    /// Milliseconds since the Unix epoch.
+    due_at: Option<u128>,
+    exchange: String,
+    routing_key: String,
+    delivery_count: u32,
+    message_id: String,
+    /// The queue it died in first, and why.
+    first_death: Option<String>,
+    body_bytes: usize,
+    body: String,
+}
+
+pub(super) async fn peek(global: &Global, connection: &Connection, args: PeekArgs) -> Result<()> {
+    let options = PeekOptions {
+        vhost: global.vhost.clone(),
+        queue: args.name,
+        states: args.state.iter().map(|it| wanted(*it)).collect(),
+        limit: args.limit,
+        cursor: args.cursor,
+    };
+    let page = connection.peek(&options).await?;
+    let view = PageView {
+        messages: page.messages.iter().map(view).collect(),
+        next_cursor: page.next_cursor,
+    };
+    output::result(global.output, &view, text)
+}
+
+fn text(page: &PageView) -> String {
+    let mut table = TextTable::new(&[
+        "state",
+        "cause",
+        "exchange",
+        "routing key",
+        "failed",
+        "died",
+        "bytes",
+        "body",
+    ]);
+    for it in &page.messages {
+        table.row(vec![
+            it.state.to_owned(),
+            it.cause.clone(),
+            it.exchange.clone(),
+            it.routing_key.clone(),
+            it.delivery_count.to_string(),
+            it.first_death.clone().unwrap_or_default(),
+            it.body_bytes.to_string(),
+            it.body.chars().take(BODY_SHOWN).collect(),
+        ]);
+    }
+    let mut text = table.text();
+    if !page.next_cursor.is_empty() {
+        text += &format!("\nmore: --cursor {}", page.next_cursor);
+    }
+    text
+}
+
+fn view(it: &Peeked) -> MessageView {
+    let headers = it.message.properties.headers().unwrap_or_default();
+    let death = |name: &str| {
+        headers
+            .get_str(&format!("x-first-death-{name}"))
+            .map(str::to_owned)
+    };
+    let first_death = death("queue").zip(death("reason"));
+    MessageView {
+        state: named(it.state),
+        cause: it.cause.clone(),
+        due_at: it.due.map(|due| due.as_millis()),
+        exchange: it.exchange.clone(),
+        routing_key: it.routing_key.clone(),
+        delivery_count: it.delivery_count,
+        message_id: it
+            .message
+            .properties
+            .message_id()
+            .unwrap_or_default()
+            .to_owned(),
+        first_death: first_death.map(|(queue, reason)| format!("{queue} ({reason})")),
+        body_bytes: it.message.body.len(),
+        body: String::from_utf8_lossy(&it.message.body)
+            .chars()
+            .map(|it| if it.is_control() { ' ' } else { it })
+            .collect(),
+    }
+}
+
+fn wanted(state: StateArg) -> PeekState {
+    match state {
+        StateArg::Scheduled => PeekState::Scheduled,
+        StateArg::Ready => PeekState::Ready,
+        StateArg::Unacked => PeekState::Unacked,
+        StateArg::Delayed => PeekState::Delayed,
+        StateArg::Parked => PeekState::Parked,
+        StateArg::DeadLettering => PeekState::DeadLettering,
+    }
+}
+
+fn named(state: PeekState) -> &'static str {
+    match state {
+        PeekState::Scheduled => "scheduled",
+        PeekState::Ready => "ready",
+        PeekState::Unacked => "unacked",
+        PeekState::Delayed => "delayed",
+        PeekState::Parked => "parked",
+        PeekState::DeadLettering => "dead-lettering",
+    }
+}

@@ -1,0 +1,126 @@
+//! Looks at messages of a queue in the order of their positions, whatever state they are in, without any effect. Not here: who holds what
+//! (the dispatcher knows), pages for clients (`warren-gateway`).
+
+use bytes::Bytes;
+use warren_types::{Position, Priority, QueueId, ShardTime};
+
+use super::Store;
+use super::queue::Queue;
+use crate::entry::ParkCause;
+use crate::rows::Rows;
+
+/// A message that was looked at.
+#[derive(Clone, Debug)]
+pub struct PeekedMessage {
+    pub position: Position,
+    pub priority: Priority,
+    pub state: PeekedState,
+    pub delivery_count: u32,
+    pub acquired_count: u32,
+    /// The message's encoding: a slice of its block.
+    pub message: Bytes,
+}
+
+/// As the store knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PeekedState {
+    /// Ready or in flight.
+    Ready,
+    Scheduled(ShardTime),
+    Delayed(ShardTime),
+    Parked(ParkCause),
+}
+
+/// Some of a queue's messages, ascending.
+#[derive(Clone, Debug, Default)]
+pub struct PeekedPage {
+    pub messages: Vec<PeekedMessage>,
+    /// Where to go on; `None` = the end.
+    pub next: Option<Position>,
+}
+
+impl Store {
+    /// What is live from `from` on: at most `max` messages, and `bytes_max` bytes if there is more than one. `None`: no such queue.
+    /// `rows` shows all entries applied so far.
+    #[must_use]
+    pub fn peek(
+        &self,
+        rows: &dyn Rows,
+        queue: QueueId,
+        from: Position,
+        max: usize,
+        bytes_max: usize,
+    ) -> Option<PeekedPage> {
+        let queue = self.queues.get(&queue)?;
+        let mut found = Vec::new();
+        let live = queue.levels.iter().filter(|level| level.row.live > 0);
+        for priority in live.map(|level| level.row.priority) {
+            queue.peek_level(rows, priority, from, max, self.now(), &mut found);
+        }
+        found.sort_unstable_by_key(|it| it.position);
+        let mut bytes = 0;
+        let fitting = found.iter().take(max).take_while(|it| {
+            let first = bytes == 0;
+            bytes += it.message.len().max(1);
+            first || bytes <= bytes_max
+        });
+        let fitting = fitting.count();
+        let next = found.get(fitting).map(|it| it.position);
+        found.truncate(fitting);
+        Some(PeekedPage {
+            messages: found,
+            next,
+        })
+    }
+}
+
+impl Queue {
+    /// One message more than `max`, if there is: it says where to go on.
+    fn peek_level(
+        &self,
+        rows: &dyn Rows,
+        priority: Priority,
+        from: Position,
+        max: usize,
+        now: ShardTime,
+        found: &mut Vec<PeekedMessage>,
+    ) {
+        let enough = found.len() + max + 1;
+        let mut at = from;
+        while let Some((row, settled, counts, marks)) = self.block_rows(rows, priority, at) {
+            let mut offset = 0;
+            for (index, &size) in row.facts.size.iter().enumerate() {
+                let position = row.first.plus(index as u64);
+                let (start, end) = (offset, offset + size as usize);
+                offset = end;
+                let gone = settled.ranges.iter().any(|it| it.contains(position));
+                if position < from || gone {
+                    continue;
+                }
+                if found.len() == enough {
+                    return;
+                }
+                let parked = marks.parked.iter().find(|(at, _)| *at == position);
+                let delayed = counts.delayed.iter().find(|(at, _)| *at == position);
+                let due = row.facts.due.get(index).copied().flatten();
+                let released = marks.released.iter().any(|it| it.contains(position));
+                let state = match (parked, delayed, due.filter(|_| !released)) {
+                    (Some((_, cause)), _, _) => PeekedState::Parked(*cause),
+                    (None, Some((_, until)), _) if *until > now => PeekedState::Delayed(*until),
+                    (None, _, Some(due)) => PeekedState::Scheduled(due),
+                    (None, _, None) => PeekedState::Ready,
+                };
+                let times = counts.counts.iter().find(|(at, _, _)| *at == position);
+                found.push(PeekedMessage {
+                    position,
+                    priority,
+                    state,
+                    delivery_count: times.map_or(0, |it| it.1),
+                    acquired_count: times.map_or(0, |it| it.2),
+                    message: row.payload.slice(start..end),
+                });
+            }
+            at = row.first.plus(row.facts.count()).max(at.plus(1));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The bytes of looking at messages. Not here: other frames (`up`, `down`).
+
+use warren_proto::internal_v1 as wire;
+use warren_queue::dispatch::io::Token;
+use warren_queue::entry::ParkCause;
+use warren_queue::store::{PeekedMessage, PeekedState};
+use warren_types::{Position, Priority, QueueId, ShardTime};
+
+use super::{BadFrame, bad};
+use crate::link::frame::{Down, PeekUp};
+use crate::peek::{PEEK_MESSAGES_MAX, PeekState, StoredPage};
+
+pub(super) fn encode_question(it: &PeekUp) -> wire::PeekQuestion {
+    wire::PeekQuestion {
+        queue: it.queue.0,
+        token: it.token.0,
+        from: it.from.0,
+        max: u32::try_from(it.max).unwrap_or(u32::MAX),
+    }
+}
+
+pub(super) fn decode_question(it: &wire::PeekQuestion) -> PeekUp {
+    PeekUp {
+        queue: QueueId(it.queue),
+        token: Token(it.token),
+        from: Position(it.from),
+        max: usize::try_from(it.max)
+            .unwrap_or(usize::MAX)
+            .min(PEEK_MESSAGES_MAX),
+    }
+}
+
+pub(super) fn page_bytes(page: Option<&StoredPage>) -> usize {
+    let messages = page.map_or([].as_slice(), |it| it.messages.as_slice());
+    let bytes = messages.iter().map(|(it, _)| it.message.len() + 48);
+    bytes.sum::<usize>() + 64
+}
+
+pub(super) fn encode_page(token: Token, page: Option<StoredPage>) -> wire::PeekAnswer {
+    let mut answer = wire::PeekAnswer {
+        token: token.0,
+        found: page.is_some(),
+        ..wire::PeekAnswer::default()
+    };
+    let Some(page) = page else { return answer };
+    answer.next = page.next.map_or(0, |it| it.0);
+    let messages = page.messages.into_iter();
+    answer.messages = messages.map(|(it, state)| encode(it, state)).collect();
+    answer
+}
+
+fn encode(it: PeekedMessage, state: PeekState) -> wire::PeekedMessage {
+    let (state, at) = match state {
+        PeekState::Ready => (wire::PeekedState::Ready, 0),
+        PeekState::Unacked => (wire::PeekedState::Unacked, 0),
+        PeekState::Leaving => (wire::PeekedState::Leaving, 0),
+        PeekState::Scheduled(at) => (wire::PeekedState::Scheduled, at.0),
+        PeekState::Delayed(at) => (wire::PeekedState::Delayed, at.0),
+        PeekState::Parked(ParkCause::DeliveryLimit) => (wire::PeekedState::ParkedDeliveryLimit, 0),
+        PeekState::Parked(ParkCause::Rejected) => (wire::PeekedState::ParkedRejected, 0),
+        PeekState::Parked(ParkCause::Cycle) => (wire::PeekedState::ParkedCycle, 0),
+    };
+    wire::PeekedMessage {
+        position: it.position.0,
+        priority: it.priority.level().into(),
+        state: state.into(),
+        at,
+        delivery_count: it.delivery_count,
+        acquired_count: it.acquired_count,
+        message: it.message,
+    }
+}
+
+pub(super) fn decode_page(answer: wire::PeekAnswer) -> Result<Down, BadFrame> {
+    let messages = answer.messages.into_iter().map(decode);
+    let messages: Vec<_> = messages.collect::<Result<_, _>>()?;
+    let page = answer.found.then_some(StoredPage {
+        messages,
+        next: (answer.next != 0).then_some(Position(answer.next)),
+    });
+    Ok(Down::Peeked {
+        token: Token(answer.token),
+        page,
+    })
+}
+
+fn decode(it: wire::PeekedMessage) -> Result<(PeekedMessage, PeekState), BadFrame> {
+    let at = ShardTime(it.at);
+    let state = match wire::PeekedState::try_from(it.state) {
+        Ok(wire::PeekedState::Ready) => PeekState::Ready,
+        Ok(wire::PeekedState::Unacked) => PeekState::Unacked,
+        Ok(wire::PeekedState::Leaving) => PeekState::Leaving,
+        Ok(wire::PeekedState::Scheduled) => PeekState::Scheduled(at),
+        Ok(wire::PeekedState::Delayed) => PeekState::Delayed(at),
+        Ok(wire::PeekedState::ParkedDeliveryLimit) => PeekState::Parked(ParkCause::DeliveryLimit),
+        Ok(wire::PeekedState::ParkedRejected) => PeekState::Parked(ParkCause::Rejected),
+        Ok(wire::PeekedState::ParkedCycle) => PeekState::Parked(ParkCause::Cycle),
+        Ok(wire::PeekedState::Unspecified) | Err(_) => return Err(bad("unknown state")),
+    };
+    let priority = u8::try_from(it.priority).map_err(bad)?;
+    let message = PeekedMessage {
+        position: Position(it.position),
+        priority: Priority::clamped(priority),
+        state: PeekedState::Ready,
+        delivery_count: it.delivery_count,
+        acquired_count: it.acquired_count,
+        message: it.message,
+    };
+    Ok((message, state))
+}
