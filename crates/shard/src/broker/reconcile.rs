@@ -11,7 +11,9 @@ use tracing::{debug, info};
 use warren_topology::plan::{
     Condition, LeaderMove, Limits, Observed, next_changes, next_leader_move,
 };
-use warren_topology::{PlacementCommand, SetLeaving, TopologyCommand, TopologyReply};
+use warren_topology::{
+    AdmitNode, Node, PlacementCommand, SetLeaving, Topology, TopologyCommand, TopologyReply,
+};
 use warren_types::{GroupId, NodeId, Term};
 
 use super::Broker;
@@ -19,6 +21,10 @@ use crate::topology::handle::TopologyError;
 
 /// A node that was not heard from for so long is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// A node that calls with another directory is believed when the one with the old directory has been silent for so long.
+const REPLACE_AFTER: Duration = Duration::from_secs(10);
+/// It calls several times a second.
+const CALLS_WITHIN: Duration = Duration::from_secs(5);
 /// A group whose leadership could not be handed over is left alone for so long.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
@@ -92,6 +98,19 @@ impl Broker {
             Ok(reply) => info!(?change, ?reply, "placement changes"),
             Err(error) => debug!(?change, %error, "placement could not be changed"),
         }
+    }
+
+    /// Takes a node into the cluster, without replicas of shards. Again changes nothing.
+    ///
+    /// # Errors
+    /// The topology's, and what it refuses: [`TopologyReply::Refused`].
+    pub async fn admit(&self, node: Node) -> Result<TopologyReply, TopologyError> {
+        let command = PlacementCommand::AdmitNode(AdmitNode {
+            node,
+            replaces: None,
+        });
+        let command = TopologyCommand::Placement(command);
+        self.inner.topology.propose(command, "").await
     }
 
     /// Has a node left without replicas, and then forgotten; or has it stay after all. Again changes nothing.
@@ -174,7 +193,8 @@ impl Reconciler {
         self.note_terms();
         self.note_silence(&mut observed);
         let topology = self.broker.inner.topology.current();
-        for change in next_changes(&topology, &observed, Limits::default()) {
+        let changes = next_changes(&topology, &observed, Limits::default());
+        for change in self.returned_blank(&topology).into_iter().chain(changes) {
             self.broker.change_placement(change).await;
         }
         self.rest(&mut observed, spread_now);
@@ -218,6 +238,26 @@ impl Reconciler {
                 *condition = Condition::Lost;
             }
         }
+    }
+
+    /// Nodes whose old incarnation is silent, and which call with another directory: they get new replicas.
+    fn returned_blank(&self, topology: &Topology) -> Vec<PlacementCommand> {
+        let nodes = topology.nodes();
+        let blank = nodes.filter_map(|node| {
+            let since = self.silent.get(&node.id)?;
+            let calls_as = self.broker.inner.peers.stranger(node.id, CALLS_WITHIN)?;
+            let other = calls_as != node.incarnation && since.elapsed() >= REPLACE_AFTER;
+            other.then(|| {
+                PlacementCommand::AdmitNode(AdmitNode {
+                    node: Node {
+                        incarnation: calls_as,
+                        ..node.clone()
+                    },
+                    replaces: Some(node.incarnation),
+                })
+            })
+        });
+        blank.collect()
     }
 
     fn rest(&self, observed: &mut Observed, spread_now: bool) {
