@@ -293,6 +293,31 @@ fn silent_node_is_waited_for() {
 }
 
 #[test]
+fn copies_get_fewer_only_while_those_that_are_left_are_up() {
+    let mut world = World::new(3, 4);
+    world.run(PlacementCommand::SetLeaving(SetLeaving {
+        node: NodeId(3),
+        leaving: true,
+    }));
+    let moves = |world: &World| {
+        let changes = next_changes(&world.topology, &world.observed(), Limits::default());
+        let moves = changes.into_iter();
+        moves
+            .filter(|it| matches!(it, PlacementCommand::MoveReplica(_)))
+            .count()
+    };
+    for condition in [Condition::Silent, Condition::Lost] {
+        world.nodes.insert(NodeId(2), condition);
+        assert_eq!(moves(&world), 0, "{condition:?}");
+    }
+    world.nodes.insert(NodeId(2), Condition::Up);
+    assert_eq!(moves(&world), 2);
+    world.settle();
+    assert!(world.topology.node(NodeId(3)).is_none());
+    world.check_whole();
+}
+
+#[test]
 fn node_with_a_new_directory_gets_new_replicas_and_its_old_ones_never_come_back() {
     let mut world = World::new(3, 8);
     let before: BTreeSet<ReplicaId> = world.used.clone();

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{debug, info};
-use warren_raft::{Group, GroupStatus, OtherMembers};
+use warren_raft::{FollowerStatus, Group, GroupStatus, OtherMembers};
 use warren_topology::{Placement, PlacementCommand, PlacementSettled, TopologyCommand};
 use warren_types::{Member, ReplicaId};
 
@@ -15,6 +16,8 @@ use super::Broker;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A new replica that is behind by fewer entries may vote.
 const BEHIND_MAX: u64 = 1_000;
+/// A follower that has acknowledged nothing for so long may be gone: nothing is built on it.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// The next step towards a placement.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +58,7 @@ impl Broker {
         let Some(placement) = topology.placement(group.group()) else {
             return;
         };
-        let step = next_step(placement, &group.status());
+        let step = next_step(placement, &group.status(), Instant::now());
         let name = group.group();
         let made = match &step {
             Step::None => return,
@@ -94,8 +97,8 @@ impl Broker {
 }
 
 /// What is to be done first: who is not wanted and has no vote goes; who is missing comes, without a vote; when all that are to vote
-/// have nearly all of the log, the votes change at once.
-fn next_step(placement: &Placement, status: &GroupStatus) -> Step {
+/// have nearly all of the log, and most of them answer, the votes change at once.
+fn next_step(placement: &Placement, status: &GroupStatus, now: Instant) -> Step {
     let wanted = |it: &Member| placement.replicas().any(|known| known == it);
     let unwanted = status.learners.iter().filter(|it| !wanted(it));
     let unwanted: Vec<Member> = unwanted.copied().collect();
@@ -117,31 +120,47 @@ fn next_step(placement: &Placement, status: &GroupStatus) -> Step {
             Step::Settled
         };
     }
-    let ready = |it: &Member| it.replica == status.replica || is_near(status, it);
-    if !placement.members.iter().all(|it| votes(&it) || ready(it)) {
+    if !may_vote(placement, status, now) {
         return Step::None;
     }
-    let stays = placement
-        .members
-        .iter()
-        .any(|it| it.replica == status.replica);
-    let heir = placement
-        .members
-        .iter()
-        .filter(votes)
-        .find(|it| is_near(status, it));
-    match heir {
-        Some(heir) if !stays => Step::GiveAway(heir.replica),
-        Some(_) | None => Step::Vote(placement.members.clone()),
+    let mut staying = placement.members.iter();
+    if staying.any(|it| it.replica == status.replica) {
+        return Step::Vote(placement.members.clone());
     }
+    let mut heirs = placement.members.iter().filter(votes);
+    match heirs.find(|it| is_near(status, it) && answers(status, it, now)) {
+        Some(heir) => Step::GiveAway(heir.replica),
+        None => Step::Vote(placement.members.clone()),
+    }
+}
+
+/// Whether the votes may change now: a voter more must have nearly all of the log and answer, and so many of all that are to vote must
+/// answer that they agree without the others. From the moment of the change nothing is committed without them.
+fn may_vote(placement: &Placement, status: &GroupStatus, now: Instant) -> bool {
+    let members = &placement.members;
+    let fresh = |it: &Member| it.replica == status.replica || answers(status, it, now);
+    let ready = |it: &Member| it.replica == status.replica || is_near(status, it);
+    let newcomers = members.iter().filter(|it| !status.voters.contains(it));
+    let all_ready = newcomers.into_iter().all(|it| ready(it) && fresh(it));
+    // A change that is half done counts already: it can only go on.
+    let most = members.iter().filter(|it| fresh(it)).count() > members.len() / 2;
+    all_ready && (most || status.joint)
+}
+
+fn follower<'a>(status: &'a GroupStatus, member: &Member) -> Option<&'a FollowerStatus> {
+    let mut followers = status.followers.iter();
+    followers.find(|it| it.replica == member.replica)
+}
+
+/// Whether a follower has acknowledged something lately.
+fn answers(status: &GroupStatus, member: &Member, now: Instant) -> bool {
+    let acked = follower(status, member).and_then(|it| it.acked);
+    acked.is_some_and(|at| now.saturating_duration_since(at) <= HEARD_WITHIN)
 }
 
 /// Whether a follower has nearly all of the log.
 fn is_near(status: &GroupStatus, member: &Member) -> bool {
-    let mut followers = status.followers.iter();
-    let matched = followers
-        .find(|it| it.replica == member.replica)
-        .and_then(|it| it.matched);
+    let matched = follower(status, member).and_then(|it| it.matched);
     match (matched, status.last_log) {
         (Some(matched), Some(last)) => matched.0 + BEHIND_MAX >= last.0,
         (None, _) | (_, None) => false,
@@ -183,7 +202,7 @@ mod tests {
             replica: ReplicaId(number),
             node: NodeId(number),
             matched: Some(LogIndex(index)),
-            acked: None,
+            acked: Some(Instant::now()),
         };
         GroupStatus {
             group: ShardId(1).into(),
@@ -209,31 +228,53 @@ mod tests {
     fn replica_is_replaced_step_by_step() {
         let wanted = placement(&[1, 2, 4], &[3]);
         let now = status(&[1, 2, 3], &[], &[(2, 5_000), (3, 5_000)]);
-        assert_eq!(next_step(&wanted, &now), Step::Add(member(4)));
+        assert_eq!(
+            next_step(&wanted, &now, Instant::now()),
+            Step::Add(member(4))
+        );
         let now = status(&[1, 2, 3], &[4], &[(2, 5_000), (4, 3_999)]);
-        assert_eq!(next_step(&wanted, &now), Step::None, "4 is behind");
+        assert_eq!(
+            next_step(&wanted, &now, Instant::now()),
+            Step::None,
+            "4 is behind"
+        );
         let now = status(&[1, 2, 3], &[4], &[(2, 5_000), (4, 4_000)]);
-        assert_eq!(next_step(&wanted, &now), Step::Vote(members(&[1, 2, 4])));
+        assert_eq!(
+            next_step(&wanted, &now, Instant::now()),
+            Step::Vote(members(&[1, 2, 4]))
+        );
         let mut now = status(&[1, 2, 3, 4], &[], &[(2, 5_000), (4, 5_000)]);
         now.joint = true;
-        assert_eq!(next_step(&wanted, &now), Step::Vote(members(&[1, 2, 4])));
+        assert_eq!(
+            next_step(&wanted, &now, Instant::now()),
+            Step::Vote(members(&[1, 2, 4]))
+        );
         let now = status(&[1, 2, 4], &[3], &[]);
-        assert_eq!(next_step(&wanted, &now), Step::Remove(members(&[3])));
+        assert_eq!(
+            next_step(&wanted, &now, Instant::now()),
+            Step::Remove(members(&[3]))
+        );
         let now = status(&[1, 2, 4], &[], &[]);
-        assert_eq!(next_step(&wanted, &now), Step::Settled);
+        assert_eq!(next_step(&wanted, &now, Instant::now()), Step::Settled);
         let mut settled = wanted;
         settled.settled = true;
-        assert_eq!(next_step(&settled, &now), Step::None);
+        assert_eq!(next_step(&settled, &now, Instant::now()), Step::None);
     }
 
     #[test]
     fn leader_that_is_to_go_gives_its_leadership_to_one_that_stays() {
         let wanted = placement(&[2, 3, 4], &[1]);
         let now = status(&[1, 2, 3], &[4], &[(2, 100), (3, 4_900), (4, 5_000)]);
-        assert_eq!(next_step(&wanted, &now), Step::GiveAway(ReplicaId(3)));
+        assert_eq!(
+            next_step(&wanted, &now, Instant::now()),
+            Step::GiveAway(ReplicaId(3))
+        );
         let alone = placement(&[4], &[1]);
         let now = status(&[1], &[4], &[(4, 5_000)]);
-        assert_eq!(next_step(&alone, &now), Step::Vote(members(&[4])));
+        assert_eq!(
+            next_step(&alone, &now, Instant::now()),
+            Step::Vote(members(&[4]))
+        );
     }
 
     #[test]
@@ -241,6 +282,32 @@ mod tests {
         let wanted = placement(&[1, 2, 3], &[]);
         let mut now = status(&[1, 2, 3], &[], &[(2, 5_000), (3, 5_000)]);
         now.joint = true;
-        assert_eq!(next_step(&wanted, &now), Step::Vote(members(&[1, 2, 3])));
+        assert_eq!(
+            next_step(&wanted, &now, Instant::now()),
+            Step::Vote(members(&[1, 2, 3]))
+        );
+    }
+
+    #[test]
+    fn votes_do_not_change_while_most_of_the_new_voters_are_silent() {
+        let fewer = placement(&[1, 2], &[3]);
+        let mut now = status(&[1, 2, 3], &[], &[(2, 5_000), (3, 5_000)]);
+        now.followers[0].acked = None;
+        assert_eq!(next_step(&fewer, &now, Instant::now()), Step::None);
+        let later = Instant::now() + HEARD_WITHIN + Duration::from_millis(1);
+        now.followers[0].acked = Some(Instant::now());
+        assert_eq!(next_step(&fewer, &now, later), Step::None);
+        assert_eq!(
+            next_step(&fewer, &now, Instant::now()),
+            Step::Vote(members(&[1, 2]))
+        );
+    }
+
+    #[test]
+    fn newcomer_that_does_not_answer_gets_no_vote() {
+        let wanted = placement(&[1, 2, 4], &[3]);
+        let mut now = status(&[1, 2, 3], &[4], &[(2, 5_000), (3, 5_000), (4, 5_000)]);
+        now.followers[2].acked = None;
+        assert_eq!(next_step(&wanted, &now, Instant::now()), Step::None);
     }
 }

@@ -34,6 +34,16 @@ pub enum Condition {
     Lost,
 }
 
+impl Condition {
+    /// Heard from, whether it takes leaders or not.
+    pub(crate) fn is_there(self) -> bool {
+        match self {
+            Self::Up | Self::Draining => true,
+            Self::Silent | Self::Lost => false,
+        }
+    }
+}
+
 impl Observed {
     #[must_use]
     pub fn condition(&self, node: NodeId) -> Condition {

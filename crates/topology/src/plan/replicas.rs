@@ -174,7 +174,12 @@ impl<'a> Plan<'a> {
             _ if !placement.settled => None,
             // Asked for, and there is nowhere to go: fewer copies.
             (Some(bad), None) if self.is_leaving(bad.node) && members.len() > wanted => {
-                Some(self.change(placement, None, Some(*bad)))
+                // Those that are left must all be there, or the last good copy might go.
+                let others = members.iter().filter(|it| *it != bad);
+                let whole = others
+                    .into_iter()
+                    .all(|it| self.condition(it.node).is_there());
+                whole.then(|| self.change(placement, None, Some(*bad)))
             }
             (None, Some(to)) if members.len() < wanted => {
                 Some(self.change(placement, Some(to), None))
