@@ -2,10 +2,14 @@
 //! Not here: leaders (`leaders.rs`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+#[path = "support/members.rs"]
+mod members;
+
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
-use warren_client::Connection;
+use anyhow::{Result, ensure};
+use members::{Terms, no_change, until};
+use warren_client::{Cluster as View, Connection};
 use warren_cluster::{Load, Shape, connect};
 use warren_testkit::checker::check;
 use warren_testkit::process::{Cluster, NodeNumber, Options};
@@ -17,97 +21,142 @@ const SHAPE: Shape = Shape {
     pause: Duration::from_millis(5),
     body_bytes: 200,
 };
-const WITHIN: Duration = Duration::from_secs(180);
 
-/// Waits until every shard has three replicas, on nodes other than `without`, and no change is under way.
-async fn until_whole(connection: &Connection, without: &[u64]) -> Result<()> {
-    let began = Instant::now();
-    loop {
-        let cluster = connection.cluster().await?;
-        let whole = cluster.shards.iter().filter(|it| it.shard > 0).all(|it| {
-            it.replicas.len() == 3
-                && it.leader_node_id.is_some()
-                && it.replicas.iter().all(|it| !without.contains(&it.node_id))
-        });
-        let changing = cluster.problems.iter().any(|it| it.contains("change"));
-        if whole && !changing {
-            println!("whole without {without:?} after {:?}", began.elapsed());
-            return Ok(());
-        }
-        if began.elapsed() > WITHIN {
-            bail!("not whole without {without:?}: {:?}", cluster.problems);
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-async fn until_forgotten(connection: &Connection, node: u64) -> Result<()> {
-    let began = Instant::now();
-    loop {
-        let cluster = connection.cluster().await?;
-        if cluster.nodes.iter().all(|it| it.node_id != node) {
-            println!("node {node} forgotten after {:?}", began.elapsed());
-            return Ok(());
-        }
-        if began.elapsed() > WITHIN {
-            bail!("node {node} is not forgotten: {:?}", cluster.problems);
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-/// Five nodes: one is removed, one is lost. What is left is three whole nodes.
-async fn run(cluster: &mut Cluster) -> Result<()> {
-    let kept = [1, 2, 3].map(|it| cluster.grpc_address(NodeNumber(it)));
-    let servers: Vec<String> = (0..3)
-        .map(|first| {
-            let mut all = kept.to_vec();
-            all.rotate_left(first);
-            all.join(",")
+/// Every shard has so many replicas, on nodes other than `without`, and nothing changes.
+fn is_whole(cluster: &View, copies: usize, without: &[u64]) -> bool {
+    let mut shards = cluster.shards.iter().filter(|it| it.shard > 0);
+    no_change(cluster)
+        && shards.all(|it| {
+            let mut replicas = it.replicas.iter();
+            it.replicas.len() == copies && replicas.all(|it| !without.contains(&it.node_id))
         })
-        .collect();
-    let load = Load::start(&servers, SHAPE).await?;
-    let first = connect(&kept[0])?;
-
-    first.remove_node(5).await?;
-    until_forgotten(&first, 5).await?;
-    until_whole(&first, &[5]).await?;
-    cluster.kill(NodeNumber(5))?;
-    println!("after the removal: {} confirmed", load.confirmed());
-
-    cluster.kill(NodeNumber(4))?;
-    until_whole(&first, &[4, 5]).await?;
-    println!("after the loss: {} confirmed", load.confirmed());
-    // It was away for long: what it has is removed, and it serves again.
-    cluster.restart(NodeNumber(4))?;
-    let replicas = first.cluster().await?.nodes;
-    ensure!(replicas.len() == 4, "{replicas:?}");
-
-    let gap = load.longest_gap_ms();
-    let report = check(&load.finish(Duration::from_secs(90)).await?);
-    println!("{report}longest time a publisher went without a confirm: {gap} ms");
-    ensure!(report.is_clean(), "{report}");
-    ensure!(report.confirmed > 500, "hardly anything was confirmed");
-    Ok(())
 }
 
-#[test]
-fn nodes_removed_and_lost_under_load_lose_and_double_nothing() {
-    let options = Options {
-        nodes: 5,
+fn is_forgotten(cluster: &View, node: u64) -> bool {
+    cluster.nodes.iter().all(|it| it.node_id != node)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn cluster(nodes: usize) -> Cluster {
+    let mut cluster = Cluster::prepare(Options {
+        nodes,
         ..Options::default()
-    };
-    let mut cluster = Cluster::prepare(options).unwrap();
+    })
+    .unwrap();
     for number in cluster.numbers() {
         cluster.set_environment(number, "WARREN_CLUSTER_REPAIR_AFTER", "5s");
         cluster.set_environment(number, "WARREN_CLUSTER_LEADER_REST", "5s");
         cluster.spawn(number).unwrap();
     }
     cluster.wait_all_ready().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(run(&mut cluster)).unwrap();
+    cluster
+}
+
+/// Clients of these nodes alone: the others are to go.
+async fn start_load(cluster: &Cluster, kept: &[usize]) -> Result<Load> {
+    let mut kept: Vec<String> = kept
+        .iter()
+        .map(|it| cluster.grpc_address(NodeNumber(*it)))
+        .collect();
+    let mut servers = Vec::new();
+    for _ in 0..kept.len() {
+        servers.push(kept.join(","));
+        kept.rotate_left(1);
+    }
+    Load::start(&servers, SHAPE).await
+}
+
+async fn end(load: Load, terms: Terms) -> Result<()> {
+    let gap = load.longest_gap_ms();
+    let report = check(&load.finish(Duration::from_secs(90)).await?);
+    println!("{report}longest time a publisher went without a confirm: {gap} ms");
+    ensure!(report.is_clean(), "{report}");
+    ensure!(report.confirmed > 500, "hardly anything was confirmed");
+    terms.end().await
+}
+
+/// Five nodes: one is removed, one is lost. What is left is three whole nodes.
+async fn run_shrink(cluster: &mut Cluster) -> Result<()> {
+    let load = start_load(cluster, &[1, 2, 3]).await?;
+    let all: Result<Vec<Connection>> = (1..=5)
+        .map(|it| connect(&cluster.grpc_address(NodeNumber(it))))
+        .collect();
+    let all = all?;
+    let first = all[0].clone();
+    let terms = Terms::watch(all);
+
+    first.remove_node(5).await?;
+    until(&first, "node 5 is forgotten", |it| is_forgotten(it, 5)).await?;
+    until(&first, "all are whole without node 5", |it| {
+        is_whole(it, 3, &[5])
+    })
+    .await?;
+    cluster.kill(NodeNumber(5))?;
+    println!("after the removal: {} confirmed", load.confirmed());
+
+    cluster.kill(NodeNumber(4))?;
+    until(&first, "all are whole without nodes 4 and 5", |it| {
+        is_whole(it, 3, &[4, 5])
+    })
+    .await?;
+    println!("after the loss: {} confirmed", load.confirmed());
+    // It was away for long: what it has is removed, and it serves again.
+    cluster.restart(NodeNumber(4))?;
+    let nodes = first.cluster().await?.nodes;
+    ensure!(nodes.len() == 4, "{nodes:?}");
+    end(load, terms).await
+}
+
+#[test]
+fn nodes_removed_and_lost_under_load_lose_and_double_nothing() {
+    let mut cluster = cluster(5);
+    runtime().block_on(run_shrink(&mut cluster)).unwrap();
+}
+
+/// Three nodes become one, and no copy goes before those that are left are there.
+async fn run_down_to_one(cluster: &mut Cluster) -> Result<()> {
+    let load = start_load(cluster, &[1]).await?;
+    let first = connect(&cluster.grpc_address(NodeNumber(1)))?;
+    let terms = Terms::watch(vec![first.clone()]);
+
+    cluster.kill(NodeNumber(2))?;
+    first.remove_node(3).await?;
+    // Nothing may go while node 2 is away, or all would stand still: the cluster serves on.
+    let (confirmed, since) = (load.confirmed(), Instant::now());
+    while since.elapsed() < Duration::from_secs(10) || load.confirmed() < confirmed + 500 {
+        ensure!(since.elapsed() < Duration::from_secs(60), "no confirms");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let now = first.cluster().await?;
+    ensure!(!is_forgotten(&now, 3));
+    ensure!(
+        now.shards.iter().all(|it| it.replicas.len() == 3),
+        "{:?}",
+        now.shards
+    );
+    cluster.restart(NodeNumber(2))?;
+    until(&first, "node 3 is forgotten", |it| is_forgotten(it, 3)).await?;
+    until(&first, "two copies are left", |it| is_whole(it, 2, &[3])).await?;
+    cluster.kill(NodeNumber(3))?;
+
+    first.remove_node(2).await?;
+    until(&first, "node 2 is forgotten", |it| is_forgotten(it, 2)).await?;
+    until(&first, "one copy is left", |it| is_whole(it, 1, &[2, 3])).await?;
+    cluster.kill(NodeNumber(2))?;
+    let error = first.remove_node(1).await.unwrap_err();
+    println!("the last node: {error}");
+    end(load, terms).await
+}
+
+#[test]
+fn last_copies_are_never_removed_and_none_while_another_is_away() {
+    let mut cluster = cluster(3);
+    runtime().block_on(run_down_to_one(&mut cluster)).unwrap();
 }

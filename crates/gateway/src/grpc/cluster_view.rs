@@ -116,9 +116,10 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             placement_generation: placement.generation.0,
             replicas: replicas(placement, known),
             leader_node_id: leadership.map_or(0, |(node, _)| node.0),
-            term: known
-                .map(|it| it.leadership.term)
-                .or(leadership.map(|(_, term)| term))
+            // Of the named leader; without one, the newest known.
+            term: leadership
+                .map(|(_, term)| term)
+                .or(known.map(|it| it.leadership.term))
                 .map_or(0, |it| it.0),
             has_quorum: live > placement.members.len() / 2,
             committed_index: index(known.and_then(|it| it.committed)),

@@ -57,11 +57,18 @@ pub fn next_changes(
         }
         if let Some(change) = plan.mend(placement) {
             room -= usize::from(!exchange_only);
-            changes.push(change);
+            changes.push(PlacementCommand::MoveReplica(change));
         }
     }
-    if changing == 0 && changes.is_empty() {
-        changes.extend(plan.even_out());
+    if changes.is_empty() {
+        let mut taken = BTreeSet::new();
+        while taken.len() < room {
+            let Some(next) = plan.even_out(&taken) else {
+                break;
+            };
+            taken.insert(next.group);
+            changes.push(PlacementCommand::MoveReplica(next));
+        }
     }
     changes
 }
@@ -157,7 +164,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The step that brings one shard nearer to what it is to be.
-    fn mend(&mut self, placement: &Placement) -> Option<PlacementCommand> {
+    fn mend(&mut self, placement: &Placement) -> Option<MoveReplica> {
         self.observed.leader(placement.group)?;
         let members = &placement.members;
         let lost = |it: &&Member| self.condition(it.node) == Condition::Lost;
@@ -195,8 +202,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// One move from a node with many replicas to one with at least two fewer, if no zone gets worse by it.
-    fn even_out(&mut self) -> Option<PlacementCommand> {
+    /// One move from a node with many replicas to one with at least two fewer, if no zone gets worse by it; of a group that is not taken.
+    fn even_out(&mut self, taken: &BTreeSet<GroupId>) -> Option<MoveReplica> {
         let takers: Vec<NodeId> = self.takers().map(|it| it.id).collect();
         let load = |node: &NodeId| self.load.get(node).copied().unwrap_or_default();
         let mut full = takers.clone();
@@ -209,6 +216,7 @@ impl<'a> Plan<'a> {
                     continue;
                 };
                 let free = placement.settled
+                    && !taken.contains(&placement.group)
                     && self.observed.leader(placement.group).is_some()
                     && !self.observed.resting.contains(&placement.group)
                     && placement
@@ -253,7 +261,7 @@ impl<'a> Plan<'a> {
         placement: &Placement,
         add: Option<NodeId>,
         remove: Option<Member>,
-    ) -> PlacementCommand {
+    ) -> MoveReplica {
         if let Some(add) = add {
             *self.load.entry(add).or_default() += 1;
         }
@@ -261,11 +269,11 @@ impl<'a> Plan<'a> {
             let load = self.load.entry(remove.node).or_default();
             *load = load.saturating_sub(1);
         }
-        PlacementCommand::MoveReplica(MoveReplica {
+        MoveReplica {
             group: placement.group,
             generation: placement.generation,
             add,
             remove: remove.map(|it| it.replica),
-        })
+        }
     }
 }
