@@ -52,6 +52,7 @@ impl Identity {
             addresses: self.addresses.clone(),
             zone: self.zone.as_str().into(),
             leaving: false,
+            former: Vec::new(),
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Node {
     pub zone: Box<str>,
     /// It is to have no replicas, and then to be forgotten.
     pub leaving: bool,
+    /// The incarnations of its directories that were replaced, oldest first: none of them is taken in again.
+    pub former: Vec<Incarnation>,
 }
 
 /// Where a node listens, as `host:port` that others can reach; empty = not served.

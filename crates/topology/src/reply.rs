@@ -216,11 +216,15 @@ pub enum PlacementFault {
     NodeNumber,
     #[error("nothing would be left, or nothing is asked for")]
     Nothing,
+    #[error(
+        "the node's directory was replaced too often: remove the node, and add it under another number"
+    )]
+    TooManyDirectories,
 }
 
 impl PlacementFault {
     /// All of them, each at the place that is its number between nodes; only added to at the end.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoSuchGroup,
         Self::NoSuchReplica,
         Self::Stale,
@@ -232,6 +236,7 @@ impl PlacementFault {
         Self::TooManyNodes,
         Self::NodeNumber,
         Self::Nothing,
+        Self::TooManyDirectories,
     ];
 }
 

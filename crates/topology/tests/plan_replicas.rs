@@ -340,6 +340,13 @@ fn node_with_a_new_directory_gets_new_replicas_and_its_old_ones_never_come_back(
     }
     world.settle();
     world.check_whole();
+    let mut old = command;
+    old.replaces = Some(Incarnation(7));
+    let refused = world.run(PlacementCommand::AdmitNode(old));
+    assert_eq!(
+        refused,
+        TopologyReply::Refused(Refusal::OtherIncarnation { node: NodeId(2) })
+    );
 }
 
 #[test]

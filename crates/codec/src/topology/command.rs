@@ -142,6 +142,7 @@ fn encode(command: &TopologyCommand) -> Kind {
                 addresses: it.addresses.clone(),
                 zone: it.zone.clone(),
                 leaving: false,
+                former: Vec::new(),
             })),
         }),
         TopologyCommand::DeclareExchange(it) => Kind::DeclareExchange(pb::DeclareExchange {

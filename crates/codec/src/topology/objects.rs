@@ -53,6 +53,11 @@ pub(super) fn node(it: &Node) -> pb::StoredNode {
         amqp_endpoint: it.addresses.amqp.to_string(),
         zone: it.zone.to_string(),
         leaving: it.leaving,
+        former_incarnations: it
+            .former
+            .iter()
+            .map(|it| Bytes::copy_from_slice(&it.0.to_be_bytes()))
+            .collect(),
         ..pb::StoredNode::default()
     }
 }
@@ -68,6 +73,11 @@ pub(super) fn decode_node(it: pb::StoredNode) -> Result<Node, CodecError> {
         },
         zone: it.zone.into(),
         leaving: it.leaving,
+        former: it
+            .former_incarnations
+            .iter()
+            .map(|it| incarnation(it))
+            .collect::<Result<_, _>>()?,
     })
 }
 

@@ -301,6 +301,7 @@ fn node(id: u64) -> Node {
         },
         zone: "z".into(),
         leaving: false,
+        former: Vec::new(),
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "cluster.peers",
-        about: "all nodes that form the cluster, this one too [default: this one alone]",
+        about: "all nodes that form the cluster, or this one and members of the cluster it is to join [default: this one alone]",
         kind: Kind::Peers,
         set: |config, text| {
             config.cluster.peers = peers(text)?;

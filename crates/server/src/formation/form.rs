@@ -262,6 +262,7 @@ pub(super) fn node_of(hello: &NodeHello) -> Option<Node> {
         },
         zone: hello.zone.as_str().into(),
         leaving: false,
+        former: Vec::new(),
     })
 }
 

@@ -186,6 +186,7 @@ mod tests {
             },
             zone: "z".into(),
             leaving: false,
+            former: Vec::new(),
         };
         Record {
             former: NodeId(1),

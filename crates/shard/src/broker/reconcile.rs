@@ -77,7 +77,10 @@ impl Broker {
             let condition = match self.condition_of(it.id) {
                 // It will be gone: leaders go elsewhere.
                 Condition::Up if it.leaving => Condition::Draining,
-                condition => condition,
+                Condition::Up => Condition::Up,
+                condition @ (Condition::Draining | Condition::Silent | Condition::Lost) => {
+                    condition
+                }
             };
             (it.id, condition)
         });
@@ -246,7 +249,9 @@ impl Reconciler {
         let blank = nodes.filter_map(|node| {
             let since = self.silent.get(&node.id)?;
             let calls_as = self.broker.inner.peers.stranger(node.id, CALLS_WITHIN)?;
-            let other = calls_as != node.incarnation && since.elapsed() >= REPLACE_AFTER;
+            // A directory that was replaced before is refused for good.
+            let is_new = calls_as != node.incarnation && !node.former.contains(&calls_as);
+            let other = is_new && since.elapsed() >= REPLACE_AFTER;
             other.then(|| {
                 PlacementCommand::AdmitNode(AdmitNode {
                     node: Node {

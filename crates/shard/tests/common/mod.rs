@@ -92,6 +92,7 @@ impl Cluster {
             },
             zone: "".into(),
             leaving: false,
+            former: Vec::new(),
         });
         let form = TopologyCommand::FormCluster(FormCluster {
             cluster: CLUSTER,

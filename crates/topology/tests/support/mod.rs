@@ -32,6 +32,7 @@ pub fn form(nodes: u64, shards: u32) -> FormCluster {
                 },
                 zone: "".into(),
                 leaving: false,
+                former: Vec::new(),
             })
             .collect(),
         topology_members: (1..=nodes)

@@ -12,6 +12,9 @@ use crate::{
     topology::Topology,
 };
 
+/// A node whose directory was replaced so often is removed and added under another number.
+const FORMER_MAX: usize = 1_000;
+
 pub(super) fn admit(topology: &mut Topology, it: AdmitNode) -> Result<TopologyReply, Refusal> {
     let AdmitNode { node, replaces } = it;
     let id = node.id;
@@ -37,6 +40,7 @@ fn add(topology: &mut Topology, node: Node) -> Result<TopologyReply, Refusal> {
     own.changed();
     let node = Node {
         leaving: false,
+        former: Vec::new(),
         ..node
     };
     Arc::make_mut(&mut topology.nodes).insert(id, node);
@@ -51,9 +55,16 @@ fn replace(
     replaces: Option<Incarnation>,
 ) -> Result<TopologyReply, Refusal> {
     let id = node.id;
-    if replaces != Some(known) {
+    let now = topology.nodes.get(&id);
+    let mut former = now.map(|it| it.former.clone()).unwrap_or_default();
+    if replaces != Some(known) || former.contains(&node.incarnation) {
         return Err(Refusal::OtherIncarnation { node: id });
     }
+    if former.len() >= FORMER_MAX {
+        return Err(refused(PlacementFault::TooManyDirectories));
+    }
+    former.push(known);
+    let leaving = now.is_some_and(|it| it.leaving);
     let groups: Vec<GroupId> = topology.placements.keys().copied().collect();
     for group in groups {
         let has = topology
@@ -65,8 +76,11 @@ fn replace(
         let fresh = topology.new_replica(id);
         topology.placement_mut(group)?.exchange(fresh);
     }
-    let leaving = topology.nodes.get(&id).is_some_and(|it| it.leaving);
-    let node = Node { leaving, ..node };
+    let node = Node {
+        leaving,
+        former,
+        ..node
+    };
     Arc::make_mut(&mut topology.nodes).insert(id, node);
     Ok(done(true))
 }
