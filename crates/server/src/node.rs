@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::cut::Cut;
 use crate::first_user::first_user;
 use crate::formation::{
-    Formation, FormationError, Record, announce, look_round, spread, wait_formed,
+    Formation, FormationError, Record, announce, look_round, renew, spread, wait_formed,
 };
 use crate::identity::Identity;
 use crate::late::Late;
@@ -289,6 +289,7 @@ impl Base {
             initialise: record.former == us.node,
             placement: PlacementOptions {
                 leader_rest: config.cluster.leader_rest,
+                repair_after: config.cluster.repair_after,
                 ..PlacementOptions::default()
             },
         };
@@ -316,6 +317,8 @@ impl Base {
             self.halt.clone(),
         ));
         self.spread(record.clone(), us);
+        let (formation, halt) = (self.formation.clone(), self.halt.clone());
+        self.tasks.spawn(renew(broker.clone(), formation, halt));
         let gateway = Gateway::new(broker.clone(), clients::options(config));
         match Clients::serve(sockets, &gateway, self.failure.clone()) {
             Ok(clients) => {

@@ -10,13 +10,15 @@ use warren_proto::internal_v1::node_service_server::NodeService;
 use warren_proto::internal_v1::{
     AppliedTopologyRequest, AppliedTopologyResponse, AuthenticateRequest, AuthenticateResponse,
     FormClusterOutcome as Outcome, FormClusterRequest, FormClusterResponse, HandOverLeaderRequest,
-    HandOverLeaderResponse, HandOverOutcome, HelloRequest, HelloResponse, ProposeTopologyRequest,
-    ProposeTopologyResponse, QueueStatsRequest, QueueStatsResponse, ReadTopologyIndexRequest,
-    ReadTopologyIndexResponse, SpreadLeadersRequest, SpreadLeadersResponse, TopologyRefusal,
+    HandOverLeaderResponse, HandOverOutcome, HelloRequest, HelloResponse, JoinClusterRequest,
+    JoinClusterResponse, ProposeTopologyRequest, ProposeTopologyResponse, QueueStatsRequest,
+    QueueStatsResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, SpreadLeadersRequest,
+    SpreadLeadersResponse, TopologyRefusal,
 };
+use warren_raft::PeerIdentity;
 use warren_shard::{Broker, TopologyHandle};
 
-use crate::formation::{Adopted, Formation, Record};
+use crate::formation::{Adopted, Formation, Record, serve_join};
 use crate::identity::{id_bytes, id_of};
 
 /// Cheap to clone.
@@ -163,6 +165,25 @@ impl NodeService for Nodes {
         Err(Status::unimplemented(
             "figures of queues come over the links between nodes",
         ))
+    }
+
+    async fn join_cluster(
+        &self,
+        request: Request<JoinClusterRequest>,
+    ) -> Result<Response<JoinClusterResponse>, Status> {
+        let proven = request.extensions().get::<PeerIdentity>().copied();
+        let from = request.into_inner().from.unwrap_or_default();
+        let is_caller = proven.is_some_and(|it| {
+            it.node.0 == from.node_id && id_of(&from.incarnation) == Some(it.incarnation.0)
+        });
+        if !is_caller {
+            return Err(Status::permission_denied("a node joins for itself"));
+        }
+        let response = match self.broker.get() {
+            Some(broker) => serve_join(broker, &from).await,
+            None => JoinClusterResponse::default(),
+        };
+        Ok(Response::new(response))
     }
 
     async fn hand_over_leader(

@@ -2,6 +2,7 @@
 //! Not here: sockets of clients (`gateway`), configuration and start order (`server`).
 
 mod leading;
+mod members;
 mod placing;
 mod reconcile;
 
@@ -101,6 +102,8 @@ struct Inner {
     consumers: AtomicU64,
     spread_now: SpreadNow,
     reaping: Reaping,
+    /// Ends the leader task of one replica.
+    leader_stops: RwLock<BTreeMap<ShardId, CancellationToken>>,
     tasks: TaskTracker,
     /// Where the broker runs: a session may be dropped anywhere.
     runtime: Handle,
@@ -130,6 +133,8 @@ impl Broker {
             waiting: waiting.clone(),
         };
         let spec = GroupSpec {
+            // A directory of which the log is gone is refused before.
+            may_be_blank: true,
             group: GroupId::TOPOLOGY,
             replica: own.replica,
             machine: Box::new(factory),
@@ -170,6 +175,7 @@ impl Broker {
             consumers: AtomicU64::new(0),
             spread_now: SpreadNow::default(),
             reaping,
+            leader_stops: RwLock::default(),
             raft: parts.raft,
             peers: parts.peers,
             tasks,
@@ -189,6 +195,7 @@ impl Broker {
             .spawn(async move { follower.follow_placement().await });
         it.tasks
             .spawn(Reconciler::new(self.clone(), placement).run());
+        it.tasks.spawn(self.clone().keep_members());
         let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
         it.tasks
             .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
@@ -292,7 +299,10 @@ impl Broker {
     /// Who leads a group, and in which term: by the replica here, or without one by the link to the leader.
     #[must_use]
     pub fn leadership_of(&self, group: GroupId) -> Option<(NodeId, Term)> {
-        if let Some(replica) = self.inner.groups.read().get(&group) {
+        let replica = self.inner.groups.read().get(&group).cloned();
+        // One that has just come may not know on which node the leader is, or that there is one.
+        if let Some(replica) = replica.filter(|it| it.group() == GroupId::TOPOLOGY || it.is_voter())
+        {
             let leadership = *replica.leadership().borrow();
             return Some((leadership.leader?.node, leadership.term));
         }

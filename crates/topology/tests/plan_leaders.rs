@@ -17,6 +17,9 @@ fn placement(shard: u32, nodes: &[u64]) -> Placement {
         group: ShardId(shard).into(),
         generation: Generation(1),
         members: nodes.iter().enumerate().map(member).collect(),
+        learners: Vec::new(),
+        former: Vec::new(),
+        settled: true,
     }
 }
 

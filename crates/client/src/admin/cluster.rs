@@ -162,6 +162,36 @@ impl Connection {
         self.call("draining the node", call).await.map(drop)
     }
 
+    /// Has a node removed for good; [`Self::cluster`] tells what is left of it. Again changes nothing.
+    ///
+    /// # Errors
+    /// There is no such node, or no node answers in time.
+    pub async fn remove_node(&self, node: u64) -> Result<(), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::RemoveNodeRequest {
+                node_id: node,
+                ..cluster_v1::RemoveNodeRequest::default()
+            });
+            async move { attempt.cluster().remove_node(request).await }
+        };
+        self.call("removing the node", call).await.map(drop)
+    }
+
+    /// Has a node stay that was to be removed.
+    ///
+    /// # Errors
+    /// There is no such node, or no node answers in time.
+    pub async fn keep_node(&self, node: u64) -> Result<(), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::ReviveNodeRequest {
+                node_id: node,
+                ..cluster_v1::ReviveNodeRequest::default()
+            });
+            async move { attempt.cluster().revive_node(request).await }
+        };
+        self.call("keeping the node", call).await.map(drop)
+    }
+
     /// Hands the leadership of a shard (0 = the topology group) to a node; answers the node that leads then, and its term.
     /// Again changes nothing.
     ///

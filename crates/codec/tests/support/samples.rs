@@ -19,6 +19,8 @@ use warren_topology::{
 };
 use warren_types::*;
 
+#[path = "samples_of_placement.rs"]
+mod placement;
 #[path = "samples_of_states.rs"]
 mod states;
 pub use states::*;
@@ -298,6 +300,8 @@ fn node(id: u64) -> Node {
             amqp: "h:3".into(),
         },
         zone: "z".into(),
+        leaving: false,
+        former: Vec::new(),
     }
 }
 
@@ -309,6 +313,7 @@ fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let noted = warren_topology::NoteConsumer { queue: QueueId(1) };
     commands.push(("note_consumer", TopologyCommand::NoteConsumer(noted)));
     commands.extend(policies::policies());
+    commands.extend(placement::commands(node));
     commands
 }
 

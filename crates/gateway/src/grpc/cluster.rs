@@ -12,11 +12,12 @@ use tonic::{Request, Response, Status};
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::cluster_service_server::ClusterService;
 use warren_proto::convert::error::ApiError;
+use warren_topology::TopologyReply;
 use warren_topology::plan::LeaderMove;
 use warren_types::{GroupId, NodeId};
 
 use super::cluster_view::{nodes, problems, shards};
-use super::error::{bad_argument, of_hand_over, unsupported};
+use super::error::{bad_argument, of_hand_over, of_refusal, of_topology, unsupported};
 use crate::gateway::Gateway;
 
 /// How often leaders are looked at; changes of the topology are told at once.
@@ -30,6 +31,15 @@ pub(super) struct ClusterAdmin {
 impl ClusterAdmin {
     pub(super) fn new(gateway: Gateway, stop: CancellationToken) -> Self {
         Self { gateway, stop }
+    }
+
+    async fn set_leaving(&self, node: NodeId, leaving: bool) -> Result<(), ApiError> {
+        let changed = self.gateway.broker().set_leaving(node, leaving).await;
+        let reply = changed.map_err(|error| of_topology(&error))?;
+        if let TopologyReply::Refused(refusal) = &reply {
+            return Err(of_refusal(refusal));
+        }
+        Ok(())
     }
 
     /// A node is drained by itself; 0 is the one that is asked.
@@ -140,9 +150,11 @@ impl ClusterService for ClusterAdmin {
 
     async fn remove_node(
         &self,
-        _request: Request<cluster_v1::RemoveNodeRequest>,
+        request: Request<cluster_v1::RemoveNodeRequest>,
     ) -> Result<Response<cluster_v1::RemoveNodeResponse>, Status> {
-        Err(unsupported("RemoveNode").into())
+        self.set_leaving(NodeId(request.get_ref().node_id), true)
+            .await?;
+        Ok(Response::new(cluster_v1::RemoveNodeResponse::default()))
     }
 
     async fn drain_node(
@@ -158,12 +170,23 @@ impl ClusterService for ClusterAdmin {
         &self,
         request: Request<cluster_v1::ReviveNodeRequest>,
     ) -> Result<Response<cluster_v1::ReviveNodeResponse>, Status> {
-        self.check_own(request.get_ref().node_id)?;
-        self.gateway.revive();
-        let own = self.gateway.broker().node().0;
+        let own = self.gateway.broker().node();
+        let node = match request.get_ref().node_id {
+            0 => own,
+            number => NodeId(number),
+        };
+        let topology = self.gateway.topology();
+        if topology.node(node).is_some_and(|it| it.leaving) {
+            self.set_leaving(node, false).await?;
+        } else if node != own {
+            self.check_own(node.0)?;
+        }
+        if node == own {
+            self.gateway.revive();
+        }
         let node = nodes(&self.gateway)
             .into_iter()
-            .find(|node| node.node_id == own);
+            .find(|it| it.node_id == node.0);
         Ok(Response::new(cluster_v1::ReviveNodeResponse { node }))
     }
 

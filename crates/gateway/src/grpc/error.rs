@@ -37,6 +37,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         Refusal::UserExists { .. } => Reason::InequivalentArgument,
         Refusal::VhostProtected { .. } => Reason::InUse,
         Refusal::BatchInvalid => Reason::Bug,
+        Refusal::PlacementRefused { .. } => Reason::BadArgument,
     };
     let error = ApiError::new(reason, refusal.to_string());
     match refusal {
@@ -72,6 +73,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         | Refusal::ExclusiveWithoutOwner
         | Refusal::LimitReached { .. }
         | Refusal::VhostLimitReached { .. }
+        | Refusal::PlacementRefused { .. }
         | Refusal::BatchInvalid => error,
         Refusal::NoVhostNamed { vhost } | Refusal::VhostProtected { vhost } => {
             error.resource("vhost", vhost.as_str())

@@ -79,6 +79,8 @@ struct Inner {
     alarms: Mutex<Alarms>,
     /// This node gives its leaderships away; the others hear it with their next beat.
     draining: AtomicBool,
+    /// Who has called lately as a node that is known as another incarnation; one per node.
+    strangers: Mutex<BTreeMap<NodeId, (Incarnation, Instant)>>,
 }
 
 pub(super) struct Peer {
@@ -135,6 +137,7 @@ impl Peers {
             changes: watch::Sender::new(0),
             alarms: Mutex::default(),
             draining: AtomicBool::new(false),
+            strangers: Mutex::default(),
         };
         let peers = Self {
             inner: Arc::new(inner),
@@ -189,8 +192,23 @@ impl Peers {
         }
     }
 
+    /// The incarnation as which a node has called within this time and was refused, because it is known as another: it knows the
+    /// cluster's secret and has another directory.
+    #[must_use]
+    pub fn stranger(&self, node: NodeId, within: Duration) -> Option<Incarnation> {
+        let strangers = self.inner.strangers.lock();
+        let (incarnation, at) = strangers.get(&node)?;
+        (at.elapsed() <= within).then_some(*incarnation)
+    }
+
+    pub(super) fn note_stranger(&self, node: NodeId, incarnation: Incarnation) {
+        let mut strangers = self.inner.strangers.lock();
+        strangers.insert(node, (incarnation, Instant::now()));
+    }
+
     /// Forgets a node that left the cluster.
     pub fn remove(&self, node: NodeId) {
+        self.inner.strangers.lock().remove(&node);
         let removed = self.inner.table.write().remove(&node);
         if let Some(peer) = removed {
             peer.place.lock().cancel();

@@ -29,6 +29,8 @@ pub struct ClusterConfig {
     pub replication_factor: u32,
     /// A shard whose leader has changed is left where it is for so long, before leaders are spread again.
     pub leader_rest: Duration,
+    /// The replicas of a node that is silent for so long are replaced on others.
+    pub repair_after: Duration,
 }
 
 /// One node of the static list.
@@ -49,6 +51,7 @@ impl Default for ClusterConfig {
             shards: 16,
             replication_factor: 3,
             leader_rest: Duration::from_secs(30),
+            repair_after: Duration::from_secs(600),
         }
     }
 }
@@ -104,7 +107,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "cluster.peers",
-        about: "all nodes that form the cluster, this one too [default: this one alone]",
+        about: "all nodes that form the cluster, or this one and members of the cluster it is to join [default: this one alone]",
         kind: Kind::Peers,
         set: |config, text| {
             config.cluster.peers = peers(text)?;
@@ -148,6 +151,16 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| show_duration(config.cluster.leader_rest),
+    },
+    Setting {
+        name: "cluster.repair_after",
+        about: "replicas of a node that is silent for so long are replaced on others, if there are any [default: 10min]",
+        kind: Kind::Duration,
+        set: |config, text| {
+            config.cluster.repair_after = duration(text)?;
+            Ok(())
+        },
+        show: |config| show_duration(config.cluster.repair_after),
     },
 ];
 

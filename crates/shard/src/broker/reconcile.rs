@@ -8,13 +8,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info};
-use warren_topology::plan::{Condition, LeaderMove, Observed, next_leader_move};
-use warren_types::{GroupId, Term};
+use warren_topology::plan::{
+    Condition, LeaderMove, Limits, Observed, next_changes, next_leader_move,
+};
+use warren_topology::{
+    AdmitNode, Node, PlacementCommand, SetLeaving, Topology, TopologyCommand, TopologyReply,
+};
+use warren_types::{GroupId, NodeId, Term};
 
 use super::Broker;
+use crate::topology::handle::TopologyError;
 
 /// A node that was not heard from for so long is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// A node that calls with another directory is believed when the one with the old directory has been silent for so long.
+const REPLACE_AFTER: Duration = Duration::from_secs(10);
+/// It calls several times a second.
+const CALLS_WITHIN: Duration = Duration::from_secs(5);
 /// A group whose leadership could not be handed over is left alone for so long.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
@@ -25,6 +35,8 @@ pub struct PlacementOptions {
     pub look_every: Duration,
     /// A group whose leader has changed is left alone for so long, unless leaders are to be spread now.
     pub leader_rest: Duration,
+    /// The replicas of a node that was not heard from for so long are replaced, where there is another node.
+    pub repair_after: Duration,
 }
 
 impl Default for PlacementOptions {
@@ -32,6 +44,7 @@ impl Default for PlacementOptions {
         Self {
             look_every: Duration::from_secs(1),
             leader_rest: Duration::from_secs(30),
+            repair_after: Duration::from_secs(600),
         }
     }
 }
@@ -52,14 +65,25 @@ pub(super) struct Reconciler {
     /// Since when each group has been in its term, as seen from here.
     terms: BTreeMap<GroupId, (Term, Instant)>,
     refused: BTreeMap<GroupId, Instant>,
+    /// Since when each silent node is silent, as seen from here.
+    silent: BTreeMap<NodeId, Instant>,
 }
 
 impl Broker {
     /// The cluster as this node sees it.
     pub(super) fn observe(&self) -> Observed {
         let topology = self.inner.topology.current();
-        let nodes = topology.nodes().map(|it| it.id);
-        let nodes = nodes.map(|node| (node, self.condition_of(node)));
+        let nodes = topology.nodes().map(|it| {
+            let condition = match self.condition_of(it.id) {
+                // It will be gone: leaders go elsewhere.
+                Condition::Up if it.leaving => Condition::Draining,
+                Condition::Up => Condition::Up,
+                condition @ (Condition::Draining | Condition::Silent | Condition::Lost) => {
+                    condition
+                }
+            };
+            (it.id, condition)
+        });
         let groups = topology.placements().map(|it| it.group);
         let leaders = groups.filter_map(|group| Some((group, self.leadership_of(group)?.0)));
         Observed {
@@ -69,7 +93,44 @@ impl Broker {
         }
     }
 
-    fn condition_of(&self, node: warren_types::NodeId) -> Condition {
+    /// Proposes a change of nodes or replicas; what is refused was decided by what has changed meanwhile.
+    async fn change_placement(&self, change: PlacementCommand) {
+        let command = TopologyCommand::Placement(change.clone());
+        match self.inner.topology.propose(command, "").await {
+            Ok(TopologyReply::Refused(refusal)) => debug!(?change, %refusal, "placement stays"),
+            Ok(reply) => info!(?change, ?reply, "placement changes"),
+            Err(error) => debug!(?change, %error, "placement could not be changed"),
+        }
+    }
+
+    /// Takes a node into the cluster, without replicas of shards. Again changes nothing.
+    ///
+    /// # Errors
+    /// The topology's, and what it refuses: [`TopologyReply::Refused`].
+    pub async fn admit(&self, node: Node) -> Result<TopologyReply, TopologyError> {
+        let command = PlacementCommand::AdmitNode(AdmitNode {
+            node,
+            replaces: None,
+        });
+        let command = TopologyCommand::Placement(command);
+        self.inner.topology.propose(command, "").await
+    }
+
+    /// Has a node left without replicas, and then forgotten; or has it stay after all. Again changes nothing.
+    ///
+    /// # Errors
+    /// The topology's, and what it refuses: [`TopologyReply::Refused`].
+    pub async fn set_leaving(
+        &self,
+        node: NodeId,
+        leaving: bool,
+    ) -> Result<TopologyReply, TopologyError> {
+        let command = PlacementCommand::SetLeaving(SetLeaving { node, leaving });
+        let command = TopologyCommand::Placement(command);
+        self.inner.topology.propose(command, "").await
+    }
+
+    fn condition_of(&self, node: NodeId) -> Condition {
         let peers = &self.inner.peers;
         let (heard, draining) = if node == self.inner.me.node {
             (true, peers.is_draining())
@@ -102,6 +163,7 @@ impl Reconciler {
             options,
             terms: BTreeMap::new(),
             refused: BTreeMap::new(),
+            silent: BTreeMap::new(),
         }
     }
 
@@ -124,6 +186,7 @@ impl Reconciler {
                 self.broker.inner.spread_now.0.send_replace(false);
                 self.terms.clear();
                 self.refused.clear();
+                self.silent.clear();
             }
         }
     }
@@ -131,8 +194,16 @@ impl Reconciler {
     async fn look(&mut self, spread_now: bool) {
         let mut observed = self.broker.observe();
         self.note_terms();
+        self.note_silence(&mut observed);
+        let topology = self.broker.inner.topology.current();
+        let changes = next_changes(&topology, &observed, Limits::default());
+        for change in self.returned_blank(&topology).into_iter().chain(changes) {
+            self.broker.change_placement(change).await;
+        }
         self.rest(&mut observed, spread_now);
         let topology = self.broker.inner.topology.current();
+        let changing = topology.placements().filter(|it| !it.settled);
+        observed.resting.extend(changing.map(|it| it.group));
         match next_leader_move(topology.placements(), &observed) {
             Some(next) => self.move_leader(next).await,
             None if spread_now && self.refused.is_empty() => {
@@ -155,6 +226,43 @@ impl Reconciler {
             }
         }
         self.refused.retain(|_, at| at.elapsed() < REFUSED_FOR);
+    }
+
+    /// A node that has been silent for long is lost. A topology leader that has just come begins to count.
+    fn note_silence(&mut self, observed: &mut Observed) {
+        self.silent
+            .retain(|node, _| observed.condition(*node) == Condition::Silent);
+        for (node, condition) in &mut observed.nodes {
+            if *condition != Condition::Silent {
+                continue;
+            }
+            let since = *self.silent.entry(*node).or_insert_with(Instant::now);
+            if since.elapsed() >= self.options.repair_after {
+                *condition = Condition::Lost;
+            }
+        }
+    }
+
+    /// Nodes whose old incarnation is silent, and which call with another directory: they get new replicas.
+    fn returned_blank(&self, topology: &Topology) -> Vec<PlacementCommand> {
+        let nodes = topology.nodes();
+        let blank = nodes.filter_map(|node| {
+            let since = self.silent.get(&node.id)?;
+            let calls_as = self.broker.inner.peers.stranger(node.id, CALLS_WITHIN)?;
+            // A directory that was replaced before is refused for good.
+            let is_new = calls_as != node.incarnation && !node.former.contains(&calls_as);
+            let other = is_new && since.elapsed() >= REPLACE_AFTER;
+            other.then(|| {
+                PlacementCommand::AdmitNode(AdmitNode {
+                    node: Node {
+                        incarnation: calls_as,
+                        ..node.clone()
+                    },
+                    replaces: Some(node.incarnation),
+                })
+            })
+        });
+        blank.collect()
     }
 
     fn rest(&self, observed: &mut Observed, spread_now: bool) {

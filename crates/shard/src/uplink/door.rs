@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, watch};
 use warren_queue::dispatch::io::{Credit, Held};
 use warren_queue::entry::{PurgeStates, ReturnKind};
+use warren_raft::Group;
 use warren_types::{ConsumerId, NodeId, Position, QueueId, ShardId, Term};
 
 use super::encode::Publish;
@@ -21,6 +22,8 @@ pub(crate) struct UplinkDoor {
     pub(crate) publishes: mpsc::Sender<Vec<Publish>>,
     /// The leader that the uplink is linked to, and its term.
     pub(crate) linked: watch::Receiver<Option<(NodeId, Term)>>,
+    /// The replica on this node, if there is one that votes.
+    pub(crate) replica: watch::Sender<Option<Group>>,
 }
 
 /// The uplink's end of its door.
@@ -28,6 +31,7 @@ pub(crate) struct Doorway {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) publishes: mpsc::Receiver<Vec<Publish>>,
     pub(super) linked: watch::Sender<Option<(NodeId, Term)>>,
+    pub(super) replica: watch::Receiver<Option<Group>>,
 }
 
 /// A door and its inner side.
@@ -35,15 +39,19 @@ pub(crate) fn door() -> (UplinkDoor, Doorway) {
     let (requests, taken_requests) = mpsc::channel(REQUESTS_MAX);
     let (publishes, taken_publishes) = mpsc::channel(REQUESTS_MAX);
     let (linked, told) = watch::channel(None);
+    let replica = watch::Sender::new(None);
+    let taken_replica = replica.subscribe();
     let door = UplinkDoor {
         requests,
         publishes,
         linked: told,
+        replica,
     };
     let doorway = Doorway {
         requests: taken_requests,
         publishes: taken_publishes,
         linked,
+        replica: taken_replica,
     };
     (door, doorway)
 }

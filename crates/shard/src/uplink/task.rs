@@ -50,7 +50,7 @@ pub(crate) struct Uplink {
     pub(crate) inbox: Outbox<ToUplink>,
     pub(crate) leaders: LeaderDoors,
     pub(crate) streams: NodeStreams,
-    /// The local replica; `None` without one.
+    /// The local replica; `None` without one that votes.
     pub(crate) group: Option<Group>,
     pub(crate) topology: watch::Receiver<Arc<Topology>>,
     pub(crate) stop: CancellationToken,
@@ -72,6 +72,12 @@ impl Uplink {
                     None => break,
                 },
                 () = moved(&mut leadership) => self.leadership_moved(&mut state),
+                // The door keeps the other end.
+                Ok(()) = self.doorway.replica.changed() => {
+                    self.group = self.doorway.replica.borrow_and_update().clone();
+                    leadership = self.group.as_ref().map(Group::leadership);
+                    self.leadership_moved(&mut state);
+                }
                 request = self.doorway.requests.recv() => match request {
                     Some(request) => self.request(&mut state, request),
                     None => break,

@@ -91,6 +91,8 @@ impl Cluster {
                 ..Addresses::default()
             },
             zone: "".into(),
+            leaving: false,
+            former: Vec::new(),
         });
         let form = TopologyCommand::FormCluster(FormCluster {
             cluster: CLUSTER,

@@ -2,12 +2,14 @@
 //! Each answer is a small step; whoever carries it out observes again and asks again. Not here: carrying it out (`warren-shard`).
 
 mod leaders;
+mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_types::{GroupId, NodeId};
 
 pub use leaders::{LeaderMove, next_leader_move, spread};
+pub use replicas::{Limits, next_changes};
 
 /// What the planning node sees of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,16 @@ pub enum Condition {
     Silent,
     /// Not heard from for the grace time: its replicas are replaced.
     Lost,
+}
+
+impl Condition {
+    /// Heard from, whether it takes leaders or not.
+    pub(crate) fn is_there(self) -> bool {
+        match self {
+            Self::Up | Self::Draining => true,
+            Self::Silent | Self::Lost => false,
+        }
+    }
 }
 
 impl Observed {

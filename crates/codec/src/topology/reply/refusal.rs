@@ -2,7 +2,7 @@
 
 use warren_proto::internal_v1 as pb;
 use warren_proto::internal_v1::CommandRefusalKind as Kind;
-use warren_topology::{ClusterFault, ObjectKind, Refusal};
+use warren_topology::{ClusterFault, ObjectKind, PlacementFault, Refusal};
 use warren_types::{ExchangeName, NodeId, QueueName, UserName, VhostId, VhostName};
 
 use crate::{
@@ -73,6 +73,14 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
             ..named(Kind::VhostLimitReached, vhost, "")
         },
         Refusal::BatchInvalid => of(Kind::BatchInvalid),
+        Refusal::PlacementRefused { reason } => {
+            let all = PlacementFault::ALL.iter();
+            let number = (1..).zip(all).find(|(_, it)| *it == reason);
+            numbered(
+                Kind::PlacementRefused,
+                number.map_or(0, |(number, _)| number),
+            )
+        }
     }
 }
 
@@ -180,7 +188,20 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         Kind::VhostProtected => Refusal::VhostProtected { vhost: vhost()? },
         Kind::VhostLimitReached => vhost_limit(&it)?,
         Kind::BatchInvalid => Refusal::BatchInvalid,
+        Kind::PlacementRefused => Refusal::PlacementRefused {
+            reason: decode_placement_fault(it.number)?,
+        },
     })
+}
+
+fn decode_placement_fault(number: u64) -> Result<PlacementFault, CodecError> {
+    let found = (1..).zip(PlacementFault::ALL).find(|(it, _)| *it == number);
+    found
+        .map(|(_, fault)| fault)
+        .ok_or(CodecError::UnknownValue {
+            what: "refusal of a placement",
+            number: i64::try_from(number).unwrap_or(i64::MAX),
+        })
 }
 
 fn name_reserved(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
