@@ -305,20 +305,7 @@ impl Base {
             .max_encoding_message_size(NODE_MESSAGE_BYTES_MAX);
         self.forward_service.set(forward);
         self.nodes.joined(broker.clone());
-        self.tasks.spawn(announce(
-            broker.clone(),
-            record.clone(),
-            us.clone(),
-            self.halt.clone(),
-        ));
-        self.tasks.spawn(first_user(
-            broker.clone(),
-            config.auth.clone(),
-            self.halt.clone(),
-        ));
-        self.spread(record.clone(), us);
-        let (formation, halt) = (self.formation.clone(), self.halt.clone());
-        self.tasks.spawn(renew(broker.clone(), formation, halt));
+        self.take_part(config, &broker, &record, us);
         let gateway = Gateway::new(broker.clone(), clients::options(config));
         match Clients::serve(sockets, &gateway, self.failure.clone()) {
             Ok(clients) => {
@@ -331,6 +318,22 @@ impl Base {
                 Err(error.into())
             }
         }
+    }
+
+    /// Tells and is told what members know of each other, in tasks of the node.
+    fn take_part(&self, config: &Config, broker: &Broker, record: &Arc<Record>, us: Arc<Identity>) {
+        let (record, halt) = (record.clone(), self.halt.clone());
+        self.tasks.spawn(announce(
+            broker.clone(),
+            record.clone(),
+            us.clone(),
+            halt.clone(),
+        ));
+        let first_user = first_user(broker.clone(), config.auth.clone(), halt.clone());
+        self.tasks.spawn(first_user);
+        self.spread(record, us);
+        self.tasks
+            .spawn(renew(broker.clone(), self.formation.clone(), halt));
     }
 
     /// From now on only the members' own directories may speak for them.

@@ -23,8 +23,8 @@ use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
 use warren_topology::Topology;
 use warren_types::{
-    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, Run, SessionId, ShardId,
-    Term, TopologyIndex,
+    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, ReplicaId, Run,
+    SessionId, ShardId, Term, TopologyIndex,
 };
 
 use crate::api::{QueueStats, Target, Unavailable};
@@ -110,6 +110,25 @@ struct Inner {
     stop: CancellationToken,
 }
 
+async fn open_topology(
+    parts: &BrokerParts,
+    replica: ReplicaId,
+    factory: TopologyMachineFactory,
+) -> Result<Group, BrokerError> {
+    let spec = GroupSpec {
+        // A directory of which the log is gone is refused before.
+        may_be_blank: true,
+        group: GroupId::TOPOLOGY,
+        replica,
+        machine: Box::new(factory),
+    };
+    let group = open(&parts.raft, spec).await?;
+    if parts.initialise {
+        initialise(&parts.raft, GroupId::TOPOLOGY, &parts.topology_members).await?;
+    }
+    Ok(group)
+}
+
 impl Broker {
     /// Opens the topology's replica and follows it: replicas and uplinks of shards are opened as it places them here.
     ///
@@ -132,17 +151,7 @@ impl Broker {
             access,
             waiting: waiting.clone(),
         };
-        let spec = GroupSpec {
-            // A directory of which the log is gone is refused before.
-            may_be_blank: true,
-            group: GroupId::TOPOLOGY,
-            replica: own.replica,
-            machine: Box::new(factory),
-        };
-        let group = open(&parts.raft, spec).await?;
-        if parts.initialise {
-            initialise(&parts.raft, GroupId::TOPOLOGY, &parts.topology_members).await?;
-        }
+        let group = open_topology(&parts, own.replica, factory).await?;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let uplink_doors = UplinkDoors::default();

@@ -14,7 +14,7 @@ use warren_codec::{TopologyEntry, encode_message};
 use warren_queue::{entry::*, rows::*};
 use warren_topology::{
     Addresses, Bind, BindTo, DeclareExchange, DeclareQueue, DeleteExchange, ExchangeKind,
-    FormCluster, NewQueueName, Node, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply,
+    FormCluster, NewQueueName, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply,
     Unbind, UpdateNode, Vhost,
 };
 use warren_types::*;
@@ -23,6 +23,7 @@ use warren_types::*;
 mod placement;
 #[path = "samples_of_states.rs"]
 mod states;
+use placement::node;
 pub use states::*;
 
 fn queue_name(name: &str) -> QueueName {
@@ -290,21 +291,6 @@ fn rows_of_block(
     ]
 }
 
-fn node(id: u64) -> Node {
-    Node {
-        id: NodeId(id),
-        incarnation: Incarnation(u128::from(id)),
-        addresses: Addresses {
-            node: "h:1".into(),
-            grpc: "h:2".into(),
-            amqp: "h:3".into(),
-        },
-        zone: "z".into(),
-        leaving: false,
-        former: Vec::new(),
-    }
-}
-
 fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let mut commands = cluster_commands();
     commands.extend(object_commands());
@@ -313,7 +299,7 @@ fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let noted = warren_topology::NoteConsumer { queue: QueueId(1) };
     commands.push(("note_consumer", TopologyCommand::NoteConsumer(noted)));
     commands.extend(policies::policies());
-    commands.extend(placement::commands(node));
+    commands.extend(placement::commands());
     commands
 }
 

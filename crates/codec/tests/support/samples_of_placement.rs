@@ -2,12 +2,12 @@
 #![allow(unreachable_pub)]
 
 use warren_topology::{
-    AdmitNode, ForgetNode, MoveReplica, Node, PlacementCommand, PlacementSettled, SetLeaving,
-    SetTopologyVoters, TopologyCommand,
+    Addresses, AdmitNode, ForgetNode, MoveReplica, Node, PlacementCommand, PlacementSettled,
+    SetLeaving, SetTopologyVoters, TopologyCommand,
 };
 use warren_types::{Generation, Incarnation, NodeId, ReplicaId, ShardId};
 
-pub fn commands(node: impl Fn(u64) -> Node) -> Vec<(&'static str, TopologyCommand)> {
+pub fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let admit = |id, replaces| {
         PlacementCommand::AdmitNode(AdmitNode {
             node: node(id),
@@ -57,4 +57,19 @@ pub fn commands(node: impl Fn(u64) -> Node) -> Vec<(&'static str, TopologyComman
     wrapped
         .map(|(name, it)| (name, TopologyCommand::Placement(it)))
         .collect()
+}
+
+pub fn node(id: u64) -> Node {
+    Node {
+        id: NodeId(id),
+        incarnation: Incarnation(u128::from(id)),
+        addresses: Addresses {
+            node: "h:1".into(),
+            grpc: "h:2".into(),
+            amqp: "h:3".into(),
+        },
+        zone: "z".into(),
+        leaving: false,
+        former: Vec::new(),
+    }
 }

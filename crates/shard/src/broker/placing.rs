@@ -39,25 +39,29 @@ impl Broker {
         let mut synced = false;
         loop {
             let topology = view.borrow_and_update().clone();
-            self.follow_addresses(&topology, &mut addresses);
+            // A copy that is still being made again from the log tells of directories and members of the past.
+            if synced {
+                self.follow_addresses(&topology, &mut addresses);
+            }
             let mut done = true;
             for placement in topology.placements() {
                 done &= self.place(&topology, placement, synced).await == Placed::AsItIs;
             }
+            let known = synced;
             let again = async {
-                if done {
+                if !known && self.inner.topology.fresh().await.is_ok() {
+                    synced = true;
+                } else if known && done {
                     std::future::pending().await
-                } else if synced {
-                    tokio::time::sleep(AGAIN_AFTER).await;
                 } else {
-                    synced = self.inner.topology.fresh().await.is_ok();
+                    tokio::time::sleep(AGAIN_AFTER).await;
                 }
             };
             tokio::select! {
                 biased; // stopping comes first; what is left over before what is new, or that would never come
                 () = self.inner.stop.cancelled() => return,
                 () = again => {}
-                changed = view.changed(), if done => if changed.is_err() { return },
+                changed = view.changed(), if known && done => if changed.is_err() { return },
             }
         }
     }

@@ -74,14 +74,15 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
         },
         Refusal::BatchInvalid => of(Kind::BatchInvalid),
         Refusal::PlacementRefused { reason } => {
-            let all = PlacementFault::ALL.iter();
-            let number = (1..).zip(all).find(|(_, it)| *it == reason);
-            numbered(
-                Kind::PlacementRefused,
-                number.map_or(0, |(number, _)| number),
-            )
+            numbered(Kind::PlacementRefused, placement_fault(*reason))
         }
     }
+}
+
+fn placement_fault(fault: PlacementFault) -> u64 {
+    let all = PlacementFault::ALL.into_iter();
+    let found = (1..).zip(all).find(|(_, it)| *it == fault);
+    found.map_or(0, |(number, _)| number)
 }
 
 /// The refusals of an argument, which have the most to tell; empty for any other.
