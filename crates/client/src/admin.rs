@@ -9,6 +9,7 @@ mod messages;
 mod peek;
 mod policy;
 mod queue;
+mod schedule;
 mod user;
 mod vhost;
 
@@ -38,6 +39,7 @@ pub use messages::{ReceiveOptions, Received};
 pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
 pub use policy::{EffectiveSetting, Policy, PolicySubject, PolicyTarget};
 pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
+pub use schedule::Cancellation;
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
 pub use vhost::Vhost;
 

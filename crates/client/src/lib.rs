@@ -14,7 +14,7 @@ mod publisher;
 
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
-    Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard,
+    Binding, BindingDestination, BindingFilter, Cancellation, Cluster, ClusterNode, ClusterShard,
     EffectiveSetting, Exchange, Import, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
     Permission, Policy, PolicySubject, PolicyTarget, Queue, QueueDeletion, QueueDetails, QueueSpec,
     QueueStats, ReceiveOptions, Received, Replica, ReplicaRole, TopicPermission, User, UserChange,

@@ -3,7 +3,7 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
+    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
     Release, Return, Settle, SettleReason,
 };
 use warren_types::{
@@ -87,6 +87,10 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
                 .collect(),
             first: it.blocks.iter().map(|(_, first)| first.0).collect(),
         }),
+        Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
+            queue: it.queue.0,
+            positions: ranges::encode(&it.ranges),
+        }),
     };
     pb::ShardCommand { kind: Some(kind) }
 }
@@ -146,6 +150,10 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             kind: return_kind(it.failed),
         }),
         Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
+        Kind::CancelScheduled(it) => Command::Cancel(Cancel {
+            queue: QueueId(it.queue),
+            ranges: ranges::decode(it.positions)?,
+        }),
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
@@ -167,7 +175,8 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::BeginMove(_)
         | Kind::EndMove(_)
         | Kind::Park(_)
-        | Kind::Rearm(_) => None,
+        | Kind::Rearm(_)
+        | Kind::CancelScheduled(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),

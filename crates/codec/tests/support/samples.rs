@@ -169,6 +169,7 @@ fn origin_row() -> OriginRow {
         last: BatchSequence(9),
         exceptions: vec![(BatchSequence(8), vec![(1, NotStored::Duplicate)])],
         remembered_from: BatchSequence(3),
+        places: vec![],
     }
 }
 
@@ -200,6 +201,7 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             ..Counters::default()
         },
         fencing: 0,
+        memories: vec![],
     }
 }
 
@@ -242,6 +244,7 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
     ];
     rows.extend(rows_of_block(queue, priority, first));
     rows.extend(rows_of_states(queue, priority, first));
+    rows.extend(rows_of_memories(queue, priority));
     rows
 }
 

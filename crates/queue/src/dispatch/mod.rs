@@ -332,6 +332,9 @@ impl Dispatch {
                 single_active::activated(queue, shared, fencing);
             }),
             // The leader sends them, or decides on them anew: until they have left they stay in flight.
+            Effect::Cancelled(it) => self.of_queue(it.queue, |queue, shared| {
+                applied::settled(queue, shared, &it.ranges, it.left, out);
+            }),
             Effect::Outgoing { .. } | Effect::NotMoved { .. } => {}
             Effect::Time { now } => self.shared.now = self.shared.now.max(now),
         }

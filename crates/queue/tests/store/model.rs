@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_queue::entry::{
-    Command, Enqueue, HandOut, OriginBatch, Park, Purge, Release, Return, ReturnKind, SettleReason,
-    ShardEntry,
+    Cancel, Command, Enqueue, HandOut, OriginBatch, Park, Purge, Release, Return, ReturnKind,
+    SettleReason, ShardEntry,
 };
 use warren_queue::outcome::{BatchOutcome, BatchVerdict, EntryOutcome, Reply};
 use warren_queue::rows::Counters;
@@ -19,6 +19,16 @@ pub(crate) struct Model {
     pub(crate) now: u64,
     pub(crate) queues: BTreeMap<u64, ModelQueue>,
     origins: BTreeMap<u128, ModelOrigin>,
+    /// Of the last entry: what each of its cancels found, in order.
+    pub(crate) cancels: Vec<ModelCancel>,
+}
+
+/// Positions: taken back now, taken back before, never given.
+#[derive(Default, Debug, PartialEq)]
+pub(crate) struct ModelCancel {
+    pub(crate) now: BTreeSet<u64>,
+    pub(crate) before: BTreeSet<u64>,
+    pub(crate) unknown: BTreeSet<u64>,
 }
 
 #[derive(Default)]
@@ -26,6 +36,7 @@ struct ModelOrigin {
     run: u64,
     last: u64,
     exceptions: BTreeMap<u64, Vec<(u32, NotStored)>>,
+    places: BTreeMap<u64, Vec<Position>>,
 }
 
 #[derive(Default)]
@@ -36,6 +47,7 @@ pub(crate) struct ModelQueue {
     pub(crate) counters: Counters,
     pub(crate) marks: BTreeMap<u8, u64>,
     producers: BTreeMap<ProducerId, ModelProducer>,
+    cancelled: BTreeSet<u64>,
 }
 
 #[derive(Clone)]
@@ -73,6 +85,7 @@ impl Model {
 
     pub(crate) fn apply(&mut self, entry: &ShardEntry) -> EntryOutcome {
         self.now = self.now.max(entry.now.0);
+        self.cancels.clear();
         let verdicts: Vec<Option<BatchVerdict>> =
             entry.origins.iter().map(|it| self.judge(it)).collect();
         let refused = |command: usize| {
@@ -99,7 +112,7 @@ impl Model {
         }
         let mut batches = Vec::new();
         for (batch, verdict) in entry.origins.iter().zip(verdicts) {
-            let verdict = verdict.unwrap_or_else(|| self.taken(batch, &absents));
+            let verdict = verdict.unwrap_or_else(|| self.taken(batch, entry, &absents, &replies));
             let verdict = match verdict {
                 BatchVerdict::Duplicate { .. } => self.recorded(batch),
                 other => other,
@@ -135,6 +148,7 @@ impl Model {
         if batch.sequence.0 <= last {
             return Some(BatchVerdict::Duplicate {
                 exceptions: Vec::new(),
+                places: Vec::new(),
             });
         }
         if batch.sequence.0 != last + 1 {
@@ -152,7 +166,13 @@ impl Model {
         None
     }
 
-    fn taken(&mut self, batch: &OriginBatch, absents: &[Absent]) -> BatchVerdict {
+    fn taken(
+        &mut self,
+        batch: &OriginBatch,
+        entry: &ShardEntry,
+        absents: &[Absent],
+        replies: &[Reply],
+    ) -> BatchVerdict {
         let mut exceptions = Vec::new();
         let mut index = 0;
         for part in &batch.parts {
@@ -165,13 +185,15 @@ impl Model {
                 index += 1;
             }
         }
+        let places = places(batch, entry, absents, replies);
         let origin = self.origins.get_mut(&batch.incarnation.0).unwrap();
         if origin.run == batch.run.0 {
             origin
                 .exceptions
                 .insert(batch.sequence.0, exceptions.clone());
+            origin.places.insert(batch.sequence.0, places.clone());
         }
-        BatchVerdict::Taken { exceptions }
+        BatchVerdict::Taken { exceptions, places }
     }
 
     fn recorded(&self, batch: &OriginBatch) -> BatchVerdict {
@@ -184,6 +206,11 @@ impl Model {
         BatchVerdict::Duplicate {
             exceptions: origin
                 .exceptions
+                .get(&batch.sequence.0)
+                .cloned()
+                .unwrap_or_default(),
+            places: origin
+                .places
                 .get(&batch.sequence.0)
                 .cloned()
                 .unwrap_or_default(),
@@ -214,8 +241,16 @@ impl Model {
             Command::MoveOut(_) | Command::Arrived(_) => unreachable!("`moves` has its own"),
             Command::Park(it) => it.queue,
             Command::Rearm(it) => it.queue,
+            Command::Cancel(it) => it.queue,
         };
         let Some(queue) = self.queues.get_mut(&id.0) else {
+            if let Command::Cancel(it) = command {
+                let asked = it.ranges.iter().flat_map(|range| range.positions());
+                self.cancels.push(ModelCancel {
+                    unknown: asked.map(|at| at.0).collect(),
+                    ..ModelCancel::default()
+                });
+            }
             if let Command::Enqueue(it) = command {
                 *absent = (0..it.facts.count() as u32)
                     .map(|at| (at, NotStored::QueueGone))
@@ -233,6 +268,11 @@ impl Model {
             Command::Release(it) => queue.release(it),
             Command::Park(it) => queue.park(it),
             Command::Rearm(_) => Reply::Rearmed,
+            Command::Cancel(it) => {
+                let (count, found) = queue.cancel(it);
+                self.cancels.push(found);
+                Reply::Cancelled { count }
+            }
             Command::Purge(it) => {
                 let count = queue.purge(now, it);
                 Reply::Purged { count }
@@ -249,6 +289,36 @@ impl Model {
             | Command::Arrived(_) => unreachable!("answered above"),
         }
     }
+}
+
+/// In a block with scheduled messages: the position of each part's first message.
+fn places(
+    batch: &OriginBatch,
+    entry: &ShardEntry,
+    absents: &[Absent],
+    replies: &[Reply],
+) -> Vec<Position> {
+    let place = |command: u32, first: u32| {
+        let (Command::Enqueue(it), Reply::Enqueued { first: at, .. }) = (
+            &entry.commands[command as usize],
+            &replies[command as usize],
+        ) else {
+            return Position(0);
+        };
+        let absent = &absents[command as usize];
+        let due = it.facts.due.iter().zip(0..);
+        let scheduled = due.filter(|(due, index)| due.is_some() && !absent.contains_key(index));
+        if scheduled.count() == 0 {
+            return Position(0);
+        }
+        at.plus(u64::from(first))
+    };
+    let parts = batch.parts.iter();
+    let places: Vec<Position> = parts.map(|it| place(it.command, it.first)).collect();
+    if places.iter().all(|it| it.0 == 0) {
+        return Vec::new();
+    }
+    places
 }
 
 impl ModelQueue {
@@ -407,6 +477,28 @@ impl ModelQueue {
                 states.ready
             }
         })
+    }
+
+    fn cancel(&mut self, it: &Cancel) -> (u64, ModelCancel) {
+        let mut found = ModelCancel::default();
+        for at in it.ranges.iter().flat_map(|range| range.positions()) {
+            let message = (at.0 as usize)
+                .checked_sub(1)
+                .and_then(|index| self.messages.get(index));
+            if message.is_none() {
+                found.unknown.insert(at.0);
+            } else if message.is_some_and(|it| it.live && it.waiting) {
+                found.now.insert(at.0);
+            } else if self.cancelled.contains(&at.0) {
+                found.before.insert(at.0);
+            }
+        }
+        let purged = self.counters.purged;
+        let count = self.settle_if(&it.ranges, None, |message| message.waiting);
+        self.counters.purged = purged;
+        self.counters.cancelled += count;
+        self.cancelled.extend(&found.now);
+        (count, found)
     }
 
     fn requeue(&mut self, it: &Return) -> Reply {

@@ -3,6 +3,7 @@
 
 mod batcher;
 mod batches;
+mod cancels;
 mod dead_letter;
 mod facts;
 mod lifecycle;

@@ -21,6 +21,7 @@ use warren_types::{
 };
 
 use super::batcher::Batcher;
+use super::cancels::Cancels;
 use super::lifecycle::{By, Lifecycle};
 use super::links::Links;
 use super::mover::Mover;
@@ -55,6 +56,7 @@ pub(crate) struct Leading {
     /// The copy that the queues were last compared with.
     pub(super) synced: Option<TopologyIndex>,
     pub(super) mover: Mover,
+    pub(super) cancels: Cancels,
     pub(super) uplinks: UplinkRequests,
     /// Nodes whose stream broke: their consumers' deliveries are held for them.
     lost: BTreeSet<NodeId>,
@@ -94,6 +96,7 @@ impl Leading {
             term,
             topology: task.topology.borrow().clone(),
             mover: Mover::default(),
+            cancels: Cancels::default(),
             uplinks: Arc::clone(&task.uplinks),
             stored_topology: stored,
             synced: None,
@@ -256,6 +259,7 @@ impl Leading {
             | Up::Recall { .. }
             | Up::Settle(_)
             | Up::Return(_)
+            | Up::CancelScheduled(_)
             | Up::Detach { .. } => true,
         }
     }
@@ -342,6 +346,7 @@ impl Leading {
                 node,
                 states,
             }),
+            Up::CancelScheduled(it) => self.ask_to_cancel(node, it),
             Up::Peek(it) => self.mailbox.ask(Request::Peek { node, it }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }

@@ -403,7 +403,9 @@ fn block(row: Option<Row>) -> Option<BlockRow> {
             | Row::Producer(_)
             | Row::Outgoing(_)
             | Row::Marks(_)
-            | Row::Timer,
+            | Row::Timer
+            | Row::Memory(_)
+            | Row::MemoryOrder(_),
         )
         | None => None,
     }
@@ -428,7 +430,9 @@ fn queue_of(key: &RowKey) -> Option<QueueId> {
         | RowKey::Counts { queue, .. }
         | RowKey::Producer { queue, .. }
         | RowKey::Marks { queue, .. }
-        | RowKey::Timer { queue, .. } => Some(*queue),
+        | RowKey::Timer { queue, .. }
+        | RowKey::Memory { queue, .. }
+        | RowKey::MemoryOrder { queue, .. } => Some(*queue),
         RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
     }
 }
