@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Cluster, confirmed, consumer, item};
 use warren_shard::api::{
-    Delivery, QueueStats, RequestToken, SessionEvent, SettleAction, SettleSpec, Target,
+    AnswerTime, Delivery, QueueStats, RequestToken, SessionEvent, SettleAction, SettleSpec, Target,
 };
 use warren_shard::{Held, Session, SettleReason};
 use warren_types::Table;
@@ -50,6 +50,7 @@ async fn take(
                     target,
                     items,
                     action,
+                    answer: AnswerTime::Soon,
                 };
                 session.settle(spec, RequestToken(token)).await.unwrap();
             } else if let SessionEvent::Settled { .. } = event {

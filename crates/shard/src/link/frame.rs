@@ -11,7 +11,7 @@ use warren_types::{
     ProducerSpan, QueueId, Run, ShardId, Term, TopologyIndex,
 };
 
-use crate::api::{CancelResult, QueueStats, ReturnWait};
+use crate::api::{AnswerTime, CancelResult, QueueStats, ReturnWait};
 use crate::peek::StoredPage;
 
 /// From a node's uplink to a shard's leader.
@@ -115,6 +115,7 @@ pub(crate) struct SettleUp {
     pub queue: QueueId,
     pub items: Vec<Held>,
     pub reason: SettleReason,
+    pub answer: AnswerTime,
 }
 
 #[derive(Clone, Debug)]
