@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod messages;
 mod moves;
 mod states;
 
@@ -16,6 +17,7 @@ use proptest::{collection::vec, option, prelude::*};
 use warren_queue::{entry::*, rows::*};
 use warren_types::*;
 
+pub use messages::message;
 use moves::{move_out, outgoing_row};
 use states::{counts_row, marks_row};
 
@@ -491,32 +493,4 @@ pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
         };
         (Just(key), row)
     })
-}
-
-pub fn message() -> impl Strategy<Value = Message> {
-    (
-        ("[a-zé]{0,20}", "[a-z.\n]{0,40}", option::of("[a-z]{1,9}")),
-        bytes(300),
-        bytes(40),
-        option::of("[a-z/]{1,20}"),
-    )
-        .prop_map(
-            |((exchange, key, user), body, trace, content_type)| Message {
-                exchange: ExchangeName::try_from(exchange.as_str()).unwrap(),
-                routing_key: RoutingKey::try_from(key.as_str()).unwrap(),
-                properties: content_type.map_or_else(Properties::default, |it| {
-                    PropertiesBuilder::new().content_type(&it).build().unwrap()
-                }),
-                body,
-                priority: Priority::DEFAULT,
-                ttl_ms: None,
-                delay_ms: None,
-                group_hash: 0,
-                fairness_hash: 0,
-                dedup_hash: 0,
-                user: user.map(|it| UserName::try_from(it.as_str()).unwrap()),
-                trace,
-                died: false,
-            },
-        )
 }

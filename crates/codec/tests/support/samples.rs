@@ -163,16 +163,6 @@ fn more_shard_commands(queue: QueueId) -> Vec<Command> {
     ]
 }
 
-fn origin_row() -> OriginRow {
-    OriginRow {
-        run: Run(2),
-        last: BatchSequence(9),
-        exceptions: vec![(BatchSequence(8), vec![(1, NotStored::Duplicate)])],
-        remembered_from: BatchSequence(3),
-        places: vec![],
-    }
-}
-
 fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
     QueueRow {
         queue,

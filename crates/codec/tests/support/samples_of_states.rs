@@ -4,7 +4,17 @@ use bytes::Bytes;
 use warren_queue::{entry::*, rows::*};
 use warren_types::*;
 
-use super::{entry, facts, origin_row, queue_row, ranges};
+use super::{entry, facts, queue_row, ranges};
+
+pub(super) fn origin_row() -> OriginRow {
+    OriginRow {
+        run: Run(2),
+        last: BatchSequence(9),
+        exceptions: vec![(BatchSequence(8), vec![(1, NotStored::Duplicate)])],
+        remembered_from: BatchSequence(3),
+        places: vec![],
+    }
+}
 
 /// An entry with what came to commands later, and with the commands that came later.
 pub fn entry_of_states() -> ShardEntry {
