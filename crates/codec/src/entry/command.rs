@@ -14,7 +14,7 @@ use warren_types::{
 use super::moves;
 use super::states::{
     decode_park_cause, decode_purge_states, decode_rearm, is_failed, park_cause, purge_states,
-    return_kind,
+    rearm, return_kind,
 };
 use crate::{
     error::{CodecError, malformed},
@@ -78,15 +78,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             cause: park_cause(it.cause).into(),
             failed: is_failed(it.kind),
         }),
-        Command::Rearm(it) => Kind::Rearm(pb::Rearm {
-            queue: it.queue.0,
-            priority: it
-                .blocks
-                .iter()
-                .map(|(priority, _)| u32::from(priority.level()))
-                .collect(),
-            first: it.blocks.iter().map(|(_, first)| first.0).collect(),
-        }),
+        Command::Rearm(it) => Kind::Rearm(rearm(it)),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),

@@ -205,17 +205,7 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
                 first,
             })
         }
-        kind::TIMER => {
-            let (queue, rest) = rest.split_first_chunk().ok_or_else(what)?;
-            let (at, rest) = rest.split_first_chunk().ok_or_else(what)?;
-            let (priority, first) = level_and_first(rest)?;
-            Ok(RowKey::Timer {
-                queue: QueueId(u64::from_be_bytes(*queue)),
-                at: ShardTime(u64::from_be_bytes(*at)),
-                priority,
-                first,
-            })
-        }
+        kind::TIMER => timer(rest),
         kind::MEMORY => {
             let (queue, of, key) = memory(rest)?;
             Ok(RowKey::Memory { queue, of, key })
@@ -226,6 +216,19 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
         }
         _ => Err(malformed("row key", "its kind is unknown")),
     }
+}
+
+fn timer(rest: &[u8]) -> Result<RowKey, CodecError> {
+    let wrong = || malformed("row key", "its length is not its kind's");
+    let (queue, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let (at, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let (priority, first) = level_and_first(rest)?;
+    Ok(RowKey::Timer {
+        queue: QueueId(u64::from_be_bytes(*queue)),
+        at: ShardTime(u64::from_be_bytes(*at)),
+        priority,
+        first,
+    })
 }
 
 fn outgoing(rest: &[u8]) -> Result<RowKey, CodecError> {

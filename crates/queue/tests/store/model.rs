@@ -179,6 +179,22 @@ impl Model {
         }
     }
 
+    /// The queue of a command is gone.
+    fn gone(&mut self, command: &Command, absent: &mut Absent) {
+        if let Command::Cancel(it) = command {
+            let asked = it.ranges.iter().flat_map(|range| range.positions());
+            self.cancels.push(ModelCancel {
+                unknown: asked.map(|at| at.0).collect(),
+                ..ModelCancel::default()
+            });
+        }
+        if let Command::Enqueue(it) = command {
+            *absent = (0..it.facts.count() as u32)
+                .map(|at| (at, NotStored::QueueGone))
+                .collect();
+        }
+    }
+
     fn command(&mut self, command: &Command, absent: &mut Absent) -> Reply {
         let now = self.now;
         let id = match command {
@@ -206,18 +222,7 @@ impl Model {
             Command::Cancel(it) => it.queue,
         };
         let Some(queue) = self.queues.get_mut(&id.0) else {
-            if let Command::Cancel(it) = command {
-                let asked = it.ranges.iter().flat_map(|range| range.positions());
-                self.cancels.push(ModelCancel {
-                    unknown: asked.map(|at| at.0).collect(),
-                    ..ModelCancel::default()
-                });
-            }
-            if let Command::Enqueue(it) = command {
-                *absent = (0..it.facts.count() as u32)
-                    .map(|at| (at, NotStored::QueueGone))
-                    .collect();
-            }
+            self.gone(command, absent);
             return Reply::QueueGone;
         };
         match command {

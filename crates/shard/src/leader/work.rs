@@ -29,7 +29,7 @@ use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::api::AnswerTime;
-use crate::link::frame::{Down, Hello, PeekUp, Up};
+use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -330,17 +330,7 @@ impl Leading {
                     reason: settle.reason,
                 }));
             }
-            Up::Return(give_back) => {
-                let wait = self.wait(give_back.wait);
-                self.step(Input::Return(ReturnRequest {
-                    node,
-                    token: give_back.token,
-                    queue: give_back.queue,
-                    items: give_back.items,
-                    kind: give_back.kind,
-                    wait,
-                }));
-            }
+            Up::Return(give_back) => self.give_back(node, give_back),
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),
                 returns,
@@ -359,6 +349,18 @@ impl Leading {
             Up::Peek(it) => self.mailbox.ask(Request::Peek { node, it }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
+    }
+
+    fn give_back(&mut self, node: NodeId, it: ReturnUp) {
+        let wait = self.wait(it.wait);
+        self.step(Input::Return(ReturnRequest {
+            node,
+            token: it.token,
+            queue: it.queue,
+            items: it.items,
+            kind: it.kind,
+            wait,
+        }));
     }
 
     pub(super) fn tap(&mut self, event: TapEvent) {

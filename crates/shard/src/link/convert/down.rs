@@ -42,17 +42,7 @@ pub(crate) fn down_bytes(frame: &Down) -> usize {
 
 pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
     let kind = match frame {
-        Down::Welcome(welcome) => {
-            let (run, last) = welcome.last.unwrap_or_default();
-            DownKind::Welcome(wire::Welcome {
-                link: welcome.link,
-                term: welcome.term.0,
-                last_run: run.0,
-                last_sequence: last.0,
-                exceptions: welcome.exceptions.iter().map(encode_exception).collect(),
-                places: cancel::encode_places(&welcome.places),
-            })
-        }
+        Down::Welcome(welcome) => DownKind::Welcome(encode_welcome(&welcome)),
         Down::NotLeader { link, leader } => DownKind::NotLeader(wire::NotLeader {
             link,
             leader: leader.map_or(0, |node| node.0),
@@ -113,6 +103,18 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
     wire::DownFrame {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+fn encode_welcome(welcome: &Welcome) -> wire::Welcome {
+    let (run, last) = welcome.last.unwrap_or_default();
+    wire::Welcome {
+        link: welcome.link,
+        term: welcome.term.0,
+        last_run: run.0,
+        last_sequence: last.0,
+        exceptions: welcome.exceptions.iter().map(encode_exception).collect(),
+        places: cancel::encode_places(&welcome.places),
     }
 }
 
