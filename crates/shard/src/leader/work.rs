@@ -28,7 +28,7 @@ use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::api::AnswerTime;
-use crate::link::frame::{Down, Hello, PeekUp, Up};
+use crate::link::frame::{Down, Hello, PeekUp, SettleUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -314,18 +314,7 @@ impl Leading {
                 consumer: key(consumer),
                 up_to,
             }),
-            Up::Settle(settle) => {
-                if settle.answer == AnswerTime::AtOnce {
-                    self.acks.hurry();
-                }
-                self.step(Input::Settle(SettleRequest {
-                    node,
-                    token: settle.token,
-                    queue: settle.queue,
-                    items: settle.items,
-                    reason: settle.reason,
-                }));
-            }
+            Up::Settle(settle) => self.settle(node, settle),
             Up::Return(give_back) => {
                 let wait = self.wait(give_back.wait);
                 self.step(Input::Return(ReturnRequest {
@@ -354,6 +343,19 @@ impl Leading {
             Up::Peek(it) => self.mailbox.ask(Request::Peek { node, it }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
+    }
+
+    fn settle(&mut self, node: NodeId, settle: SettleUp) {
+        if settle.answer == AnswerTime::AtOnce {
+            self.acks.hurry();
+        }
+        self.step(Input::Settle(SettleRequest {
+            node,
+            token: settle.token,
+            queue: settle.queue,
+            items: settle.items,
+            reason: settle.reason,
+        }));
     }
 
     pub(super) fn tap(&mut self, event: TapEvent) {

@@ -352,9 +352,9 @@ proptest! {
         let mut world = World::default();
         for step in &steps {
             let changes = world.changes(step);
-            oracle.rows.take(&mut changes.clone());
+            oracle.rows.take(&mut changes.clone(), 8);
             oracle.write_out();
-            subject.rows.take(&mut changes.clone());
+            subject.rows.take(&mut changes.clone(), 8);
             if matches!(step, Step::WriteOut) {
                 subject.write_out();
             }
