@@ -41,7 +41,7 @@ pub use policy::{EffectiveSetting, Policy, PolicySubject, PolicyTarget};
 pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
 pub use schedule::Cancellation;
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
-pub use vhost::Vhost;
+pub use vhost::{Vhost, VhostLimits};
 
 /// Entries asked for at once.
 const PAGE_SIZE: u32 = 1000;

@@ -18,7 +18,7 @@ pub use admin::{
     EffectiveSetting, Exchange, Import, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
     Permission, Policy, PolicySubject, PolicyTarget, Queue, QueueDeletion, QueueDetails, QueueSpec,
     QueueStats, ReceiveOptions, Received, Replica, ReplicaRole, TopicPermission, User, UserChange,
-    Vhost, WhoAmI,
+    Vhost, VhostLimits, WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

@@ -29,7 +29,7 @@ use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::api::AnswerTime;
-use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, Up};
+use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, SettleUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -318,18 +318,7 @@ impl Leading {
                 consumer: key(consumer),
                 up_to,
             }),
-            Up::Settle(settle) => {
-                if settle.answer == AnswerTime::AtOnce {
-                    self.acks.hurry();
-                }
-                self.step(Input::Settle(SettleRequest {
-                    node,
-                    token: settle.token,
-                    queue: settle.queue,
-                    items: settle.items,
-                    reason: settle.reason,
-                }));
-            }
+            Up::Settle(settle) => self.settle(node, settle),
             Up::Return(give_back) => self.give_back(node, give_back),
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),
@@ -360,6 +349,19 @@ impl Leading {
             items: it.items,
             kind: it.kind,
             wait,
+        }));
+    }
+
+    fn settle(&mut self, node: NodeId, settle: SettleUp) {
+        if settle.answer == AnswerTime::AtOnce {
+            self.acks.hurry();
+        }
+        self.step(Input::Settle(SettleRequest {
+            node,
+            token: settle.token,
+            queue: settle.queue,
+            items: settle.items,
+            reason: settle.reason,
         }));
     }
 
