@@ -9,6 +9,7 @@ mod messages;
 mod peek;
 mod policy;
 mod queue;
+mod schedule;
 mod user;
 mod vhost;
 
@@ -38,8 +39,9 @@ pub use messages::{ReceiveOptions, Received};
 pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
 pub use policy::{EffectiveSetting, Policy, PolicySubject, PolicyTarget};
 pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
+pub use schedule::Cancellation;
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
-pub use vhost::Vhost;
+pub use vhost::{Vhost, VhostLimits};
 
 /// Entries asked for at once.
 const PAGE_SIZE: u32 = 1000;

@@ -14,11 +14,11 @@ mod publisher;
 
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
-    Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard,
+    Binding, BindingDestination, BindingFilter, Cancellation, Cluster, ClusterNode, ClusterShard,
     EffectiveSetting, Exchange, Import, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
     Permission, Policy, PolicySubject, PolicyTarget, Queue, QueueDeletion, QueueDetails, QueueSpec,
     QueueStats, ReceiveOptions, Received, Replica, ReplicaRole, TopicPermission, User, UserChange,
-    Vhost, WhoAmI,
+    Vhost, VhostLimits, WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

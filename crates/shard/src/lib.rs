@@ -5,6 +5,7 @@
 
 pub mod api;
 mod broker;
+mod cancel;
 mod handover;
 mod leader;
 mod link;

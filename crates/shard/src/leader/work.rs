@@ -22,13 +22,14 @@ use warren_types::{
 
 use super::acks::Acks;
 use super::batcher::Batcher;
+use super::cancels::Cancels;
 use super::lifecycle::{By, Lifecycle};
 use super::links::Links;
 use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::api::AnswerTime;
-use crate::link::frame::{Down, Hello, PeekUp, SettleUp, Up};
+use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, SettleUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, Request, TapEvent};
 use crate::time::ShardClock;
@@ -58,6 +59,7 @@ pub(crate) struct Leading {
     /// The copy that the queues were last compared with.
     pub(super) synced: Option<TopologyIndex>,
     pub(super) mover: Mover,
+    pub(super) cancels: Cancels,
     pub(super) uplinks: UplinkRequests,
     /// Nodes whose stream broke: their consumers' deliveries are held for them.
     lost: BTreeSet<NodeId>,
@@ -98,6 +100,7 @@ impl Leading {
             term,
             topology: task.topology.borrow().clone(),
             mover: Mover::default(),
+            cancels: Cancels::default(),
             uplinks: Arc::clone(&task.uplinks),
             stored_topology: stored,
             synced: None,
@@ -260,6 +263,7 @@ impl Leading {
             | Up::Recall { .. }
             | Up::Settle(_)
             | Up::Return(_)
+            | Up::CancelScheduled(_)
             | Up::Detach { .. } => true,
         }
     }
@@ -315,17 +319,7 @@ impl Leading {
                 up_to,
             }),
             Up::Settle(settle) => self.settle(node, settle),
-            Up::Return(give_back) => {
-                let wait = self.wait(give_back.wait);
-                self.step(Input::Return(ReturnRequest {
-                    node,
-                    token: give_back.token,
-                    queue: give_back.queue,
-                    items: give_back.items,
-                    kind: give_back.kind,
-                    wait,
-                }));
-            }
+            Up::Return(give_back) => self.give_back(node, give_back),
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),
                 returns,
@@ -340,9 +334,22 @@ impl Leading {
                 node,
                 states,
             }),
+            Up::CancelScheduled(it) => self.ask_to_cancel(node, it),
             Up::Peek(it) => self.mailbox.ask(Request::Peek { node, it }),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
+    }
+
+    fn give_back(&mut self, node: NodeId, it: ReturnUp) {
+        let wait = self.wait(it.wait);
+        self.step(Input::Return(ReturnRequest {
+            node,
+            token: it.token,
+            queue: it.queue,
+            items: it.items,
+            kind: it.kind,
+            wait,
+        }));
     }
 
     fn settle(&mut self, node: NodeId, settle: SettleUp) {

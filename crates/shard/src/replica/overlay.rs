@@ -27,11 +27,11 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    /// Takes the changes of one entry.
-    pub(super) fn take(&mut self, changes: &mut Vec<Change>) {
+    /// Takes the changes of one entry of so many bytes.
+    pub(super) fn take(&mut self, changes: &mut Vec<Change>, entry_bytes: usize) {
         for change in changes.drain(..) {
             match change {
-                Change::Put(key, row) => self.set(key, Some(row)),
+                Change::Put(key, row) => self.set(key, Some(unshared(row, entry_bytes))),
                 Change::Delete(key) => {
                     let is_block = matches!(key, RowKey::Block { .. });
                     // A block is put once: one that is here is not on disk.
@@ -121,6 +121,18 @@ impl Overlay {
     }
 }
 
+/// A block's messages are a slice of their entry. Where they are less than half of it they are copied, or a small block that
+/// stays would keep a large entry in memory.
+fn unshared(row: Row, entry_bytes: usize) -> Row {
+    let Row::Block(mut block) = row else {
+        return row;
+    };
+    if block.payload.len() < entry_bytes / 2 {
+        block.payload = Bytes::copy_from_slice(&block.payload);
+    }
+    Row::Block(block)
+}
+
 fn cost(row: Option<&Row>) -> usize {
     let block = match row {
         Some(Row::Block(block)) => block.payload.len() + MESSAGE_BYTES * block.facts.size.len(),
@@ -133,7 +145,9 @@ fn cost(row: Option<&Row>) -> usize {
             | Row::Producer(_)
             | Row::Outgoing(_)
             | Row::Marks(_)
-            | Row::Timer,
+            | Row::Timer
+            | Row::Memory(_)
+            | Row::MemoryOrder(_),
         )
         | None => 0,
     };
@@ -160,7 +174,9 @@ fn queue_of(key: &RowKey) -> Option<QueueId> {
         | RowKey::Counts { queue, .. }
         | RowKey::Producer { queue, .. }
         | RowKey::Marks { queue, .. }
-        | RowKey::Timer { queue, .. } => Some(*queue),
+        | RowKey::Timer { queue, .. }
+        | RowKey::Memory { queue, .. }
+        | RowKey::MemoryOrder { queue, .. } => Some(*queue),
         RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
     }
 }

@@ -5,11 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use warren_types::{BatchSequence, NotStored};
+use warren_types::{BatchSequence, NotStored, Position};
 
 use super::encode::Encoded;
 use crate::api::{PublishOutcome, RequestToken, SessionEvent};
-use crate::link::frame::{Batch, BatchException};
+use crate::link::frame::{Batch, BatchException, BatchPlaces};
 use crate::link::outbox::Outbox;
 use warren_types::TopologyIndex;
 
@@ -88,7 +88,12 @@ impl Pending {
     }
 
     /// Batches up to `upto` are applied: tells their waiters.
-    pub(crate) fn results(&mut self, upto: BatchSequence, exceptions: &[BatchException]) {
+    pub(crate) fn results(
+        &mut self,
+        upto: BatchSequence,
+        exceptions: &[BatchException],
+        places: &[BatchPlaces],
+    ) {
         let mut told = Told::default();
         while self
             .sent
@@ -105,10 +110,13 @@ impl Pending {
                 .filter(|exception| exception.sequence == sequence)
                 .map(|exception| (exception.index, exception.why))
                 .collect();
+            let places = places.iter().find(|it| it.sequence == sequence);
+            let mut scheduled = places.map_or_else(HashMap::new, |it| scheduled(&sent.batch, it));
             for (index, waiter) in (0u32..).zip(sent.waiters) {
-                let outcome = why
+                let stored = scheduled
                     .remove(&index)
-                    .map_or(PublishOutcome::Stored, PublishOutcome::NotStored);
+                    .map_or(PublishOutcome::Stored, PublishOutcome::Scheduled);
+                let outcome = why.remove(&index).map_or(stored, PublishOutcome::NotStored);
                 told.add(waiter, outcome);
             }
         }
@@ -124,6 +132,22 @@ impl Pending {
             .map(|sent| sent.batch.clone())
             .collect()
     }
+}
+
+/// Where the scheduled messages of a batch are, by their index in it.
+fn scheduled(batch: &Batch, places: &BatchPlaces) -> HashMap<u32, Position> {
+    let mut found = HashMap::new();
+    let mut index = 0_u32;
+    for (part, first) in batch.parts.iter().zip(&places.first) {
+        for at in 0..part.facts.size.len() {
+            let due = part.facts.due.get(at).copied().flatten();
+            if due.is_some() && first.0 > 0 {
+                found.insert(index, first.plus(at as u64));
+            }
+            index += 1;
+        }
+    }
+    found
 }
 
 /// Outcomes gathered per session, so that each is woken once.
