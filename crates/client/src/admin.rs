@@ -7,6 +7,7 @@ mod exchange;
 mod messages;
 mod peek;
 mod queue;
+mod redrive;
 mod user;
 mod vhost;
 
@@ -31,6 +32,7 @@ pub use exchange::Exchange;
 pub use messages::{ReceiveOptions, Received};
 pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
 pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
+pub use redrive::RedriveOptions;
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
 pub use vhost::Vhost;
 

@@ -16,8 +16,8 @@ pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
     Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard, Exchange,
     NodeState, PeekOptions, PeekState, Peeked, PeekedPage, Permission, Queue, QueueDeletion,
-    QueueDetails, QueueSpec, QueueStats, ReceiveOptions, Received, Replica, ReplicaRole,
-    TopicPermission, User, UserChange, Vhost, WhoAmI,
+    QueueDetails, QueueSpec, QueueStats, ReceiveOptions, Received, RedriveOptions, Replica,
+    ReplicaRole, TopicPermission, User, UserChange, Vhost, WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

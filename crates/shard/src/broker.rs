@@ -167,10 +167,8 @@ impl Broker {
             inner: Arc::new(inner),
         };
         let follower = broker.clone();
-        broker
-            .inner
-            .tasks
-            .spawn(async move { follower.follow_placement().await });
+        let following = async move { follower.follow_placement().await };
+        broker.inner.tasks.spawn(following);
         Ok(broker)
     }
 

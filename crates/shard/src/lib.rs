@@ -9,6 +9,7 @@ mod handover;
 mod leader;
 mod link;
 mod peek;
+mod redrive;
 mod replica;
 mod session;
 mod time;
@@ -20,6 +21,7 @@ pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use link::reply::DirectReply;
 pub use link::service::LinkService;
 pub use peek::{PEEK_MESSAGES_MAX, PeekPage, PeekState, Peeked};
+pub use redrive::{Redrive, RedriveStep};
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use warren_proto::admin_v1;
+use warren_proto::admin_v1::dead_letter_service_client::DeadLetterServiceClient;
 use warren_proto::admin_v1::topology_service_client::TopologyServiceClient;
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
@@ -36,6 +37,11 @@ impl Call {
         MessagingServiceClient::new(self.channel.clone())
             .max_decoding_message_size(256 << 20)
             .max_encoding_message_size(256 << 20)
+    }
+
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetterServiceClient<Channel> {
+        DeadLetterServiceClient::new(self.channel.clone())
     }
 
     #[must_use]

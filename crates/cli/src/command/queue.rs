@@ -1,6 +1,6 @@
 //! `warren queue`: declare, list, show, peek, purge, delete.
 
-mod peek;
+pub(super) mod peek;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};

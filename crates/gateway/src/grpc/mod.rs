@@ -9,6 +9,7 @@ mod confirms;
 mod connection;
 mod consume;
 mod consumer_credit;
+mod dead_letters;
 mod deadline;
 mod deliveries;
 mod entry;

@@ -18,6 +18,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{debug, warn};
 use warren_proto::FILE_DESCRIPTOR_SET;
+use warren_proto::admin_v1::dead_letter_service_server::DeadLetterServiceServer;
 use warren_proto::admin_v1::topology_service_server::TopologyServiceServer;
 use warren_proto::admin_v1::user_service_server::UserServiceServer;
 use warren_proto::cluster_v1::cluster_service_server::ClusterServiceServer;
@@ -25,6 +26,7 @@ use warren_proto::v1::messaging_service_server::MessagingServiceServer;
 
 use super::cluster::ClusterAdmin;
 use super::connection::ClientIo;
+use super::dead_letters::DeadLetters;
 use super::login::LoginLayer;
 use super::messaging::Messaging;
 use super::named_errors::NamedErrors;
@@ -118,6 +120,9 @@ pub async fn serve_grpc(
         .add_service(topology)
         .add_service(users)
         .add_service(cluster)
+        .add_service(DeadLetterServiceServer::new(DeadLetters::new(
+            gateway.clone(),
+        )))
         .add_service(health_service)
         .add_optional_service(reflection);
     let stopped = shutdown.clone();

@@ -98,6 +98,11 @@ pub enum Input {
     Loaded(Loaded),
     /// The answer to `Action::LookDue`.
     Due(Due),
+    /// Messages that nobody holds leave for other queues: they are nobody's until they have, or are returned.
+    TakeOut {
+        queue: QueueId,
+        messages: Vec<LeavingOpening>,
+    },
     /// Time passes; `lease` says whether the leader may hand out at this moment.
     Clock {
         now: ShardTime,

@@ -226,6 +226,9 @@ impl Dispatch {
             Input::Due(it) => self.of_queue(it.queue, |queue, shared| {
                 due::found(queue, shared, it, out);
             }),
+            Input::TakeOut { queue, messages } => self.of_queue(queue, |queue, _| {
+                leaving::take_out(queue, &messages);
+            }),
             Input::Clock { now, lease } => self.clock(now, lease, out),
         }
     }

@@ -8,7 +8,8 @@ use tracing::error;
 use warren_codec::{StoredMessageView, encode_message};
 use warren_queue::death::{self, Death};
 use warren_queue::entry::{
-    Arrived, Command, MoveOut, MoveTarget, Park, ParkCause, ReturnKind, Settle, SettleReason,
+    Arrived, Command, MoveOut, MoveTarget, Park, ParkCause, Return, ReturnKind, Settle,
+    SettleReason,
 };
 use warren_queue::outcome::Effect;
 use warren_queue::rows::OutgoingRow;
@@ -70,7 +71,11 @@ impl Leading {
                 ranges,
                 reason,
             } => {
-                self.mover.try_again(*queue, ranges.clone(), *reason);
+                if *reason == SettleReason::DeadLettered {
+                    self.stay(*queue, ranges.clone());
+                } else {
+                    self.mover.try_again(*queue, ranges.clone(), *reason);
+                }
             }
             Effect::Settled { queue, ranges, .. }
             | Effect::Purged { queue, ranges, .. }
@@ -90,6 +95,17 @@ impl Leading {
             | Effect::Activated { .. }
             | Effect::Time { .. } => {}
         }
+    }
+
+    /// What was to be sent back is ready again: its target refused it.
+    fn stay(&mut self, queue: QueueId, ranges: Vec<PositionRange>) {
+        self.mover.forget(queue, &ranges);
+        self.batcher.command(Command::Return(Return {
+            queue,
+            ranges,
+            kind: ReturnKind::Untouched,
+            not_before: None,
+        }));
     }
 
     /// Asks for what is to be read next, sends again what was not answered.
@@ -357,7 +373,7 @@ impl Leading {
             shard,
             number: number.0,
             refused,
-            keep: tries_again || failed,
+            keep: tries_again || failed || sent.row.reason == SettleReason::DeadLettered,
         }));
         if let Some(parked) = parked {
             self.batcher.command(parked);
@@ -434,7 +450,7 @@ fn dead(row: &OutgoingRow, queue: &str, message: &ReadMessage) -> Option<Message
         dedup_hash: 0,
         user: view.user().and_then(|it| it.try_into().ok()),
         trace: view.trace,
-        died: true,
+        died: view.died || death::reason_name(row.reason).is_some(),
     })
 }
 

@@ -8,6 +8,7 @@ mod facts;
 mod links;
 mod mover;
 mod perform;
+mod redrive;
 mod rooms;
 mod settings;
 pub(crate) mod task;

@@ -7,8 +7,9 @@ use warren_types::{NodeId, QueueId};
 
 use super::work::Leading;
 use crate::api::QueueStats;
-use crate::link::frame::Down;
+use crate::link::frame::{Down, PeekUp};
 use crate::peek::StoredPage;
+use crate::redrive::Redrive;
 use crate::replica::tap::{Request, StoredStats};
 
 impl Leading {
@@ -70,6 +71,11 @@ impl Leading {
 }
 
 impl Leading {
+    /// Has a page of messages read.
+    pub(super) fn look(&self, node: NodeId, it: PeekUp, redrive: Option<Redrive>) {
+        self.mailbox.ask(Request::Peek { node, it, redrive });
+    }
+
     /// What the store knows of messages, with who has them.
     pub(super) fn answer_peek(
         &mut self,

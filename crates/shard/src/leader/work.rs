@@ -274,9 +274,10 @@ impl Leading {
             Up::Attach(attach) => {
                 attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
             }
-            Up::Purge { queue, .. } | Up::Stats { queue, .. } | Up::Peek(PeekUp { queue, .. }) => {
-                !self.creating.contains(queue)
-            }
+            Up::Purge { queue, .. }
+            | Up::Stats { queue, .. }
+            | Up::Peek(PeekUp { queue, .. })
+            | Up::Redrive(PeekUp { queue, .. }, _) => !self.creating.contains(queue),
             Up::Hello(_)
             | Up::Reported
             | Up::Credit { .. }
@@ -365,7 +366,8 @@ impl Leading {
                 node,
                 states,
             }),
-            Up::Peek(it) => self.mailbox.ask(Request::Peek { node, it }),
+            Up::Peek(it) => self.look(node, it, None),
+            Up::Redrive(it, wish) => self.look(node, it, Some(wish)),
             Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
         }
     }
@@ -420,7 +422,11 @@ impl Leading {
                 token,
                 queue,
                 page,
-            } => self.answer_peek(node, token, queue, page),
+                redrive,
+            } => match redrive {
+                Some(wish) => self.redrive(node, token, queue, page, wish),
+                None => self.answer_peek(node, token, queue, page),
+            },
             TapEvent::Restored => {
                 debug!(shard_id = %self.shard, "a snapshot replaced the leader's state")
             }

@@ -13,6 +13,7 @@ use warren_types::{
 
 use crate::api::{QueueStats, ReturnWait};
 use crate::peek::StoredPage;
+use crate::redrive::{Redrive, RedriveStep};
 
 /// From a node's uplink to a shard's leader.
 #[derive(Clone, Debug)]
@@ -47,6 +48,7 @@ pub(crate) enum Up {
         token: Token,
     },
     Peek(PeekUp),
+    Redrive(PeekUp, Redrive),
     /// Messages of another shard, under the next number of the pair of shards: the batch's sequence.
     Move {
         source: ShardId,
@@ -54,14 +56,14 @@ pub(crate) enum Up {
     },
 }
 
-impl Up {
-    pub(crate) fn peek(token: Token, queue: QueueId, from: Position, max: usize) -> Self {
-        Self::Peek(PeekUp {
+impl PeekUp {
+    pub(crate) fn new(token: Token, queue: QueueId, from: Position, max: usize) -> Self {
+        Self {
             token,
             queue,
             from,
             max,
-        })
+        }
     }
 }
 
@@ -195,6 +197,10 @@ pub(crate) enum Down {
     Peeked {
         token: Token,
         page: Option<StoredPage>,
+    },
+    Redriven {
+        token: Token,
+        step: Option<RedriveStep>,
     },
     /// A number of moved messages is taken; all are stored but for `exceptions`.
     Moved {

@@ -131,7 +131,7 @@ impl Machine for ShardMachine {
                     let due = self.store.due(&self.rows, queue, up_to, DUE_BLOCKS_MAX);
                     self.tell(TapEvent::Due(due));
                 }
-                Request::Peek { node, it } => {
+                Request::Peek { node, it, redrive } => {
                     let (token, queue) = (it.token, it.queue);
                     let page = self
                         .store
@@ -141,6 +141,7 @@ impl Machine for ShardMachine {
                         token,
                         queue,
                         page,
+                        redrive,
                     });
                 }
                 Request::Stats { queue, node, token } => {

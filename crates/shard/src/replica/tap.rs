@@ -17,6 +17,7 @@ use warren_types::{
 };
 
 use crate::link::frame::PeekUp;
+use crate::redrive::Redrive;
 
 /// Chunks of outcomes that the leader has not taken yet, at most; beyond it the apply thread waits.
 pub(crate) const TAP_EVENTS_MAX: usize = 256;
@@ -44,6 +45,8 @@ pub(crate) enum TapEvent {
         token: Token,
         queue: QueueId,
         page: Option<PeekedPage>,
+        /// What is to be done with it, beside showing it.
+        redrive: Option<Redrive>,
     },
     /// A snapshot replaced the state: what the leader knows is void (it cannot lead any more, but may not know yet).
     Restored,
@@ -96,6 +99,7 @@ pub(crate) enum Request {
     Peek {
         node: NodeId,
         it: PeekUp,
+        redrive: Option<Redrive>,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

@@ -10,6 +10,7 @@ use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpe
 use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
 use crate::peek::StoredPage;
+use crate::redrive::{Redrive, RedriveStep};
 
 /// Requests that the uplink has not taken yet, at most, and as many calls with publishes; then sessions wait.
 const REQUESTS_MAX: usize = 1_024;
@@ -90,6 +91,13 @@ pub(crate) enum Request {
         from: Position,
         max: usize,
         reply: tokio::sync::oneshot::Sender<Option<StoredPage>>,
+    },
+    Redrive {
+        queue: QueueId,
+        from: Position,
+        max: usize,
+        wish: Redrive,
+        reply: tokio::sync::oneshot::Sender<Option<RedriveStep>>,
     },
     Stats {
         queue: QueueId,

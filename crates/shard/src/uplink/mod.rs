@@ -6,5 +6,6 @@ pub(crate) mod door;
 pub(crate) mod encode;
 mod leadership;
 mod pending;
+mod questions;
 mod state;
 pub(crate) mod task;

@@ -14,6 +14,7 @@ use crate::api::{PublishOutcome, QueueStats, RequestToken, SessionEvent, Unavail
 use crate::link::frame::Up;
 use crate::link::outbox::Outbox;
 use crate::peek::StoredPage;
+use crate::redrive::RedriveStep;
 
 pub(super) enum Link {
     /// Looking for the leader.
@@ -40,6 +41,7 @@ pub(super) enum Question {
     },
     Stats(tokio::sync::oneshot::Sender<Option<QueueStats>>, Instant),
     Peek(tokio::sync::oneshot::Sender<Option<StoredPage>>, Instant),
+    Redrive(tokio::sync::oneshot::Sender<Option<RedriveStep>>, Instant),
 }
 
 /// What a leader says to a question.
@@ -47,6 +49,7 @@ pub(super) enum Said {
     Purged(u64),
     Stats(Option<QueueStats>),
     Peeked(Option<StoredPage>),
+    Redriven(Option<RedriveStep>),
 }
 
 pub(super) struct State {
@@ -193,8 +196,11 @@ impl State {
             // The asker may have stopped waiting.
             (Question::Stats(reply, _), Said::Stats(stats)) => drop(reply.send(stats)),
             (Question::Peek(reply, _), Said::Peeked(page)) => drop(reply.send(page)),
+            (Question::Redrive(reply, _), Said::Redriven(step)) => drop(reply.send(step)),
             // No answer to what was asked.
-            (question, Said::Purged(_) | Said::Stats(_) | Said::Peeked(_)) => question.give_up(),
+            (question, Said::Purged(_) | Said::Stats(_) | Said::Peeked(_) | Said::Redriven(_)) => {
+                question.give_up()
+            }
         }
     }
 
@@ -213,7 +219,10 @@ impl State {
 impl Question {
     pub(super) fn asked(&self) -> Instant {
         match self {
-            Self::Purge { asked, .. } | Self::Stats(_, asked) | Self::Peek(_, asked) => *asked,
+            Self::Purge { asked, .. }
+            | Self::Stats(_, asked)
+            | Self::Peek(_, asked)
+            | Self::Redrive(_, asked) => *asked,
         }
     }
 
@@ -228,6 +237,7 @@ impl Question {
             // Dropping the sender tells the asker that depth is unknown.
             Self::Stats(reply, _) => drop(reply),
             Self::Peek(reply, _) => drop(reply),
+            Self::Redrive(reply, _) => drop(reply),
         }
     }
 }

@@ -15,6 +15,7 @@ use warren_types::{BatchSequence, GroupId, Leadership, NodeId, ShardId};
 use super::door::{Doorway, Request};
 use super::encode::encode;
 use super::leadership::{leads_elsewhere, moved};
+use super::questions::ask;
 use super::state::{Link, Question, Said, State};
 use crate::api::{PublishOutcome, Unavailable};
 use crate::leader::task::NodeIdentity;
@@ -171,19 +172,8 @@ impl Uplink {
             }
             // Without a link it is lost: the mover sends it again.
             Request::Move { source, batch } => Some(Up::Move { source, batch }),
-            Request::Peek {
-                queue,
-                from,
-                max,
-                reply,
-            } => {
-                let asked = Question::Peek(reply, Instant::now());
-                state.question(open, asked, |token| Up::peek(token, queue, from, max))
-            }
-            Request::Stats { queue, reply } => {
-                state.question(open, Question::Stats(reply, Instant::now()), |token| {
-                    Up::Stats { queue, token }
-                })
+            asked @ (Request::Peek { .. } | Request::Redrive { .. } | Request::Stats { .. }) => {
+                ask(state, open, asked)
             }
         };
         // While there is no link the books are enough: the report to the next leader holds everything.
@@ -262,6 +252,7 @@ impl Uplink {
             Down::Purged { token, count } => state.answer(token, Said::Purged(count)),
             Down::Stats { token, stats } => state.answer(token, Said::Stats(stats)),
             Down::Peeked { token, page } => state.answer(token, Said::Peeked(page)),
+            Down::Redriven { token, step } => state.answer(token, Said::Redriven(step)),
         }
     }
 

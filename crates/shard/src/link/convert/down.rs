@@ -34,6 +34,7 @@ pub(crate) fn down_bytes(frame: &Down) -> usize {
         | Down::Cancelled { .. }
         | Down::Forget { .. }
         | Down::Purged { .. }
+        | Down::Redriven { .. }
         | Down::Stats { .. } => 64,
     }
 }
@@ -91,6 +92,7 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             position: position.0,
         }),
         Down::Purged { token, count } => DownKind::Purged(encode_purged(token, count)),
+        Down::Redriven { token, step } => DownKind::Redriven(peek::encode_step(token, step)),
         Down::Peeked { token, page } => DownKind::Peeked(peek::encode_page(token, page)),
         Down::Stats { token, stats } => DownKind::Stats(encode_stats(token, stats)),
         Down::Moved {
@@ -191,6 +193,7 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
             token: Token(answer.token),
             count: answer.count,
         },
+        DownKind::Redriven(answer) => peek::decode_step(&answer),
         DownKind::Peeked(answer) => peek::decode_page(answer)?,
         DownKind::Stats(answer) => Down::Stats {
             token: Token(answer.token),

@@ -1,4 +1,4 @@
-//! The bytes of looking at messages. Not here: other frames (`up`, `down`).
+//! The bytes of looking at messages, and of sending them back. Not here: other frames (`up`, `down`).
 
 use warren_proto::internal_v1 as wire;
 use warren_queue::dispatch::io::Token;
@@ -7,8 +7,9 @@ use warren_queue::store::{PeekedMessage, PeekedState};
 use warren_types::{Position, Priority, QueueId, ShardTime};
 
 use super::{BadFrame, bad};
-use crate::link::frame::{Down, PeekUp};
+use crate::link::frame::{Down, PeekUp, Up};
 use crate::peek::{PEEK_MESSAGES_MAX, PeekState, StoredPage};
+use crate::redrive::{Redrive, RedriveStep};
 
 pub(super) fn encode_question(it: &PeekUp) -> wire::PeekQuestion {
     wire::PeekQuestion {
@@ -107,4 +108,49 @@ fn decode(it: wire::PeekedMessage) -> Result<(PeekedMessage, PeekState), BadFram
         message: it.message,
     };
     Ok((message, state))
+}
+
+pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestion {
+    wire::RedriveQuestion {
+        page: Some(encode_question(it)),
+        to: wish.to.map_or(0, |it| it.0),
+        dry_run: wish.dry_run,
+    }
+}
+
+pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame> {
+    let page = it.page.as_ref().ok_or_else(|| bad("no page"))?;
+    let wish = Redrive {
+        to: (it.to != 0).then_some(QueueId(it.to)),
+        dry_run: it.dry_run,
+    };
+    Ok(Up::Redrive(decode_question(page), wish))
+}
+
+pub(super) fn encode_step(token: Token, step: Option<RedriveStep>) -> wire::RedriveAnswer {
+    let mut answer = wire::RedriveAnswer {
+        token: token.0,
+        found: step.is_some(),
+        ..wire::RedriveAnswer::default()
+    };
+    if let Some(step) = step {
+        answer.moved = step.moved;
+        answer.skipped = step.skipped;
+        answer.busy = step.busy;
+        answer.next = step.next.map_or(0, |it| it.0);
+    }
+    answer
+}
+
+pub(super) fn decode_step(answer: &wire::RedriveAnswer) -> Down {
+    let step = answer.found.then_some(RedriveStep {
+        moved: answer.moved,
+        skipped: answer.skipped,
+        busy: answer.busy,
+        next: (answer.next != 0).then_some(Position(answer.next)),
+    });
+    Down::Redriven {
+        token: Token(answer.token),
+        step,
+    }
 }

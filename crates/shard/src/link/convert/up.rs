@@ -36,6 +36,7 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
         | Up::Detach { .. }
         | Up::Purge { .. }
         | Up::Peek(_)
+        | Up::Redrive(..)
         | Up::Stats { .. } => 64,
     }
 }
@@ -87,6 +88,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             token: token.0,
             purge: Some(encode_states(states)),
         }),
+        Up::Redrive(it, wish) => UpKind::Redrive(peek::encode_redrive(&it, wish)),
         Up::Peek(it) => UpKind::Peek(peek::encode_question(&it)),
         Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion {
             queue: queue.0,
@@ -139,6 +141,7 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             token: Token(question.token),
             states: decode_states(question.purge),
         },
+        UpKind::Redrive(question) => peek::decode_redrive(&question)?,
         UpKind::Peek(question) => Up::Peek(peek::decode_question(&question)),
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),

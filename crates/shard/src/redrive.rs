@@ -1,0 +1,56 @@
+//! Sending dead letters back (features X6): what the leader is asked and what it tells. Not here: doing it (`leader::redrive`).
+
+use tokio::sync::oneshot;
+use warren_types::{Position, QueueId};
+
+use crate::Broker;
+use crate::api::{Target, Unavailable};
+use crate::peek::PEEK_MESSAGES_MAX;
+use crate::uplink::door::Request;
+
+/// What is to become of a page of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    /// Where they go; `None` = each to the queue it came from.
+    pub to: Option<QueueId>,
+    /// Only count.
+    pub dry_run: bool,
+}
+
+/// What became of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedriveStep {
+    /// Messages on their way now (or that would be): each is stored once at its target, or ready here again if that refuses it.
+    pub moved: u64,
+    /// Messages whose target is not known or not there.
+    pub skipped: u64,
+    /// Too much is on its way: nothing was done, ask for the page again.
+    pub busy: bool,
+    /// Where to go on; `None` = the end.
+    pub next: Option<Position>,
+}
+
+impl Broker {
+    /// Redrives what is ready of a page of a queue's messages. `None`: the leader has no such queue (yet).
+    ///
+    /// # Errors
+    /// The leader could not be asked, or its answer was lost: some may be on their way.
+    pub async fn redrive(
+        &self,
+        target: Target,
+        from: Position,
+        max: usize,
+        wish: Redrive,
+    ) -> Result<Option<RedriveStep>, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Redrive {
+            queue: target.queue,
+            from,
+            max: max.min(PEEK_MESSAGES_MAX),
+            wish,
+            reply,
+        };
+        self.ask(target.shard, request).await?;
+        answer.await.map_err(|_| Unavailable::NoQuorum)
+    }
+}
