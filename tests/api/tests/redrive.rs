@@ -28,12 +28,13 @@ fn text(value: &str) -> v1::Value {
 
 async fn declare(call: &Call, name: &str, arguments: &[(&str, v1::Value)]) {
     let named = arguments.iter().cloned();
+    let fields = named
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
     let queue = admin_v1::Queue {
         name: name.to_owned(),
         durable: true,
-        arguments: named
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
+        arguments: Some(v1::Table { fields }),
         ..admin_v1::Queue::default()
     };
     let request = admin_v1::CreateQueueRequest {
