@@ -40,23 +40,93 @@ def test_double_ack_is_406(cluster):
 def test_inequivalent_redeclare_is_406(cluster):
     queue = cluster.name("unequal")
     cluster.channel().queue_declare(queue, durable=True)
-    refused(406, lambda: cluster.channel(1).queue_declare(queue, durable=False))
+    text = refused(406, lambda: cluster.channel(1).queue_declare(queue, durable=False))
+    wanted = f"inequivalent arg 'durable' for queue '{queue}' in vhost '/': received 'false' but current is 'true'"
+    assert text == f"PRECONDITION_FAILED - {wanted}", text
+    ttl = {"x-message-ttl": 1000}
+    text = refused(406, lambda: cluster.channel(2).queue_declare(queue, durable=True, arguments=ttl))
+    wanted = f"inequivalent arg 'x-message-ttl' for queue '{queue}' in vhost '/': "
+    assert text.startswith(f"PRECONDITION_FAILED - {wanted}received the value '1000' of type"), text
+    assert text.endswith("but current is none"), text
     cluster.channel().queue_delete(queue)
+
+
+def test_inequivalent_exchange_is_406(cluster):
+    exchange = cluster.name("unequal")
+    cluster.channel().exchange_declare(exchange, "topic", durable=True)
+    text = refused(406, lambda: cluster.channel(1).exchange_declare(exchange, "direct", durable=True))
+    wanted = f"inequivalent arg 'type' for exchange '{exchange}' in vhost '/': received 'direct' but current is 'topic'"
+    assert text == f"PRECONDITION_FAILED - {wanted}", text
+    refused(406, lambda: cluster.channel(1).exchange_declare(exchange, "topic", durable=True, internal=True))
+    cluster.channel(2).exchange_declare(exchange, "topic", durable=True)
+    cluster.channel().exchange_delete(exchange)
 
 
 def test_reserved_name_is_403(cluster):
     refused(403, lambda: cluster.channel().queue_declare("amq.mine"))
-    refused(403, lambda: cluster.channel().exchange_declare("amq.mine", "direct"))
+    text = refused(403, lambda: cluster.channel().exchange_declare("amq.mine", "direct"))
+    assert text == "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'", text
+    refused(403, lambda: cluster.channel().exchange_delete("amq.topic"))
+
+
+def test_default_exchange_takes_no_operation(cluster):
+    queue = cluster.name("unbound")
+    cluster.channel().queue_declare(queue)
+    for action in (
+        lambda channel: channel.queue_bind(queue, "", "k"),
+        lambda channel: channel.queue_unbind(queue, "", "k"),
+        lambda channel: channel.exchange_delete(""),
+    ):
+        channel = cluster.channel()
+        text = refused(403, lambda action=action, channel=channel: action(channel))
+        assert text == "ACCESS_REFUSED - operation not permitted on the default exchange", text
+    cluster.channel().queue_delete(queue)
+
+
+def test_exclusive_flag_that_differs_is_405(cluster):
+    queue = cluster.name("locked")
+    owner = cluster.channel()
+    owner.queue_declare(queue, exclusive=True)
+    text = refused(405, lambda: owner.queue_declare(queue))
+    wanted = f"RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue}' in vhost '/'. It could be"
+    assert text.startswith(wanted), text
+    text = refused(405, lambda: cluster.channel(1).queue_bind(queue, "amq.direct", "k"))
+    assert text.startswith(wanted), text
+
+
+def test_binding_needs_both_ends(cluster):
+    queue, exchange = cluster.name("queue"), cluster.name("exchange")
+    cluster.channel().queue_declare(queue)
+    text = refused(404, lambda: cluster.channel(1).queue_bind(queue, exchange, "k"))
+    assert text == f"NOT_FOUND - no exchange '{exchange}' in vhost '/'", text
+    text = refused(404, lambda: cluster.channel(2).queue_bind(exchange, "amq.topic", "k"))
+    assert text == f"NOT_FOUND - no queue '{exchange}' in vhost '/'", text
+    cluster.channel().queue_unbind(queue, exchange, "k")
+    cluster.channel().queue_delete(queue)
+
+
+def test_exchange_in_use_is_kept(cluster):
+    queue, exchange = cluster.name("queue"), cluster.name("used")
+    channel = cluster.channel()
+    channel.exchange_declare(exchange, "fanout")
+    channel.queue_declare(queue)
+    channel.queue_bind(queue, exchange)
+    text = refused(406, lambda: cluster.channel(1).exchange_delete(exchange, if_unused=True))
+    assert text == f"PRECONDITION_FAILED - exchange '{exchange}' in vhost '/' in use", text
+    channel.queue_delete(queue)
+    channel.exchange_delete(exchange, if_unused=True)
 
 
 def test_unknown_exchange_is_404(cluster):
     channel = cluster.channel()
+    exchange = cluster.name("nowhere")
 
     def publish():
-        channel.basic_publish(cluster.name("nowhere"), "k", b"x")
+        channel.basic_publish(exchange, "k", b"x")
         channel.basic_qos(prefetch_count=1)  # has an answer, and the channel is closed before it
 
-    refused(404, publish)
+    text = refused(404, publish)
+    assert text == f"NOT_FOUND - no exchange '{exchange}' in vhost '/'", text
 
 
 def test_unknown_exchange_type_is_406(cluster):

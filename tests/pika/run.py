@@ -15,8 +15,10 @@ import traceback
 import blocked
 import dead_letters
 import errors
+import exchanges
 import exclusive
 import getting
+import lifetimes
 import limits
 import priorities
 import publishing
@@ -35,7 +37,9 @@ MODULES = (
     getting,
     errors,
     routing,
+    exchanges,
     exclusive,
+    lifetimes,
     rpc,
     single_active,
     limits,

@@ -97,6 +97,9 @@ pub(crate) enum Command {
     /// Declare, list and delete exchanges
     #[command(subcommand)]
     Exchange(command::exchange::ExchangeCommand),
+    /// Set, list, delete and show policies
+    #[command(subcommand)]
+    Policy(command::policy::PolicyCommand),
     /// Create, list and delete bindings
     #[command(subcommand)]
     Binding(command::binding::BindingCommand),

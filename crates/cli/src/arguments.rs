@@ -56,7 +56,7 @@ pub(crate) fn to_json(table: &Table) -> Json {
     )
 }
 
-fn value_to_json(value: &Value) -> Json {
+pub(crate) fn value_to_json(value: &Value) -> Json {
     match value {
         Value::Bool(it) => Json::from(*it),
         Value::F32(it) => Json::from(it.get()),

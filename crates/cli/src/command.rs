@@ -8,6 +8,7 @@ pub(crate) mod dlq;
 pub(crate) mod exchange;
 pub(crate) mod health;
 pub(crate) mod permission;
+pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod queue;
 pub(crate) mod server;
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Dlq(_)
         | Command::Exchange(_)
         | Command::Binding(_)
+        | Command::Policy(_)
         | Command::Vhost(_)
         | Command::User(_)
         | Command::Permission(_)
@@ -81,6 +83,7 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::Queue(command) => queue::run(&global, command).await,
         Command::Exchange(command) => exchange::run(&global, command).await,
         Command::Binding(command) => binding::run(&global, command).await,
+        Command::Policy(command) => policy::run(&global, command).await,
         Command::Vhost(command) => vhost::run(&global, command).await,
         Command::User(command) => user::run(&global, command).await,
         Command::Permission(command) => permission::run(&global, command).await,

@@ -6,6 +6,7 @@ mod cluster;
 mod exchange;
 mod messages;
 mod peek;
+mod policy;
 mod queue;
 mod redrive;
 mod user;
@@ -31,6 +32,7 @@ pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, Replic
 pub use exchange::Exchange;
 pub use messages::{ReceiveOptions, Received};
 pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
+pub use policy::{EffectiveSetting, Policy, PolicySubject, PolicyTarget};
 pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
 pub use redrive::RedriveOptions;
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};

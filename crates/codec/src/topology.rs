@@ -2,6 +2,7 @@
 
 mod command;
 mod objects;
+mod policy;
 mod reply;
 mod snapshot;
 mod tenancy;

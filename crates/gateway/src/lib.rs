@@ -8,6 +8,7 @@ mod alarms;
 mod amqp;
 mod auth;
 mod clock;
+mod copies;
 mod counters;
 mod draining;
 mod gateway;

@@ -2,8 +2,12 @@
 //! Not here: what clients sent (`grpc`, `amqp`), what properties ask for (`proto::convert::hints`).
 
 use bytes::Bytes;
-use warren_proto::convert::hints::{HintError, Hints, Schedule};
-use warren_types::{ExchangeName, Message, Priority, Properties, RoutingKey, UserName};
+use warren_proto::convert::hints::{self, HintError, Hints, Schedule};
+use warren_topology::{ExchangeKind, Topology};
+use warren_types::{
+    ExchangeName, Message, Priority, Properties, PropertiesBuilder, RoutingKey, UserName, Value,
+    VhostId,
+};
 
 use crate::clock::wall_clock_ms;
 
@@ -51,6 +55,30 @@ pub(crate) fn message(
     Ok(message)
 }
 
+/// As it is stored by way of an `x-delayed-message` exchange: the delay that is taken changes its sign in the header (features B11).
+pub(crate) fn with_spent_delay(mut message: Message, view: &Topology, vhost: VhostId) -> Message {
+    if message.delay_ms.is_none() {
+        return message;
+    }
+    let exchange = view.exchange(vhost, message.exchange.as_str());
+    if exchange.is_none_or(|it| it.kind != ExchangeKind::Delayed) {
+        return message;
+    }
+    let mut headers = message.properties.headers().unwrap_or_default();
+    let Some(delay) = headers.get(hints::DELAY).and_then(Value::as_int) else {
+        return message;
+    };
+    let spent = delay.saturating_neg();
+    // Clients (pika) that read the 64-bit tag as unsigned exist.
+    let spent = i32::try_from(spent).map_or(Value::I64(spent), Value::I32);
+    if headers.insert(hints::DELAY, spent).is_ok() {
+        let spent = PropertiesBuilder::from(&message.properties).headers(&headers);
+        // As long as before, or a few bytes longer: one that no longer fits keeps its sign.
+        message.properties = spent.build().unwrap_or(message.properties);
+    }
+    message
+}
+
 /// Bytes of a message as limits, credit and admission count them.
 pub(crate) fn counted_bytes(message: &Message) -> u64 {
     let properties = if message.properties.is_empty() {
@@ -79,7 +107,7 @@ pub(crate) fn mix(mut value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use warren_types::{PropertiesBuilder, Table, Value};
+    use warren_types::Table;
 
     use super::*;
 

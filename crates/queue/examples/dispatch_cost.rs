@@ -142,6 +142,7 @@ fn main() {
         priority: 0,
         exclusive: false,
         uncommitted_max: 1_000,
+        passing: false,
     };
     let credit = Credit {
         messages: 200,

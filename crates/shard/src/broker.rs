@@ -29,6 +29,8 @@ use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
 use crate::link::remote::NodeStreams;
 use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
+use crate::open::{initialise, open};
+use crate::reaper::{Asked, Reaper, Reaping};
 use crate::replica::machine::ShardMachineFactory;
 use crate::replica::tap::Mailbox;
 use crate::session::{Session, stats};
@@ -91,6 +93,7 @@ struct Inner {
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
     consumers: AtomicU64,
+    reaping: Reaping,
     tasks: TaskTracker,
     /// Where the broker runs: a session may be dropped anywhere.
     runtime: Handle,
@@ -132,6 +135,7 @@ impl Broker {
         let stop = CancellationToken::new();
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
+        let (reaping, asked) = Reaping::channel();
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -157,6 +161,7 @@ impl Broker {
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),
+            reaping,
             raft: parts.raft,
             peers: parts.peers,
             tasks,
@@ -166,10 +171,22 @@ impl Broker {
         let broker = Self {
             inner: Arc::new(inner),
         };
-        let follower = broker.clone();
-        let following = async move { follower.follow_placement().await };
-        broker.inner.tasks.spawn(following);
+        broker.spawn_followers(asked);
         Ok(broker)
+    }
+
+    fn spawn_followers(&self, asked: Asked) {
+        let (follower, it) = (self.clone(), &self.inner);
+        it.tasks
+            .spawn(async move { follower.follow_placement().await });
+        let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
+        it.tasks
+            .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
+    }
+
+    /// Deletes an exclusive queue whose connection has ended, as soon as that can be done.
+    pub fn delete_later(&self, queue: QueueId) {
+        self.inner.reaping.leave(queue);
     }
 
     #[must_use]
@@ -445,6 +462,7 @@ impl Broker {
             mailbox,
             inbox: self.inner.leaders.open(shard),
             topology: self.inner.topology.watch(),
+            asks: self.inner.reaping.asks.clone(),
             uplinks: Arc::clone(&self.inner.uplinks),
             stop: self.inner.stop.clone(),
         };
@@ -475,24 +493,4 @@ impl Broker {
         };
         self.inner.tasks.spawn(uplink.run());
     }
-}
-
-async fn open(raft: &RaftNode, spec: GroupSpec) -> Result<Group, BrokerError> {
-    let group = spec.group;
-    raft.open_group(spec)
-        .await
-        .map_err(|source| BrokerError::Open { group, source })
-}
-
-async fn initialise(
-    raft: &RaftNode,
-    group: GroupId,
-    members: &[Member],
-) -> Result<(), BrokerError> {
-    raft.initialize(group, members)
-        .await
-        .map_err(|error| BrokerError::Initialise {
-            group,
-            cause: error.to_string(),
-        })
 }

@@ -3,11 +3,13 @@
 
 use std::fmt::Display;
 
-use warren_types::{Table, Value, VhostName};
+use warren_types::{ExchangeName, Table, Value, VhostName};
 
 use crate::{
+    exchange::{ALTERNATE_EXCHANGE, DELAYED_TYPE, Exchange, ExchangeKind, routes_as},
     queue::QueueType,
     reply::{ObjectKind, Refusal},
+    route::{hashed, headers},
 };
 
 pub(crate) const QUEUE_TYPE: &str = "x-queue-type";
@@ -39,6 +41,7 @@ const AT_LEAST_ONE: Shape = Shape::Integer {
 
 pub(crate) type Known = &'static [(&'static str, Shape)];
 
+/// The type comes first: see [`QUEUE_BUT_TYPE`].
 pub(crate) const QUEUE: Known = &[
     (QUEUE_TYPE, Shape::Text),
     ("x-max-length", COUNT),
@@ -84,7 +87,15 @@ pub(crate) const QUEUE: Known = &[
     ("x-quorum-target-group-size", AT_LEAST_ONE),
 ];
 
-pub(crate) const EXCHANGE: Known = &[("alternate-exchange", Shape::Text)];
+/// What is compared where classic and quorum count as equal (features B22).
+pub(crate) const QUEUE_BUT_TYPE: Known = QUEUE.split_at(1).1;
+
+pub(crate) const EXCHANGE: Known = &[
+    (ALTERNATE_EXCHANGE, Shape::Text),
+    (DELAYED_TYPE, Shape::Text),
+    (hashed::HASH_HEADER, Shape::Text),
+    (hashed::HASH_PROPERTY, Shape::Text),
+];
 
 /// The declared type; the vhost's default if none is.
 pub(crate) fn queue_type(
@@ -122,8 +133,72 @@ pub(crate) fn check_queue(queue: &str, arguments: &Table) -> Result<(), Refusal>
     Ok(())
 }
 
-pub(crate) fn check_exchange(exchange: &str, arguments: &Table) -> Result<(), Refusal> {
-    check(ObjectKind::Exchange, exchange, EXCHANGE, arguments)
+pub(crate) fn check_exchange(
+    exchange: &str,
+    kind: ExchangeKind,
+    arguments: &Table,
+) -> Result<(), Refusal> {
+    check(ObjectKind::Exchange, exchange, EXCHANGE, arguments)?;
+    let invalid = |argument: &str, reason: &str| Refusal::InvalidArgument {
+        object: ObjectKind::Exchange,
+        name: exchange.into(),
+        argument: argument.into(),
+        reason: reason.into(),
+    };
+    if let Some(alternate) = arguments.get_str(ALTERNATE_EXCHANGE) {
+        ExchangeName::try_from(alternate)
+            .map_err(|error| invalid(ALTERNATE_EXCHANGE, &error.to_string()))?;
+    }
+    let routes_as = routes_as(kind, arguments)
+        .ok_or_else(|| invalid(DELAYED_TYPE, "it must name another exchange type"))?;
+    if routes_as != ExchangeKind::ConsistentHash {
+        return Ok(());
+    }
+    let property = arguments.get_str(hashed::HASH_PROPERTY);
+    if property.is_some() && arguments.get(hashed::HASH_HEADER).is_some() {
+        return Err(invalid(
+            hashed::HASH_PROPERTY,
+            "hash-header and hash-property cannot be used together",
+        ));
+    }
+    if property.is_some_and(|it| hashed::HashProperty::named(it).is_none()) {
+        return Err(invalid(
+            hashed::HASH_PROPERTY,
+            "it is none of correlation_id, message_id, timestamp",
+        ));
+    }
+    Ok(())
+}
+
+/// What the source's kind demands of a binding (AMQP 0-9-1: else 406).
+pub(crate) fn check_binding(
+    source: &Exchange,
+    key: &str,
+    arguments: &Table,
+) -> Result<(), Refusal> {
+    let invalid = |argument: &str, reason: &str| Refusal::InvalidArgument {
+        object: ObjectKind::Binding,
+        name: source.name.as_str().into(),
+        argument: argument.into(),
+        reason: reason.into(),
+    };
+    match source.routes_as() {
+        ExchangeKind::Headers => {
+            headers::check(arguments).map_err(|reason| invalid(headers::X_MATCH, reason))
+        }
+        ExchangeKind::ConsistentHash => match hashed::weight(key) {
+            Some(_) => Ok(()),
+            None => Err(invalid(
+                "routing_key",
+                "it is the weight: a number from 1 to 1000000000",
+            )),
+        },
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::Topic
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Delayed => Ok(()),
+    }
 }
 
 fn check(object: ObjectKind, name: &str, known: Known, arguments: &Table) -> Result<(), Refusal> {
@@ -139,6 +214,15 @@ fn check(object: ObjectKind, name: &str, known: Known, arguments: &Table) -> Res
         })?;
     }
     Ok(())
+}
+
+/// Whether a value may stand for a policy's key.
+pub(crate) fn check_value(key: &str, value: &Value) -> Result<(), String> {
+    let known = QUEUE
+        .iter()
+        .find(|(name, _)| name.strip_prefix("x-") == Some(key))
+        .or_else(|| EXCHANGE.iter().find(|(name, _)| *name == key));
+    known.map_or(Ok(()), |(_, shape)| fits(*shape, value))
 }
 
 fn fits(shape: Shape, value: &Value) -> Result<(), String> {
@@ -237,19 +321,45 @@ fn equivalent(one: Option<&Value>, other: Option<&Value>) -> bool {
     }
 }
 
-/// For people; the values clients send are short numbers and words.
+/// In RabbitMQ's words: what its clients' users search for.
 fn describe(value: Option<&Value>) -> String {
     let Some(value) = value else {
         return "none".into();
     };
+    let kind = type_name(value);
     if let Some(it) = value.as_int() {
-        return format!("the integer {it}");
+        return format!("the value '{it}' of type '{kind}'");
     }
     if let Some(it) = value.as_bool() {
-        return format!("the boolean {it}");
+        return format!("the value '{it}' of type '{kind}'");
     }
     match value.as_str() {
-        Some(it) => format!("the string '{}'", it.chars().take(64).collect::<String>()),
-        None => "a value of another type".into(),
+        Some(it) => {
+            let shown: String = it.chars().take(64).collect();
+            format!("the value '{shown}' of type '{kind}'")
+        }
+        None => format!("a value of type '{kind}'"),
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Bool(_) => "bool",
+        Value::I8(_) => "byte",
+        Value::U8(_) => "unsignedbyte",
+        Value::I16(_) => "short",
+        Value::U16(_) => "unsignedshort",
+        Value::I32(_) => "signedint",
+        Value::U32(_) => "unsignedint",
+        Value::I64(_) | Value::I64Upper(_) => "long",
+        Value::F32(_) => "float",
+        Value::F64(_) => "double",
+        Value::Decimal(_) => "decimal",
+        Value::LongString(_) => "longstr",
+        Value::Array(_) => "array",
+        Value::Timestamp(_) => "timestamp",
+        Value::Table(_) => "table",
+        Value::Void => "void",
+        Value::Bytes(_) => "binary",
     }
 }

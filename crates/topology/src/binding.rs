@@ -7,6 +7,7 @@ use warren_types::{ExchangeId, QueueId, RoutingKey, Table};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Destination {
     Queue(QueueId),
+    Exchange(ExchangeId),
 }
 
 /// What makes a binding itself: source, routing key, arguments, destination (features B6).
@@ -51,7 +52,8 @@ impl BindingKey {
     }
 }
 
-fn canonical(table: &Table) -> Bytes {
+/// The bytes of a table in the order of its names.
+pub(crate) fn canonical(table: &Table) -> Bytes {
     if table.is_empty() {
         return Bytes::new();
     }

@@ -18,6 +18,7 @@ use warren_types::{
 use crate::{
     cluster::{Addresses, Node},
     exchange::ExchangeKind,
+    policy::{ApplyTo, PolicyKind},
     queue::QueueOwner,
 };
 
@@ -34,6 +35,9 @@ pub enum TopologyCommand {
     Unbind(Unbind),
     Tenancy(TenancyCommand),
     Batch(Batch),
+    NoteConsumer(NoteConsumer),
+    SetPolicy(SetPolicy),
+    DeletePolicy(DeletePolicy),
 }
 
 /// Names the members and places all shards. Once in a cluster's life.
@@ -120,11 +124,18 @@ pub struct DeleteQueue {
     pub requester: Option<QueueOwner>,
 }
 
+/// What a binding is to lead to, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindTo {
+    Queue(QueueName),
+    Exchange(ExchangeName),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     pub vhost: VhostId,
     pub source: ExchangeName,
-    pub queue: QueueName,
+    pub to: BindTo,
     pub routing_key: RoutingKey,
     pub arguments: Table,
     pub requester: Option<QueueOwner>,
@@ -135,8 +146,34 @@ pub struct Bind {
 pub struct Unbind {
     pub vhost: VhostId,
     pub source: ExchangeName,
-    pub queue: QueueName,
+    pub to: BindTo,
     pub routing_key: RoutingKey,
     pub arguments: Table,
     pub requester: Option<QueueOwner>,
+}
+
+/// An auto-delete queue has had a consumer: from now on it goes with the last one. One that is gone is a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoteConsumer {
+    pub queue: QueueId,
+}
+
+/// Creates a policy or replaces the one of its kind and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetPolicy {
+    pub vhost: VhostId,
+    pub kind: PolicyKind,
+    pub name: Box<str>,
+    pub pattern: Box<str>,
+    pub apply_to: ApplyTo,
+    pub priority: i32,
+    pub definition: Table,
+}
+
+/// A missing one is a success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletePolicy {
+    pub vhost: VhostId,
+    pub kind: PolicyKind,
+    pub name: Box<str>,
 }

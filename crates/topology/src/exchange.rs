@@ -10,10 +10,14 @@ use warren_types::{ExchangeId, ExchangeName, Table, TopologyIndex, VhostId};
 pub enum ExchangeKind {
     Direct,
     Fanout,
-    /// Not available yet: declaring one is refused.
     Topic,
-    /// Not available yet: declaring one is refused.
     Headers,
+    /// Spreads by weight; argument `hash-header` or `hash-property`, else the routing key is hashed.
+    ConsistentHash,
+    /// Spreads evenly by the routing key.
+    ModulusHash,
+    /// Routes as the kind in argument `x-delayed-type`, messages with a delay when they are due.
+    Delayed,
 }
 
 /// AMQP 0-9-1: 406 PRECONDITION_FAILED (features C22).
@@ -24,7 +28,15 @@ pub struct UnknownExchangeType {
 }
 
 impl ExchangeKind {
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
+    pub const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::ModulusHash,
+        Self::Delayed,
+    ];
 
     /// The name in `exchange.declare`.
     #[must_use]
@@ -34,6 +46,9 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Delayed => "x-delayed-message",
         }
     }
 }
@@ -71,4 +86,42 @@ pub struct Exchange {
     pub arguments: Table,
     /// The index of the command that declared it; zero = there from the start.
     pub declared_at: TopologyIndex,
+}
+
+/// Argument of a delayed exchange: the kind it routes as.
+pub(crate) const DELAYED_TYPE: &str = "x-delayed-type";
+/// Argument of any exchange: where messages go that none of its bindings matches.
+pub(crate) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// In every vhost from its start (features B1, B2).
+pub(crate) const PREDECLARED: [(&str, ExchangeKind); 6] = [
+    ("", ExchangeKind::Direct),
+    ("amq.direct", ExchangeKind::Direct),
+    ("amq.fanout", ExchangeKind::Fanout),
+    ("amq.topic", ExchangeKind::Topic),
+    ("amq.headers", ExchangeKind::Headers),
+    ("amq.match", ExchangeKind::Headers),
+];
+
+impl Exchange {
+    /// The kind that decides where its messages go: its own, or the one a delayed exchange names.
+    #[must_use]
+    pub fn routes_as(&self) -> ExchangeKind {
+        routes_as(self.kind, &self.arguments).unwrap_or(self.kind)
+    }
+
+    /// As declared.
+    pub(crate) fn alternate_argument(&self) -> Option<ExchangeName> {
+        let name = self.arguments.get_str(ALTERNATE_EXCHANGE)?;
+        ExchangeName::try_from(name).ok()
+    }
+}
+
+/// `None`: a delayed exchange that names no other kind.
+pub(crate) fn routes_as(kind: ExchangeKind, arguments: &Table) -> Option<ExchangeKind> {
+    if kind != ExchangeKind::Delayed {
+        return Some(kind);
+    }
+    let inner = ExchangeKind::try_from(arguments.get_str(DELAYED_TYPE)?).ok()?;
+    (inner != ExchangeKind::Delayed).then_some(inner)
 }

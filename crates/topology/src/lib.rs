@@ -11,12 +11,14 @@ mod binding;
 mod cluster;
 mod command;
 mod exchange;
+mod in_force;
 mod maps;
 mod parameter;
 mod parts;
 mod pattern;
 mod permission;
 mod placement;
+mod policy;
 mod queue;
 mod reply;
 mod route;
@@ -30,20 +32,23 @@ pub use access::{Asker, Denied, Need, Operation, Principal, ResourceKind, Right,
 pub use binding::{Binding, BindingKey, Destination};
 pub use cluster::{Addresses, Cluster, Node};
 pub use command::{
-    Batch, Bind, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser, CreateVhost,
-    DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, DeleteUser, DeleteVhost,
-    FormCluster, NewQueueName, PasswordChange, SetParameter, SetPermission, SetTopicPermission,
-    SetVhostLimits, TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
+    Batch, Bind, BindTo, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser,
+    CreateVhost, DeclareExchange, DeclareQueue, DeleteExchange, DeletePolicy, DeleteQueue,
+    DeleteUser, DeleteVhost, FormCluster, NewQueueName, NoteConsumer, PasswordChange, SetParameter,
+    SetPermission, SetPolicy, SetTopicPermission, SetVhostLimits, TenancyCommand, TopologyCommand,
+    Unbind, UpdateNode, UpdateUser, UpdateVhost,
 };
 pub use exchange::{Exchange, ExchangeKind, UnknownExchangeType};
+pub use in_force::{EffectiveSetting, SettingSource};
 pub use parameter::{Parameter, ParameterKey};
 pub use parts::{PartsError, TopologyParts};
 pub use pattern::{Pattern, PatternError};
 pub use permission::{Permission, TopicPattern, TopicPermission, TopicVariables};
 pub use placement::Placement;
+pub use policy::{ApplyTo, KeyEffect, Policy, PolicyKind};
 pub use queue::{Queue, QueueOwner, QueueType};
 pub use reply::{ClusterFault, Declared, ObjectKind, Refusal, TopologyReply};
-pub use route::{RouteError, Target, Targets};
+pub use route::{Published, RouteError, Target, Targets};
 pub use topology::Topology;
 pub use user::{PasswordHash, PasswordScheme, User, UserLimits, UserTag};
 pub use vhost::{Vhost, VhostLimits, VhostSettings};

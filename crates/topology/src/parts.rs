@@ -8,13 +8,14 @@ use warren_types::{ExchangeId, GroupId, QueueId, ReplicaId, ShardId, TopologyInd
 use crate::{
     binding::{Binding, Destination},
     cluster::{Cluster, Node},
-    exchange::Exchange,
+    exchange::{self, Exchange},
+    in_force::Kept,
     maps::OrdSet,
     parameter::Parameter,
     permission::{Permission, TopicPermission},
     placement::Placement,
+    policy::Policy,
     queue::Queue,
-    route,
     tenants::Tenants,
     topology::{Next, Space, Topology},
     user::User,
@@ -37,6 +38,7 @@ pub struct TopologyParts {
     pub topic_permissions: Vec<TopicPermission>,
     pub parameters: Vec<Parameter>,
     pub next_vhost: VhostId,
+    pub policies: Vec<Policy>,
     /// The lowest ids never given out.
     pub next_exchange: ExchangeId,
     pub next_queue: QueueId,
@@ -60,6 +62,8 @@ pub enum PartsError {
     Tenant,
     #[error("group {group} is there twice")]
     Placement { group: GroupId },
+    #[error("policy '{name}' is there twice, or has no vhost")]
+    Policy { name: Box<str> },
     #[error("an id is not below the next one to be given")]
     Counters,
 }
@@ -89,6 +93,7 @@ impl Topology {
             topic_permissions: self.topic_permissions().cloned().collect(),
             parameters: self.parameters().cloned().collect(),
             next_vhost: self.next.vhost,
+            policies: self.policies.values().map(|it| it.policy.clone()).collect(),
             next_exchange: self.next.exchange,
             next_queue: self.next.queue,
             next_replica: self.next.replica,
@@ -120,6 +125,9 @@ impl Topology {
                 return Err(PartsError::Counters);
             }
             topology.vhosts.insert_mut(it.id, Space::new(it));
+        }
+        for it in parts.policies {
+            topology.read_policy(it)?;
         }
         for it in parts.exchanges {
             topology.read_exchange(it)?;
@@ -181,11 +189,26 @@ impl Topology {
         }
         if let Some(shard) = group.shard() {
             self.shards.insert_mut(shard, OrdSet::new_sync());
+            // What was deleted since an older copy does not show.
+            self.touch(shard);
         }
         match Arc::make_mut(&mut self.placements).insert(group, it) {
             None => Ok(()),
             Some(_) => Err(PartsError::Placement { group }),
         }
+    }
+
+    fn read_policy(&mut self, policy: Policy) -> Result<(), PartsError> {
+        let name = policy.name.clone();
+        let key = (policy.vhost, policy.kind, name.clone());
+        let has_space = self.vhosts.contains_key(&policy.vhost);
+        if !has_space || self.policies.contains_key(&key) {
+            return Err(PartsError::Policy { name });
+        }
+        let pattern = policy.compiled();
+        self.policies
+            .insert_mut(key, Arc::new(Kept { policy, pattern }));
+        Ok(())
     }
 
     fn read_exchange(&mut self, it: Exchange) -> Result<(), PartsError> {
@@ -196,7 +219,7 @@ impl Topology {
         let space = self.vhosts.get(&it.vhost);
         let free = space.is_some_and(|space| !space.exchanges.contains_key(&it.name))
             && !self.exchanges.contains_key(&exchange);
-        if !free || !route::is_available(it.kind) {
+        if !free || exchange::routes_as(it.kind, &it.arguments).is_none() {
             return Err(PartsError::Exchange { exchange });
         }
         self.add_exchange(it);
@@ -222,13 +245,16 @@ impl Topology {
     fn read_bindings(&mut self, bindings: Vec<Binding>) -> Result<(), PartsError> {
         for it in bindings {
             let exchange = it.source;
-            let Destination::Queue(queue) = it.destination;
             let source = self.exchanges.get(&exchange).map(Arc::clone);
-            let to = self.queues.get(&queue).map(|it| it.vhost);
+            let to = match it.destination {
+                Destination::Queue(queue) => self.queues.get(&queue).map(|it| it.vhost),
+                Destination::Exchange(to) => {
+                    let named = self.exchanges.get(&to).filter(|to| !to.name.is_default());
+                    named.map(|it| it.vhost)
+                }
+            };
             let fits = source.is_some_and(|source| {
-                !source.name.is_default()
-                    && to == Some(source.vhost)
-                    && self.add_binding(source.vhost, &source.name, it)
+                !source.name.is_default() && to == Some(source.vhost) && self.add_binding(it)
             });
             if !fits {
                 return Err(PartsError::Binding { exchange });

@@ -22,6 +22,10 @@ pub struct Queue {
     pub arguments: Table,
     /// The index of the command that declared it.
     pub declared_at: TopologyIndex,
+    /// The index of the last declare that counted as a use of it; only kept where idle queues expire (features B28).
+    pub renewed_at: TopologyIndex,
+    /// It has had a consumer; only kept where it goes with its last one (features B25).
+    pub had_consumer: bool,
 }
 
 impl Queue {

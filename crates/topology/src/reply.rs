@@ -8,8 +8,6 @@ use warren_types::{
     VhostName,
 };
 
-use crate::exchange::ExchangeKind;
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopologyReply {
     ClusterFormed(Declared),
@@ -36,6 +34,15 @@ pub enum TopologyReply {
     Bound(Declared),
     /// Whether there was such a binding.
     Unbound {
+        existed: bool,
+    },
+    /// Whether there is such a queue.
+    ConsumerNoted {
+        existed: bool,
+    },
+    PolicySet(Declared),
+    /// Whether there was such a policy.
+    PolicyDeleted {
         existed: bool,
     },
     Refused(Refusal),
@@ -68,6 +75,7 @@ pub enum ObjectKind {
     User,
     Permission,
     Parameter,
+    Policy,
 }
 
 impl fmt::Display for ObjectKind {
@@ -80,6 +88,7 @@ impl fmt::Display for ObjectKind {
             Self::User => "user",
             Self::Permission => "permission",
             Self::Parameter => "parameter",
+            Self::Policy => "policy",
         })
     }
 }
@@ -117,9 +126,6 @@ pub enum Refusal {
     #[error("operation not permitted on the default exchange")]
     DefaultExchange,
     /// 406.
-    #[error("exchange type '{kind}' is not available")]
-    ExchangeTypeUnavailable { kind: ExchangeKind },
-    /// 406.
     #[error("queue type '{name}' is not available")]
     QueueTypeUnavailable { name: Box<str> },
     /// 406.
@@ -144,7 +150,7 @@ pub enum Refusal {
     },
     /// 405.
     #[error(
-        "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}': it belongs to another connection"
+        "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
     )]
     ResourceLocked { vhost: VhostName, queue: QueueName },
     /// 406.

@@ -21,7 +21,10 @@ impl Topology {
     /// What is in force for a queue now.
     #[must_use]
     pub fn queue_settings(&self, queue: &Queue) -> QueueSettings {
-        of_arguments(queue.queue_type, &queue.arguments)
+        match self.merged_arguments(queue) {
+            Some(merged) => of_arguments(queue.queue_type, &merged),
+            None => of_arguments(queue.queue_type, &queue.arguments),
+        }
     }
 }
 

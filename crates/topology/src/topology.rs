@@ -12,11 +12,12 @@ use warren_types::{
 use crate::{
     binding::{Binding, BindingKey, Destination},
     cluster::{Cluster, Node},
-    exchange::{Exchange, ExchangeKind},
+    exchange::{Exchange, PREDECLARED},
+    in_force::{InForce, Policies},
     maps::{OrdMap, OrdSet},
     placement::Placement,
     queue::Queue,
-    route::{RouteError, Routes, Targets},
+    route::{Published, RouteError, Routes, Targets},
     tenants::Tenants,
     vhost::Vhost,
 };
@@ -33,21 +34,21 @@ pub struct Topology {
     pub(crate) vhosts: OrdMap<VhostId, Space>,
     pub(crate) exchanges: OrdMap<ExchangeId, Arc<Exchange>>,
     pub(crate) queues: OrdMap<QueueId, Arc<Queue>>,
+    /// Those of `queues` that have an owner.
+    pub(crate) exclusive: OrdSet<QueueId>,
     /// An entry per shard, also while it is empty.
     pub(crate) shards: OrdMap<ShardId, OrdSet<QueueId>>,
+    /// When the queues of a shard, or what is in force for them, last changed; a shard that is not named: never.
+    pub(crate) touched: OrdMap<ShardId, TopologyIndex>,
     pub(crate) bindings: OrdMap<BindingKey, Arc<Binding>>,
     /// The same bindings by where they lead.
     pub(crate) inbound: OrdSet<(Destination, BindingKey)>,
     pub(crate) tenants: Tenants,
+    pub(crate) policies: Policies,
+    /// Follows from the policies and the names.
+    pub(crate) in_force: InForce,
     pub(crate) next: Next,
 }
-
-/// The exchanges every vhost has from the start.
-const PREDECLARED: [(&str, ExchangeKind); 3] = [
-    ("", ExchangeKind::Direct),
-    ("amq.direct", ExchangeKind::Direct),
-    ("amq.fanout", ExchangeKind::Fanout),
-];
 
 /// The lowest numbers never given out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,10 +130,14 @@ impl Topology {
             vhosts: OrdMap::new_sync(),
             exchanges: OrdMap::new_sync(),
             queues: OrdMap::new_sync(),
+            exclusive: OrdSet::new_sync(),
             shards: OrdMap::new_sync(),
+            touched: OrdMap::new_sync(),
             bindings: OrdMap::new_sync(),
             inbound: OrdSet::new_sync(),
             tenants: Tenants::new(),
+            policies: Policies::new_sync(),
+            in_force: InForce::new(),
             next: Next {
                 vhost: VhostId(Vhost::ROOT.0 + 1),
                 exchange: ExchangeId(1),
@@ -201,6 +206,19 @@ impl Topology {
         self.vhosts.values().map(|space| &*space.vhost)
     }
 
+    /// The index at which the queues of a shard, or what is in force for them, last changed, or a later one.
+    #[must_use]
+    pub fn shard_changed_at(&self, shard: ShardId) -> TopologyIndex {
+        self.touched
+            .get(&shard)
+            .copied()
+            .unwrap_or(TopologyIndex(0))
+    }
+
+    pub(crate) fn touch(&mut self, shard: ShardId) {
+        self.touched.insert_mut(shard, self.index);
+    }
+
     #[must_use]
     pub fn exchange(&self, vhost: VhostId, name: &str) -> Option<&Exchange> {
         Some(&**self.vhosts.get(&vhost)?.exchanges.get(name)?)
@@ -229,6 +247,12 @@ impl Topology {
     /// Every queue of every vhost, by id.
     pub fn queues(&self) -> impl Iterator<Item = &Queue> {
         self.queues.values().map(|it| &**it)
+    }
+
+    /// The queues that have an owner, by id.
+    pub fn exclusive_queues(&self) -> impl Iterator<Item = &Queue> {
+        let ids = self.exclusive.iter();
+        ids.filter_map(|&id| self.queue_by_id(id))
     }
 
     /// The queues placed in a shard, by id.
@@ -273,7 +297,11 @@ impl Topology {
 
     /// The bindings that lead to a queue. The default exchange's is implied and not listed.
     pub fn bindings_to(&self, queue: QueueId) -> impl Iterator<Item = &Binding> {
-        let to = Destination::Queue(queue);
+        self.bindings_into(Destination::Queue(queue))
+    }
+
+    /// The bindings that lead to a queue or exchange.
+    pub fn bindings_into(&self, to: Destination) -> impl Iterator<Item = &Binding> {
         let all = self
             .inbound
             .range((to, BindingKey::first_of(ExchangeId(0)))..);
@@ -289,9 +317,7 @@ impl Topology {
     pub fn route(
         &self,
         vhost: VhostId,
-        exchange: &str,
-        routing_key: &str,
-        headers: Option<&Table>,
+        message: &Published<'_>,
         out: &mut Targets,
     ) -> Result<(), RouteError> {
         out.clear();
@@ -299,7 +325,7 @@ impl Topology {
             .vhosts
             .get(&vhost)
             .ok_or(RouteError::NoSuchVhost { vhost })?;
-        space.routes.route(exchange, routing_key, headers, out)
+        space.routes.route(message, out)
     }
 }
 

@@ -9,7 +9,7 @@ mod support;
 
 use support::*;
 use warren_topology::{
-    Declared, ExchangeKind, NewQueueName, ObjectKind, Refusal, RouteError, Targets,
+    Declared, ExchangeKind, NewQueueName, ObjectKind, Published, Refusal, RouteError, Targets,
     TopologyCommand, TopologyReply, Vhost,
 };
 use warren_types::{QueueId, QueueName, Table};
@@ -253,8 +253,11 @@ fn exclusive_queue_is_locked_for_others() {
 
     let mut foreign = mine.clone();
     foreign.requester = Some(connection(2));
+    let mut shared = mine.clone();
+    shared.exclusive = false;
     for command in [
         TopologyCommand::DeclareQueue(foreign),
+        TopologyCommand::DeclareQueue(shared),
         bind("amq.direct", "k", "q"),
         unbind("amq.direct", "k", "q"),
         delete_queue("q"),
@@ -285,18 +288,6 @@ fn delete_queue_of_another_id_or_missing_is_a_success_that_deletes_nothing() {
         assert_eq!(reply, TopologyReply::QueueDeleted { queue: None });
     }
     assert_eq!(topology.queue_count(), 1);
-}
-
-#[test]
-fn declare_exchange_of_a_kind_to_come_is_refused() {
-    let mut topology = formed();
-    for kind in [ExchangeKind::Topic, ExchangeKind::Headers] {
-        assert_eq!(
-            refused(run(&mut topology, declare_exchange("x", kind))),
-            Refusal::ExchangeTypeUnavailable { kind }
-        );
-    }
-    assert!(ExchangeKind::try_from("x-unknown").is_err());
 }
 
 #[test]
@@ -392,20 +383,21 @@ fn route_errors_name_what_is_missing() {
     let mut out = Targets::new();
     let root = Vhost::ROOT;
     assert_eq!(
-        topology.route(root, "none", "k", None, &mut out),
+        topology.route(root, &Published::new("none", "k"), &mut out),
         Err(RouteError::NoSuchExchange {
             exchange: "none".into()
         })
     );
     assert!(matches!(
-        topology.route(root, "inner", "k", None, &mut out),
+        topology.route(root, &Published::new("inner", "k"), &mut out),
         Err(RouteError::InternalExchange { .. })
     ));
     assert!(matches!(
-        topology.route(warren_types::VhostId(9), "", "k", None, &mut out),
+        topology.route(warren_types::VhostId(9), &Published::new("", "k"), &mut out),
         Err(RouteError::NoSuchVhost { .. })
     ));
-    assert_eq!(topology.route(root, "", "none", None, &mut out), Ok(()));
+    let unroutable = Published::new("", "none");
+    assert_eq!(topology.route(root, &unroutable, &mut out), Ok(()));
     assert!(out.is_empty());
 }
 
@@ -426,7 +418,15 @@ fn listing_is_in_name_order_and_pages() {
         .exchanges_after(Vhost::ROOT, None)
         .map(|it| it.name.as_str())
         .collect();
-    assert_eq!(exchanges, ["", "amq.direct", "amq.fanout"]);
+    let predeclared = [
+        "",
+        "amq.direct",
+        "amq.fanout",
+        "amq.headers",
+        "amq.match",
+        "amq.topic",
+    ];
+    assert_eq!(exchanges, predeclared);
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn bind_in(vhost: VhostId, source: &str, queue: &str) -> TopologyCommand {
     TopologyCommand::Bind(Bind {
         vhost,
         source: warren_types::ExchangeName::try_from(source).unwrap(),
-        queue: QueueName::try_from(queue).unwrap(),
+        to: warren_topology::BindTo::Queue(QueueName::try_from(queue).unwrap()),
         routing_key: warren_types::RoutingKey::try_from("k").unwrap(),
         arguments: Table::new(),
         requester: None,
@@ -188,6 +188,56 @@ fn vhost_default_queue_type_is_written_into_declares_that_name_none() {
     let queue = topology.queue(vhost, "q").unwrap();
     assert_eq!(queue.queue_type, QueueType::Quorum);
     assert_eq!(queue.arguments.get_str("x-queue-type"), Some("quorum"));
+}
+
+#[test]
+fn relaxed_vhost_takes_classic_and_quorum_for_equal_on_redeclare() {
+    let mut topology = formed();
+    let vhost = create_vhost(&mut topology, "v");
+    let declare = |kind: &str| {
+        TopologyCommand::DeclareQueue(DeclareQueue {
+            vhost,
+            arguments: Table::new()
+                .with("x-queue-type", kind)
+                .with("x-max-length", 1_i32),
+            ..queue("q")
+        })
+    };
+    run(&mut topology, declare("classic"));
+    let reply = run(&mut topology, declare("quorum"));
+    assert!(
+        matches!(&reply, TopologyReply::Refused(Refusal::InequivalentArgument { argument, .. }) if &**argument == "x-queue-type"),
+        "{reply:?}"
+    );
+    let settings = VhostSettings {
+        relaxed_queue_type: true,
+        ..VhostSettings::default()
+    };
+    let name = vhost_name("v");
+    run(&mut topology, UpdateVhost { name, settings }.into());
+    let reply = run(&mut topology, declare("quorum"));
+    assert!(
+        matches!(
+            reply,
+            TopologyReply::QueueDeclared {
+                declared: Declared::Existed,
+                ..
+            }
+        ),
+        "{reply:?}"
+    );
+    let kept = topology.queue(vhost, "q").unwrap();
+    assert_eq!(kept.queue_type, QueueType::Classic);
+    // Nothing else is relaxed.
+    let TopologyCommand::DeclareQueue(mut other) = declare("quorum") else {
+        unreachable!();
+    };
+    other.arguments = Table::new().with("x-queue-type", "quorum");
+    let reply = run(&mut topology, TopologyCommand::DeclareQueue(other));
+    assert!(
+        matches!(&reply, TopologyReply::Refused(Refusal::InequivalentArgument { argument, .. }) if &**argument == "x-max-length"),
+        "{reply:?}"
+    );
 }
 
 #[test]

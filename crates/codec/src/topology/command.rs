@@ -6,14 +6,14 @@ use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::topology_command::Kind;
 use warren_queue::entry::ProposalId;
 use warren_topology::{
-    Batch, Bind, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, FormCluster,
-    NewQueueName, TopologyCommand, Unbind, UpdateNode,
+    Batch, Bind, BindTo, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, FormCluster,
+    NewQueueName, NoteConsumer, TopologyCommand, Unbind, UpdateNode,
 };
 use warren_types::{
     ExchangeName, GroupId, NodeId, QueueId, QueueName, RoutingKey, Run, ShardTime, Table, VhostId,
 };
 
-use super::{objects, tenancy};
+use super::{objects, policy, tenancy};
 use crate::{
     error::{CodecError, malformed},
     wire::{Field, Fields},
@@ -114,7 +114,10 @@ fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::DeclareQueue(_)
         | Kind::RemoveQueue(_)
         | Kind::Bind(_)
-        | Kind::Unbind(_) => None,
+        | Kind::Unbind(_)
+        | Kind::NoteConsumer(_)
+        | Kind::SetPolicy(_)
+        | Kind::DeletePolicy(_) => None,
         Kind::AddNode(_) => Some(2),
         Kind::RemoveNode(_) => Some(4),
         Kind::PlaceGroup(_) => Some(11),
@@ -166,17 +169,22 @@ fn encode(command: &TopologyCommand) -> Kind {
             binding: Some(binding(
                 it.vhost,
                 &it.source,
-                &it.queue,
+                &it.to,
                 &it.routing_key,
                 &it.arguments,
             )),
             requester: it.requester.as_ref().map(objects::owner),
         }),
+        TopologyCommand::SetPolicy(it) => Kind::SetPolicy(policy::set(it)),
+        TopologyCommand::DeletePolicy(it) => Kind::DeletePolicy(policy::delete(it)),
+        TopologyCommand::NoteConsumer(it) => {
+            Kind::NoteConsumer(pb::NoteConsumer { queue: it.queue.0 })
+        }
         TopologyCommand::Unbind(it) => Kind::Unbind(pb::Unbind {
             binding: Some(binding(
                 it.vhost,
                 &it.source,
-                &it.queue,
+                &it.to,
                 &it.routing_key,
                 &it.arguments,
             )),
@@ -244,7 +252,7 @@ fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
             TopologyCommand::Bind(Bind {
                 vhost: end.vhost,
                 source: end.source,
-                queue: end.queue,
+                to: end.to,
                 routing_key: end.routing_key,
                 arguments: end.arguments,
                 requester: it.requester.map(objects::decode_owner),
@@ -255,18 +263,27 @@ fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
             TopologyCommand::Unbind(Unbind {
                 vhost: end.vhost,
                 source: end.source,
-                queue: end.queue,
+                to: end.to,
                 routing_key: end.routing_key,
                 arguments: end.arguments,
                 requester: it.requester.map(objects::decode_owner),
             })
         }
+        Kind::SetPolicy(it) => TopologyCommand::SetPolicy(policy::decode_set(it)?),
+        Kind::DeletePolicy(it) => TopologyCommand::DeletePolicy(policy::decode_delete(it)?),
+        Kind::NoteConsumer(it) => TopologyCommand::NoteConsumer(decode_note(it)),
         Kind::Tenancy(it) => TopologyCommand::Tenancy(tenancy::decode(it)?),
         Kind::Batch(it) => TopologyCommand::Batch(decode_batch(it)?),
         Kind::AddNode(_) | Kind::RemoveNode(_) | Kind::PlaceGroup(_) | Kind::FinalizeVersion(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
     })
+}
+
+fn decode_note(it: pb::NoteConsumer) -> NoteConsumer {
+    NoteConsumer {
+        queue: QueueId(it.queue),
+    }
 }
 
 pub(super) fn there<T>(part: Option<T>) -> Result<T, CodecError> {
@@ -362,15 +379,19 @@ fn decode_declare_queue(it: pb::DeclareQueue) -> Result<DeclareQueue, CodecError
 fn binding(
     vhost: VhostId,
     source: &ExchangeName,
-    queue: &QueueName,
+    to: &BindTo,
     routing_key: &RoutingKey,
     arguments: &Table,
 ) -> pb::StoredBinding {
+    let (target, destination) = match to {
+        BindTo::Queue(name) => (pb::BindingTarget::Queue, name.as_str()),
+        BindTo::Exchange(name) => (pb::BindingTarget::Exchange, name.as_str()),
+    };
     pb::StoredBinding {
         vhost: vhost.0,
         source: source.as_str().into(),
-        target: pb::BindingTarget::Queue.into(),
-        destination: queue.as_str().into(),
+        target: target.into(),
+        destination: destination.into(),
         routing_key: routing_key.as_str().into(),
         arguments: objects::table(arguments),
     }
@@ -380,22 +401,20 @@ fn binding(
 struct Ends {
     vhost: VhostId,
     source: ExchangeName,
-    queue: QueueName,
+    to: BindTo,
     routing_key: RoutingKey,
     arguments: Table,
 }
 
 fn decode_binding(it: &pb::StoredBinding) -> Result<Ends, CodecError> {
-    if it.target != i32::from(pb::BindingTarget::Queue) {
-        return Err(CodecError::UnknownValue {
-            what: "binding target",
-            number: i64::from(it.target),
-        });
-    }
+    let to = it.destination.as_str();
     Ok(Ends {
         vhost: VhostId(it.vhost),
         source: ExchangeName::try_from(it.source.as_str())?,
-        queue: QueueName::try_from(it.destination.as_str())?,
+        to: match objects::decode_target(it.target)? {
+            objects::Target::Queue => BindTo::Queue(QueueName::try_from(to)?),
+            objects::Target::Exchange => BindTo::Exchange(ExchangeName::try_from(to)?),
+        },
         routing_key: RoutingKey::try_from(it.routing_key.as_str())?,
         arguments: objects::decode_table(&it.arguments)?,
     })

@@ -188,6 +188,12 @@ pub(super) fn queue(it: &Queue) -> pb::StoredQueue {
         arguments: table(&it.arguments),
         shard: it.shard.0,
         changed_index: it.declared_at.0,
+        renewed_index: if it.renewed_at == it.declared_at {
+            0
+        } else {
+            it.renewed_at.0
+        },
+        had_consumer: it.had_consumer,
         ..pb::StoredQueue::default()
     }
 }
@@ -217,5 +223,25 @@ pub(super) fn decode_queue(it: pb::StoredQueue) -> Result<Queue, CodecError> {
         owner: it.exclusive.then(|| decode_owner(owner)),
         arguments,
         declared_at: TopologyIndex(it.changed_index),
+        renewed_at: TopologyIndex(it.renewed_index.max(it.changed_index)),
+        had_consumer: it.had_consumer,
     })
+}
+
+/// What a binding leads to.
+pub(super) enum Target {
+    Queue,
+    Exchange,
+}
+
+pub(super) fn decode_target(number: i32) -> Result<Target, CodecError> {
+    let unknown = || CodecError::UnknownValue {
+        what: "binding target",
+        number: i64::from(number),
+    };
+    match pb::BindingTarget::try_from(number).map_err(|_| unknown())? {
+        pb::BindingTarget::Queue => Ok(Target::Queue),
+        pb::BindingTarget::Exchange => Ok(Target::Exchange),
+        pb::BindingTarget::Unspecified => Err(unknown()),
+    }
 }

@@ -49,6 +49,9 @@ fn encode(reply: &TopologyReply) -> pb::TopologyReply {
         }),
         TopologyReply::Bound(it) => Kind::BindingCreated(created(*it)),
         TopologyReply::Unbound { existed } => Kind::BindingExisted(*existed),
+        TopologyReply::PolicySet(it) => Kind::PolicyCreated(created(*it)),
+        TopologyReply::PolicyDeleted { existed } => Kind::PolicyExisted(*existed),
+        TopologyReply::ConsumerNoted { existed } => Kind::ConsumerNoted(*existed),
         TopologyReply::Refused(it) => Kind::Refused(refusal::encode(it)),
         TopologyReply::VhostCreated { vhost, declared } => {
             Kind::VhostCreated(kinds::VhostCreated {
@@ -96,6 +99,9 @@ fn decode(reply: pb::TopologyReply) -> Result<TopologyReply, CodecError> {
         },
         Kind::BindingCreated(it) => TopologyReply::Bound(declared(it)),
         Kind::BindingExisted(existed) => TopologyReply::Unbound { existed },
+        Kind::PolicyCreated(it) => TopologyReply::PolicySet(declared(it)),
+        Kind::PolicyExisted(existed) => TopologyReply::PolicyDeleted { existed },
+        Kind::ConsumerNoted(existed) => TopologyReply::ConsumerNoted { existed },
         Kind::Refused(it) => TopologyReply::Refused(refusal::decode(it)?),
         Kind::VhostCreated(it) => TopologyReply::VhostCreated {
             vhost: VhostId(it.vhost),

@@ -9,7 +9,7 @@ use warren_types::{
     ExchangeId, ExchangeName, QueueId, QueueName, ReplicaId, RoutingKey, TopologyIndex, VhostId,
 };
 
-use super::{objects, tenancy};
+use super::{objects, policy, tenancy};
 use crate::{
     error::{CodecError, malformed},
     rows::{check_format, open, seal},
@@ -48,6 +48,7 @@ pub fn encode_topology(topology: &Topology) -> Bytes {
             .collect(),
         parameters: parts.parameters.iter().map(tenancy::parameter).collect(),
         next_vhost: u64::from(parts.next_vhost.0),
+        policies: parts.policies.iter().map(policy::policy).collect(),
         next_exchange: parts.next_exchange.0,
         next_queue: parts.next_queue.0,
         next_replica: parts.next_replica.0,
@@ -88,6 +89,7 @@ pub fn decode_topology(bytes: &Bytes) -> Result<Topology, CodecError> {
         })?,
         parameters: all(message.parameters, |it| Ok(tenancy::decode_parameter(it)))?,
         next_vhost: next_vhost(message.next_vhost)?,
+        policies: all(message.policies, policy::decode_policy)?,
         next_exchange: ExchangeId(message.next_exchange),
         next_queue: QueueId(message.next_queue),
         next_replica: ReplicaId(message.next_replica),
@@ -116,13 +118,21 @@ fn all<T, U>(
 /// Both ends are there: the topology keeps no binding without them.
 fn binding(topology: &Topology, it: &Binding) -> Option<pb::StoredBinding> {
     let source = topology.exchange_by_id(it.source)?;
-    let Destination::Queue(queue) = it.destination;
-    let queue = topology.queue_by_id(queue)?;
+    let (target, destination) = match it.destination {
+        Destination::Queue(queue) => {
+            let queue = topology.queue_by_id(queue)?;
+            (pb::BindingTarget::Queue, queue.name.as_str())
+        }
+        Destination::Exchange(exchange) => {
+            let exchange = topology.exchange_by_id(exchange)?;
+            (pb::BindingTarget::Exchange, exchange.name.as_str())
+        }
+    };
     Some(pb::StoredBinding {
         vhost: source.vhost.0,
         source: source.name.as_str().into(),
-        target: pb::BindingTarget::Queue.into(),
-        destination: queue.name.as_str().into(),
+        target: target.into(),
+        destination: destination.into(),
         routing_key: it.routing_key.as_str().into(),
         arguments: objects::table(&it.arguments),
     })
@@ -157,23 +167,25 @@ impl Names {
     }
 
     fn binding(&self, it: &pb::StoredBinding) -> Result<Binding, CodecError> {
-        if it.target != i32::from(pb::BindingTarget::Queue) {
-            return Err(CodecError::UnknownValue {
-                what: "binding target",
-                number: i64::from(it.target),
-            });
-        }
         let vhost = VhostId(it.vhost);
-        let source = (vhost, ExchangeName::try_from(it.source.as_str())?);
-        let queue = (vhost, QueueName::try_from(it.destination.as_str())?);
         let missing = || malformed(WHAT, "a binding has no source or no destination");
-        let source = *self.exchanges.get(&source).ok_or_else(missing)?;
-        let queue = *self.queues.get(&queue).ok_or_else(missing)?;
+        let exchange = |name: &str| -> Result<ExchangeId, CodecError> {
+            let name = (vhost, ExchangeName::try_from(name)?);
+            self.exchanges.get(&name).copied().ok_or_else(missing)
+        };
+        let source = exchange(&it.source)?;
+        let destination = match objects::decode_target(it.target)? {
+            objects::Target::Exchange => Destination::Exchange(exchange(&it.destination)?),
+            objects::Target::Queue => {
+                let name = (vhost, QueueName::try_from(it.destination.as_str())?);
+                Destination::Queue(*self.queues.get(&name).ok_or_else(missing)?)
+            }
+        };
         Ok(Binding {
             source,
             routing_key: RoutingKey::try_from(it.routing_key.as_str())?,
             arguments: objects::decode_table(&it.arguments)?,
-            destination: Destination::Queue(queue),
+            destination,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! One of every reply and refusal. Not here: tests, commands (`samples`).
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 
-use warren_topology::{ClusterFault, Declared, ExchangeKind, ObjectKind, Refusal, TopologyReply};
+use warren_topology::{ClusterFault, Declared, ObjectKind, Refusal, TopologyReply};
 use warren_types::*;
 
 fn queue_name(name: &str) -> QueueName {
@@ -40,9 +40,6 @@ fn refusals() -> Vec<Refusal> {
             name: "amq.q".into(),
         },
         Refusal::DefaultExchange,
-        Refusal::ExchangeTypeUnavailable {
-            kind: ExchangeKind::Topic,
-        },
         Refusal::QueueTypeUnavailable {
             name: "stream".into(),
         },
@@ -131,6 +128,9 @@ pub fn replies() -> Vec<TopologyReply> {
             TopologyReply::Done { changed: false },
             TopologyReply::Refused(Refusal::DefaultExchange),
         ]),
+        TopologyReply::ConsumerNoted { existed: true },
+        TopologyReply::PolicySet(Declared::Created),
+        TopologyReply::PolicyDeleted { existed: true },
     ];
     let refusals = refusals().into_iter().chain(tenancy_refusals());
     replies.extend(refusals.map(TopologyReply::Refused));

@@ -1,11 +1,9 @@
 //! One fixed value of everything that is stored. Not here: tests.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::indexing_slicing
-)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(clippy::indexing_slicing)]
 
+#[path = "policies.rs"]
+mod policies;
 #[path = "tenancy.rs"]
 mod tenancy;
 
@@ -15,9 +13,9 @@ use bytes::{Bytes, BytesMut};
 use warren_codec::{TopologyEntry, encode_message};
 use warren_queue::{entry::*, rows::*};
 use warren_topology::{
-    Addresses, Bind, DeclareExchange, DeclareQueue, DeleteExchange, ExchangeKind, FormCluster,
-    NewQueueName, Node, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply, Unbind,
-    UpdateNode, Vhost,
+    Addresses, Bind, BindTo, DeclareExchange, DeclareQueue, DeleteExchange, ExchangeKind,
+    FormCluster, NewQueueName, Node, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply,
+    Unbind, UpdateNode, Vhost,
 };
 use warren_types::*;
 
@@ -307,7 +305,41 @@ fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let mut commands = cluster_commands();
     commands.extend(object_commands());
     commands.extend(tenancy::commands());
+    commands.extend(exchange_bindings());
+    let noted = warren_topology::NoteConsumer { queue: QueueId(1) };
+    commands.push(("note_consumer", TopologyCommand::NoteConsumer(noted)));
+    commands.extend(policies::policies());
     commands
+}
+
+/// From exchange `x` to the predeclared fanout.
+fn exchange_bindings() -> Vec<(&'static str, TopologyCommand)> {
+    let name = |name| ExchangeName::try_from(name).unwrap();
+    let to = BindTo::Exchange(name("amq.fanout"));
+    vec![
+        (
+            "bind_exchange",
+            TopologyCommand::Bind(Bind {
+                vhost: Vhost::ROOT,
+                source: name("x"),
+                to: to.clone(),
+                routing_key: RoutingKey::try_from("k").unwrap(),
+                arguments: Table::new(),
+                requester: None,
+            }),
+        ),
+        (
+            "unbind_exchange",
+            TopologyCommand::Unbind(Unbind {
+                vhost: Vhost::ROOT,
+                source: name("x"),
+                to,
+                routing_key: RoutingKey::try_from("other").unwrap(),
+                arguments: Table::new(),
+                requester: None,
+            }),
+        ),
+    ]
 }
 
 fn cluster_commands() -> Vec<(&'static str, TopologyCommand)> {
@@ -383,7 +415,7 @@ fn object_commands() -> Vec<(&'static str, TopologyCommand)> {
     let bind = Bind {
         vhost,
         source: exchange.clone(),
-        queue: queue_name("orders"),
+        to: BindTo::Queue(queue_name("orders")),
         routing_key: routing_key.clone(),
         arguments: Table::new().with("a", "b"),
         requester: Some(QueueOwner::Client("me".into())),
@@ -408,7 +440,7 @@ fn object_commands() -> Vec<(&'static str, TopologyCommand)> {
             TopologyCommand::Unbind(Unbind {
                 vhost,
                 source: exchange.clone(),
-                queue: queue_name("other"),
+                to: BindTo::Queue(queue_name("other")),
                 routing_key,
                 arguments: Table::new(),
                 requester: None,

@@ -152,6 +152,7 @@ impl AmqpSession {
             priority,
             exclusive: it.exclusive,
             uncommitted_max: terms.uncommitted_max,
+            passing: false,
         };
         let credit = terms.credit;
         let spec = Box::new(ConsumerSpec {

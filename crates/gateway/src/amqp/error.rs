@@ -1,11 +1,14 @@
 //! Our errors as AMQP's codes: one exhaustive function per kind of error. Not here: where they are raised.
 
+use warren_amqp::method::basic;
 use warren_amqp::{AmqpError, Code};
 use warren_proto::convert::hints::HintError;
 use warren_shard::TopologyError;
 use warren_shard::api::Unavailable;
 use warren_topology::{Denied, Refusal, RouteError};
+use warren_types::VhostName;
 
+use crate::copies::CopiesError;
 use crate::operations::OperationError;
 
 /// What an operation on the topology or a queue failed with.
@@ -53,8 +56,7 @@ fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::NoSuchExchange { .. } | Refusal::NoSuchQueue { .. } => Code::NotFound,
         Refusal::NameReserved { .. } | Refusal::DefaultExchange => Code::AccessRefused,
         Refusal::ResourceLocked { .. } => Code::ResourceLocked,
-        Refusal::ExchangeTypeUnavailable { .. }
-        | Refusal::QueueTypeUnavailable { .. }
+        Refusal::QueueTypeUnavailable { .. }
         | Refusal::InequivalentArgument { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::ExclusiveWithoutOwner
@@ -70,13 +72,22 @@ fn refusal_code(refusal: &Refusal) -> Code {
 }
 
 /// Why a message cannot be routed.
-pub(super) fn route(error: &RouteError) -> AmqpError {
-    let code = match error {
-        RouteError::NoSuchVhost { .. } => Code::NotAllowed,
-        RouteError::NoSuchExchange { .. } => Code::NotFound,
-        RouteError::InternalExchange { .. } => Code::AccessRefused,
-    };
-    AmqpError::new(code, error)
+pub(super) fn route(error: &RouteError, vhost: &VhostName) -> AmqpError {
+    match error {
+        RouteError::NoSuchVhost { .. } => AmqpError::new(Code::NotAllowed, error),
+        RouteError::NoSuchExchange { .. } => {
+            AmqpError::new(Code::NotFound, format_args!("{error} in vhost '{vhost}'"))
+        }
+        RouteError::InternalExchange { .. } => AmqpError::new(
+            Code::AccessRefused,
+            format_args!("{error} in vhost '{vhost}'"),
+        ),
+    }
+}
+
+/// CC or BCC of a message are no keys.
+pub(super) fn copies(error: CopiesError) -> AmqpError {
+    AmqpError::precondition_failed(error).for_method(basic::Publish::ID)
 }
 
 /// What a message's properties ask for and cannot have.
@@ -101,7 +112,7 @@ pub(super) fn unavailable(cause: Unavailable) -> AmqpError {
 
 #[cfg(test)]
 mod tests {
-    use warren_types::{QueueName, VhostName};
+    use warren_types::QueueName;
 
     use super::*;
 

@@ -54,6 +54,7 @@ impl AmqpSession {
             priority: 0,
             exclusive: false,
             uncommitted_max: 1,
+            passing: true,
         };
         let credit = Credit {
             messages: 1,

@@ -101,7 +101,8 @@ pub(super) async fn delete_queues(caller: &Caller, queues: BTreeMap<QueueName, Q
         };
         let command = TopologyCommand::DeleteQueue(command);
         if let Err(error) = caller.gateway.change(command, caller.user.as_str()).await {
-            warn!(queue = %name, %error, "exclusive queue left behind");
+            warn!(queue = %name, %error, "exclusive queue is deleted later");
+            caller.gateway.broker().delete_later(id);
         }
     });
     futures::future::join_all(deleted).await;

@@ -5,6 +5,7 @@
 //! later frames waiting, and no other channel's. Publishes wait for nothing; what looks into a queue waits for the channel's own
 //! publishes first. When too much waits, the socket is not read.
 
+mod binding;
 mod caller;
 mod channel;
 mod closing;

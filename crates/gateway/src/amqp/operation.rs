@@ -11,14 +11,14 @@ use warren_amqp::{AmqpError, ChannelId, Method, ShortString};
 use warren_shard::PurgeStates;
 use warren_shard::api::{QueueStats, Target};
 use warren_topology::{
-    Bind, DeclareExchange, DeclareQueue, Declared, DeleteExchange, ExchangeKind, NewQueueName,
-    Queue, Refusal, Topology, TopologyCommand, TopologyReply, Unbind,
+    DeclareExchange, DeclareQueue, Declared, DeleteExchange, ExchangeKind, NewQueueName, Queue,
+    Refusal, Topology, TopologyCommand, TopologyReply,
 };
-use warren_types::{ConsumerId, QueueId, QueueName, RoutingKey, VhostId, VhostName};
+use warren_types::{ConsumerId, QueueId, QueueName, VhostId, VhostName};
 
 use super::caller::Caller;
 use super::error;
-use super::names::{exchange_name, queue_name, queue_or_last, routing_key};
+use super::names::{exchange_name, queue_name, queue_or_last};
 use crate::auth::{LoginError, Who};
 use crate::gateway::Gateway;
 use crate::operations::{DeleteIf, OperationError, generated_name, target_of};
@@ -76,11 +76,11 @@ pub(super) enum Answer {
     Cleaned,
 }
 
-fn failed(method: warren_amqp::MethodId) -> impl Fn(OperationError) -> AmqpError {
+pub(super) fn failed(method: warren_amqp::MethodId) -> impl Fn(OperationError) -> AmqpError {
     move |error| error::operation(&error).for_method(method)
 }
 
-fn reply(no_wait: bool, method: impl Into<Method>) -> Option<Method> {
+pub(super) fn reply(no_wait: bool, method: impl Into<Method>) -> Option<Method> {
     (!no_wait).then(|| method.into())
 }
 
@@ -88,12 +88,15 @@ fn count(messages: u64) -> u32 {
     u32::try_from(messages).unwrap_or(u32::MAX)
 }
 
-fn answer(result: Result<Answer, AmqpError>) -> Answer {
+pub(super) fn answer(result: Result<Answer, AmqpError>) -> Answer {
     result.unwrap_or_else(Answer::Failed)
 }
 
 impl Caller {
-    async fn change(&self, command: TopologyCommand) -> Result<TopologyReply, OperationError> {
+    pub(super) async fn change(
+        &self,
+        command: TopologyCommand,
+    ) -> Result<TopologyReply, OperationError> {
         self.gateway.change(command, self.user.as_str()).await
     }
 
@@ -315,64 +318,6 @@ impl Caller {
             .find_queue(&self.vhost_name, name, Some(&self.owner))
             .await
     }
-}
-
-pub(super) async fn bind_queue(
-    caller: Arc<Caller>,
-    it: queue::Bind,
-    last: Option<QueueName>,
-) -> Answer {
-    let error = |error: AmqpError| error.for_method(queue::Bind::ID);
-    let bind = || -> Result<Bind, AmqpError> {
-        let queue = queue_or_last(&it.queue, last.as_ref())?;
-        Ok(Bind {
-            vhost: caller.vhost,
-            source: exchange_name(&it.exchange)?,
-            routing_key: binding_key(&it.queue, &it.routing_key, &queue)?,
-            queue,
-            arguments: it.arguments.clone(),
-            requester: Some(caller.owner.clone()),
-        })
-    };
-    let bind = match bind().map_err(error) {
-        Ok(bind) => bind,
-        Err(error) => return Answer::Failed(error),
-    };
-    let bound = caller.change(TopologyCommand::Bind(bind)).await;
-    let bound = bound.map_err(failed(queue::Bind::ID));
-    answer(bound.map(|_| Answer::Reply(reply(it.no_wait, queue::BindOk {}))))
-}
-
-/// No queue and no key named: the key is the queue's name.
-fn binding_key(named_queue: &str, key: &str, queue: &QueueName) -> Result<RoutingKey, AmqpError> {
-    let implied = named_queue.is_empty() && key.is_empty();
-    routing_key(if implied { queue.as_str() } else { key })
-}
-
-pub(super) async fn unbind_queue(
-    caller: Arc<Caller>,
-    it: queue::Unbind,
-    last: Option<QueueName>,
-) -> Answer {
-    let error = |error: AmqpError| error.for_method(queue::Unbind::ID);
-    let unbind = || -> Result<Unbind, AmqpError> {
-        let queue = queue_or_last(&it.queue, last.as_ref())?;
-        Ok(Unbind {
-            vhost: caller.vhost,
-            source: exchange_name(&it.exchange)?,
-            routing_key: binding_key(&it.queue, &it.routing_key, &queue)?,
-            queue,
-            arguments: it.arguments.clone(),
-            requester: Some(caller.owner.clone()),
-        })
-    };
-    let unbind = match unbind().map_err(error) {
-        Ok(unbind) => unbind,
-        Err(error) => return Answer::Failed(error),
-    };
-    let unbound = caller.change(TopologyCommand::Unbind(unbind)).await;
-    let unbound = unbound.map_err(failed(queue::Unbind::ID));
-    answer(unbound.map(|_| Answer::Reply(Some(queue::UnbindOk {}.into()))))
 }
 
 pub(super) async fn declare_exchange(caller: Arc<Caller>, it: exchange::Declare) -> Answer {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use warren_amqp::{Body, Time};
 use warren_shard::api::{PublishItem, PublishOutcome, RequestToken};
-use warren_topology::{RouteError, Target, Targets, Topology};
+use warren_topology::{Published, RouteError, Target, Targets, Topology};
 use warren_types::{Alarm, Message, Properties, QueueId, ShardId, VhostId};
 
 use super::pipeline::{Op, Pipeline};
@@ -132,10 +132,9 @@ impl Publishes {
         &mut self,
         view: &Topology,
         vhost: VhostId,
-        exchange: &str,
-        key: &str,
+        message: &Published<'_>,
     ) -> Result<bool, RouteError> {
-        view.route(vhost, exchange, key, None, &mut self.targets)?;
+        view.route(vhost, message, &mut self.targets)?;
         Ok(!self.targets.is_empty())
     }
 

@@ -7,9 +7,10 @@ use warren_amqp::method::{basic, confirm, queue};
 use warren_amqp::{
     AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned, Time,
 };
-use warren_topology::{Denied, Principal, Topology};
-use warren_types::{Alarm, Message, QueueName};
+use warren_topology::{Denied, Principal, Published, Topology};
+use warren_types::{Alarm, Message, QueueName, RoutingKey};
 
+use super::binding;
 use super::caller::Caller;
 use super::channel::{Busy, Confirms, Step};
 use super::error;
@@ -19,7 +20,8 @@ use super::permit;
 use super::publishes::{Kept, Publishes, Stalled};
 use super::reply::{declare_reply_queue, is_reply_name};
 use super::session::AmqpSession;
-use crate::message::{counted_bytes, message};
+use crate::copies::{further_keys, without_blind_copies};
+use crate::message::{counted_bytes, message, with_spent_delay};
 use crate::replies::DIRECT_REPLY_TO;
 
 /// A publisher that waits so long for admission is told.
@@ -156,15 +158,17 @@ impl AmqpSession {
             Request::QueueBind(it) if is_reply_name(&it.queue) => return Err(reply_bound()),
             Request::QueueBind(it) => {
                 let last = self.last_queue(channel);
-                self.begin(channel, operation::bind_queue(caller, it, last));
+                self.begin(channel, binding::bind_queue(caller, it, last));
             }
             Request::QueueUnbind(it) => {
                 let last = self.last_queue(channel);
-                self.begin(channel, operation::unbind_queue(caller, it, last));
+                self.begin(channel, binding::unbind_queue(caller, it, last));
             }
-            Request::ExchangeBind(_) | Request::ExchangeUnbind(_) => {
-                let text = "bindings between exchanges are not available yet";
-                return Err(AmqpError::not_implemented(text));
+            Request::ExchangeBind(it) => {
+                self.begin(channel, binding::bind_exchange(caller, it));
+            }
+            Request::ExchangeUnbind(it) => {
+                self.begin(channel, binding::unbind_exchange(caller, it));
             }
             Request::TxSelect => return self.tx_select(channel),
             Request::TxCommit => return self.tx_commit(channel),
@@ -263,8 +267,15 @@ impl AmqpSession {
             return self.refuse(channel);
         }
         let (exchange, key) = (&*it.exchange, &*it.routing_key);
+        let further = match further_keys(&it.properties) {
+            Ok(further) => further,
+            Err(error) => return self.fail(channel, error::copies(error)),
+        };
         let rights = self.rights.as_mut();
-        let may = rights.map_or(Ok(()), |it| it.may_publish(&self.view, exchange, key));
+        let may = rights.map_or(Ok(()), |it| {
+            let mut keys = std::iter::once(key).chain(further.iter().map(RoutingKey::as_str));
+            keys.try_for_each(|key| it.may_publish(&self.view, exchange, key))
+        });
         if let Err(denied) = may {
             if self.is_certain(channel) {
                 let error = error::denied(&denied).for_method(basic::Publish::ID);
@@ -276,16 +287,17 @@ impl AmqpSession {
         if exchange.is_empty() && is_reply_name(key) {
             return self.publish_direct(channel, caller, it);
         }
-        let routed = self
-            .publishes
-            .route(&self.view, caller.vhost, exchange, key);
+        let message = Published::new(exchange, key)
+            .with_further_keys(&further)
+            .with_properties(&it.properties);
+        let routed = self.publishes.route(&self.view, caller.vhost, &message);
         if !matches!(routed, Ok(true)) && !self.is_certain(channel) {
             // This copy may be behind: only the leader's word may say no.
             self.wait(channel, Step::Publish(it));
             return self.begin(channel, operation::refresh(Arc::clone(caller)));
         }
         let result = routed
-            .map_err(|error| error::route(&error))
+            .map_err(|error| error::route(&error, &caller.vhost_name))
             .and_then(|is_routed| self.publish_routed(channel, caller, it, is_routed));
         if let Err(error) = result {
             self.fail(channel, error.for_method(basic::Publish::ID));
@@ -356,6 +368,7 @@ impl AmqpSession {
             Ok(message) => {
                 debug_assert!(counted_bytes(&message) <= charge);
                 self.gateway.counters().amqp.routed.add(1);
+                let message = with_spent_delay(message, &self.view, caller.vhost);
                 self.publishes.queue_up(key, message, charge, kept);
                 Ok(())
             }
@@ -470,7 +483,7 @@ fn build(names: &mut NameCache, caller: &Caller, it: Publish) -> Result<Message,
     message(
         exchange,
         routing_key,
-        it.properties,
+        without_blind_copies(it.properties),
         it.body.into_bytes(),
         user,
     )

@@ -10,14 +10,12 @@ use warren_shard::api::ProducerTag;
 use warren_types::{ExchangeName, ProducerId, RoutingKey, VhostId};
 
 use super::error::{bad_argument, of_name, unsupported};
+use crate::copies::{CC, FURTHER_KEYS_MAX, further_keys, without_blind_copies};
 use crate::message::{counted_bytes, message};
 use crate::publish::{Publish, PublishId};
 
 /// A producer's name has at most so many bytes: it is stored with every message it numbers.
 const PRODUCER_ID_BYTES_MAX: usize = 255;
-/// Further routing keys of one message.
-const FURTHER_KEYS_MAX: usize = 1_000;
-const CC: &str = "CC";
 
 /// What holds for every message of a stream or call.
 #[derive(Debug)]
@@ -74,7 +72,7 @@ impl Publisher {
         let routing_key =
             self.routing_key(entry.routing_key.as_deref().unwrap_or(defaults.routing_key))?;
         let mut client = entry.message.unwrap_or_default();
-        let further_keys = further_keys(&entry.cc)?;
+        check_further_keys(&entry.cc)?;
         if !entry.cc.is_empty() {
             client.headers.insert(CC.to_owned(), text_list(entry.cc));
         }
@@ -82,6 +80,9 @@ impl Publisher {
         self.check_size(u64::try_from(client.body.len()).unwrap_or(u64::MAX))?;
         let (properties, body) =
             message_from_client(client).map_err(|error| ApiError::from(&error))?;
+        let further_keys = further_keys(&properties)
+            .map_err(|error| bad_argument("message.headers", error.to_string()))?;
+        let properties = without_blind_copies(properties);
         let message =
             message(exchange, routing_key, properties, body, None).map_err(
                 |error| match error {
@@ -145,16 +146,17 @@ pub(super) struct Defaults<'a> {
     pub(super) routing_key: &'a str,
 }
 
-fn further_keys(keys: &[String]) -> Result<Vec<RoutingKey>, ApiError> {
+fn check_further_keys(keys: &[String]) -> Result<(), ApiError> {
     if keys.len() > FURTHER_KEYS_MAX {
         return Err(bad_argument(
             "cc",
             format!("has more than {FURTHER_KEYS_MAX} keys"),
         ));
     }
-    let key =
-        |key: &String| RoutingKey::try_from(key.as_str()).map_err(|error| of_name("cc", &error));
-    keys.iter().map(key).collect()
+    for key in keys {
+        RoutingKey::try_from(key.as_str()).map_err(|error| of_name("cc", &error))?;
+    }
+    Ok(())
 }
 
 /// The keys as the header `CC`, which consumers see as AMQP's do.

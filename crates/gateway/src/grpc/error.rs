@@ -27,9 +27,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         Refusal::NoSuchExchange { .. } => Reason::ExchangeNotFound,
         Refusal::NoSuchQueue { .. } => Reason::QueueNotFound,
         Refusal::NameReserved { .. } | Refusal::DefaultExchange => Reason::AccessRefused,
-        Refusal::ExchangeTypeUnavailable { .. } | Refusal::QueueTypeUnavailable { .. } => {
-            Reason::UnsupportedFeature
-        }
+        Refusal::QueueTypeUnavailable { .. } => Reason::UnsupportedFeature,
         Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
         Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
         Refusal::ExchangeInUse { .. } => Reason::InUse,
@@ -70,7 +68,6 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         | Refusal::OtherIncarnation { .. }
         | Refusal::NoSuchVhost { .. }
         | Refusal::DefaultExchange
-        | Refusal::ExchangeTypeUnavailable { .. }
         | Refusal::QueueTypeUnavailable { .. }
         | Refusal::ExclusiveWithoutOwner
         | Refusal::LimitReached { .. }

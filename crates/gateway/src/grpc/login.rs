@@ -31,7 +31,7 @@ const HEADER_BYTES_MAX: usize = 4_096;
 /// Calls that need nobody to have logged in: they tell nothing of what is in the broker.
 const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
 /// Calls that look at what they are asked for and refuse what their caller may not do.
-const THEMSELVES: [&str; 36] = [
+const THEMSELVES: [&str; 41] = [
     "/warren.v1.MessagingService/Publish",
     "/warren.v1.MessagingService/PublishStream",
     "/warren.v1.MessagingService/Consume",
@@ -56,6 +56,11 @@ const THEMSELVES: [&str; 36] = [
     "/warren.admin.v1.TopologyService/PurgeQueue",
     "/warren.admin.v1.TopologyService/GetQueueStats",
     "/warren.admin.v1.TopologyService/WatchQueueStats",
+    "/warren.admin.v1.PolicyService/SetPolicy",
+    "/warren.admin.v1.PolicyService/GetPolicy",
+    "/warren.admin.v1.PolicyService/ListPolicies",
+    "/warren.admin.v1.PolicyService/DeletePolicy",
+    "/warren.admin.v1.PolicyService/GetEffectivePolicy",
     "/warren.admin.v1.UserService/CreateUser",
     "/warren.admin.v1.UserService/GetUser",
     "/warren.admin.v1.UserService/ListUsers",

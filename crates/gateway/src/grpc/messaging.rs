@@ -11,7 +11,7 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
 use warren_proto::v1::messaging_service_server::MessagingService;
 use warren_proto::v1::settlement;
-use warren_topology::Targets;
+use warren_topology::{Published, Targets};
 use warren_types::ShardId;
 
 use super::connection::ConnectionInfo;
@@ -85,9 +85,8 @@ impl Messaging {
         let vhost = vhost_name(&request.vhost).ok()?;
         let vhost = topology.vhost(vhost.as_str())?.id;
         let mut targets = Targets::new();
-        topology
-            .route(vhost, exchange, key, None, &mut targets)
-            .ok()?;
+        let first = Published::new(exchange, key);
+        topology.route(vhost, &first, &mut targets).ok()?;
         targets.iter().next().map(|it| it.shard)
     }
 

@@ -22,6 +22,7 @@ mod named_errors;
 mod open;
 mod peek;
 mod permit;
+mod policies;
 mod publish_credit;
 mod publish_stream;
 mod publish_unary;

@@ -2,7 +2,7 @@
 //! (`warren_topology::Operation`), messages (`publish`, `consume`), users (`users`).
 
 use tonic::Request;
-use warren_proto::admin_v1::{self, DestinationKind};
+use warren_proto::admin_v1::{self, DestinationKind, PolicyKind};
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
 use warren_proto::v1::value::Kind;
@@ -255,6 +255,53 @@ impl Permit for admin_v1::GetQueueStatsRequest {
 impl Permit for admin_v1::WatchQueueStatsRequest {
     fn needs(&self) -> (&str, Vec<Operation<'_>>) {
         (&self.vhost, view_all(&self.queues))
+    }
+}
+
+impl Permit for admin_v1::SetPolicyRequest {
+    fn needs(&self) -> (&str, Vec<Operation<'_>>) {
+        let Some(it) = &self.policy else {
+            return ("", vec![Operation::ChangePolicies]);
+        };
+        (&it.vhost, vec![change_policies(it.kind())])
+    }
+}
+
+impl Permit for admin_v1::DeletePolicyRequest {
+    fn needs(&self) -> (&str, Vec<Operation<'_>>) {
+        (&self.vhost, vec![change_policies(self.kind())])
+    }
+}
+
+impl Permit for admin_v1::GetPolicyRequest {
+    fn needs(&self) -> (&str, Vec<Operation<'_>>) {
+        (&self.vhost, vec![Operation::ViewPolicies])
+    }
+}
+
+impl Permit for admin_v1::ListPoliciesRequest {
+    fn needs(&self) -> (&str, Vec<Operation<'_>>) {
+        (&self.vhost, vec![Operation::ViewPolicies])
+    }
+}
+
+impl Permit for admin_v1::GetEffectivePolicyRequest {
+    fn needs(&self) -> (&str, Vec<Operation<'_>>) {
+        use admin_v1::get_effective_policy_request::Target;
+        let operation = match &self.target {
+            Some(Target::Queue(queue)) => Operation::ViewQueue { queue },
+            Some(Target::Exchange(exchange)) => Operation::ViewExchange { exchange },
+            None => Operation::OpenVhost,
+        };
+        (&self.vhost, vec![operation])
+    }
+}
+
+/// An operator's policy is the operator's to change: the users it limits may not.
+fn change_policies(kind: PolicyKind) -> Operation<'static> {
+    match kind {
+        PolicyKind::Unspecified | PolicyKind::User => Operation::ChangePolicies,
+        PolicyKind::Operator => Operation::ChangeOperatorPolicies,
     }
 }
 

@@ -228,6 +228,7 @@ impl Call {
                 priority: 0,
                 exclusive: false,
                 uncommitted_max: MESSAGES_MAX,
+                passing: true,
             },
             credit: self.limits.credit,
         };

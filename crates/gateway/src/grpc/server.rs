@@ -19,6 +19,7 @@ use tonic_health::server::HealthReporter;
 use tracing::{debug, warn};
 use warren_proto::FILE_DESCRIPTOR_SET;
 use warren_proto::admin_v1::dead_letter_service_server::DeadLetterServiceServer;
+use warren_proto::admin_v1::policy_service_server::PolicyServiceServer;
 use warren_proto::admin_v1::topology_service_server::TopologyServiceServer;
 use warren_proto::admin_v1::user_service_server::UserServiceServer;
 use warren_proto::cluster_v1::cluster_service_server::ClusterServiceServer;
@@ -30,6 +31,7 @@ use super::dead_letters::DeadLetters;
 use super::login::LoginLayer;
 use super::messaging::Messaging;
 use super::named_errors::NamedErrors;
+use super::policies::PolicyAdmin;
 use super::topology::TopologyAdmin;
 use super::users::UserAdmin;
 use crate::counters::CountedConnection;
@@ -103,6 +105,7 @@ pub async fn serve_grpc(
         .max_encoding_message_size(usize::MAX);
     let topology =
         TopologyServiceServer::new(TopologyAdmin::new(gateway.clone(), shutdown.clone()));
+    let policies = PolicyServiceServer::new(PolicyAdmin::new(gateway.clone()));
     let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
     let users = UserServiceServer::new(UserAdmin::new(gateway.clone()));
     let login = LoginLayer {
@@ -118,6 +121,7 @@ pub async fn serve_grpc(
         .layer(login)
         .add_service(messaging)
         .add_service(topology)
+        .add_service(policies)
         .add_service(users)
         .add_service(cluster)
         .add_service(DeadLetterServiceServer::new(DeadLetters::new(

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
-use warren_topology::{Denied, Operation, Rights, RouteError, Target, Targets, Topology};
+use warren_topology::{Denied, Operation, Published, Rights, RouteError, Targets, Topology};
 use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
 
 use crate::counters::FrontCounters;
 use crate::gateway::Gateway;
+use crate::message::with_spent_delay;
 
 /// A message that was decoded, checked and admitted.
 #[derive(Debug)]
@@ -24,11 +25,20 @@ pub(crate) struct Publish {
     pub(crate) id: PublishId,
     pub(crate) vhost: VhostId,
     pub(crate) message: Message,
-    /// Further routing keys (AMQP's CC and BCC, gRPC's `cc`).
+    /// Further routing keys (the headers CC and BCC, gRPC's `cc`).
     pub(crate) further_keys: Vec<RoutingKey>,
     pub(crate) producer: Option<ProducerTag>,
     /// As admitted; comes back with the outcome.
     pub(crate) bytes: u64,
+}
+
+impl Publish {
+    fn as_routed(&self) -> Published<'_> {
+        let message = &self.message;
+        Published::new(message.exchange.as_str(), message.routing_key.as_str())
+            .with_further_keys(&self.further_keys)
+            .with_properties(&message.properties)
+    }
 }
 
 /// Items on their way to one shard's uplink; gives back the tokens if nothing was taken.
@@ -40,9 +50,8 @@ pub(crate) struct Publishing {
     session: Arc<Session>,
     rights: Rights,
     tracker: Tracker,
-    routed: Targets,
     /// Where the message that is being routed goes, each queue once.
-    targets: Vec<Target>,
+    routed: Targets,
     /// What is routed and not handed over, per shard in the order of its first message.
     groups: Vec<(ShardId, Vec<PublishItem>)>,
     under_way: Option<HandOver>,
@@ -61,7 +70,6 @@ impl Publishing {
             rights,
             tracker: Tracker::default(),
             routed: Targets::new(),
-            targets: Vec::new(),
             groups: Vec::new(),
             under_way: None,
             deadline: None,
@@ -122,8 +130,8 @@ impl Publishing {
             }
             received += 1;
             if found {
-                match self.gateway.stopped_by(&self.targets, &view) {
-                    None => self.queue_up(publish),
+                match self.gateway.stopped_by(self.routed.as_slice(), &view) {
+                    None => self.queue_up(&view, publish),
                     Some(alarm) => {
                         self.front().held_back(alarm);
                         self.resolve(publish, Outcome::Refused(Refused::Low(alarm)));
@@ -174,47 +182,17 @@ impl Publishing {
         self.may(view, publish).is_ok() && self.find(view, publish)
     }
 
-    /// Whether there is a queue to go to; `targets` then holds all of them.
+    /// Whether there is a queue to go to; `routed` then holds all of them.
     fn find(&mut self, view: &Topology, publish: &Publish) -> bool {
-        self.targets.clear();
-        let exchange = publish.message.exchange.as_str();
-        let key = publish.message.routing_key.as_str();
-        if view
-            .route(publish.vhost, exchange, key, None, &mut self.routed)
-            .is_err()
-        {
-            return false;
-        }
-        self.targets.extend(self.routed.iter());
-        if publish.further_keys.is_empty() {
-            return !self.targets.is_empty();
-        }
-        for key in &publish.further_keys {
-            if view
-                .route(
-                    publish.vhost,
-                    exchange,
-                    key.as_str(),
-                    None,
-                    &mut self.routed,
-                )
-                .is_ok()
-            {
-                self.targets.extend(self.routed.iter());
-            }
-        }
-        self.targets.sort_unstable();
-        self.targets.dedup();
-        !self.targets.is_empty()
+        let found = view.route(publish.vhost, &publish.as_routed(), &mut self.routed);
+        found.is_ok() && !self.routed.is_empty()
     }
 
     fn negative(&mut self, view: &Topology, publish: &Publish) -> Outcome {
         if let Err(denied) = self.may(view, publish) {
             return Outcome::Refused(Refused::Denied(denied));
         }
-        let message = &publish.message;
-        let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
-        match view.route(publish.vhost, exchange, key, None, &mut self.routed) {
+        match view.route(publish.vhost, &publish.as_routed(), &mut self.routed) {
             Ok(()) => Outcome::Unrouted,
             Err(RouteError::NoSuchVhost { .. }) => Outcome::Refused(Refused::NoSuchVhost),
             Err(RouteError::NoSuchExchange { exchange }) => {
@@ -227,16 +205,18 @@ impl Publishing {
     }
 
     /// Tracks a message and puts it into its targets' groups.
-    fn queue_up(&mut self, publish: Publish) {
+    fn queue_up(&mut self, view: &Topology, publish: Publish) {
         self.front().routed.add(1);
         let Publish {
             id,
+            vhost,
             message,
             producer,
             bytes,
             ..
         } = publish;
-        if let [target] = *self.targets {
+        let message = with_spent_delay(message, view, vhost);
+        if let [target] = *self.routed.as_slice() {
             let token = self.tracker.one(id, bytes, target.queue);
             let item = PublishItem {
                 token,
@@ -246,8 +226,12 @@ impl Publishing {
             };
             return push(&mut self.groups, target.shard, item);
         }
-        let queues: Vec<QueueId> = self.targets.iter().map(|target| target.queue).collect();
-        for (token, target) in self.tracker.many(id, bytes, queues).zip(&self.targets) {
+        let queues: Vec<QueueId> = self.routed.iter().map(|target| target.queue).collect();
+        for (token, target) in self
+            .tracker
+            .many(id, bytes, queues)
+            .zip(self.routed.as_slice())
+        {
             let (message, producer) = (message.clone(), producer.clone());
             let item = PublishItem {
                 token,

@@ -34,6 +34,8 @@ pub struct ConsumerOptions {
     pub exclusive: bool,
     /// Uncommitted settles beyond which credit waits for the commit: the greater of the prefetch and 1,000.
     pub uncommitted_max: u32,
+    /// It takes what is there and leaves (AMQP 0-9-1 basic.get): no consumer by which an auto-delete queue lives (features B25).
+    pub passing: bool,
 }
 
 /// Credit in messages and body bytes. A message may overdraw the bytes once, so that a large one never sticks.

@@ -150,6 +150,15 @@ impl Dispatch {
         self.shared.started && self.queues.values().all(Queue::is_quiet)
     }
 
+    /// Consumers of a queue that stay: not those that take what is there and leave.
+    #[must_use]
+    pub fn consumers(&self, queue: QueueId) -> u64 {
+        let attached = self.queues.get(&queue).into_iter();
+        let holders = attached.flat_map(|queue| queue.attached.iter());
+        let lasting = holders.filter_map(|&holder| self.shared.consumers.get(holder));
+        lasting.filter(|it| !it.options.passing).count() as u64
+    }
+
     /// Bytes of blocks kept ready, all queues together.
     #[must_use]
     pub fn hot_bytes(&self) -> usize {

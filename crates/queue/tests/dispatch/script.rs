@@ -165,6 +165,7 @@ impl World {
                     priority: line.number("priority", 0) as i32,
                     exclusive: line.has("exclusive"),
                     uncommitted_max: line.number("uncommitted_max", 1_000) as u32,
+                    passing: false,
                 },
                 credit: line.credit(),
                 held: line.held("held"),

@@ -94,6 +94,7 @@ impl Session {
                 priority: self.priority,
                 exclusive: false,
                 uncommitted_max: 1_000,
+                passing: false,
             },
             credit: Credit {
                 messages: self.prefetch.saturating_sub(self.held.len() as u64),

@@ -149,6 +149,9 @@ impl Record {
             | TopologyCommand::DeleteQueue(_)
             | TopologyCommand::Bind(_)
             | TopologyCommand::Unbind(_)
+            | TopologyCommand::NoteConsumer(_)
+            | TopologyCommand::SetPolicy(_)
+            | TopologyCommand::DeletePolicy(_)
             | TopologyCommand::Tenancy(_)
             | TopologyCommand::Batch(_) => Err("it forms no cluster".to_owned()),
         }

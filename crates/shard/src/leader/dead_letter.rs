@@ -14,7 +14,7 @@ use warren_queue::entry::{
 use warren_queue::outcome::Effect;
 use warren_queue::rows::OutgoingRow;
 use warren_queue::store::ReadMessage;
-use warren_topology::Targets;
+use warren_topology::{Published, Targets};
 use warren_types::{
     BatchSequence, DeadLetter, DeadLetterStrategy, ExchangeName, Facts, Incarnation, Message,
     Position, PositionRange, Priority, Properties, QueueId, RoutingKey, ShardId, ShardTime,
@@ -241,43 +241,30 @@ impl Leading {
                 return Way::Nowhere;
             }
         };
-        let own_key = view.routing_key().to_owned();
-        let mut keys = vec![
-            target
-                .routing_key
-                .as_ref()
-                .map_or(own_key, |it| it.as_str().to_owned()),
-        ];
-        if target.routing_key.is_none() {
-            keys.extend(death::further_keys(&view.properties));
-        }
-        let headers = view.properties.headers();
-        let (mut routed, mut all) = (Targets::new(), BTreeMap::<ShardId, Vec<QueueId>>::new());
-        let mut circles = false;
-        for key in keys {
-            let exchange = target.exchange.as_str();
-            // A missing exchange routes nowhere.
-            let found =
-                self.topology
-                    .route(queue.vhost, exchange, &key, headers.as_ref(), &mut routed);
-            if found.is_err() {
+        let (key, further) = match &target.routing_key {
+            Some(key) => (key.as_str(), Vec::new()),
+            None => (view.routing_key(), further_keys(&view.properties)),
+        };
+        let dead = Published::new(target.exchange.as_str(), key)
+            .with_further_keys(&further)
+            .with_properties(&view.properties)
+            .from_broker();
+        let mut routed = Targets::new();
+        let Ok(()) = self.topology.route(queue.vhost, &dead, &mut routed) else {
+            return Way::Nowhere; // the exchange is missing
+        };
+        let (mut all, mut circles) = (BTreeMap::<ShardId, Vec<QueueId>>::new(), false);
+        for to in routed.iter() {
+            let there = self.topology.queue_by_id(to.queue);
+            let there = there.map(|it| it.name.as_str());
+            let here = queue.name.as_str();
+            if there.is_some_and(|there| {
+                death::closes_cycle(&view.properties, view.died, here, it.reason, there)
+            }) {
+                circles = true;
                 continue;
             }
-            for to in routed.iter() {
-                let there = self.topology.queue_by_id(to.queue);
-                let there = there.map(|it| it.name.as_str());
-                let here = queue.name.as_str();
-                if there.is_some_and(|there| {
-                    death::closes_cycle(&view.properties, view.died, here, it.reason, there)
-                }) {
-                    circles = true;
-                    continue;
-                }
-                let queues = all.entry(to.shard).or_default();
-                if !queues.contains(&to.queue) {
-                    queues.push(to.queue);
-                }
-            }
+            all.entry(to.shard).or_default().push(to.queue);
         }
         let targets = all.into_iter();
         let targets = targets.map(|(shard, queues)| MoveTarget { shard, queues });
@@ -390,6 +377,13 @@ impl Leading {
             let _full = uplink.requests.try_send(request);
         }
     }
+}
+
+/// Those of `CC` that are keys: other values were refused when the message came.
+fn further_keys(properties: &Properties) -> Vec<RoutingKey> {
+    let keys = death::further_keys(properties).into_iter();
+    keys.filter_map(|it| RoutingKey::try_from(it.as_str()).ok())
+        .collect()
 }
 
 fn set_aside(queue: QueueId, ranges: Vec<PositionRange>, cause: ParkCause) -> Command {

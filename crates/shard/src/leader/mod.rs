@@ -5,6 +5,7 @@ mod batcher;
 mod batches;
 mod dead_letter;
 mod facts;
+mod lifecycle;
 mod links;
 mod mover;
 mod perform;

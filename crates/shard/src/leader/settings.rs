@@ -1,10 +1,13 @@
-//! What is in force for the queues of a led shard, by this node's copy of the topology. Not here: deriving it (`warren-topology`), what
-//! it makes queues do (`warren-queue`, `rooms`, `facts`).
+//! The queues of a led shard and what is in force for them, by this node's copy of the topology. Not here: deriving it
+//! (`warren-topology`), what it makes queues do (`warren-queue`, `rooms`, `facts`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use warren_queue::dispatch::DELAY_MS_MAX;
 use warren_queue::dispatch::io::{Input, Wait};
+use warren_queue::entry::{Command, CreateQueue, DeleteQueue};
 use warren_topology::Topology;
 use warren_types::{Overflow, QueueId, ShardTime};
 
@@ -12,8 +15,71 @@ use super::work::Leading;
 use crate::api::ReturnWait;
 
 impl Leading {
+    /// Proposes the creation of queues that the topology has placed here and the store lacks, and the deletion of the others.
+    pub(super) fn sync_queues(&mut self, topology: &Arc<Topology>) {
+        self.topology = Arc::clone(topology);
+        let index = topology.index();
+        if index < self.stored_topology {
+            return;
+        }
+        let changed_at = topology.shard_changed_at(self.shard);
+        if self.synced.is_none_or(|it| it < changed_at) {
+            self.compare_queues(topology);
+            self.synced = Some(index);
+        }
+        self.unpark();
+    }
+
+    fn compare_queues(&mut self, topology: &Topology) {
+        let index = topology.index();
+        let mut placed = HashSet::new();
+        for queue in topology.queues_of(self.shard) {
+            placed.insert(queue.id);
+            self.note_settings(topology, queue);
+            if !self.known.contains(&queue.id) && self.creating.insert(queue.id) {
+                self.batcher.command(Command::CreateQueue(CreateQueue {
+                    queue: queue.id,
+                    vhost: queue.vhost,
+                    name: queue.name.clone(),
+                    topology: index,
+                }));
+            }
+        }
+        let gone: Vec<QueueId> = self
+            .known
+            .iter()
+            .filter(|queue| !placed.contains(queue))
+            .copied()
+            .collect();
+        for queue in gone {
+            self.known.remove(&queue);
+            self.settings.remove(&queue);
+            self.batcher.command(Command::DeleteQueue(DeleteQueue {
+                queue,
+                topology: index,
+            }));
+        }
+        let settings = &self.settings;
+        self.lifecycle
+            .follow(topology, self.shard, Instant::now(), |queue| {
+                settings.get(&queue).and_then(|it| it.expires_ms)
+            });
+    }
+
+    /// One that was deleted meanwhile is deleted at once.
+    pub(super) fn queue_created(&mut self, queue: QueueId) {
+        self.creating.remove(&queue);
+        self.known.insert(queue);
+        self.tell_settings(queue);
+        if self.topology.queue_by_id(queue).is_none() {
+            let topology = Arc::clone(&self.topology);
+            self.synced = None;
+            self.sync_queues(&topology);
+        }
+    }
+
     /// Notes what is in force for a queue, and tells dispatch if that is something new.
-    pub(super) fn note_settings(&mut self, topology: &Topology, queue: &warren_topology::Queue) {
+    fn note_settings(&mut self, topology: &Topology, queue: &warren_topology::Queue) {
         let settings = topology.queue_settings(queue);
         if self
             .settings

@@ -16,6 +16,7 @@ use warren_types::{Incarnation, Leadership, NodeId, Run, ShardId, Term, Topology
 use super::work::Leading;
 use crate::link::frame::{Down, Up};
 use crate::link::post::{FromNode, UplinkRequests};
+use crate::reaper::Asks;
 use crate::replica::tap::{Mailbox, Opening, Request, TapEvent};
 use crate::time::{ShardClock, median, wall_clock_ms};
 
@@ -51,6 +52,8 @@ pub(crate) struct LeaderTask {
     pub(crate) mailbox: Mailbox,
     pub(crate) inbox: mpsc::Receiver<FromNode>,
     pub(crate) topology: watch::Receiver<Arc<Topology>>,
+    /// Where queues that are done are told of.
+    pub(crate) asks: Asks,
     pub(crate) uplinks: UplinkRequests,
     pub(crate) stop: CancellationToken,
 }
@@ -203,6 +206,7 @@ impl LeaderTask {
     fn tick(&self, leading: &mut Leading) -> Duration {
         leading.draw(self.median_wall_ms());
         leading.bury(|node| self.peers.heard(node).refused);
+        leading.judge_queues();
         if leading.is_quiet() { TICK_QUIET } else { TICK }
     }
 

@@ -11,7 +11,7 @@ use warren_queue::dispatch::Dispatch;
 use warren_queue::dispatch::io::{
     Actions, Attach, ConsumerKey, Input, QueueOpening, ReturnRequest, SettleRequest,
 };
-use warren_queue::entry::{Command, CreateQueue, DeleteQueue, ProposalId};
+use warren_queue::entry::ProposalId;
 use warren_queue::outcome::Effect;
 use warren_queue::rows::{OriginRow, OutgoingRow};
 use warren_raft::{Group, ProposeError};
@@ -21,6 +21,7 @@ use warren_types::{
 };
 
 use super::batcher::Batcher;
+use super::lifecycle::{By, Lifecycle};
 use super::links::Links;
 use super::mover::Mover;
 use super::rooms::Rooms;
@@ -37,7 +38,7 @@ const IN_FLIGHT_MAX: usize = 4;
 pub(crate) struct Leading {
     pub(super) shard: ShardId,
     me: NodeIdentity,
-    group: Group,
+    pub(super) group: Group,
     pub(super) mailbox: Mailbox,
     pub(super) dispatch: Dispatch,
     pub(super) actions: Actions,
@@ -50,19 +51,24 @@ pub(crate) struct Leading {
     in_turn: bool,
     pub(super) term: Term,
     pub(super) topology: Arc<Topology>,
+    pub(super) stored_topology: StoredTopology,
+    /// The copy that the queues were last compared with.
+    pub(super) synced: Option<TopologyIndex>,
     pub(super) mover: Mover,
     pub(super) uplinks: UplinkRequests,
-    stored_topology: StoredTopology,
     /// Nodes whose stream broke: their consumers' deliveries are held for them.
     lost: BTreeSet<NodeId>,
     /// Queues the store has.
-    known: HashSet<QueueId>,
+    pub(super) known: HashSet<QueueId>,
     /// Queues whose creation is on its way.
-    creating: HashSet<QueueId>,
+    pub(super) creating: HashSet<QueueId>,
     /// What limits leave room for in queues that refuse publishes.
     rooms: Rooms,
     /// What is in force for each queue of the shard, by this node's copy of the topology.
     pub(super) settings: HashMap<QueueId, Arc<QueueSettings>>,
+    pub(super) lifecycle: Lifecycle,
+    /// Dispatch has started.
+    pub(super) started: bool,
 }
 
 impl Leading {
@@ -90,11 +96,14 @@ impl Leading {
             mover: Mover::default(),
             uplinks: Arc::clone(&task.uplinks),
             stored_topology: stored,
+            synced: None,
             lost: BTreeSet::new(),
             known: HashSet::new(),
             creating: HashSet::new(),
             rooms: Rooms::default(),
             settings: HashMap::new(),
+            lifecycle: Lifecycle::new(task.asks.clone()),
+            started: false,
         }
     }
 
@@ -129,6 +138,7 @@ impl Leading {
 
     /// Everyone has reported, or the time for it is up.
     pub(super) fn start(&mut self) {
+        self.started = true;
         self.begin_turn();
         self.step(Input::Start);
     }
@@ -144,7 +154,7 @@ impl Leading {
 
     /// Nothing will happen here by time alone.
     pub(super) fn is_quiet(&self) -> bool {
-        self.lost.is_empty() && self.dispatch.is_quiet()
+        self.lost.is_empty() && self.lifecycle.is_empty() && self.dispatch.is_quiet()
     }
 
     /// What lost nodes held returns at once if their process is known to be gone: nobody will claim it.
@@ -160,43 +170,6 @@ impl Leading {
             self.step(Input::NodeBack { node });
             self.step(Input::NodeReported { node });
         }
-    }
-
-    /// Proposes the creation of queues that the topology has placed here and the store lacks, and the deletion of the others.
-    pub(super) fn sync_queues(&mut self, topology: &Arc<Topology>) {
-        self.topology = Arc::clone(topology);
-        let index = topology.index();
-        if index < self.stored_topology {
-            return;
-        }
-        let mut placed = HashSet::new();
-        for queue in topology.queues_of(self.shard) {
-            placed.insert(queue.id);
-            self.note_settings(topology, queue);
-            if !self.known.contains(&queue.id) && self.creating.insert(queue.id) {
-                self.batcher.command(Command::CreateQueue(CreateQueue {
-                    queue: queue.id,
-                    vhost: queue.vhost,
-                    name: queue.name.clone(),
-                    topology: index,
-                }));
-            }
-        }
-        let gone: Vec<QueueId> = self
-            .known
-            .iter()
-            .filter(|queue| !placed.contains(queue))
-            .copied()
-            .collect();
-        for queue in gone {
-            self.known.remove(&queue);
-            self.settings.remove(&queue);
-            self.batcher.command(Command::DeleteQueue(DeleteQueue {
-                queue,
-                topology: index,
-            }));
-        }
-        self.unpark();
     }
 
     /// Before anything is handed out in a turn, dispatch hears whether the lease still holds: the process may have been frozen.
@@ -288,7 +261,7 @@ impl Leading {
         }
     }
 
-    fn unpark(&mut self) {
+    pub(super) fn unpark(&mut self) {
         for node in self.links.nodes() {
             while let Some(link) = self.links.get_mut(node) {
                 let hello = link.hello;
@@ -319,13 +292,17 @@ impl Leading {
                 }
                 self.step(Input::NodeReported { node });
             }
-            Up::Attach(attach) => self.step(Input::Attach(Attach {
-                consumer: key(attach.consumer),
-                queue: attach.queue,
-                options: attach.options,
-                credit: attach.credit,
-                held: attach.held,
-            })),
+            Up::Attach(attach) => {
+                let by = By::of(&attach.options);
+                self.lifecycle.used(attach.queue, by, Instant::now());
+                self.step(Input::Attach(Attach {
+                    consumer: key(attach.consumer),
+                    queue: attach.queue,
+                    options: attach.options,
+                    credit: attach.credit,
+                    held: attach.held,
+                }));
+            }
             Up::Credit { consumer, add } => self.step(Input::Credit {
                 consumer: key(consumer),
                 add,
@@ -399,9 +376,7 @@ impl Leading {
                     self.moves_hear(&effect);
                     self.step(Input::Applied(effect));
                     if let Some(queue) = new {
-                        self.creating.remove(&queue);
-                        self.known.insert(queue);
-                        self.tell_settings(queue);
+                        self.queue_created(queue);
                         created = true;
                     }
                 }

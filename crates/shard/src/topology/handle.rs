@@ -132,6 +132,11 @@ impl TopologyHandle {
         &self.inner.group
     }
 
+    /// Whether this node leads the topology, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.leader() == Some(self.inner.me.node)
+    }
+
     /// Whether a negative answer (unroutable, not found) may be given from the local copy.
     #[must_use]
     pub fn is_recent(&self) -> bool {

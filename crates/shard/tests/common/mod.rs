@@ -324,6 +324,7 @@ pub fn consumer(target: Target, prefetch: u64) -> ConsumerSpec {
             priority: 0,
             exclusive: false,
             uncommitted_max: 1_000,
+            passing: false,
         },
         credit: Credit {
             messages: prefetch,

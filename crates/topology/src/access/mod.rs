@@ -96,7 +96,7 @@ impl Topology {
     ) -> Result<(), Denied> {
         let is_topic = self
             .exchange(asker.vhost, exchange)
-            .is_some_and(|it| it.kind == ExchangeKind::Topic);
+            .is_some_and(|it| it.routes_as() == ExchangeKind::Topic);
         let Ok(name) = ExchangeName::try_from(exchange) else {
             return Ok(());
         };

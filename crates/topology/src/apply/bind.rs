@@ -1,11 +1,13 @@
-//! `Bind` (features B6, C26): a repeated one is a success. Not here: what it routes (`route`).
+//! `Bind` (features B6, B7, C24, C26): a repeated one is a success. Not here: what it routes (`route`).
 
 use super::BINDINGS_MAX;
 use crate::{
+    arguments,
     binding::{Binding, Destination},
-    command::Bind,
+    command::{Bind, BindTo},
+    queue::QueueOwner,
     reply::{Declared, ObjectKind, Refusal, TopologyReply},
-    topology::Topology,
+    topology::{Space, Topology},
 };
 
 pub(super) fn apply(topology: &mut Topology, command: Bind) -> Result<TopologyReply, Refusal> {
@@ -14,13 +16,14 @@ pub(super) fn apply(topology: &mut Topology, command: Bind) -> Result<TopologyRe
     if command.source.is_default() {
         return Err(Refusal::DefaultExchange);
     }
-    let source = space.exchange(&command.source)?.id;
-    let queue = space.queue(&command.queue, command.requester.as_ref())?.id;
+    let source = space.exchange(&command.source)?;
+    let destination = destination(space, &command.to, command.requester.as_ref())?;
+    arguments::check_binding(source, command.routing_key.as_str(), &command.arguments)?;
     let binding = Binding {
-        source,
+        source: source.id,
         routing_key: command.routing_key,
         arguments: command.arguments,
-        destination: Destination::Queue(queue),
+        destination,
     };
     if topology.bindings.size() >= BINDINGS_MAX && !topology.bindings.contains_key(&binding.key()) {
         return Err(Refusal::LimitReached {
@@ -28,10 +31,23 @@ pub(super) fn apply(topology: &mut Topology, command: Bind) -> Result<TopologyRe
             limit: BINDINGS_MAX as u64,
         });
     }
-    let added = topology.add_binding(command.vhost, &command.source, binding);
+    let added = topology.add_binding(binding);
     Ok(TopologyReply::Bound(if added {
         Declared::Created
     } else {
         Declared::Existed
     }))
+}
+
+/// What a binding is to lead to: the default exchange is bound to no other, nor others to it (features B7).
+pub(super) fn destination(
+    space: &Space,
+    to: &BindTo,
+    requester: Option<&QueueOwner>,
+) -> Result<Destination, Refusal> {
+    match to {
+        BindTo::Queue(name) => Ok(Destination::Queue(space.queue(name, requester)?.id)),
+        BindTo::Exchange(name) if name.is_default() => Err(Refusal::DefaultExchange),
+        BindTo::Exchange(name) => Ok(Destination::Exchange(space.exchange(name)?.id)),
+    }
 }

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use warren_types::{ExchangeId, ExchangeName, QueueId, VhostId};
+use warren_types::{ExchangeId, QueueId, VhostId};
 
 use crate::{
     binding::{Binding, BindingKey, Destination},
     exchange::Exchange,
     queue::Queue,
-    route::Target,
+    route::{Hop, Target},
     topology::{Space, Topology},
 };
 
@@ -22,24 +22,54 @@ impl Topology {
 
     pub(crate) fn add_exchange(&mut self, exchange: Exchange) {
         let exchange = Arc::new(exchange);
+        let id = exchange.id;
+        let alternate = exchange.alternate_argument();
         let space = self.space_mut(exchange.vhost);
-        space.routes.add(&exchange);
+        space.routes.add(&exchange, alternate);
         space
             .exchanges
             .insert_mut(exchange.name.clone(), Arc::clone(&exchange));
         self.exchanges.insert_mut(exchange.id, exchange);
+        if !self.policies.is_empty() {
+            self.hold_for_exchange(id);
+        }
     }
 
-    /// With its bindings.
-    pub(crate) fn remove_exchange(&mut self, vhost: VhostId, name: &ExchangeName, id: ExchangeId) {
-        let bindings: Vec<BindingKey> = self.bindings_from(id).map(Binding::key).collect();
-        for key in &bindings {
-            self.remove_binding(vhost, name, key);
+    /// With its bindings in both directions, and the auto-delete exchanges that thereby lose their last outgoing one. A chain of
+    /// those is followed here, not by calls into calls.
+    pub(crate) fn remove_exchange(&mut self, id: ExchangeId) {
+        let mut leaving = vec![id];
+        while let Some(id) = leaving.pop() {
+            let Some(exchange) = self.exchanges.get(&id).map(Arc::clone) else {
+                continue;
+            };
+            let outgoing: Vec<BindingKey> = self.bindings_from(id).map(Binding::key).collect();
+            for key in &outgoing {
+                self.remove_binding(key);
+            }
+            let to = Destination::Exchange(id);
+            let inbound: Vec<BindingKey> = self.bindings_into(to).map(Binding::key).collect();
+            for key in &inbound {
+                self.remove_binding(key);
+                if self.is_finished(key.source) {
+                    leaving.push(key.source);
+                }
+            }
+            let space = self.space_mut(exchange.vhost);
+            space.routes.remove(&exchange.name);
+            space.exchanges.remove_mut(&exchange.name);
+            self.exchanges.remove_mut(&id);
+            self.in_force.forget_exchange(id);
         }
-        let space = self.space_mut(vhost);
-        space.routes.remove(name);
-        space.exchanges.remove_mut(name);
-        self.exchanges.remove_mut(&id);
+    }
+
+    /// An auto-delete exchange that has no outgoing binding (any more).
+    fn is_finished(&self, exchange: ExchangeId) -> bool {
+        let goes = self
+            .exchanges
+            .get(&exchange)
+            .is_some_and(|it| it.auto_delete);
+        goes && self.bindings_from(exchange).next().is_none()
     }
 
     pub(crate) fn add_queue(&mut self, queue: Queue) {
@@ -59,7 +89,32 @@ impl Topology {
             .get_mut(&queue.shard)
             .expect("a queue is placed in a known shard")
             .insert_mut(queue.id);
-        self.queues.insert_mut(queue.id, queue);
+        if queue.is_exclusive() {
+            self.exclusive.insert_mut(queue.id);
+        }
+        self.touch(queue.shard);
+        let id = queue.id;
+        self.queues.insert_mut(id, queue);
+        if !self.policies.is_empty() {
+            self.hold_for_queue(id);
+        }
+    }
+
+    /// Changes what is kept of a queue beside its name, shard and owner. `false`: there is none.
+    pub(crate) fn change_queue(&mut self, id: QueueId, change: impl FnOnce(&mut Queue)) -> bool {
+        let Some(found) = self.queues.get(&id) else {
+            return false;
+        };
+        let mut queue = Queue::clone(found);
+        change(&mut queue);
+        let queue = Arc::new(queue);
+        let space = self.space_mut(queue.vhost);
+        space
+            .queues
+            .insert_mut(queue.name.clone(), Arc::clone(&queue));
+        self.touch(queue.shard);
+        self.queues.insert_mut(id, queue);
+        true
     }
 
     /// With the bindings that lead to it, and the auto-delete exchanges that thereby lose their last one.
@@ -69,9 +124,12 @@ impl Topology {
         };
         let bindings: Vec<BindingKey> = self.bindings_to(id).map(Binding::key).collect();
         for key in &bindings {
-            self.drop_binding(queue.vhost, key);
+            self.drop_binding(key);
         }
         self.queues.remove_mut(&id);
+        self.exclusive.remove_mut(&id);
+        self.in_force.forget_queue(id);
+        self.touch(queue.shard);
         if let Some(shard) = self.shards.get_mut(&queue.shard) {
             shard.remove_mut(&id);
         }
@@ -81,51 +139,57 @@ impl Topology {
     }
 
     /// `false`: it was there already.
-    pub(crate) fn add_binding(&mut self, vhost: VhostId, from: &ExchangeName, it: Binding) -> bool {
+    pub(crate) fn add_binding(&mut self, it: Binding) -> bool {
         let key = it.key();
         if self.bindings.contains_key(&key) {
             return false;
         }
-        let target = self.target(it.destination);
-        self.space_mut(vhost)
-            .routes
-            .bind(from, it.routing_key.as_str(), target);
+        let (source, hop) = (self.source(it.source), self.hop(it.destination));
+        let routes = &mut self.space_mut(source.vhost).routes;
+        routes.bind(&source.name, &it, hop);
         self.inbound.insert_mut((it.destination, key.clone()));
         self.bindings.insert_mut(key, Arc::new(it));
         true
     }
 
     /// Removes a binding, and its exchange if that was its last one and it is to go with it.
-    pub(crate) fn drop_binding(&mut self, vhost: VhostId, key: &BindingKey) -> bool {
-        let Some(source) = self.exchanges.get(&key.source).map(Arc::clone) else {
-            return false;
-        };
-        let existed = self.remove_binding(vhost, &source.name, key);
-        if existed && source.auto_delete && self.bindings_from(source.id).next().is_none() {
-            self.remove_exchange(vhost, &source.name, source.id);
+    pub(crate) fn drop_binding(&mut self, key: &BindingKey) -> bool {
+        let existed = self.remove_binding(key);
+        if existed && self.is_finished(key.source) {
+            self.remove_exchange(key.source);
         }
         existed
     }
 
-    fn remove_binding(&mut self, vhost: VhostId, from: &ExchangeName, key: &BindingKey) -> bool {
-        if !self.bindings.remove_mut(key) {
+    fn remove_binding(&mut self, key: &BindingKey) -> bool {
+        let Some(binding) = self.bindings.get(key).map(Arc::clone) else {
             return false;
-        }
+        };
+        self.bindings.remove_mut(key);
         self.inbound.remove_mut(&(key.destination, key.clone()));
-        let target = self.target(key.destination);
-        self.space_mut(vhost)
-            .routes
-            .unbind(from, key.routing_key.as_str(), target);
+        let (source, hop) = (self.source(key.source), self.hop(key.destination));
+        let routes = &mut self.space_mut(source.vhost).routes;
+        routes.unbind(&source.name, &binding, &hop);
         true
     }
 
-    fn target(&self, destination: Destination) -> Target {
-        let Destination::Queue(queue) = destination;
-        let shard = self
-            .queues
-            .get(&queue)
-            .expect("a binding leads to a declared queue")
-            .shard;
-        Target { queue, shard }
+    fn source(&self, exchange: ExchangeId) -> Arc<Exchange> {
+        let source = self.exchanges.get(&exchange).map(Arc::clone);
+        source.expect("a binding comes from a declared exchange")
+    }
+
+    fn hop(&self, destination: Destination) -> Hop {
+        match destination {
+            Destination::Queue(queue) => {
+                let found = self.queues.get(&queue);
+                let shard = found.expect("a binding leads to a declared queue").shard;
+                Hop::Queue(Target { queue, shard })
+            }
+            Destination::Exchange(exchange) => {
+                let found = self.exchanges.get(&exchange);
+                let found = found.expect("a binding leads to a declared exchange");
+                Hop::Exchange(found.name.clone())
+            }
+        }
     }
 }

@@ -6,7 +6,6 @@ use crate::{
     command::DeclareExchange,
     exchange::Exchange,
     reply::{Declared, ObjectKind, Refusal, TopologyReply},
-    route,
     topology::Topology,
 };
 
@@ -38,10 +37,7 @@ pub(super) fn apply(
             name: command.name.as_str().into(),
         });
     }
-    if !route::is_available(command.kind) {
-        return Err(Refusal::ExchangeTypeUnavailable { kind: command.kind });
-    }
-    arguments::check_exchange(command.name.as_str(), &command.arguments)?;
+    arguments::check_exchange(command.name.as_str(), command.kind, &command.arguments)?;
     if space.exchanges.size() >= EXCHANGES_PER_VHOST_MAX {
         return Err(Refusal::LimitReached {
             object: ObjectKind::Exchange,

@@ -1,7 +1,7 @@
 //! `DeclareQueue` (features B.2, C25): makes a queue and gives it an id and a shard, or compares with the one there is.
 //! Not here: making it in its shard (the shard's leader does, from its own topology).
 
-use warren_types::{QueueName, ShardId, Table};
+use warren_types::{QueueId, QueueName, ShardId, Table};
 
 use super::{QUEUES_MAX, is_reserved};
 use crate::{
@@ -9,47 +9,39 @@ use crate::{
     command::{DeclareQueue, NewQueueName},
     queue::{Queue, QueueType},
     reply::{Declared, ObjectKind, Refusal, TopologyReply},
-    topology::Topology,
+    topology::{Space, Topology},
 };
 
 pub(super) fn apply(
     topology: &mut Topology,
-    command: DeclareQueue,
+    mut command: DeclareQueue,
 ) -> Result<TopologyReply, Refusal> {
     topology.formed()?;
     let space = topology.space(command.vhost)?;
     let name = name(&command.name)?;
-    let owner = match (command.exclusive, command.requester) {
+    let (owner, requester) = match (command.exclusive, command.requester.clone()) {
         (true, None) => return Err(Refusal::ExclusiveWithoutOwner),
         (true, Some(owner)) => (Some(owner.clone()), Some(owner)),
         (false, requester) => (None, requester),
     };
-    let (owner, requester) = owner;
     let default = space.vhost.settings.default_queue_type.unwrap_or_default();
     let queue_type = arguments::queue_type(name.as_str(), &command.arguments, default)?;
-    let arguments = with_type(command.arguments, queue_type);
+    command.arguments = with_type(command.arguments, queue_type);
 
     if space.queues.contains_key(&name) {
         let current = space.queue(&name, requester.as_ref())?;
-        let compare = Comparison::new(ObjectKind::Queue, name.as_str(), &space.vhost.name);
-        compare.same("durable", command.durable, current.durable)?;
-        compare.same("auto_delete", command.auto_delete, current.auto_delete)?;
-        compare.same("exclusive", command.exclusive, current.is_exclusive())?;
-        compare.arguments(arguments::QUEUE, &arguments, &current.arguments)?;
+        equal(space, current, &command)?;
+        let (queue, shard) = (current.id, current.shard);
+        topology.renew(queue);
         return Ok(TopologyReply::QueueDeclared {
-            queue: current.id,
-            shard: current.shard,
+            queue,
+            shard,
             name,
             declared: Declared::Existed,
         });
     }
-    arguments::check_queue(name.as_str(), &arguments)?;
-    if topology.queues.size() >= QUEUES_MAX {
-        return Err(Refusal::LimitReached {
-            object: ObjectKind::Queue,
-            limit: QUEUES_MAX as u64,
-        });
-    }
+    arguments::check_queue(name.as_str(), &command.arguments)?;
+    room(topology)?;
     let limit = space.vhost.limits.queues;
     if let Some(limit) = limit.filter(|it| space.queues.size() >= *it as usize) {
         return Err(Refusal::VhostLimitReached {
@@ -71,8 +63,10 @@ pub(super) fn apply(
         durable: command.durable,
         auto_delete: command.auto_delete,
         owner,
-        arguments,
+        arguments: command.arguments,
         declared_at: topology.index,
+        renewed_at: topology.index,
+        had_consumer: false,
     });
     Ok(TopologyReply::QueueDeclared {
         queue,
@@ -80,6 +74,46 @@ pub(super) fn apply(
         name,
         declared: Declared::Created,
     })
+}
+
+/// Whether a declare asks for the queue that is there; the exclusive flag says whose it is, so it comes first.
+fn equal(space: &Space, current: &Queue, command: &DeclareQueue) -> Result<(), Refusal> {
+    if command.exclusive != current.is_exclusive() {
+        return Err(Refusal::ResourceLocked {
+            vhost: space.vhost.name.clone(),
+            queue: current.name.clone(),
+        });
+    }
+    let compare = Comparison::new(ObjectKind::Queue, current.name.as_str(), &space.vhost.name);
+    compare.same("durable", command.durable, current.durable)?;
+    compare.same("auto_delete", command.auto_delete, current.auto_delete)?;
+    let known = if space.vhost.settings.relaxed_queue_type {
+        arguments::QUEUE_BUT_TYPE
+    } else {
+        arguments::QUEUE
+    };
+    compare.arguments(known, &command.arguments, &current.arguments)
+}
+
+fn room(topology: &Topology) -> Result<(), Refusal> {
+    if topology.queues.size() < QUEUES_MAX {
+        return Ok(());
+    }
+    Err(Refusal::LimitReached {
+        object: ObjectKind::Queue,
+        limit: QUEUES_MAX as u64,
+    })
+}
+
+impl Topology {
+    /// A declare counts as a use of a queue that expires (features B28).
+    fn renew(&mut self, queue: QueueId) {
+        let found = self.queue_by_id(queue);
+        if found.is_some_and(|it| self.queue_settings(it).expires_ms.is_some()) {
+            let at = self.index;
+            self.change_queue(queue, |it| it.renewed_at = at);
+        }
+    }
 }
 
 /// Fewest queues, then the lowest number.

@@ -32,6 +32,6 @@ pub(super) fn apply(
             exchange: command.name,
         });
     }
-    topology.remove_exchange(command.vhost, &command.name, id);
+    topology.remove_exchange(id);
     Ok(TopologyReply::ExchangeDeleted { exchange: Some(id) })
 }

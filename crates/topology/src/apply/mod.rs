@@ -6,8 +6,11 @@ mod change;
 mod declare_exchange;
 mod declare_queue;
 mod delete_exchange;
+mod delete_policy;
 mod delete_queue;
 mod form_cluster;
+mod note_consumer;
+mod set_policy;
 mod tenancy;
 mod unbind;
 mod update_node;
@@ -42,6 +45,9 @@ impl Topology {
             TopologyCommand::Unbind(it) => unbind::apply(self, it),
             TopologyCommand::Tenancy(it) => tenancy::apply(self, it),
             TopologyCommand::Batch(it) => tenancy::batch::apply(self, at, it),
+            TopologyCommand::NoteConsumer(it) => note_consumer::apply(self, it),
+            TopologyCommand::SetPolicy(it) => set_policy::apply(self, it),
+            TopologyCommand::DeletePolicy(it) => delete_policy::apply(self, it),
         };
         reply.unwrap_or_else(TopologyReply::Refused)
     }

@@ -1,7 +1,8 @@
-//! `Unbind` (features B6, C26): a success whatever is missing. Not here: what no longer routes (`route`).
+//! `Unbind` (features B6, B7, C24, C26): a success whatever is missing. Not here: what no longer routes (`route`).
 
+use super::bind::destination;
 use crate::{
-    binding::{Binding, Destination},
+    binding::Binding,
     command::Unbind,
     reply::{Refusal, TopologyReply},
     topology::Topology,
@@ -14,18 +15,20 @@ pub(super) fn apply(topology: &mut Topology, command: Unbind) -> Result<Topology
         return Err(Refusal::DefaultExchange);
     }
     let source = space.exchange(&command.source);
-    let queue = space.queue(&command.queue, command.requester.as_ref());
-    let (source, queue) = match (source, queue) {
-        (Ok(source), Ok(queue)) => (source.id, queue.id),
-        (_, Err(locked @ Refusal::ResourceLocked { .. })) => return Err(locked),
+    let destination = destination(space, &command.to, command.requester.as_ref());
+    let (source, destination) = match (source, destination) {
+        (Ok(source), Ok(destination)) => (source.id, destination),
+        (_, Err(refusal @ (Refusal::ResourceLocked { .. } | Refusal::DefaultExchange))) => {
+            return Err(refusal);
+        }
         (Err(_), _) | (_, Err(_)) => return Ok(TopologyReply::Unbound { existed: false }),
     };
     let binding = Binding {
         source,
         routing_key: command.routing_key,
         arguments: command.arguments,
-        destination: Destination::Queue(queue),
+        destination,
     };
-    let existed = topology.drop_binding(command.vhost, &binding.key());
+    let existed = topology.drop_binding(&binding.key());
     Ok(TopologyReply::Unbound { existed })
 }

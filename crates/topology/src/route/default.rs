@@ -2,7 +2,7 @@
 
 use warren_types::QueueName;
 
-use super::{Target, Targets};
+use super::{Published, Target, Targets, hop::Hop};
 use crate::maps::{HashIndex, hash_index};
 
 #[derive(Clone, Debug)]
@@ -25,9 +25,11 @@ impl DefaultRoutes {
         self.queues.remove_mut(name);
     }
 
-    pub(super) fn route(&self, key: &str, out: &mut Targets) {
-        if let Some(&target) = self.queues.get(key) {
-            out.push(target);
+    pub(super) fn route(&self, message: &Published<'_>, out: &mut Targets) {
+        for key in message.keys() {
+            if let Some(&target) = self.queues.get(key) {
+                out.begin_set().add(&Hop::Queue(target));
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Target, Targets, destinations::Destinations};
+use super::{Published, Targets, destinations::Destinations, hop::Hop};
 use crate::maps::{HashIndex, hash_index};
 
 #[derive(Clone, Debug)]
@@ -17,25 +17,31 @@ impl DirectRoutes {
         }
     }
 
-    pub(super) fn bind(&mut self, key: &str, target: Target) {
-        let mut destinations = self.by_key.get(key).cloned().unwrap_or_default();
-        destinations.add(target);
-        self.by_key.insert_mut(Arc::from(key), destinations);
-    }
-
-    pub(super) fn unbind(&mut self, key: &str, target: Target) {
-        let mut destinations = self.by_key.get(key).cloned().unwrap_or_default();
-        destinations.remove(target);
-        if destinations.is_empty() {
-            self.by_key.remove_mut(key);
-        } else {
-            self.by_key.insert_mut(Arc::from(key), destinations);
+    pub(super) fn bind(&mut self, key: &str, hop: Hop) {
+        match self.by_key.get_mut(key) {
+            Some(destinations) => destinations.add(hop, 1),
+            None => {
+                self.by_key
+                    .insert_mut(Arc::from(key), Destinations::One(hop, 1));
+            }
         }
     }
 
-    pub(super) fn route(&self, key: &str, out: &mut Targets) {
-        if let Some(destinations) = self.by_key.get(key) {
-            destinations.route(out);
+    pub(super) fn unbind(&mut self, key: &str, hop: &Hop) {
+        let Some(destinations) = self.by_key.get_mut(key) else {
+            return;
+        };
+        destinations.remove(hop, 1);
+        if destinations.is_empty() {
+            self.by_key.remove_mut(key);
+        }
+    }
+
+    pub(super) fn route(&self, message: &Published<'_>, out: &mut Targets) {
+        for key in message.keys() {
+            if let Some(destinations) = self.by_key.get(key) {
+                destinations.route(out);
+            }
         }
     }
 }

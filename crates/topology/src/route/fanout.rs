@@ -1,6 +1,6 @@
 //! Fanout exchanges: every binding, whatever the routing key (AMQP 0-9-1, 3.1.3.2). Not here: other kinds.
 
-use super::{Target, Targets, destinations::Destinations};
+use super::{Targets, destinations::Destinations, hop::Hop};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct FanoutRoutes {
@@ -8,12 +8,12 @@ pub(super) struct FanoutRoutes {
 }
 
 impl FanoutRoutes {
-    pub(super) fn bind(&mut self, target: Target) {
-        self.all.add(target);
+    pub(super) fn bind(&mut self, hop: Hop) {
+        self.all.add(hop, 1);
     }
 
-    pub(super) fn unbind(&mut self, target: Target) {
-        self.all.remove(target);
+    pub(super) fn unbind(&mut self, hop: &Hop) {
+        self.all.remove(hop, 1);
     }
 
     pub(super) fn route(&self, out: &mut Targets) {

@@ -6,22 +6,28 @@ mod default;
 mod destinations;
 mod direct;
 mod fanout;
+pub(crate) mod hashed;
+pub(crate) mod headers;
+mod hop;
+mod kind;
+mod published;
 mod targets;
-
-use std::sync::Arc;
+mod topic;
 
 use thiserror::Error;
-use warren_types::{ExchangeName, Table, VhostId};
+use warren_types::{ExchangeName, VhostId};
 
+pub(crate) use hop::Hop;
+pub use published::Published;
 pub use targets::{Target, Targets};
 
 use crate::{
-    exchange::{Exchange, ExchangeKind},
+    binding::Binding,
+    exchange::Exchange,
     maps::{HashIndex, hash_index},
 };
 use default::DefaultRoutes;
-use direct::DirectRoutes;
-use fanout::FanoutRoutes;
+use kind::KindRoutes;
 
 /// Why a message cannot be routed at all.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -46,30 +52,11 @@ pub(crate) struct Routes {
 
 #[derive(Clone, Debug)]
 struct ExchangeRoutes {
+    name: ExchangeName,
     internal: bool,
     kind: KindRoutes,
-}
-
-/// One variant per kind that can be declared.
-#[derive(Clone, Debug)]
-enum KindRoutes {
-    Direct(Arc<DirectRoutes>),
-    Fanout(Arc<FanoutRoutes>),
-}
-
-impl KindRoutes {
-    fn new(kind: ExchangeKind) -> Option<Self> {
-        match kind {
-            ExchangeKind::Direct => Some(Self::Direct(Arc::new(DirectRoutes::new()))),
-            ExchangeKind::Fanout => Some(Self::Fanout(Arc::default())),
-            ExchangeKind::Topic | ExchangeKind::Headers => None,
-        }
-    }
-}
-
-/// Whether exchanges of this kind can be declared.
-pub(crate) fn is_available(kind: ExchangeKind) -> bool {
-    KindRoutes::new(kind).is_some()
+    /// Where a message goes that no binding of this exchange matches (features B9).
+    alternate: Option<ExchangeName>,
 }
 
 impl Routes {
@@ -80,71 +67,103 @@ impl Routes {
         }
     }
 
-    /// # Panics
-    /// If the kind is not available: [`is_available`] is asked before.
-    pub(crate) fn add(&mut self, exchange: &Exchange) {
+    pub(crate) fn add(&mut self, exchange: &Exchange, alternate: Option<ExchangeName>) {
         if exchange.name.is_default() {
             return;
         }
-        let kind = KindRoutes::new(exchange.kind).expect("only available kinds are declared");
         self.exchanges.insert_mut(
             exchange.name.clone(),
             ExchangeRoutes {
+                name: exchange.name.clone(),
                 internal: exchange.internal,
-                kind,
+                kind: KindRoutes::new(exchange),
+                alternate,
             },
         );
+    }
+
+    pub(crate) fn set_alternate(
+        &mut self,
+        exchange: &ExchangeName,
+        alternate: Option<ExchangeName>,
+    ) {
+        let changes = self
+            .exchanges
+            .get(exchange)
+            .is_some_and(|it| it.alternate != alternate);
+        if changes && let Some(routes) = self.exchanges.get_mut(exchange) {
+            routes.alternate = alternate;
+        }
     }
 
     pub(crate) fn remove(&mut self, exchange: &ExchangeName) {
         self.exchanges.remove_mut(exchange);
     }
 
-    /// One more binding leads from `exchange` to `target`. The caller has seen that it is a new one.
-    pub(crate) fn bind(&mut self, exchange: &ExchangeName, key: &str, target: Target) {
+    /// One more binding leads from `exchange` to `hop`. The caller has seen that it is a new one.
+    pub(crate) fn bind(&mut self, exchange: &ExchangeName, binding: &Binding, hop: Hop) {
         let routes = self.exchanges.get_mut(exchange);
-        match &mut routes.expect("a bound exchange is declared").kind {
-            KindRoutes::Direct(routes) => Arc::make_mut(routes).bind(key, target),
-            KindRoutes::Fanout(routes) => Arc::make_mut(routes).bind(target),
-        }
+        let routes = routes.expect("a bound exchange is declared");
+        routes.kind.bind(binding, hop);
     }
 
     /// One binding less. The caller has seen that it was there.
-    pub(crate) fn unbind(&mut self, exchange: &ExchangeName, key: &str, target: Target) {
+    pub(crate) fn unbind(&mut self, exchange: &ExchangeName, binding: &Binding, hop: &Hop) {
         let routes = self.exchanges.get_mut(exchange);
-        match &mut routes.expect("a bound exchange is declared").kind {
-            KindRoutes::Direct(routes) => Arc::make_mut(routes).unbind(key, target),
-            KindRoutes::Fanout(routes) => Arc::make_mut(routes).unbind(target),
-        }
+        let routes = routes.expect("a bound exchange is declared");
+        routes.kind.unbind(binding, hop);
     }
 
-    /// `headers` is for kinds that look at them; none of today's does.
     pub(crate) fn route(
         &self,
-        exchange: &str,
-        key: &str,
-        _headers: Option<&Table>,
+        message: &Published<'_>,
         out: &mut Targets,
     ) -> Result<(), RouteError> {
-        if exchange.is_empty() {
-            self.default.route(key, out);
+        if message.exchange.is_empty() {
+            self.default.route(message, out);
+            out.finish();
             return Ok(());
         }
-        let routes = self
-            .exchanges
-            .get(exchange)
-            .ok_or_else(|| RouteError::NoSuchExchange {
-                exchange: exchange.into(),
-            })?;
-        if routes.internal {
+        let first =
+            self.exchanges
+                .get(message.exchange)
+                .ok_or_else(|| RouteError::NoSuchExchange {
+                    exchange: message.exchange.into(),
+                })?;
+        if first.internal && !message.from_broker {
             return Err(RouteError::InternalExchange {
-                exchange: exchange.into(),
+                exchange: message.exchange.into(),
             });
         }
-        match &routes.kind {
-            KindRoutes::Direct(routes) => routes.route(key, out),
-            KindRoutes::Fanout(routes) => routes.route(out),
+        first.route(message, out);
+        if out.has_pending() {
+            self.follow(first, message, out);
         }
+        out.finish();
         Ok(())
+    }
+
+    /// Goes on through exchanges that are bound or alternate, each once. One that is not there leads nowhere.
+    fn follow(&self, first: &ExchangeRoutes, message: &Published<'_>, out: &mut Targets) {
+        out.visit(&first.name);
+        while let Some(next) = out.next_pending() {
+            if next.is_default() {
+                self.default.route(message, out);
+            } else if let Some(routes) = self.exchanges.get(&next) {
+                routes.route(message, out);
+            }
+        }
+    }
+}
+
+impl ExchangeRoutes {
+    fn route(&self, message: &Published<'_>, out: &mut Targets) {
+        let before = out.hops();
+        self.kind.route(message, out);
+        if out.hops() == before
+            && let Some(alternate) = &self.alternate
+        {
+            out.follow(alternate);
+        }
     }
 }

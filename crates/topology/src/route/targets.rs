@@ -1,6 +1,10 @@
-//! Where a message goes. Not here: how that is found.
+//! Where a message goes, and what is still to be visited on the way there. Not here: how that is found.
 
-use warren_types::{QueueId, ShardId};
+use std::collections::BTreeSet;
+
+use warren_types::{ExchangeName, QueueId, ShardId};
+
+use super::hop::Hop;
 
 /// One queue a message goes to, with the shard it is in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -10,9 +14,15 @@ pub struct Target {
 }
 
 /// The queues a message goes to, each once. Kept and reused by the session.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Targets {
     found: Vec<Target>,
+    /// Sets of hops that were added: within one, no queue comes twice.
+    sets: usize,
+    /// Exchanges still to route through. Bounded by the hops of the exchanges that were visited.
+    pending: Vec<ExchangeName>,
+    /// Each exchange routes a message once: that cuts cycles.
+    visited: BTreeSet<ExchangeName>,
 }
 
 impl Targets {
@@ -43,10 +53,60 @@ impl Targets {
 
     pub fn clear(&mut self) {
         self.found.clear();
+        self.sets = 0;
+        self.pending.clear();
+        if !self.visited.is_empty() {
+            self.visited.clear();
+        }
     }
 
-    /// The caller sees to it that no queue comes twice.
-    pub(super) fn push(&mut self, target: Target) {
-        self.found.push(target);
+    /// The hops added next are distinct among themselves.
+    pub(super) fn begin_set(&mut self) -> &mut Self {
+        self.sets += 1;
+        self
+    }
+
+    pub(super) fn add(&mut self, hop: &Hop) {
+        match hop {
+            Hop::Queue(target) => self.found.push(*target),
+            Hop::Exchange(name) => self.pending.push(name.clone()),
+        }
+    }
+
+    /// The message goes on to this exchange too.
+    pub(super) fn follow(&mut self, exchange: &ExchangeName) {
+        self.pending.push(exchange.clone());
+    }
+
+    /// Grows with every hop that is added.
+    pub(super) fn hops(&self) -> usize {
+        self.found.len() + self.pending.len()
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// `false`: it has routed this message before.
+    pub(super) fn visit(&mut self, exchange: &ExchangeName) -> bool {
+        self.visited.insert(exchange.clone())
+    }
+
+    /// An exchange that has not routed this message yet.
+    pub(super) fn next_pending(&mut self) -> Option<ExchangeName> {
+        while let Some(next) = self.pending.pop() {
+            if self.visited.insert(next.clone()) {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// Each queue once, however many paths lead to it.
+    pub(super) fn finish(&mut self) {
+        if self.sets > 1 {
+            self.found.sort_unstable();
+            self.found.dedup();
+        }
     }
 }

@@ -7,9 +7,9 @@
 )]
 
 use warren_topology::{
-    Addresses, Bind, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, ExchangeKind,
-    FormCluster, NewQueueName, Node, QueueOwner, Topology, TopologyCommand, TopologyReply, Unbind,
-    Vhost,
+    Addresses, Bind, BindTo, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
+    ExchangeKind, FormCluster, NewQueueName, Node, Published, QueueOwner, Topology,
+    TopologyCommand, TopologyReply, Unbind, Vhost,
 };
 use warren_types::{
     ClusterId, ExchangeName, Incarnation, Member, NodeId, QueueName, ReplicaId, RoutingKey, Run,
@@ -108,7 +108,7 @@ pub fn bind_with(source: &str, key: &str, queue: &str, arguments: Table) -> Topo
     TopologyCommand::Bind(Bind {
         vhost: Vhost::ROOT,
         source: ExchangeName::try_from(source).unwrap(),
-        queue: QueueName::try_from(queue).unwrap(),
+        to: BindTo::Queue(QueueName::try_from(queue).unwrap()),
         routing_key: RoutingKey::try_from(key).unwrap(),
         arguments,
         requester: None,
@@ -123,7 +123,7 @@ pub fn unbind_with(source: &str, key: &str, queue: &str, arguments: Table) -> To
     TopologyCommand::Unbind(Unbind {
         vhost: Vhost::ROOT,
         source: ExchangeName::try_from(source).unwrap(),
-        queue: QueueName::try_from(queue).unwrap(),
+        to: BindTo::Queue(QueueName::try_from(queue).unwrap()),
         routing_key: RoutingKey::try_from(key).unwrap(),
         arguments,
         requester: None,
@@ -132,6 +132,28 @@ pub fn unbind_with(source: &str, key: &str, queue: &str, arguments: Table) -> To
 
 pub fn unbind(source: &str, key: &str, queue: &str) -> TopologyCommand {
     unbind_with(source, key, queue, Table::new())
+}
+
+pub fn bind_exchange(source: &str, key: &str, to: &str) -> TopologyCommand {
+    TopologyCommand::Bind(Bind {
+        vhost: Vhost::ROOT,
+        source: ExchangeName::try_from(source).unwrap(),
+        to: BindTo::Exchange(ExchangeName::try_from(to).unwrap()),
+        routing_key: RoutingKey::try_from(key).unwrap(),
+        arguments: Table::new(),
+        requester: None,
+    })
+}
+
+pub fn unbind_exchange(source: &str, key: &str, to: &str) -> TopologyCommand {
+    TopologyCommand::Unbind(Unbind {
+        vhost: Vhost::ROOT,
+        source: ExchangeName::try_from(source).unwrap(),
+        to: BindTo::Exchange(ExchangeName::try_from(to).unwrap()),
+        routing_key: RoutingKey::try_from(key).unwrap(),
+        arguments: Table::new(),
+        requester: None,
+    })
 }
 
 pub fn connection(number: u64) -> QueueOwner {
@@ -144,10 +166,12 @@ pub fn connection(number: u64) -> QueueOwner {
 
 /// Names of the queues a message goes to, sorted.
 pub fn routed(topology: &Topology, exchange: &str, key: &str) -> Vec<String> {
+    routed_as(topology, &Published::new(exchange, key))
+}
+
+pub fn routed_as(topology: &Topology, message: &Published<'_>) -> Vec<String> {
     let mut targets = warren_topology::Targets::new();
-    topology
-        .route(Vhost::ROOT, exchange, key, None, &mut targets)
-        .unwrap();
+    topology.route(Vhost::ROOT, message, &mut targets).unwrap();
     let mut names: Vec<String> = targets
         .iter()
         .map(|it| {

@@ -45,9 +45,6 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
             ..of(Kind::NameReserved)
         },
         Refusal::DefaultExchange => of(Kind::DefaultExchange),
-        Refusal::ExchangeTypeUnavailable { kind } => {
-            typed(Kind::ExchangeTypeUnavailable, kind.name())
-        }
         Refusal::QueueTypeUnavailable { name } => typed(Kind::QueueTypeUnavailable, name),
         Refusal::InequivalentArgument { .. } | Refusal::InvalidArgument { .. } => argument(refusal),
         Refusal::ResourceLocked { vhost, queue } => {
@@ -136,7 +133,7 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
     };
     let object = || decode_object(it.object);
     Ok(match Kind::try_from(it.kind).map_err(|_| unknown())? {
-        Kind::Unspecified => return Err(unknown()),
+        Kind::Unspecified | Kind::ExchangeTypeUnavailable => return Err(unknown()),
         Kind::ClusterNotFormed => Refusal::ClusterNotFormed,
         Kind::ClusterFormedOtherwise => Refusal::ClusterFormedOtherwise {
             cluster: objects::decode_cluster_id(&it.cluster_id)?,
@@ -159,9 +156,6 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         },
         Kind::NameReserved => name_reserved(it)?,
         Kind::DefaultExchange => Refusal::DefaultExchange,
-        Kind::ExchangeTypeUnavailable => Refusal::ExchangeTypeUnavailable {
-            kind: objects::decode_kind(&it.name)?,
-        },
         Kind::QueueTypeUnavailable => Refusal::QueueTypeUnavailable {
             name: it.name.into(),
         },
@@ -233,6 +227,7 @@ fn object(it: ObjectKind) -> pb::CommandObject {
         ObjectKind::User => pb::CommandObject::User,
         ObjectKind::Permission => pb::CommandObject::Permission,
         ObjectKind::Parameter => pb::CommandObject::Parameter,
+        ObjectKind::Policy => pb::CommandObject::Policy,
     }
 }
 
@@ -249,6 +244,7 @@ fn decode_object(number: i32) -> Result<ObjectKind, CodecError> {
         pb::CommandObject::User => Ok(ObjectKind::User),
         pb::CommandObject::Permission => Ok(ObjectKind::Permission),
         pb::CommandObject::Parameter => Ok(ObjectKind::Parameter),
+        pb::CommandObject::Policy => Ok(ObjectKind::Policy),
         pb::CommandObject::Unspecified => Err(unknown()),
     }
 }

@@ -275,6 +275,7 @@ async fn attach(
             priority: open.priority,
             exclusive: open.exclusive,
             uncommitted_max: credit.uncommitted_max(),
+            passing: false,
         },
         credit: credit.lend().unwrap_or_default(),
     };
@@ -292,11 +293,9 @@ async fn attach(
             HeldState::Settled | HeldState::Lost => credit.returned(held.1),
         }
     }
-    let no_ack = open.no_ack;
-    let gateway = gateway.clone();
     Ok((
         Attached {
-            gateway,
+            gateway: gateway.clone(),
             session,
             consumer,
             target,
@@ -304,7 +303,7 @@ async fn attach(
             who,
             tag,
             credit,
-            no_ack,
+            no_ack: open.no_ack,
         },
         early,
     ))

@@ -4,15 +4,17 @@ use warren_proto::admin_v1;
 use warren_proto::admin_v1::DestinationKind;
 use warren_proto::convert::error::ApiError;
 use warren_proto::convert::value::{table_from_client, table_to_client};
-use warren_topology::{Bind, Binding, Destination, Refusal, Topology, TopologyCommand, Unbind};
-use warren_types::{ExchangeName, QueueName, RoutingKey, Table, VhostId, VhostName};
+use warren_topology::{
+    Bind, BindTo, Binding, Destination, Refusal, Topology, TopologyCommand, Unbind,
+};
+use warren_types::{ExchangeName, RoutingKey, Table, VhostId, VhostName};
 
 use super::exchanges::exchange_name;
 use super::pages::Page;
 use super::queues::find;
 use super::{NO_USER, TopologyAdmin, check_validate_only};
 use crate::auth::Who;
-use crate::grpc::error::{bad_argument, of_name, of_operation, of_refusal, unsupported};
+use crate::grpc::error::{bad_argument, of_name, of_operation, of_refusal};
 use crate::grpc::open::{queue_name, vhost_name};
 use crate::grpc::permit::{may_view_exchange, may_view_queue};
 use crate::operations::find_vhost;
@@ -22,7 +24,7 @@ struct Named {
     vhost: VhostName,
     space: VhostId,
     source: ExchangeName,
-    queue: QueueName,
+    to: BindTo,
     routing_key: RoutingKey,
     arguments: Table,
 }
@@ -34,11 +36,15 @@ impl TopologyAdmin {
     ) -> Result<admin_v1::CreateBindingResponse, ApiError> {
         check_validate_only(request.validate_only)?;
         let named = self.named(request.binding.unwrap_or_default())?;
+        let (destination_kind, destination) = match &named.to {
+            BindTo::Queue(name) => (DestinationKind::Queue, name.to_string()),
+            BindTo::Exchange(name) => (DestinationKind::Exchange, name.to_string()),
+        };
         let answer = admin_v1::Binding {
             vhost: named.vhost.to_string(),
             source: named.source.to_string(),
-            destination: named.queue.to_string(),
-            destination_kind: DestinationKind::Queue.into(),
+            destination,
+            destination_kind: destination_kind.into(),
             routing_key: named.routing_key.to_string(),
             arguments: if named.arguments.is_empty() {
                 None
@@ -49,7 +55,7 @@ impl TopologyAdmin {
         let command = Bind {
             vhost: named.space,
             source: named.source,
-            queue: named.queue,
+            to: named.to,
             routing_key: named.routing_key,
             arguments: named.arguments,
             requester: None,
@@ -73,7 +79,7 @@ impl TopologyAdmin {
         let command = Unbind {
             vhost: named.space,
             source: named.source,
-            queue: named.queue,
+            to: named.to,
             routing_key: named.routing_key,
             arguments: named.arguments,
             requester: None,
@@ -93,7 +99,6 @@ impl TopologyAdmin {
     ) -> Result<admin_v1::ListBindingsResponse, ApiError> {
         let vhost = vhost_name(&request.vhost)?;
         let page = Page::new(request.page_size, &request.page_token)?;
-        check_kind(request.destination_kind)?;
         let topology = self
             .gateway
             .fresh_topology()
@@ -153,8 +158,8 @@ impl TopologyAdmin {
             None => None,
         };
         if !request.destination.is_empty() {
-            let queue = find(topology, vhost, &queue_name(&request.destination)?)?;
-            let to = topology.bindings_to(queue.id);
+            let to = self.destination(topology, space, vhost, request)?;
+            let to = topology.bindings_into(to);
             return Ok(to
                 .filter(|it| source.is_none_or(|source| it.source == source))
                 .collect());
@@ -170,8 +175,37 @@ impl TopologyAdmin {
         })
     }
 
+    fn destination(
+        &self,
+        topology: &Topology,
+        space: VhostId,
+        vhost: &VhostName,
+        request: &admin_v1::ListBindingsRequest,
+    ) -> Result<Destination, ApiError> {
+        match kind(request.destination_kind)? {
+            Kind::Queue => {
+                let name = queue_name(&request.destination)?;
+                Ok(Destination::Queue(find(topology, vhost, &name)?.id))
+            }
+            Kind::Exchange => {
+                let name = exchange_name(&request.destination)?;
+                let missing = || {
+                    of_refusal(&Refusal::NoSuchExchange {
+                        vhost: vhost.clone(),
+                        exchange: name.clone(),
+                    })
+                };
+                let found = topology.exchange(space, name.as_str());
+                Ok(Destination::Exchange(found.ok_or_else(missing)?.id))
+            }
+        }
+    }
+
     fn named(&self, binding: admin_v1::Binding) -> Result<Named, ApiError> {
-        check_kind(binding.destination_kind)?;
+        let to = match kind(binding.destination_kind)? {
+            Kind::Queue => BindTo::Queue(queue_name(&binding.destination)?),
+            Kind::Exchange => BindTo::Exchange(exchange_name(&binding.destination)?),
+        };
         let vhost = vhost_name(&binding.vhost)?;
         let space =
             find_vhost(&self.gateway.topology(), &vhost).map_err(|error| of_operation(&error))?;
@@ -181,7 +215,7 @@ impl TopologyAdmin {
             vhost,
             space,
             source: exchange_name(&binding.source)?,
-            queue: queue_name(&binding.destination)?,
+            to,
             routing_key: RoutingKey::try_from(binding.routing_key.as_str())
                 .map_err(|error| of_name("binding.routing_key", &error))?,
             arguments,
@@ -189,12 +223,18 @@ impl TopologyAdmin {
     }
 }
 
+/// What a binding leads to.
+enum Kind {
+    Queue,
+    Exchange,
+}
+
 /// # Errors
-/// Bindings lead to queues only, so far.
-fn check_kind(kind: i32) -> Result<(), ApiError> {
+/// The client names a kind that this version does not know.
+fn kind(kind: i32) -> Result<Kind, ApiError> {
     match DestinationKind::try_from(kind) {
-        Ok(DestinationKind::Unspecified | DestinationKind::Queue) => Ok(()),
-        Ok(DestinationKind::Exchange) => Err(unsupported("binding exchanges to exchanges")),
+        Ok(DestinationKind::Unspecified | DestinationKind::Queue) => Ok(Kind::Queue),
+        Ok(DestinationKind::Exchange) => Ok(Kind::Exchange),
         Err(_) => Err(bad_argument("destination_kind", "is unknown")),
     }
 }
@@ -207,8 +247,8 @@ fn order(binding: &admin_v1::Binding) -> String {
         .map(|it| format!("{:?}", it.fields))
         .unwrap_or_default();
     format!(
-        "{}\u{0}{}\u{0}{}\u{0}{arguments}",
-        binding.source, binding.destination, binding.routing_key
+        "{}\u{0}{}\u{0}{}\u{0}{}\u{0}{arguments}",
+        binding.source, binding.destination_kind, binding.destination, binding.routing_key
     )
 }
 
@@ -218,12 +258,21 @@ fn to_client(
     binding: &Binding,
     vhost: &VhostName,
 ) -> Option<admin_v1::Binding> {
-    let Destination::Queue(queue) = binding.destination;
+    let (destination_kind, destination) = match binding.destination {
+        Destination::Queue(queue) => {
+            let queue = topology.queue_by_id(queue)?;
+            (DestinationKind::Queue, queue.name.to_string())
+        }
+        Destination::Exchange(exchange) => {
+            let exchange = topology.exchange_by_id(exchange)?;
+            (DestinationKind::Exchange, exchange.name.to_string())
+        }
+    };
     Some(admin_v1::Binding {
         vhost: vhost.to_string(),
         source: topology.exchange_by_id(binding.source)?.name.to_string(),
-        destination: topology.queue_by_id(queue)?.name.to_string(),
-        destination_kind: DestinationKind::Queue.into(),
+        destination,
+        destination_kind: destination_kind.into(),
         routing_key: binding.routing_key.to_string(),
         arguments: if binding.arguments.is_empty() {
             None

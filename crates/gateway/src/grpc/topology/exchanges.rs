@@ -82,7 +82,7 @@ impl TopologyAdmin {
         let (exchanges, next_page_token) = page.take(all, |exchange| exchange.name.to_string());
         let exchanges = exchanges
             .into_iter()
-            .map(|exchange| to_client(exchange, &vhost))
+            .map(|exchange| to_client(&topology, exchange, &vhost))
             .collect();
         Ok(admin_v1::ListExchangesResponse {
             exchanges,
@@ -152,7 +152,9 @@ fn find(
             exchange: name.clone(),
         })
     };
-    exchange.map(|it| to_client(it, vhost)).ok_or_else(missing)
+    exchange
+        .map(|it| to_client(topology, it, vhost))
+        .ok_or_else(missing)
 }
 
 pub(super) fn exchange_name(name: &str) -> Result<ExchangeName, ApiError> {
@@ -176,7 +178,7 @@ pub(in crate::grpc) fn check_etag(wanted: &str, current: Option<&str>) -> Result
     ))
 }
 
-fn to_client(exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
+fn to_client(topology: &Topology, exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
     admin_v1::Exchange {
         vhost: vhost.to_string(),
         name: exchange.name.to_string(),
@@ -190,6 +192,11 @@ fn to_client(exchange: &Exchange, vhost: &VhostName) -> admin_v1::Exchange {
             table_to_client(&exchange.arguments)
         },
         etag: etag(exchange),
+        policy: topology
+            .exchange_policies(exchange.id)
+            .0
+            .unwrap_or_default()
+            .to_owned(),
         ..admin_v1::Exchange::default()
     }
 }

@@ -220,6 +220,7 @@ fn to_client(
     vhost: &VhostName,
 ) -> admin_v1::Queue {
     let placement = topology.placement(GroupId::from(queue.shard));
+    let (policy, operator) = topology.queue_policies(queue.id);
     let replicas = placement.map(|it| {
         it.members
             .iter()
@@ -253,6 +254,8 @@ fn to_client(
         leader: leader_hint(gateway, queue.shard),
         replicas: replicas.unwrap_or_default(),
         durability: DURABILITY.to_owned(),
+        policy: policy.unwrap_or_default().to_owned(),
+        operator_policy: operator.unwrap_or_default().to_owned(),
         ..admin_v1::Queue::default()
     }
 }

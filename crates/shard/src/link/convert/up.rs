@@ -277,6 +277,7 @@ fn encode_attach(attach: AttachUp) -> wire::Attach {
         topology_index: attach.topology.0,
         refill_messages_only: false,
         user: String::new(),
+        passing: attach.options.passing,
     }
 }
 
@@ -290,6 +291,7 @@ fn decode_attach(attach: wire::Attach) -> Result<AttachUp, BadFrame> {
             priority: attach.priority,
             exclusive: attach.exclusive,
             uncommitted_max: attach.uncommitted_max,
+            passing: attach.passing,
         },
         credit: Credit {
             messages: attach.credit_messages,

@@ -70,6 +70,7 @@ fn holding(refill: bool) -> (Attachments, Outbox<SessionEvent>) {
             priority: 0,
             exclusive: false,
             uncommitted_max: 1_000,
+            passing: false,
         },
         credit: Credit {
             messages: 5,

@@ -92,12 +92,13 @@ impl Topology {
             self.remove_queue(queue);
         }
         // Those that went with their last binding are not among them.
-        let exchanges: Vec<_> = self
-            .exchanges_after(id, None)
-            .map(|it| (it.name.clone(), it.id))
-            .collect();
-        for (name, exchange) in exchanges {
-            self.remove_exchange(id, &name, exchange);
+        let exchanges: Vec<_> = self.exchanges_after(id, None).map(|it| it.id).collect();
+        for exchange in exchanges {
+            self.remove_exchange(exchange);
+        }
+        let keys: Vec<_> = self.policies.keys().cloned().collect();
+        for key in keys.iter().filter(|key| key.0 == id) {
+            self.policies.remove_mut(key);
         }
         let tenants = &mut self.tenants;
         let keys: Vec<_> = tenants.permissions.keys().cloned().collect();
