@@ -112,6 +112,9 @@ pub(crate) enum Command {
     /// Set, list and clear what users may do
     #[command(subcommand)]
     Permission(command::permission::PermissionCommand),
+    /// Export and import all that is declared, as RabbitMQ's JSON
+    #[command(subcommand)]
+    Definitions(command::definitions::DefinitionsCommand),
     /// Look at the cluster, drain a node
     #[command(subcommand)]
     Cluster(command::cluster::ClusterCommand),

@@ -4,6 +4,7 @@ pub(crate) mod binding;
 pub(crate) mod cluster;
 pub(crate) mod consume;
 pub(crate) mod data;
+pub(crate) mod definitions;
 pub(crate) mod dlq;
 pub(crate) mod exchange;
 pub(crate) mod health;
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Vhost(_)
         | Command::User(_)
         | Command::Permission(_)
+        | Command::Definitions(_)
         | Command::Cluster(_)
         | Command::Data(_)
         | Command::Health(_) => 2,
@@ -87,6 +89,7 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::Vhost(command) => vhost::run(&global, command).await,
         Command::User(command) => user::run(&global, command).await,
         Command::Permission(command) => permission::run(&global, command).await,
+        Command::Definitions(command) => definitions::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
         Command::Health(args) => health::run(args).await,
         Command::Perf(args) => perf::run(&global, *args).await,

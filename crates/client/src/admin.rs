@@ -3,6 +3,7 @@
 
 mod binding;
 mod cluster;
+mod definitions;
 mod exchange;
 mod messages;
 mod peek;
@@ -25,10 +26,14 @@ use warren_proto::{
 };
 use warren_types::Table;
 
-use crate::{connection::Attempt, error::Error};
+use crate::{
+    connection::{Attempt, DECODE_BYTES_MAX},
+    error::Error,
+};
 
 pub use binding::{Binding, BindingDestination, BindingFilter};
 pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, ReplicaRole};
+pub use definitions::Import;
 pub use exchange::Exchange;
 pub use messages::{ReceiveOptions, Received};
 pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
@@ -43,7 +48,7 @@ const PAGE_SIZE: u32 = 1000;
 
 impl Attempt {
     fn topology(&self) -> TopologyServiceClient<Channel> {
-        TopologyServiceClient::new(self.channel.clone())
+        TopologyServiceClient::new(self.channel.clone()).max_decoding_message_size(DECODE_BYTES_MAX)
     }
 
     fn users(&self) -> UserServiceClient<Channel> {

@@ -29,7 +29,7 @@ use crate::{
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// The largest message any server can be told to take (128 MiB), and room for what is around it.
-const DECODE_BYTES_MAX: usize = (128 << 20) + (64 << 10);
+pub(crate) const DECODE_BYTES_MAX: usize = (128 << 20) + (64 << 10);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Who a client is.
@@ -230,6 +230,29 @@ impl Connection {
     {
         self.call_within(operation, self.inner.options.request_timeout, call)
             .await
+    }
+
+    /// Gets every page of a list: `call` asks for the one of a token, `take` uses it up and gives the token of the next, which is
+    /// empty at the end. Each page has the time of a call.
+    pub(crate) async fn pages<T, F, R>(
+        &self,
+        operation: &'static str,
+        call: F,
+        mut take: impl FnMut(T) -> Result<String, Error>,
+    ) -> Result<(), Error>
+    where
+        F: Fn(Attempt, String) -> R,
+        R: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let mut token = String::new();
+        loop {
+            let ask = |attempt| call(attempt, token.clone());
+            let page = self.call(operation, ask).await?;
+            token = take(page)?;
+            if token.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// As [`Self::call`], with a time of its own.

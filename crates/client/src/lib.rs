@@ -15,10 +15,10 @@ mod publisher;
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
     Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard,
-    EffectiveSetting, Exchange, NodeState, PeekOptions, PeekState, Peeked, PeekedPage, Permission,
-    Policy, PolicySubject, PolicyTarget, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats,
-    ReceiveOptions, Received, RedriveOptions, Replica, ReplicaRole, TopicPermission, User,
-    UserChange, Vhost, WhoAmI,
+    EffectiveSetting, Exchange, Import, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
+    Permission, Policy, PolicySubject, PolicyTarget, Queue, QueueDeletion, QueueDetails, QueueSpec,
+    QueueStats, ReceiveOptions, Received, RedriveOptions, Replica, ReplicaRole, TopicPermission,
+    User, UserChange, Vhost, WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

@@ -20,6 +20,7 @@ use crate::draining::Draining;
 use crate::grpc::Leases;
 use crate::grpc::Parked;
 use crate::options::GatewayOptions;
+use crate::places::Places;
 use crate::replies::Replies;
 
 /// A node that has not heard of the topology's leader for so long takes no publishes.
@@ -47,6 +48,7 @@ struct Inner {
     replies: Replies,
     /// AMQP connections that may open yet.
     connections: Arc<Semaphore>,
+    places: Places,
     authenticator: Authenticator,
 }
 
@@ -77,6 +79,7 @@ impl Gateway {
             leases: Leases::new(options.receive_leases_max),
             replies: Replies::default(),
             connections: Arc::new(Semaphore::new(options.amqp.connections_max)),
+            places: Places::default(),
             authenticator: Authenticator::new(options.loopback_guest),
             broker,
             options,
@@ -142,6 +145,11 @@ impl Gateway {
     /// A place for one more open AMQP connection; `None`: there are as many as there may be.
     pub(crate) fn connection_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.inner.connections).try_acquire_owned().ok()
+    }
+
+    /// The places of open AMQP connections by vhost and user.
+    pub(crate) fn places(&self) -> &Places {
+        &self.inner.places
     }
 
     pub(crate) fn authenticator(&self) -> &Authenticator {

@@ -10,12 +10,14 @@ mod auth;
 mod clock;
 mod copies;
 mod counters;
+mod definitions;
 mod draining;
 mod gateway;
 mod grpc;
 mod message;
 mod operations;
 mod options;
+mod places;
 mod publish;
 mod replies;
 

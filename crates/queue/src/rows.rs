@@ -80,85 +80,50 @@ impl Row {
     /// The row's value, if it is of this kind.
     #[must_use]
     pub fn into_shard(self) -> Option<ShardRow> {
-        match self {
-            Self::Shard(row) => Some(row),
-            Self::Origin(_)
-            | Self::Queue(_)
-            | Self::Block(_)
-            | Self::Settled(_)
-            | Self::Counts(_)
-            | Self::Producer(_)
-            | Self::Outgoing(_)
-            | Self::Marks(_)
-            | Self::Timer => None,
+        if let Self::Shard(row) = self {
+            Some(row)
+        } else {
+            None
         }
     }
 
     /// The row's value, if it is of this kind.
     #[must_use]
     pub fn into_settled(self) -> Option<SettledRow> {
-        match self {
-            Self::Settled(row) => Some(row),
-            Self::Shard(_)
-            | Self::Origin(_)
-            | Self::Queue(_)
-            | Self::Block(_)
-            | Self::Counts(_)
-            | Self::Producer(_)
-            | Self::Outgoing(_)
-            | Self::Marks(_)
-            | Self::Timer => None,
+        if let Self::Settled(row) = self {
+            Some(row)
+        } else {
+            None
         }
     }
 
     /// The row's value, if it is of this kind.
     #[must_use]
     pub fn into_counts(self) -> Option<CountsRow> {
-        match self {
-            Self::Counts(row) => Some(row),
-            Self::Shard(_)
-            | Self::Origin(_)
-            | Self::Queue(_)
-            | Self::Block(_)
-            | Self::Settled(_)
-            | Self::Producer(_)
-            | Self::Outgoing(_)
-            | Self::Marks(_)
-            | Self::Timer => None,
+        if let Self::Counts(row) = self {
+            Some(row)
+        } else {
+            None
         }
     }
 
     /// The row's value, if it is of this kind.
     #[must_use]
     pub fn into_producer(self) -> Option<ProducerRow> {
-        match self {
-            Self::Producer(row) => Some(row),
-            Self::Shard(_)
-            | Self::Origin(_)
-            | Self::Queue(_)
-            | Self::Block(_)
-            | Self::Settled(_)
-            | Self::Counts(_)
-            | Self::Outgoing(_)
-            | Self::Marks(_)
-            | Self::Timer => None,
+        if let Self::Producer(row) = self {
+            Some(row)
+        } else {
+            None
         }
     }
 
     /// The row's value, if it is of this kind.
     #[must_use]
     pub fn into_marks(self) -> Option<MarksRow> {
-        match self {
-            Self::Marks(row) => Some(row),
-            Self::Shard(_)
-            | Self::Origin(_)
-            | Self::Queue(_)
-            | Self::Block(_)
-            | Self::Settled(_)
-            | Self::Counts(_)
-            | Self::Producer(_)
-            | Self::Outgoing(_)
-            | Self::Timer => None,
+        if let Self::Marks(row) = self {
+            Some(row)
+        } else {
+            None
         }
     }
 }

@@ -46,6 +46,14 @@ impl Disk {
         self.home.path().join("disk")
     }
 
+    /// Makes durable all that is there: what a test has set up, such as configurations, which the programs only read.
+    ///
+    /// # Errors
+    /// When `sync` fails.
+    pub fn keep(&self) -> Result<()> {
+        call("sync", &[s("--file-system"), &self.mount_point()])
+    }
+
     /// Cuts the power: what was not synced is gone, and the disk is there again as after a restart. No process may have
     /// files open there any more: kill them first.
     ///

@@ -10,6 +10,7 @@ mod arguments;
 mod binding;
 mod cluster;
 mod command;
+pub mod definitions;
 mod exchange;
 mod in_force;
 mod maps;

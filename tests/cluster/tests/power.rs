@@ -28,6 +28,7 @@ fn power_run(cuts: u32) -> Result<()> {
         directory: Some(disk.mount_point()),
         ..Options::default()
     })?;
+    disk.keep()?;
     let servers: Vec<String> = cluster
         .numbers()
         .into_iter()

@@ -10,8 +10,8 @@ use std::time::Duration;
 use amqp::{Amqp, Heard};
 use tokio::time::timeout;
 use warren_client::{
-    Connection, ConnectionOptions, ConsumerOptions, Credentials, Error, Permission, QueueSpec,
-    Vhost, WhoAmI, parse_addresses,
+    Connection, ConnectionOptions, ConsumerOptions, Credentials, Error, Message, Permission,
+    PublisherOptions, QueueSpec, Target, Vhost, WhoAmI, parse_addresses,
 };
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -283,4 +283,46 @@ async fn amqp_refuses_what_is_not_permitted_and_feels_what_is_taken() {
         .await
         .unwrap();
     assert_eq!(heard, Heard::ConnectionClosed { code: 320 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_feel_a_write_permission_that_is_taken_on_both_fronts() {
+    let cluster = one_node();
+    let guest = connect(&cluster, None);
+    user(&guest, "writer", ["", ".*", ""]).await;
+    guest.declare_queue(&spec("q")).await.unwrap();
+    let writer = connect(&cluster, Some(("writer", "secret")));
+    let stream = writer.publisher(PublisherOptions::default());
+    let queue = Target::queue("q");
+    let sent = stream.publish(&queue, Message::new("one"));
+    assert!(sent.await.unwrap().await.unwrap().is_success());
+    let at = cluster.amqp_address(NODE);
+    let mut amqp = tokio::task::spawn_blocking(move || {
+        let mut writer = Amqp::login(&at, "PLAIN", b"\0writer\0secret").unwrap();
+        writer.open("/").unwrap();
+        writer.channel(1);
+        writer
+    })
+    .await
+    .unwrap();
+    guest
+        .set_permission(&permission("writer", "", "^other$", ""))
+        .await
+        .unwrap();
+    let heard = tokio::task::spawn_blocking(move || {
+        amqp.publish(1, "", "q");
+        (amqp.heard(), amqp.why)
+    });
+    let (heard, why) = timeout(FELT_WITHIN, heard).await.unwrap().unwrap();
+    assert_eq!(heard, Heard::ChannelClosed { code: 403 });
+    let text = "access to exchange 'amq.default' in vhost '/' refused for user 'writer'";
+    assert!(
+        why.starts_with("ACCESS_REFUSED") && why.contains(text),
+        "{why}"
+    );
+    let sent = stream.publish(&queue, Message::new("two"));
+    let answered = async { sent.await?.await };
+    let answered = timeout(FELT_WITHIN, answered).await.unwrap();
+    let is_taken = answered.is_ok_and(|it| it.is_success());
+    assert!(!is_taken);
 }

@@ -75,7 +75,7 @@ impl Connection {
             Some(it) => it.into_wire(),
             None => (String::new(), DestinationKind::Unspecified.into()),
         };
-        let mut request = admin_v1::ListBindingsRequest {
+        let request = admin_v1::ListBindingsRequest {
             vhost: filter.vhost.clone(),
             source: filter.source.clone(),
             destination,
@@ -83,21 +83,22 @@ impl Connection {
             page_size: PAGE_SIZE,
             page_token: String::new(),
         };
+        let call = |attempt: Attempt, page_token: String| {
+            let request = attempt.request(admin_v1::ListBindingsRequest {
+                page_token,
+                ..request.clone()
+            });
+            async move { attempt.topology().list_bindings(request).await }
+        };
         let mut list = Vec::new();
-        loop {
-            let call = |attempt: Attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.topology().list_bindings(request).await }
-            };
-            let page = self.call("listing bindings", call).await?;
+        let take = |page: admin_v1::ListBindingsResponse| {
             for binding in page.bindings {
                 list.push(plain_binding(binding)?);
             }
-            if page.next_page_token.is_empty() {
-                return Ok(list);
-            }
-            request.page_token = page.next_page_token;
-        }
+            Ok(page.next_page_token)
+        };
+        self.pages("listing bindings", call, take).await?;
+        Ok(list)
     }
 
     /// Removes a binding; one that does not exist is a success.

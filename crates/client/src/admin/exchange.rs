@@ -57,26 +57,27 @@ impl Connection {
     /// # Errors
     /// No node answers in time.
     pub async fn exchanges(&self, vhost: &str) -> Result<Vec<Exchange>, Error> {
-        let mut request = admin_v1::ListExchangesRequest {
+        let request = admin_v1::ListExchangesRequest {
             vhost: vhost.to_owned(),
             page_size: PAGE_SIZE,
             page_token: String::new(),
         };
+        let call = |attempt: Attempt, page_token: String| {
+            let request = attempt.request(admin_v1::ListExchangesRequest {
+                page_token,
+                ..request.clone()
+            });
+            async move { attempt.topology().list_exchanges(request).await }
+        };
         let mut list = Vec::new();
-        loop {
-            let call = |attempt: Attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.topology().list_exchanges(request).await }
-            };
-            let page = self.call("listing exchanges", call).await?;
+        let take = |page: admin_v1::ListExchangesResponse| {
             for exchange in page.exchanges {
                 list.push(plain_exchange(exchange)?);
             }
-            if page.next_page_token.is_empty() {
-                return Ok(list);
-            }
-            request.page_token = page.next_page_token;
-        }
+            Ok(page.next_page_token)
+        };
+        self.pages("listing exchanges", call, take).await?;
+        Ok(list)
     }
 
     /// Deletes an exchange with its bindings. One that does not exist is a success.

@@ -137,28 +137,24 @@ impl Connection {
     /// No node answers in time.
     pub async fn policies(&self, vhost: &str) -> Result<Vec<Policy>, Error> {
         const OPERATION: &str = "list policies";
-        let mut policies = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = pb::ListPoliciesRequest {
+        let call = |attempt: Attempt, page_token: String| {
+            let request = attempt.request(pb::ListPoliciesRequest {
                 vhost: vhost.to_owned(),
                 kind: 0,
                 page_size: PAGE_SIZE,
                 page_token,
-            };
-            let call = |attempt: Attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.policies().list_policies(request).await }
-            };
-            let page = self.call(OPERATION, call).await?;
+            });
+            async move { attempt.policies().list_policies(request).await }
+        };
+        let mut policies = Vec::new();
+        let take = |page: pb::ListPoliciesResponse| {
             for wire in page.policies {
                 policies.push(policy(OPERATION, wire)?);
             }
-            if page.next_page_token.is_empty() {
-                return Ok(policies);
-            }
-            page_token = page.next_page_token;
-        }
+            Ok(page.next_page_token)
+        };
+        self.pages(OPERATION, call, take).await?;
+        Ok(policies)
     }
 
     /// Deletes a policy; a missing one is a success.

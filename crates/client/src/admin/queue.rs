@@ -174,20 +174,22 @@ impl Connection {
         vhost: &str,
         name_prefix: &str,
     ) -> Result<Vec<(Queue, Option<QueueStats>)>, Error> {
-        let mut request = admin_v1::ListQueuesRequest {
+        let request = admin_v1::ListQueuesRequest {
             vhost: vhost.to_owned(),
             page_size: PAGE_SIZE,
             page_token: String::new(),
             name_prefix: name_prefix.to_owned(),
             with_stats: true,
         };
+        let call = |attempt: crate::connection::Attempt, page_token: String| {
+            let request = attempt.request(admin_v1::ListQueuesRequest {
+                page_token,
+                ..request.clone()
+            });
+            async move { attempt.topology().list_queues(request).await }
+        };
         let mut list = Vec::new();
-        loop {
-            let call = |attempt: crate::connection::Attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.topology().list_queues(request).await }
-            };
-            let page = self.call("listing queues", call).await?;
+        let take = |page: admin_v1::ListQueuesResponse| {
             let mut stats: Vec<QueueStats> = page.stats.into_iter().map(plain_stats).collect();
             for queue in page.queues {
                 let queue = plain_queue(queue)?;
@@ -195,11 +197,10 @@ impl Connection {
                 let stats = at.map(|it| stats.swap_remove(it));
                 list.push((queue, stats));
             }
-            if page.next_page_token.is_empty() {
-                return Ok(list);
-            }
-            request.page_token = page.next_page_token;
-        }
+            Ok(page.next_page_token)
+        };
+        self.pages("listing queues", call, take).await?;
+        Ok(list)
     }
 
     /// The stats of queues, at most a second old.

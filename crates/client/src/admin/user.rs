@@ -121,23 +121,24 @@ impl Connection {
     /// # Errors
     /// `ACCESS_REFUSED`; no node answers in time.
     pub async fn users(&self) -> Result<Vec<User>, Error> {
-        let mut request = admin_v1::ListUsersRequest {
+        let request = admin_v1::ListUsersRequest {
             page_size: PAGE_SIZE,
             page_token: String::new(),
         };
+        let call = |attempt: Attempt, page_token: String| {
+            let request = attempt.request(admin_v1::ListUsersRequest {
+                page_token,
+                ..request.clone()
+            });
+            async move { attempt.users().list_users(request).await }
+        };
         let mut list = Vec::new();
-        loop {
-            let call = |attempt: Attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.users().list_users(request).await }
-            };
-            let page = self.call("listing users", call).await?;
+        let take = |page: admin_v1::ListUsersResponse| {
             list.extend(page.users.into_iter().map(plain_user));
-            if page.next_page_token.is_empty() {
-                return Ok(list);
-            }
-            request.page_token = page.next_page_token;
-        }
+            Ok(page.next_page_token)
+        };
+        self.pages("listing users", call, take).await?;
+        Ok(list)
     }
 
     /// With its permissions; its connections are closed. One that does not exist is a success.
@@ -201,25 +202,26 @@ impl Connection {
     /// # Errors
     /// `ACCESS_REFUSED`; no node answers in time.
     pub async fn permissions(&self, user: Option<&str>) -> Result<Vec<Permission>, Error> {
-        let mut request = admin_v1::ListPermissionsRequest {
+        let request = admin_v1::ListPermissionsRequest {
             user: user.unwrap_or_default().to_owned(),
             vhost: None,
             page_size: PAGE_SIZE,
             page_token: String::new(),
         };
+        let call = |attempt: Attempt, page_token: String| {
+            let request = attempt.request(admin_v1::ListPermissionsRequest {
+                page_token,
+                ..request.clone()
+            });
+            async move { attempt.users().list_permissions(request).await }
+        };
         let mut list = Vec::new();
-        loop {
-            let call = |attempt: Attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.users().list_permissions(request).await }
-            };
-            let page = self.call("listing permissions", call).await?;
+        let take = |page: admin_v1::ListPermissionsResponse| {
             list.extend(page.permissions.into_iter().map(plain_permission));
-            if page.next_page_token.is_empty() {
-                return Ok(list);
-            }
-            request.page_token = page.next_page_token;
-        }
+            Ok(page.next_page_token)
+        };
+        self.pages("listing permissions", call, take).await?;
+        Ok(list)
     }
 
     /// Replaces the topic permission of this user, vhost and exchange.

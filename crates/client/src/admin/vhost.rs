@@ -67,23 +67,24 @@ impl Connection {
     /// # Errors
     /// No node answers in time.
     pub async fn vhosts(&self) -> Result<Vec<Vhost>, Error> {
-        let mut request = admin_v1::ListVhostsRequest {
+        let request = admin_v1::ListVhostsRequest {
             page_size: PAGE_SIZE,
             page_token: String::new(),
         };
+        let call = |attempt: Attempt, page_token: String| {
+            let request = attempt.request(admin_v1::ListVhostsRequest {
+                page_token,
+                ..request.clone()
+            });
+            async move { attempt.topology().list_vhosts(request).await }
+        };
         let mut list = Vec::new();
-        loop {
-            let call = |attempt: Attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.topology().list_vhosts(request).await }
-            };
-            let page = self.call("listing vhosts", call).await?;
+        let take = |page: admin_v1::ListVhostsResponse| {
             list.extend(page.vhosts.into_iter().map(plain));
-            if page.next_page_token.is_empty() {
-                return Ok(list);
-            }
-            request.page_token = page.next_page_token;
-        }
+            Ok(page.next_page_token)
+        };
+        self.pages("listing vhosts", call, take).await?;
+        Ok(list)
     }
 
     /// Deletes a vhost with everything in it. One that does not exist is a success.

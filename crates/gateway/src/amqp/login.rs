@@ -52,6 +52,16 @@ impl AmqpSession {
         }
     }
 
+    /// How many channels the user may open yet, from what all its connections have open now.
+    pub(super) fn make_channel_room(&mut self) {
+        let Some(seat) = &mut self.seat else {
+            return;
+        };
+        let room = seat.channel_room(&self.view, self.channels.len());
+        let room = room.map(|(left, why)| (left, why.to_string().into()));
+        self.conn.set_channel_room(room);
+    }
+
     pub(super) fn open(&mut self, vhost: VhostId, vhost_name: VhostName) {
         let Some(who) = self.who.clone() else {
             return;
@@ -66,6 +76,15 @@ impl AmqpSession {
                 .for_method(connection::Open::ID);
             return self.fail(ChannelId::CONNECTION, error);
         };
+        let seat = match self.gateway.places().open(&self.view, vhost, &user) {
+            Ok(seat) => seat,
+            Err(reached) => {
+                info!(peer = %self.peer, %reached, "connection refused");
+                let error = AmqpError::not_allowed(reached).for_method(connection::Open::ID);
+                return self.fail(ChannelId::CONNECTION, error);
+            }
+        };
+        self.seat = Some(seat);
         self.place = Some(place);
         debug!(peer = %self.peer, %user, vhost = %vhost_name, "connection open");
         self.rights = Some(who.rights(vhost));

@@ -202,7 +202,7 @@ async fn declare(caller: &Caller, it: &queue::Declare) -> Result<Answer, AmqpErr
     let reply = caller
         .change(TopologyCommand::DeclareQueue(command))
         .await
-        .map_err(&failed)?;
+        .map_err(|error| queue_limit(&it.queue, &error).unwrap_or_else(|| failed(error)))?;
     let TopologyReply::QueueDeclared {
         queue,
         shard,
@@ -225,6 +225,16 @@ async fn declare(caller: &Caller, it: &queue::Declare) -> Result<Answer, AmqpErr
         queue: name,
         exclusive: it.exclusive.then_some(queue),
     })
+}
+
+/// 406 with RabbitMQ's text for a vhost with as many queues as it may have.
+fn queue_limit(queue: &str, error: &OperationError) -> Option<AmqpError> {
+    let OperationError::Refused(Refusal::VhostLimitReached { vhost, limit, .. }) = error else {
+        return None;
+    };
+    Some(AmqpError::precondition_failed(format_args!(
+        "cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached"
+    )))
 }
 
 async fn declare_passively(

@@ -26,6 +26,7 @@ use super::reply::ReplyInbox;
 use super::settle::Settles;
 use crate::auth::Who;
 use crate::gateway::Gateway;
+use crate::places::Place;
 
 /// Bytes of steps that wait for their channels; then the socket is not read.
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -91,6 +92,8 @@ pub(super) struct AmqpSession {
     pub(super) replies: Option<ReplyInbox>,
     /// Its place among the node's open connections.
     pub(super) place: Option<OwnedSemaphorePermit>,
+    /// Its place among those of its vhost and user.
+    pub(super) seat: Option<Place>,
     pub(super) closing: Closing,
     /// When some channel may have waited long enough.
     check_at: Option<Time>,
@@ -141,6 +144,7 @@ impl AmqpSession {
             exclusive: BTreeMap::new(),
             replies: None,
             place: None,
+            seat: None,
             closing: Closing::No,
             check_at: None,
             gone: false,
@@ -154,6 +158,7 @@ impl AmqpSession {
         self.view = self.gateway.topology();
         self.serving = None;
         self.look_at_rights();
+        self.make_channel_room();
         loop {
             self.resume();
             if self.stalled.is_some() {

@@ -31,12 +31,13 @@ const HEADER_BYTES_MAX: usize = 4_096;
 /// Calls that need nobody to have logged in: they tell nothing of what is in the broker.
 const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
 /// Calls that look at what they are asked for and refuse what their caller may not do.
-const THEMSELVES: [&str; 41] = [
+const THEMSELVES: [&str; 44] = [
     "/warren.v1.MessagingService/Publish",
     "/warren.v1.MessagingService/PublishStream",
     "/warren.v1.MessagingService/Consume",
     "/warren.v1.MessagingService/Receive",
     "/warren.v1.MessagingService/Settle",
+    "/warren.v1.MessagingService/Peek",
     "/warren.admin.v1.TopologyService/CreateVhost",
     "/warren.admin.v1.TopologyService/GetVhost",
     "/warren.admin.v1.TopologyService/ListVhosts",
@@ -56,6 +57,8 @@ const THEMSELVES: [&str; 41] = [
     "/warren.admin.v1.TopologyService/PurgeQueue",
     "/warren.admin.v1.TopologyService/GetQueueStats",
     "/warren.admin.v1.TopologyService/WatchQueueStats",
+    "/warren.admin.v1.TopologyService/ExportDefinitions",
+    "/warren.admin.v1.TopologyService/ImportDefinitions",
     "/warren.admin.v1.PolicyService/SetPolicy",
     "/warren.admin.v1.PolicyService/GetPolicy",
     "/warren.admin.v1.PolicyService/ListPolicies",

@@ -37,6 +37,8 @@ use super::users::UserAdmin;
 use crate::counters::CountedConnection;
 use crate::gateway::Gateway;
 
+/// A document of definitions: some hundred thousand objects.
+const DEFINITIONS_BYTES_MAX: usize = 64 << 20;
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 const STREAMS_MAX: u32 = 200;
@@ -104,7 +106,8 @@ pub async fn serve_grpc(
         .max_decoding_message_size(decode_max)
         .max_encoding_message_size(usize::MAX);
     let topology =
-        TopologyServiceServer::new(TopologyAdmin::new(gateway.clone(), shutdown.clone()));
+        TopologyServiceServer::new(TopologyAdmin::new(gateway.clone(), shutdown.clone()))
+            .max_decoding_message_size(DEFINITIONS_BYTES_MAX);
     let policies = PolicyServiceServer::new(PolicyAdmin::new(gateway.clone()));
     let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
     let users = UserServiceServer::new(UserAdmin::new(gateway.clone()));

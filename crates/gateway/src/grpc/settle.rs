@@ -13,7 +13,7 @@ use super::consume::not_leased;
 use super::error::{bad_argument, of_operation};
 use super::held::HeldBook;
 use super::open::vhost_name;
-use super::settle_plan::{Context, SettleResults, extended, plan, refused};
+use super::settle_plan::{Context, Plan, SettleResults, extended, plan, refused};
 use crate::auth::Who;
 use crate::clock::wall_clock_ms;
 use crate::gateway::Gateway;
@@ -44,21 +44,8 @@ pub(super) async fn settle(
         now_ms: wall_clock_ms(),
     };
     let mut plan = plan(request.settlements, context, &mut HeldBook::default());
-    let targets = plan.asks.iter().map(|ask| ask.target.queue);
-    let extended_ones = plan.extensions.iter().map(|it| it.1.target.queue);
-    let queues: BTreeSet<QueueId> = targets.chain(extended_ones).collect();
-    may_settle(gateway, who, queues).await?;
-    for (index, receipt, by) in std::mem::take(&mut plan.extensions) {
-        let is_extended = gateway
-            .leases()
-            .extend(receipt.target.queue, receipt.held, by);
-        let result = if is_extended {
-            extended(index, context.now_ms, by)
-        } else {
-            refused(index, &not_leased())
-        };
-        plan.results.push(result);
-    }
+    may_settle(gateway, who, &plan).await?;
+    extend(gateway, &mut plan, context.now_ms);
     let session = gateway.broker().session();
     let mut results = SettleResults::default();
     let mut last = 0;
@@ -98,13 +85,26 @@ pub(super) async fn settle(
     })
 }
 
+/// Makes leases longer, at once.
+fn extend(gateway: &Gateway, plan: &mut Plan, now_ms: u64) {
+    for (index, receipt, by) in std::mem::take(&mut plan.extensions) {
+        let leases = gateway.leases();
+        let is_extended = leases.extend(receipt.target.queue, receipt.held, by);
+        let result = if is_extended {
+            extended(index, now_ms, by)
+        } else {
+            refused(index, &not_leased())
+        };
+        plan.results.push(result);
+    }
+}
+
 /// # Errors
 /// The caller may not read one of the queues. Those that are gone settle nothing anyway.
-async fn may_settle(
-    gateway: &Gateway,
-    who: &Who,
-    queues: BTreeSet<QueueId>,
-) -> Result<(), ApiError> {
+async fn may_settle(gateway: &Gateway, who: &Who, plan: &Plan) -> Result<(), ApiError> {
+    let targets = plan.asks.iter().map(|ask| ask.target.queue);
+    let leased = plan.extensions.iter().map(|it| it.1.target.queue);
+    let queues: BTreeSet<QueueId> = targets.chain(leased).collect();
     let topology = gateway.topology();
     for queue in queues {
         let Some(queue) = topology.queue_by_id(queue) else {

@@ -12,7 +12,7 @@ use warren_types::{
     VhostId,
 };
 
-#[path = "../machine_props/rows.rs"]
+#[path = "../support/rows.rs"]
 mod rows;
 use rows::MapRows;
 
@@ -88,7 +88,7 @@ impl Shard {
         };
         let mut out = Output::default();
         self.store.apply(&self.rows, at, entry, &mut out);
-        self.rows.take(out.changes);
+        self.rows.take(&out.changes);
         out.effects
             .retain(|effect| !matches!(effect, Effect::Time { .. }));
         out.effects

@@ -10,6 +10,7 @@
 mod features;
 mod laws;
 mod nodes;
+#[path = "../support/rows.rs"]
 mod rows;
 mod sessions;
 mod world;

@@ -190,7 +190,7 @@ impl World {
             commands: vec![command],
         };
         self.store.apply(&self.rows, at, entry, &mut out);
-        self.rows.take(out.changes);
+        self.rows.take(&out.changes);
         for effect in &out.effects {
             if let Effect::Added(it) = effect {
                 let facts: Arc<Facts> = Arc::clone(&it.facts);

@@ -14,6 +14,8 @@ mod model;
 mod moves;
 mod nonsense;
 mod properties;
+#[path = "../support/rows.rs"]
+mod rows;
 mod script;
 mod scripts;
 mod show;

@@ -2,7 +2,8 @@
 //!
 //! openraft drops a write without a trace when it is no leader any more or its lease has run out. So every write is watched
 //! until it is applied, writes wait while the lease is out, and if one is refused nevertheless the term is given up: then
-//! "leads in this term" means "has taken every command so far".
+//! "leads in this term" means "has taken every command so far". openraft itself goes on leading in that term, so that nobody
+//! else is elected: it is asked to hand over until it does.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use futures::FutureExt;
 use openraft::impls::ProgressResponder;
 use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::ClientWriteResult;
+use openraft::{RaftMetrics, ServerState};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 use warren_types::Term;
@@ -23,6 +25,8 @@ use crate::config::{Command, TypeConfig};
 
 /// How often a lease that is out is looked at again.
 const LEASE_POLL: Duration = Duration::from_millis(10);
+/// How often a follower is looked for that a given up term can be handed over to.
+const HAND_OVER_POLL: Duration = Duration::from_millis(20);
 
 pub(super) struct Proposal {
     pub term: Term,
@@ -40,10 +44,16 @@ struct Watched {
 
 pub(super) async fn run(shared: Arc<Shared>, mut proposals: mpsc::Receiver<Proposal>) {
     let mut watched: VecDeque<Watched> = VecDeque::new();
+    let mut given_up = None;
     loop {
         tokio::select! {
             biased; // room is given back before more is taken
-            () = first_done(&shared, &mut watched), if !watched.is_empty() => {}
+            refused = first_done(&shared, &mut watched), if !watched.is_empty() => {
+                given_up = refused.filter(|term| !hand_over(&shared, *term)).or(given_up);
+            }
+            () = tokio::time::sleep(HAND_OVER_POLL), if given_up.is_some() => {
+                given_up = given_up.filter(|term| !hand_over(&shared, *term));
+            }
             proposal = proposals.recv() => {
                 let Some(proposal) = proposal else { return };
                 submit(&shared, proposal, &mut watched).await;
@@ -52,28 +62,27 @@ pub(super) async fn run(shared: Arc<Shared>, mut proposals: mpsc::Receiver<Propo
     }
 }
 
-/// Waits for the oldest write, then takes what else has ended.
+/// Waits for the oldest write, then takes what else has ended. The term that was given up because one was refused, if so.
 ///
 /// # Cancel safety
 /// Yes: a write leaves the queue only once its outcome is there.
-async fn first_done(shared: &Arc<Shared>, watched: &mut VecDeque<Watched>) {
-    let Some(first) = watched.front_mut() else {
-        return;
-    };
+async fn first_done(shared: &Arc<Shared>, watched: &mut VecDeque<Watched>) -> Option<Term> {
+    let first = watched.front_mut()?;
+    let mut given_up = None;
     let mut outcome = (&mut first.outcome).await;
     while let Some(done) = watched.pop_front() {
         release(shared, done.bytes);
-        if !matches!(outcome, Ok(Ok(_))) {
-            refused(shared, done.term);
+        if !matches!(outcome, Ok(Ok(_))) && refused(shared, done.term) {
+            given_up = Some(done.term);
         }
-        let Some(next) = watched.front_mut() else {
-            return;
-        };
-        match (&mut next.outcome).now_or_never() {
+        let next = watched.front_mut();
+        let ended = next.and_then(|next| (&mut next.outcome).now_or_never());
+        match ended {
             Some(ended) => outcome = ended,
-            None => return,
+            None => break,
         }
     }
+    given_up
 }
 
 async fn submit(shared: &Arc<Shared>, proposal: Proposal, watched: &mut VecDeque<Watched>) {
@@ -119,20 +128,31 @@ fn release(shared: &Shared, bytes: usize) {
     shared.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
 }
 
-/// A command was dropped. If this replica still leads in that term it must not go on as if nothing had happened.
-fn refused(shared: &Arc<Shared>, term: Term) {
+/// A command was dropped. If this replica still leads in that term it must not go on as if nothing had happened: true if it
+/// gave the term up.
+fn refused(shared: &Arc<Shared>, term: Term) -> bool {
     if shared.leads() != Some(term) {
-        return;
+        return false;
     }
     warn!(group = %shared.group, %term, "a write was refused while leading: leadership given up");
     shared.give_up(term);
-    let Some(raft) = shared.raft() else { return };
-    match transfer::best_target(shared) {
-        // Only sends a message to the core; the core is at work, it has just answered.
-        Some(to) => {
-            let sent = raft.trigger().transfer_leader(to.0).now_or_never();
-            info!(group = %shared.group, %to, sent = sent.is_some(), "leadership offered");
-        }
-        None => info!(group = %shared.group, "no follower is caught up: an election will come"),
-    }
+    true
+}
+
+/// Offers a term that was given up to a follower that has all of the log. True when there is nothing more to do: openraft was
+/// told, which then neither writes nor sends heartbeats, or leads no more in that term.
+fn hand_over(shared: &Arc<Shared>, term: Term) -> bool {
+    let leads = |metrics: &RaftMetrics<TypeConfig>| {
+        metrics.state == ServerState::Leader && metrics.vote.leader_id.term == term.0
+    };
+    let (Some(raft), Some(true)) = (shared.raft(), shared.metrics(leads)) else {
+        return true;
+    };
+    let Some(to) = transfer::best_target(shared) else {
+        return false;
+    };
+    // Only sends a message to the core; the core is at work, it has just answered.
+    let sent = raft.trigger().transfer_leader(to.0).now_or_never();
+    info!(group = %shared.group, %term, %to, sent = sent.is_some(), "leadership offered");
+    sent.is_some()
 }

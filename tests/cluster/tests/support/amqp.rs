@@ -1,4 +1,5 @@
 //! An AMQP client of a few methods, byte by byte, that waits for each answer for five seconds at most. Not here: tests.
+#![allow(dead_code)]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -21,6 +22,8 @@ pub(crate) enum Heard {
 #[derive(Debug)]
 pub(crate) struct Amqp {
     socket: TcpStream,
+    /// Why the server closed something last.
+    pub(crate) why: String,
 }
 
 fn short(text: &str) -> Vec<u8> {
@@ -53,7 +56,10 @@ impl Amqp {
     pub(crate) fn login(address: &str, mechanism: &str, response: &[u8]) -> Result<Self, Heard> {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
-        let mut client = Self { socket };
+        let mut client = Self {
+            socket,
+            why: String::new(),
+        };
         client.socket.write_all(b"AMQP\x00\x00\x09\x01").unwrap();
         client.expect(10, 10)?;
         let mut start_ok = properties();
@@ -79,8 +85,18 @@ impl Amqp {
     }
 
     pub(crate) fn channel(&mut self, number: u16) {
+        self.try_channel(number).unwrap();
+    }
+
+    pub(crate) fn try_channel(&mut self, number: u16) -> Result<(), Heard> {
         self.say(number, 20, 10, &short(""));
-        self.expect(20, 11).unwrap();
+        self.expect(20, 11)
+    }
+
+    /// Confirms for what is published.
+    pub(crate) fn confirm_select(&mut self, channel: u16) {
+        self.say(channel, 85, 10, &[0]);
+        self.expect(85, 11).unwrap();
     }
 
     pub(crate) fn declare(&mut self, channel: u16, queue: &str, is_passive: bool) {
@@ -117,6 +133,10 @@ impl Amqp {
                 continue; // a heartbeat, or content
             }
             let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
+            if [CONNECTION_CLOSE, CHANNEL_CLOSE].contains(&(number(0), number(2))) {
+                let text = &payload[7..7 + usize::from(payload[6])];
+                self.why = String::from_utf8(text.to_vec()).unwrap();
+            }
             return match (number(0), number(2)) {
                 CONNECTION_CLOSE => Heard::ConnectionClosed { code: number(4) },
                 CHANNEL_CLOSE => {

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod contents;
+mod definitions;
 mod exchanges;
 mod pages;
 mod queues;
@@ -283,15 +284,19 @@ impl TopologyService for TopologyAdmin {
 
     async fn export_definitions(
         &self,
-        _request: Request<admin_v1::ExportDefinitionsRequest>,
+        request: Request<admin_v1::ExportDefinitionsRequest>,
     ) -> Result<Response<admin_v1::ExportDefinitionsResponse>, Status> {
-        Err(unsupported("ExportDefinitions").into())
+        let export = Operation::ExportDefinitions;
+        let (_, request) = self.permitted_to(request, export).await?;
+        self.answer(self.export_definitions_here(request).await)
     }
 
     async fn import_definitions(
         &self,
-        _request: Request<admin_v1::ImportDefinitionsRequest>,
+        request: Request<admin_v1::ImportDefinitionsRequest>,
     ) -> Result<Response<admin_v1::ImportDefinitionsResponse>, Status> {
-        Err(unsupported("ImportDefinitions").into())
+        let import = Operation::ImportDefinitions;
+        let (who, request) = self.permitted_to(request, import).await?;
+        self.answer(self.import_definitions_here(&who, request).await)
     }
 }

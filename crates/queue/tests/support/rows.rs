@@ -1,27 +1,43 @@
-//! Rows in a map, for the store under test. Not here: checks of the changes (`tests/store` has them).
+//! Rows in a `BTreeMap`, which refuses changes that storage could not take. Part of several tests. Not here: what they expect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use warren_queue::rows::{
     BlockRow, Change, CountsRow, MarksRow, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows,
 };
 use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
-#[derive(Debug, Default)]
-pub(crate) struct MapRows(BTreeMap<RowKey, Row>);
+/// Rows in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct MapRows(pub(crate) BTreeMap<RowKey, Row>);
 
 impl MapRows {
-    pub(crate) fn take(&mut self, changes: Vec<Change>) {
+    /// Takes one entry's changes. A block is put once and deleted once, nothing absent is deleted, no row changes twice.
+    pub(crate) fn take(&mut self, changes: &[Change]) {
+        let mut named = BTreeSet::new();
         for change in changes {
             match change {
                 Change::Put(key, row) => {
-                    self.0.insert(key, row);
+                    assert!(named.insert(key.clone()), "{key:?} changes twice");
+                    let before = self.0.insert(key.clone(), row.clone());
+                    assert!(
+                        before.is_none() || !matches!(key, RowKey::Block { .. }),
+                        "{key:?} is rewritten"
+                    );
                 }
                 Change::Delete(key) => {
-                    self.0.remove(&key);
+                    assert!(named.insert(key.clone()), "{key:?} changes twice");
+                    let before = self.0.remove(key);
+                    let may_be_absent = matches!(key, RowKey::Queue(_) | RowKey::Producer { .. });
+                    assert!(
+                        before.is_some() || may_be_absent,
+                        "{key:?} is deleted, yet absent"
+                    );
                 }
                 Change::DeleteQueueRows(queue) => {
-                    self.0.retain(|key, _| owner(key) != Some(queue));
+                    self.0.retain(|key, _| {
+                        owner(key) != Some(*queue) || matches!(key, RowKey::Queue(_))
+                    });
                 }
             }
         }
@@ -52,8 +68,9 @@ impl MapRows {
 
 fn owner(key: &RowKey) -> Option<QueueId> {
     match key {
-        RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) | RowKey::Outgoing { .. } => None,
-        RowKey::Block { queue, .. }
+        RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
+        RowKey::Queue(queue)
+        | RowKey::Block { queue, .. }
         | RowKey::Settled { queue, .. }
         | RowKey::Counts { queue, .. }
         | RowKey::Producer { queue, .. }
@@ -77,6 +94,7 @@ impl Rows for MapRows {
         self.blocks(queue, priority, from, last).next().cloned()
     }
 
+    /// Answers with the last block that begins at or before, whether or not it holds the position: implementations may do either.
     fn block_holding(
         &self,
         queue: QueueId,
@@ -88,28 +106,46 @@ impl Rows for MapRows {
     }
 
     fn queues(&self) -> Vec<QueueRow> {
-        let rows = self.0.values();
-        rows.filter_map(|row| {
-            if let Row::Queue(row) = row {
-                Some(row.clone())
-            } else {
-                None
-            }
-        })
-        .collect()
+        self.0
+            .values()
+            .filter_map(|row| {
+                if let Row::Queue(row) = row {
+                    Some(row.clone())
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
-        Vec::new()
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Origin(incarnation), Row::Origin(row)) => Some((*incarnation, row.clone())),
+            _ => None,
+        });
+        rows.collect()
     }
 
     fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)> {
-        Vec::new()
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Outgoing { shard, number }, Row::Outgoing(row)) => {
+                Some(((*shard, *number), row.clone()))
+            }
+            _ => None,
+        });
+        rows.collect()
     }
 
-    fn producers(&self, _queue: QueueId) -> Vec<(ProducerId, ShardTime)> {
-        Vec::new()
+    fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)> {
+        let rows = self.0.iter().filter_map(|(key, row)| match (key, row) {
+            (RowKey::Producer { queue: q, producer }, Row::Producer(row)) if *q == queue => {
+                Some((producer.clone(), row.seen))
+            }
+            _ => None,
+        });
+        rows.collect()
     }
+
     fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
         let keys = self.0.keys().filter_map(|key| {
             if let RowKey::Timer {

@@ -1,0 +1,241 @@
+//! AMQP connections and channels of this node by vhost and user, against the limits of both (features E2, E3). Not here: setting
+//! limits (`grpc`), the connections of a node as a whole (`gateway`).
+//!
+//! Counted on each node: a limit of 10 lets in 10 on every one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use warren_topology::Topology;
+use warren_types::{UserName, VhostId, VhostName};
+
+/// AMQP 0-9-1: 530, with RabbitMQ's texts.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub(crate) enum LimitReached {
+    #[error(
+        "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+    )]
+    VhostConnections {
+        vhost: VhostName,
+        user: UserName,
+        limit: u32,
+    },
+    #[error("connection refused for user '{user}': user connection limit ({limit}) is reached")]
+    UserConnections { user: UserName, limit: u32 },
+    #[error(
+        "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
+    )]
+    UserChannels { user: UserName, limit: u32 },
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    vhosts: HashMap<VhostId, u32>,
+    users: HashMap<UserName, OfUser>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct OfUser {
+    connections: u32,
+    channels: u32,
+}
+
+impl Places {
+    /// A place for one more connection.
+    ///
+    /// # Errors
+    /// [`LimitReached`] for as many as there may be.
+    pub(crate) fn open(
+        &self,
+        topology: &Topology,
+        vhost: VhostId,
+        user: &UserName,
+    ) -> Result<Place, LimitReached> {
+        let mut counts = self.counts.lock();
+        if let Some(it) = topology.vhost_by_id(vhost)
+            && let Some(limit) = it.limits.connections
+            && counts.vhosts.get(&vhost).copied().unwrap_or(0) >= limit
+        {
+            return Err(LimitReached::VhostConnections {
+                vhost: it.name.clone(),
+                user: user.clone(),
+                limit,
+            });
+        }
+        let of_user = counts.users.get(user).copied().unwrap_or_default();
+        let limit = topology.user(user.as_str()).map(|it| it.limits.connections);
+        if let Some(limit) = limit.flatten().filter(|it| of_user.connections >= *it) {
+            let user = user.clone();
+            return Err(LimitReached::UserConnections { user, limit });
+        }
+        *counts.vhosts.entry(vhost).or_default() += 1;
+        counts.users.entry(user.clone()).or_default().connections += 1;
+        Ok(Place {
+            places: self.clone(),
+            vhost,
+            user: user.clone(),
+            channels: 0,
+        })
+    }
+}
+
+/// The place of one open connection, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Places,
+    vhost: VhostId,
+    user: UserName,
+    channels: u32,
+}
+
+impl Place {
+    /// Notes how many channels the connection has, and gives how many more it may open and why no more; `None`: the user has no limit.
+    pub(crate) fn channel_room(
+        &mut self,
+        topology: &Topology,
+        channels: usize,
+    ) -> Option<(u32, LimitReached)> {
+        let channels = u32::try_from(channels).unwrap_or(u32::MAX);
+        let limit = topology.user(self.user.as_str());
+        let limit = limit.and_then(|it| it.limits.channels);
+        // Of most users and in most turns nothing is to be counted.
+        if limit.is_none() && channels == self.channels {
+            return None;
+        }
+        let mut counts = self.places.counts.lock();
+        let of_user = counts.users.entry(self.user.clone()).or_default();
+        of_user.channels = (of_user.channels - self.channels).saturating_add(channels);
+        self.channels = channels;
+        let limit = limit?;
+        let user = self.user.clone();
+        let why = LimitReached::UserChannels { user, limit };
+        Some((limit.saturating_sub(of_user.channels), why))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.places.counts.lock();
+        if let Some(count) = counts.vhosts.get_mut(&self.vhost) {
+            *count -= 1;
+            if *count == 0 {
+                counts.vhosts.remove(&self.vhost);
+            }
+        }
+        if let Some(of_user) = counts.users.get_mut(&self.user) {
+            of_user.connections -= 1;
+            of_user.channels -= self.channels;
+            if of_user.connections == 0 {
+                counts.users.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_topology::{
+        Addresses, CreateUser, FormCluster, Node, SetVhostLimits, TopologyCommand, TopologyReply,
+        UserLimits, VhostLimits,
+    };
+    use warren_types::{ClusterId, Incarnation, Member, NodeId, ReplicaId, TopologyIndex};
+
+    use super::*;
+
+    const VHOST: VhostId = warren_topology::Vhost::ROOT;
+
+    fn topology() -> Topology {
+        let mut topology = Topology::new();
+        let user = CreateUser {
+            name: user(),
+            tags: Vec::new(),
+            password: None,
+            limits: UserLimits {
+                connections: Some(2),
+                channels: Some(3),
+            },
+        };
+        let limits = SetVhostLimits {
+            name: VhostName::try_from("/").unwrap(),
+            limits: VhostLimits {
+                connections: Some(3),
+                ..VhostLimits::default()
+            },
+        };
+        for (index, command) in [form(), user.into(), limits.into()].into_iter().enumerate() {
+            let at = TopologyIndex(u64::try_from(index).unwrap() + 1);
+            let reply = topology.apply(at, command);
+            assert!(!matches!(reply, TopologyReply::Refused(_)), "{reply:?}");
+        }
+        topology
+    }
+
+    fn form() -> TopologyCommand {
+        TopologyCommand::FormCluster(FormCluster {
+            cluster: ClusterId(1),
+            name: "test".into(),
+            version: 1,
+            nodes: vec![Node {
+                id: NodeId(1),
+                incarnation: Incarnation(1),
+                addresses: Addresses::default(),
+                zone: "".into(),
+            }],
+            topology_members: vec![Member {
+                replica: ReplicaId(1),
+                node: NodeId(1),
+            }],
+            shards: 1,
+            replication_factor: 1,
+        })
+    }
+
+    fn user() -> UserName {
+        UserName::try_from("u").unwrap()
+    }
+
+    #[test]
+    fn connections_end_at_the_limit_of_their_user_and_vhost_and_free_their_place() {
+        let (topology, places) = (topology(), Places::default());
+        let first = places.open(&topology, VHOST, &user()).unwrap();
+        let _second = places.open(&topology, VHOST, &user()).unwrap();
+        let refused = places.open(&topology, VHOST, &user()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "connection refused for user 'u': user connection limit (2) is reached"
+        );
+        let other = UserName::try_from("other").unwrap();
+        let third = places.open(&topology, VHOST, &other).unwrap();
+        let refused = places.open(&topology, VHOST, &other).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "access to vhost '/' refused for user 'other': connection limit (3) is reached"
+        );
+        drop((first, third));
+        let again = places.open(&topology, VHOST, &user());
+        assert!(again.is_ok());
+    }
+
+    #[test]
+    fn channels_are_counted_over_the_connections_of_a_user() {
+        let (topology, places) = (topology(), Places::default());
+        let mut one = places.open(&topology, VHOST, &user()).unwrap();
+        let mut two = places.open(&topology, VHOST, &user()).unwrap();
+        assert_eq!(one.channel_room(&topology, 2).unwrap().0, 1);
+        let (room, why) = two.channel_room(&topology, 1).unwrap();
+        assert_eq!(room, 0);
+        assert_eq!(
+            why.to_string(),
+            "number of channels opened for user 'u' has reached the maximum allowed user limit of (3)"
+        );
+        drop(one);
+        assert_eq!(two.channel_room(&topology, 1).unwrap().0, 2);
+    }
+}
