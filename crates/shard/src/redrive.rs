@@ -8,17 +8,25 @@ use crate::api::{Target, Unavailable};
 use crate::peek::PEEK_MESSAGES_MAX;
 use crate::uplink::door::Request;
 
+/// Where redriven messages go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedriveTo {
+    /// All to this one.
+    Queue(QueueId),
+    /// Each to the queue it came from, which must be one of these: who asks may write to them. At most [`PEEK_MESSAGES_MAX`].
+    Sources(Vec<QueueId>),
+}
+
 /// What is to become of a page of messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
-    /// Where they go; `None` = each to the queue it came from.
-    pub to: Option<QueueId>,
+    pub to: RedriveTo,
     /// Only count.
     pub dry_run: bool,
 }
 
 /// What became of a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedriveStep {
     /// Messages on their way now (or that would be): each is stored once at its target, or ready here again if that refuses it.
     pub moved: u64,
@@ -26,6 +34,9 @@ pub struct RedriveStep {
     pub skipped: u64,
     /// Too much is on its way: nothing was done, ask for the page again.
     pub busy: bool,
+    /// The queues that the page came from, when not all of them were named: nothing was done, ask again with those that may be
+    /// written to.
+    pub sources: Vec<QueueId>,
     /// Where to go on; `None` = the end.
     pub next: Option<Position>,
 }

@@ -10,8 +10,8 @@ use common::{Cluster, confirmed, consumer, item};
 use warren_shard::api::{
     Delivery, QueueStats, RequestToken, SessionEvent, SettleAction, SettleSpec, Target,
 };
-use warren_shard::{Held, Session, SettleReason};
-use warren_types::Table;
+use warren_shard::{Held, Redrive, RedriveTo, Session, SettleReason};
+use warren_types::{Position, Table};
 
 const MESSAGES: u64 = 300;
 
@@ -172,4 +172,87 @@ fn dead_letters_survive_the_death_of_the_source_leader_without_loss_or_copies() 
 #[test]
 fn dead_letters_survive_the_death_of_the_target_leader_without_loss_or_copies() {
     killed_under_way(|_, dead| dead);
+}
+
+/// Sends everything from one queue to another, page after page, whoever leads.
+fn redriven(cluster: &Cluster, id: u64, from: Target, to: Target) {
+    let node = cluster.node(id);
+    let wish = Redrive {
+        to: RedriveTo::Queue(to.queue),
+        dry_run: false,
+    };
+    let mut at = Position(0);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while stats(cluster, id, from).settled < MESSAGES {
+        assert!(std::time::Instant::now() < deadline, "not all have left");
+        let asked = node.broker.redrive(from, at, 20, wish.clone());
+        // Without an answer, and at the end, it begins again: what came back is found there.
+        let step = node.runtime.block_on(asked).ok().flatten();
+        at = step.and_then(|it| it.next).unwrap_or(Position(0));
+    }
+}
+
+/// Kills the leader of one of the two shards while messages are sent from one to the other.
+fn redriven_while_killed(whose: impl Fn(Target, Target) -> Target) {
+    let mut cluster = Cluster::start(4);
+    let (orders, dead) = queues(&cluster);
+    publish(&cluster, 1, dead);
+    let victim = cluster.leader(whose(orders, dead));
+    let witness = (1..=3).find(|it| *it != victim).unwrap();
+    let node = cluster.node(witness);
+    let (broker, handle) = (node.broker.clone(), node.runtime.handle().clone());
+    let wish = Redrive {
+        to: RedriveTo::Queue(orders.queue),
+        dry_run: false,
+    };
+    let step = handle.block_on(broker.redrive(dead, Position(0), 50, wish));
+    assert_eq!(step.unwrap().unwrap().moved, 50);
+    cluster.kill(victim);
+    redriven(&cluster, witness, dead, orders);
+    let left = stats(&cluster, witness, dead);
+    assert_eq!((left.ready, left.unacked), (0, 0));
+    let there = stats(&cluster, witness, orders);
+    assert_eq!(there.enqueued, MESSAGES, "each is stored once");
+    let session = cluster.node(witness).broker.session();
+    let taken = take(&session, orders, MESSAGES as usize, SettleReason::Acked);
+    let taken = cluster.node(witness).runtime.block_on(taken);
+    assert!(taken.values().all(|it| it.len() == 1));
+}
+
+#[test]
+fn redrive_survives_the_death_of_the_source_leader_without_loss_or_copies() {
+    redriven_while_killed(|_, dead| dead);
+}
+
+#[test]
+fn redrive_survives_the_death_of_the_target_leader_without_loss_or_copies() {
+    redriven_while_killed(|orders, _| orders);
+}
+
+/// A consumer takes what it gets from the queue meanwhile: each message is its, or arrives elsewhere, never both.
+#[test]
+fn redrive_beside_a_consumer_gives_each_message_to_one_of_them() {
+    let cluster = Cluster::start(4);
+    let (orders, dead) = queues(&cluster);
+    publish(&cluster, 1, dead);
+    let node = cluster.node(2);
+    let (broker, handle) = (node.broker.clone(), node.runtime.handle().clone());
+    let taking = std::thread::spawn(move || {
+        let session = broker.session();
+        handle.block_on(take(&session, dead, 1, SettleReason::Acked))
+    });
+    redriven(&cluster, 1, dead, orders);
+    let taken = taking.join().unwrap();
+    let count: usize = taken.values().map(Vec::len).sum();
+    let there = stats(&cluster, 1, orders);
+    assert_eq!(there.enqueued, MESSAGES - count as u64);
+    let session = node.broker.session();
+    let all = take(
+        &session,
+        orders,
+        MESSAGES as usize - count,
+        SettleReason::Acked,
+    );
+    let moved = node.runtime.block_on(all);
+    assert!(moved.keys().all(|it| !taken.contains_key(it)));
 }

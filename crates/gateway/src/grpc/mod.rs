@@ -28,6 +28,7 @@ mod publish_stream;
 mod publish_unary;
 mod receipt;
 mod receive;
+mod redrive;
 mod resume;
 mod server;
 mod settle;

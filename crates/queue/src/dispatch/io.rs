@@ -140,6 +140,8 @@ pub struct LeavingOpening {
     pub priority: Priority,
     pub position: Position,
     pub body_bytes: u32,
+    /// Counts again if it is refused there.
+    pub expiry: Option<ShardTime>,
 }
 
 /// A message that was returned until later.

@@ -60,7 +60,7 @@ pub(super) fn take_out(queue: &mut Queue, messages: &[LeavingOpening]) {
     for it in messages {
         if queue.in_flight.get(it.position).is_none() {
             applied::forget(queue, it.position);
-            queue.take_settling(it.position, it.priority, it.body_bytes);
+            queue.take_leaving_one(it);
         }
     }
 }

@@ -17,6 +17,7 @@ pub struct PeekedMessage {
     pub state: PeekedState,
     pub delivery_count: u32,
     pub acquired_count: u32,
+    pub expiry: Option<ShardTime>,
     /// The message's encoding: a slice of its block.
     pub message: Bytes,
 }
@@ -117,6 +118,7 @@ impl Queue {
                     state,
                     delivery_count: times.map_or(0, |it| it.1),
                     acquired_count: times.map_or(0, |it| it.2),
+                    expiry: row.facts.expiry.get(index).copied().flatten(),
                     message: row.payload.slice(start..end),
                 });
             }

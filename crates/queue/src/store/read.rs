@@ -1,7 +1,7 @@
 //! Reads messages of a queue by position, for the leader that moves them. Not here: whole blocks for handing out (`views`).
 
 use bytes::Bytes;
-use warren_types::{Position, PositionRange, Priority, QueueId};
+use warren_types::{Position, PositionRange, Priority, QueueId, ShardTime};
 
 use super::Store;
 use crate::rows::Rows;
@@ -14,6 +14,7 @@ pub struct ReadMessage {
     pub group_hash: u64,
     pub fairness_hash: u64,
     pub body_bytes: u32,
+    pub expiry: Option<ShardTime>,
     /// The message's encoding: a slice of its block.
     pub message: Bytes,
 }
@@ -68,6 +69,7 @@ impl Store {
                         group_hash: column(&loaded.facts.group_hash, index),
                         fairness_hash: column(&loaded.facts.fairness_hash, index),
                         body_bytes: loaded.facts.body_size.get(index).copied().unwrap_or(0),
+                        expiry: loaded.facts.expiry.get(index).copied().flatten(),
                         message: loaded.payload.slice(offset..end),
                     });
                 }

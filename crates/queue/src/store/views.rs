@@ -241,5 +241,6 @@ fn leaving_opening(it: &ReadMessage) -> LeavingOpening {
         priority: it.priority,
         position: it.position,
         body_bytes: it.body_bytes,
+        expiry: it.expiry,
     }
 }

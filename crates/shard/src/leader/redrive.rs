@@ -13,7 +13,7 @@ use warren_types::{ExchangeName, NodeId, PositionRange, QueueId, RoutingKey, Sha
 
 use super::work::Leading;
 use crate::link::frame::Down;
-use crate::redrive::{Redrive, RedriveStep};
+use crate::redrive::{Redrive, RedriveStep, RedriveTo};
 
 /// Numbers on their way beyond which a page is put off: dead letters of other queues have to get through, too.
 const UNDER_WAY_MAX: usize = 128;
@@ -29,15 +29,16 @@ impl Leading {
         page: Option<PeekedPage>,
         wish: Redrive,
     ) {
-        let step = page.map(|page| self.redrive_page(queue, page, wish));
+        let step = page.map(|page| self.redrive_page(queue, page, &wish));
         self.links.tell(node, Down::Redriven { token, step });
     }
 
-    fn redrive_page(&mut self, queue: QueueId, page: PeekedPage, wish: Redrive) -> RedriveStep {
+    fn redrive_page(&mut self, queue: QueueId, page: PeekedPage, wish: &Redrive) -> RedriveStep {
         let mut step = RedriveStep {
             moved: 0,
             skipped: 0,
             busy: self.mover.under_way() >= UNDER_WAY_MAX,
+            sources: Vec::new(),
             next: page.next,
         };
         if step.busy {
@@ -59,10 +60,22 @@ impl Leading {
                             priority: it.priority,
                             position: it.position,
                             body_bytes,
+                            expiry: it.expiry,
                         });
                 }
                 None => step.skipped += 1,
             }
+        }
+        if let RedriveTo::Sources(permitted) = &wish.to
+            && !groups.keys().all(|(_, to)| permitted.contains(to))
+        {
+            let sources = groups.into_keys().map(|(_, to)| to).collect();
+            return RedriveStep {
+                moved: 0,
+                skipped: 0,
+                sources,
+                ..step
+            };
         }
         if !wish.dry_run {
             for ((shard, target), messages) in groups {
@@ -77,18 +90,18 @@ impl Leading {
         &self,
         queue: QueueId,
         it: &PeekedMessage,
-        wish: Redrive,
+        wish: &Redrive,
     ) -> Option<(ShardId, QueueId, u32)> {
         let view = StoredMessageView::open(&it.message).ok()?;
         let target: &Queue = match wish.to {
-            Some(target) => self.topology.queue_by_id(target)?,
-            None if view.died => {
+            RedriveTo::Queue(target) => self.topology.queue_by_id(target)?,
+            RedriveTo::Sources(_) if view.died => {
                 let headers = view.properties.headers()?;
                 let vhost = self.topology.queue_by_id(queue)?.vhost;
                 self.topology
                     .queue(vhost, headers.get_str(LAST_DEATH_QUEUE)?)?
             }
-            None => return None,
+            RedriveTo::Sources(_) => return None,
         };
         let body_bytes = u32::try_from(view.body.len()).ok()?;
         (target.id != queue).then_some((target.shard, target.id, body_bytes))

@@ -9,7 +9,7 @@ use warren_types::{Position, Priority, QueueId, ShardTime};
 use super::{BadFrame, bad};
 use crate::link::frame::{Down, PeekUp, Up};
 use crate::peek::{PEEK_MESSAGES_MAX, PeekState, StoredPage};
-use crate::redrive::{Redrive, RedriveStep};
+use crate::redrive::{Redrive, RedriveStep, RedriveTo};
 
 pub(super) fn encode_question(it: &PeekUp) -> wire::PeekQuestion {
     wire::PeekQuestion {
@@ -105,23 +105,35 @@ fn decode(it: wire::PeekedMessage) -> Result<(PeekedMessage, PeekState), BadFram
         state: PeekedState::Ready,
         delivery_count: it.delivery_count,
         acquired_count: it.acquired_count,
+        expiry: None,
         message: it.message,
     };
     Ok((message, state))
 }
 
 pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestion {
+    let (to, sources) = match wish.to {
+        RedriveTo::Queue(to) => (to.0, Vec::new()),
+        RedriveTo::Sources(sources) => (0, sources),
+    };
     wire::RedriveQuestion {
         page: Some(encode_question(it)),
-        to: wish.to.map_or(0, |it| it.0),
+        to,
         dry_run: wish.dry_run,
+        sources: sources.into_iter().map(|it| it.0).collect(),
     }
 }
 
 pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame> {
     let page = it.page.as_ref().ok_or_else(|| bad("no page"))?;
+    if it.sources.len() > PEEK_MESSAGES_MAX {
+        return Err(bad("more queues than messages"));
+    }
     let wish = Redrive {
-        to: (it.to != 0).then_some(QueueId(it.to)),
+        to: match it.to {
+            0 => RedriveTo::Sources(it.sources.iter().map(|&it| QueueId(it)).collect()),
+            to => RedriveTo::Queue(QueueId(to)),
+        },
         dry_run: it.dry_run,
     };
     Ok(Up::Redrive(decode_question(page), wish))
@@ -137,6 +149,7 @@ pub(super) fn encode_step(token: Token, step: Option<RedriveStep>) -> wire::Redr
         answer.moved = step.moved;
         answer.skipped = step.skipped;
         answer.busy = step.busy;
+        answer.sources = step.sources.into_iter().map(|it| it.0).collect();
         answer.next = step.next.map_or(0, |it| it.0);
     }
     answer
@@ -147,6 +160,7 @@ pub(super) fn decode_step(answer: &wire::RedriveAnswer) -> Down {
         moved: answer.moved,
         skipped: answer.skipped,
         busy: answer.busy,
+        sources: answer.sources.iter().map(|&it| QueueId(it)).collect(),
         next: (answer.next != 0).then_some(Position(answer.next)),
     });
     Down::Redriven {
