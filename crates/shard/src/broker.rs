@@ -34,6 +34,7 @@ use crate::reaper::{Asked, Reaper, Reaping};
 use crate::replica::machine::ShardMachineFactory;
 use crate::replica::tap::Mailbox;
 use crate::session::{Session, stats};
+use crate::surplus::{Surplus, SurplusTask};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
 use crate::uplink::door::{Request, UplinkDoor, door};
@@ -90,6 +91,7 @@ struct Inner {
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: UplinkRequests,
+    surplus: Surplus,
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
     consumers: AtomicU64,
@@ -136,6 +138,7 @@ impl Broker {
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
         let (reaping, asked) = Reaping::channel();
+        let (surplus, surplus_task) = Surplus::new(watched.clone());
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -158,6 +161,7 @@ impl Broker {
             replies,
             keeper: KeeperDoor::default(),
             uplinks: UplinkRequests::default(),
+            surplus,
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),
@@ -171,17 +175,18 @@ impl Broker {
         let broker = Self {
             inner: Arc::new(inner),
         };
-        broker.spawn_followers(asked);
+        broker.spawn_followers(asked, surplus_task);
         Ok(broker)
     }
 
-    fn spawn_followers(&self, asked: Asked) {
+    fn spawn_followers(&self, asked: Asked, surplus: SurplusTask) {
         let (follower, it) = (self.clone(), &self.inner);
         it.tasks
             .spawn(async move { follower.follow_placement().await });
         let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
         it.tasks
             .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
+        it.tasks.spawn(surplus.run(self.clone(), it.stop.clone()));
     }
 
     /// Deletes an exclusive queue whose connection has ended, as soon as that can be done.
@@ -265,12 +270,8 @@ impl Broker {
     /// Every replica of this node.
     #[must_use]
     pub fn status(&self) -> Vec<GroupStatus> {
-        self.inner
-            .groups
-            .read()
-            .values()
-            .map(Group::status)
-            .collect()
+        let groups = self.inner.groups.read();
+        groups.values().map(Group::status).collect()
     }
 
     /// Who leads a shard, as this node knows it.
@@ -489,6 +490,7 @@ impl Broker {
             streams: self.inner.streams.clone(),
             group,
             topology: self.inner.topology.watch(),
+            surplus: self.inner.surplus.clone(),
             stop: self.inner.stop.clone(),
         };
         self.inner.tasks.spawn(uplink.run());

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod broker;
+mod dead;
 mod handover;
 mod leader;
 mod link;
@@ -14,6 +15,7 @@ mod reaper;
 mod redrive;
 mod replica;
 mod session;
+mod surplus;
 mod time;
 mod topology;
 mod uplink;

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use common::{Cluster, confirmed, consumer, item};
 use warren_shard::api::{
-    Delivery, QueueStats, RequestToken, SessionEvent, SettleAction, SettleSpec, Target,
+    Delivery, PublishOutcome, QueueStats, RequestToken, SessionEvent, SettleAction, SettleSpec,
+    Target,
 };
 use warren_shard::{Held, Redrive, RedriveTo, Session, SettleReason};
-use warren_types::{Position, Table};
+use warren_types::{NotStored, Position, Table};
 
 const MESSAGES: u64 = 300;
 
@@ -255,4 +256,102 @@ fn redrive_beside_a_consumer_gives_each_message_to_one_of_them() {
     );
     let moved = node.runtime.block_on(all);
     assert!(moved.keys().all(|it| !taken.contains_key(it)));
+}
+
+/// A queue that has room for so many, and the one that gets what it refuses, in different shards.
+fn limited(cluster: &Cluster, room: i32) -> (Target, Target) {
+    let dead = cluster.declare("dead");
+    let arguments = Table::new()
+        .with("x-max-length", room)
+        .with("x-overflow", "reject-publish-dlx")
+        .with("x-dead-letter-exchange", "")
+        .with("x-dead-letter-routing-key", "dead");
+    let limited = cluster.declare_with("limited", arguments);
+    assert_ne!(dead.shard, limited.shard);
+    (limited, dead)
+}
+
+/// Publishes all messages to a queue; answers which were stored, and which refused.
+async fn outcomes(session: &Session, target: Target) -> (Vec<u64>, Vec<u64>) {
+    let (mut stored, mut refused) = (Vec::new(), Vec::new());
+    let items = (0..MESSAGES).map(|number| item(target, number)).collect();
+    session.publish(target.shard, items, None).await.unwrap();
+    while stored.len() + refused.len() < MESSAGES as usize {
+        let waited = tokio::time::timeout(Duration::from_secs(60), session.events()).await;
+        for event in waited.unwrap().unwrap() {
+            let SessionEvent::Published(answers) = event else {
+                continue;
+            };
+            for (token, outcome) in answers {
+                match outcome {
+                    PublishOutcome::Stored => stored.push(token.0),
+                    PublishOutcome::NotStored(NotStored::QueueFull) => refused.push(token.0),
+                    other => panic!("{token:?}: {other:?}"),
+                }
+            }
+        }
+    }
+    (stored, refused)
+}
+
+#[test]
+fn publishes_refused_by_a_full_queue_are_dead_lettered_before_their_publisher_is_told() {
+    let cluster = Cluster::start(4);
+    let (limited, dead) = limited(&cluster, 100);
+    let node = cluster.node(1);
+    let session = node.broker.session();
+    let (stored, refused) = node.runtime.block_on(outcomes(&session, limited));
+    assert_eq!((stored.len(), refused.len()), (100, 200));
+    assert_eq!(stats(&cluster, 2, limited).ready, 100);
+    assert_eq!(
+        stats(&cluster, 2, dead).enqueued,
+        200,
+        "all are there by now"
+    );
+    let there = take(&session, dead, 200, SettleReason::Acked);
+    for (_, deliveries) in node.runtime.block_on(there) {
+        assert_eq!(deliveries.len(), 1);
+        let headers = deliveries[0].message.properties.headers().unwrap();
+        let deaths = headers.get_array("x-death").unwrap();
+        let death = deaths[0].as_table().unwrap();
+        assert_eq!(death.get_str("queue"), Some("limited"));
+        assert_eq!(death.get_str("reason"), Some("maxlen"));
+    }
+}
+
+#[test]
+fn publishes_refused_by_a_full_queue_go_on_when_their_publisher_has_gone() {
+    let cluster = Cluster::start(4);
+    let (limited, dead) = limited(&cluster, 100);
+    let node = cluster.node(1);
+    let session = node.broker.session();
+    let items = (0..MESSAGES).map(|number| item(limited, number)).collect();
+    let published = session.publish(limited.shard, items, None);
+    node.runtime.block_on(published).unwrap();
+    drop(session);
+    cluster.eventually("what was refused is there", |it| {
+        stats(it, 2, dead).enqueued == 200
+    });
+    assert_eq!(stats(&cluster, 2, limited).ready, 100);
+}
+
+#[test]
+fn publishes_refused_while_a_leader_dies_are_dead_lettered_once() {
+    for whose in [|limited, _| limited, |_, dead| dead] as [fn(Target, Target) -> Target; 2] {
+        let mut cluster = Cluster::start(4);
+        let (limited, dead) = limited(&cluster, 100);
+        let victim = cluster.leader(whose(limited, dead));
+        let witness = (1..=3).find(|it| *it != victim).unwrap();
+        let node = cluster.node(witness);
+        let (broker, handle) = (node.broker.clone(), node.runtime.handle().clone());
+        let publishing = std::thread::spawn(move || {
+            let session = broker.session();
+            handle.block_on(outcomes(&session, limited))
+        });
+        cluster.kill(victim);
+        let (stored, refused) = publishing.join().unwrap();
+        assert_eq!((stored.len(), refused.len()), (100, 200));
+        assert_eq!(stats(&cluster, witness, limited).enqueued, 100);
+        assert_eq!(stats(&cluster, witness, dead).enqueued, 200);
+    }
 }

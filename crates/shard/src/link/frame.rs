@@ -90,6 +90,32 @@ pub(crate) struct Batch {
     pub parts: Vec<Part>,
 }
 
+impl Batch {
+    /// The part that a message of the batch is in, and its index there; messages are counted through all parts.
+    pub(crate) fn part_of(&self, index: u32) -> Option<(&Part, usize)> {
+        let mut at = usize::try_from(index).ok()?;
+        for part in &self.parts {
+            let count = part.facts.size.len();
+            if at < count {
+                return Some((part, at));
+            }
+            at -= count;
+        }
+        None
+    }
+}
+
+impl Part {
+    /// The encoding of the message at an index.
+    pub(crate) fn message(&self, index: usize) -> Option<Bytes> {
+        let size = |it: &u32| usize::try_from(*it).ok();
+        let before = self.facts.size.get(..index)?.iter();
+        let start: usize = before.map(size).sum::<Option<usize>>()?;
+        let end = start.checked_add(size(self.facts.size.get(index)?)?)?;
+        (end <= self.payload.len()).then(|| self.payload.slice(start..end))
+    }
+}
+
 /// Messages of a batch for one queue and priority, encoded.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {

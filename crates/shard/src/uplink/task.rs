@@ -23,6 +23,7 @@ use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
 use crate::link::outbox::Outbox;
 use crate::link::post::{DownOut, FromNode, LeaderDoors, ToUplink};
 use crate::link::remote::NodeStreams;
+use crate::surplus::Surplus;
 use crate::time::wall_clock_ms;
 
 /// A batch is closed when it holds so many encoded bytes; one larger message travels alone.
@@ -54,6 +55,8 @@ pub(crate) struct Uplink {
     /// The local replica; `None` without one.
     pub(crate) group: Option<Group>,
     pub(crate) topology: watch::Receiver<Arc<Topology>>,
+    /// Takes what full queues refused.
+    pub(crate) surplus: Surplus,
     pub(crate) stop: CancellationToken,
 }
 
@@ -210,7 +213,9 @@ impl Uplink {
             }
             // Of a link that is no more: the next one tells it anew.
             _ if !open => {}
-            Down::Results { upto, exceptions } => state.pending.results(upto, &exceptions),
+            Down::Results { upto, exceptions } => {
+                state.pending.results(upto, &exceptions, &self.surplus);
+            }
             Down::Moved {
                 source,
                 number,
@@ -281,7 +286,9 @@ impl Uplink {
             Some((run, last)) if run == self.me.run => last,
             _ => warren_types::BatchSequence(0),
         };
-        state.pending.results(last, &welcome.exceptions);
+        state
+            .pending
+            .results(last, &welcome.exceptions, &self.surplus);
         state
             .out
             .extend(state.attachments.report(self.topology.borrow().index()));
