@@ -16,9 +16,9 @@ pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
     Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard,
     EffectiveSetting, Exchange, Import, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
-    Permission, Policy, PolicySubject, PolicyTarget, Queue, QueueDeletion, QueueDetails, QueueSpec,
-    QueueStats, ReceiveOptions, Received, RedriveOptions, Replica, ReplicaRole, TopicPermission,
-    User, UserChange, Vhost, WhoAmI,
+    Permission, Policy, PolicySubject, PolicyTarget, PriorityStats, Queue, QueueDeletion,
+    QueueDetails, QueueRound, QueueSpec, QueueStats, QueueWatch, ReceiveOptions, Received,
+    RedriveOptions, Replica, ReplicaRole, TopicPermission, User, UserChange, Vhost, WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

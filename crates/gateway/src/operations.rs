@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use thiserror::Error;
 use tokio::time::timeout;
-use warren_shard::api::{QueueStats, RequestToken, SessionEvent, Target, Unavailable};
+use warren_shard::api::{QueueStats, RequestToken, SessionEvent, StatsDepth, Target, Unavailable};
 use warren_shard::{PurgeStates, TopologyError};
 use warren_topology::{
     DeleteQueue, Denied, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand,
@@ -202,9 +202,13 @@ impl Gateway {
     ///
     /// # Errors
     /// [`OperationError::DepthUnknown`]: never taken for zero.
-    pub(crate) async fn queue_stats(&self, queue: &Queue) -> Result<QueueStats, OperationError> {
-        let asked = timeout(ANSWER_WITHIN, self.broker().queue_stats(target_of(queue))).await;
-        match asked {
+    pub(crate) async fn queue_stats(
+        &self,
+        queue: &Queue,
+        depth: StatsDepth,
+    ) -> Result<QueueStats, OperationError> {
+        let asked = self.broker().queue_stats_in(target_of(queue), depth);
+        match timeout(ANSWER_WITHIN, asked).await {
             Ok(Ok(Some(stats))) => Ok(stats),
             Ok(Ok(None) | Err(_)) | Err(_) => Err(OperationError::DepthUnknown {
                 queue: queue.name.clone(),

@@ -22,7 +22,7 @@ use warren_types::{
     Term, TopologyIndex,
 };
 
-use crate::api::{QueueStats, Target, Unavailable};
+use crate::api::Unavailable;
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::leader::task::{LeaderTask, NodeIdentity};
 use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
@@ -33,7 +33,7 @@ use crate::open::{initialise, open};
 use crate::reaper::{Asked, Reaper, Reaping};
 use crate::replica::machine::ShardMachineFactory;
 use crate::replica::tap::Mailbox;
-use crate::session::{Session, stats};
+use crate::session::Session;
 use crate::surplus::{Surplus, SurplusTask};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
@@ -257,14 +257,6 @@ impl Broker {
         queue: QueueId,
     ) -> Option<HandedOver> {
         handover::ask(&self.inner.peers, node, resume_token, queue).await
-    }
-
-    /// Counts of a queue, from its leader. `None`: the leader has no such queue (yet).
-    ///
-    /// # Errors
-    /// The leader could not be asked: the depth is not known, which is not zero.
-    pub async fn queue_stats(&self, target: Target) -> Result<Option<QueueStats>, Unavailable> {
-        stats(self, target).await
     }
 
     /// Every replica of this node.

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use warren_api::{Call, message, queue_batch, reason_of, runtime};
+use warren_api::{Call, message, number, queue_batch, reason_of, runtime, text};
 use warren_proto::admin_v1::{self, RedriveRequest};
 use warren_proto::v1;
-use warren_proto::v1::value::Kind;
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
 const FIRST: NodeNumber = NodeNumber(1);
@@ -19,48 +18,12 @@ fn one_node() -> Cluster {
     .unwrap()
 }
 
-fn text(value: &str) -> v1::Value {
-    v1::Value {
-        kind: Some(Kind::StringValue(value.to_owned())),
-        ..v1::Value::default()
-    }
-}
-
-async fn declare(call: &Call, name: &str, arguments: &[(&str, v1::Value)]) {
-    let named = arguments.iter().cloned();
-    let fields = named
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    let queue = admin_v1::Queue {
-        name: name.to_owned(),
-        durable: true,
-        arguments: Some(v1::Table { fields }),
-        ..admin_v1::Queue::default()
-    };
-    let request = admin_v1::CreateQueueRequest {
-        queue: Some(queue),
-        ..admin_v1::CreateQueueRequest::default()
-    };
-    call.topology().create_queue(request).await.unwrap();
-}
-
 /// Takes so many and rejects them.
-async fn reject(call: &Call, queue: &str, count: usize) {
-    let taken = call
-        .receive(queue, u32::try_from(count).unwrap())
-        .await
-        .unwrap();
-    assert_eq!(taken.len(), count);
-    let settlements = taken.into_iter().map(|it| v1::Settlement {
-        target: Some(v1::settlement::Target::Receipt(it.receipt)),
-        action: Some(v1::settlement::Action::Reject(v1::Reject::default())),
-        ..v1::Settlement::default()
-    });
-    let request = v1::SettleRequest {
-        settlements: settlements.collect(),
-        ..v1::SettleRequest::default()
-    };
-    call.messaging().settle(request).await.unwrap();
+async fn reject(call: &Call, queue: &str, count: u32) {
+    let taken = call.receive(queue, count).await.unwrap();
+    assert_eq!(taken.len(), count as usize);
+    let action = v1::settlement::Action::Reject(v1::Reject::default());
+    call.settle(taken, action).await;
 }
 
 async fn redrive(call: &Call, request: RedriveRequest) -> Result<u64, String> {
@@ -85,19 +48,7 @@ fn bodies(deliveries: &[v1::Delivery]) -> Vec<String> {
 }
 
 async fn until_ready(call: &Call, queue: &str, count: u64) {
-    let request = admin_v1::GetQueueStatsRequest {
-        queues: vec![queue.to_owned()],
-        ..admin_v1::GetQueueStatsRequest::default()
-    };
-    loop {
-        let stats = call
-            .topology()
-            .get_queue_stats(request.clone())
-            .await
-            .unwrap();
-        if stats.into_inner().stats[0].ready == count {
-            return;
-        }
+    while call.stats(queue).await.ready != count {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -113,7 +64,7 @@ fn redrive_sends_each_dead_letter_back_to_the_queue_it_came_from() {
             ("x-dead-letter-routing-key", text("dead")),
         ];
         for queue in ["orders", "bills"] {
-            declare(&call, queue, &away).await;
+            call.declare_with(queue, &away).await;
             call.fill(queue, &[queue, queue]).await;
             reject(&call, queue, 2).await;
         }
@@ -174,15 +125,11 @@ fn redrive_to_a_named_queue_that_is_full_leaves_the_rest_where_it_is() {
         let call = Call::to(&cluster.grpc_address(FIRST));
         call.declare("dead").await.unwrap();
         call.fill("dead", &["a", "b", "c"]).await;
-        let two = v1::Value {
-            kind: Some(Kind::IntValue(2)),
-            ..v1::Value::default()
-        };
         let limits = [
-            ("x-max-length", two),
+            ("x-max-length", number(2)),
             ("x-overflow", text("reject-publish")),
         ];
-        declare(&call, "repair", &limits).await;
+        call.declare_with("repair", &limits).await;
         let request = RedriveRequest {
             target_queue: "repair".to_owned(),
             ..from("dead")

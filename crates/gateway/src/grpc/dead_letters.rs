@@ -7,6 +7,7 @@ use warren_proto::admin_v1;
 use warren_proto::admin_v1::dead_letter_service_server::DeadLetterService;
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1::{self, MessageState};
+use warren_shard::api::StatsDepth;
 use warren_shard::{PurgeStates, RedriveTo};
 use warren_topology::{Operation, Queue};
 
@@ -193,7 +194,7 @@ impl DeadLetterService for DeadLetters {
         }
         let queue = self.find(&request.vhost, &request.queue).await?;
         let removed = if request.dry_run {
-            let stats = self.gateway.queue_stats(&queue).await;
+            let stats = self.gateway.queue_stats(&queue, StatsDepth::Counts).await;
             stats.map(|it| it.ready)
         } else {
             let ready = PurgeStates {

@@ -209,6 +209,8 @@ pub struct ReturnRequest {
 pub enum Wait {
     Not,
     Until(ShardTime),
+    /// Never by itself: it is set aside, as its consumer wishes.
+    Parked,
     /// As the queue's retry settings say (features B50).
     #[default]
     ByPolicy,

@@ -32,6 +32,11 @@ pub enum PeekedState {
     Parked(ParkCause),
 }
 
+/// Messages looked at for the first ready ones of a priority.
+const LOOKED_AT_MAX: usize = 1_024;
+/// Of those, so many are told of.
+const CANDIDATES_MAX: usize = 16;
+
 /// Some of a queue's messages, ascending.
 #[derive(Clone, Debug, Default)]
 pub struct PeekedPage {
@@ -72,6 +77,31 @@ impl Store {
             messages: found,
             next,
         })
+    }
+}
+
+impl Store {
+    /// The first messages of each priority, from a position on, that are ready or in flight: some of each, ascending; none of those that
+    /// stand behind very many that are not. `rows` shows all entries applied so far.
+    #[must_use]
+    pub fn first_ready(
+        &self,
+        rows: &dyn Rows,
+        queue: QueueId,
+        from: &[(Priority, Position)],
+    ) -> Vec<PeekedMessage> {
+        let Some(queue) = self.queues.get(&queue) else {
+            return Vec::new();
+        };
+        let mut candidates = Vec::new();
+        for &(priority, at) in from {
+            let mut found = Vec::new();
+            queue.peek_level(rows, priority, at, LOOKED_AT_MAX, self.now(), &mut found);
+            found.retain(|it| it.state == PeekedState::Ready);
+            found.truncate(CANDIDATES_MAX);
+            candidates.append(&mut found);
+        }
+        candidates
     }
 }
 

@@ -229,7 +229,9 @@ impl World {
                 queue: line.queue(),
                 items: line.held("items"),
                 kind: line.kind().unwrap_or(ReturnKind::Failed),
-                wait: if line.has("not_before") {
+                wait: if line.has("park") {
+                    Wait::Parked
+                } else if line.has("not_before") {
                     Wait::Until(ShardTime(line.number("not_before", 0)))
                 } else if line.has("by_policy") {
                     Wait::ByPolicy

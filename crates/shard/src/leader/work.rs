@@ -345,7 +345,11 @@ impl Leading {
             }),
             Up::Peek(it) => self.look(node, it, None),
             Up::Redrive(it, wish) => self.look(node, it, Some(wish)),
-            Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
+            Up::Stats {
+                queue,
+                token,
+                depth,
+            } => self.ask_stats(node, token, queue, depth),
         }
     }
 

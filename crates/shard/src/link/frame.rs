@@ -11,7 +11,7 @@ use warren_types::{
     ProducerSpan, QueueId, Run, ShardId, Term, TopologyIndex,
 };
 
-use crate::api::{QueueStats, ReturnWait};
+use crate::api::{QueueStats, ReturnWait, StatsDepth};
 use crate::peek::StoredPage;
 use crate::redrive::{Redrive, RedriveStep};
 
@@ -46,6 +46,7 @@ pub(crate) enum Up {
     Stats {
         queue: QueueId,
         token: Token,
+        depth: StatsDepth,
     },
     Peek(PeekUp),
     Redrive(PeekUp, Redrive),

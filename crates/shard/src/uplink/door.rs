@@ -6,7 +6,7 @@ use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{ConsumerId, NodeId, Position, QueueId, ShardId, Term};
 
 use super::encode::Publish;
-use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec};
+use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec, StatsDepth};
 use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
 use crate::peek::StoredPage;
@@ -101,6 +101,7 @@ pub(crate) enum Request {
     },
     Stats {
         queue: QueueId,
+        depth: StatsDepth,
         reply: tokio::sync::oneshot::Sender<Option<QueueStats>>,
     },
 }

@@ -27,12 +27,15 @@ pub(super) fn ask(state: &mut State, open: bool, request: Request) -> Option<Up>
         } => state.question(open, Question::Redrive(reply, now), |token| {
             Up::Redrive(PeekUp::new(token, queue, from, max), wish)
         }),
-        Request::Stats { queue, reply } => {
-            state.question(open, Question::Stats(reply, now), |token| Up::Stats {
-                queue,
-                token,
-            })
-        }
+        Request::Stats {
+            queue,
+            depth,
+            reply,
+        } => state.question(open, Question::Stats(reply, now), |token| Up::Stats {
+            queue,
+            token,
+            depth,
+        }),
         Request::Attach { .. }
         | Request::Credit { .. }
         | Request::Recall { .. }
