@@ -25,7 +25,7 @@ pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use link::reply::DirectReply;
 pub use link::service::LinkService;
 pub use peek::{PEEK_MESSAGES_MAX, PeekPage, PeekState, Peeked};
-pub use redrive::{Redrive, RedriveStep, RedriveTo};
+pub use redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.

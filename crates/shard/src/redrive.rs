@@ -8,6 +8,14 @@ use crate::api::{Target, Unavailable};
 use crate::peek::PEEK_MESSAGES_MAX;
 use crate::uplink::door::Request;
 
+/// Which messages of a queue are redriven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedriveOf {
+    Ready,
+    /// What is set aside; it came from the queue itself.
+    Parked,
+}
+
 /// Where redriven messages go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedriveTo {
@@ -20,6 +28,7 @@ pub enum RedriveTo {
 /// What is to become of a page of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
+    pub of: RedriveOf,
     pub to: RedriveTo,
     /// Only count.
     pub dry_run: bool,

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use common::{Cluster, confirmed, consumer, item};
 use warren_shard::api::{
-    Delivery, PublishOutcome, QueueStats, RequestToken, SessionEvent, SettleAction, SettleSpec,
-    Target,
+    Delivery, PublishOutcome, QueueStats, RequestToken, ReturnWait, SessionEvent, SettleAction,
+    SettleSpec, Target,
 };
-use warren_shard::{Held, Redrive, RedriveTo, Session, SettleReason};
+use warren_shard::{Held, Redrive, RedriveOf, RedriveTo, ReturnKind, Session, SettleReason};
 use warren_types::{NotStored, Position, Table};
 
 const MESSAGES: u64 = 300;
@@ -22,6 +22,16 @@ async fn take(
     target: Target,
     count: usize,
     reason: SettleReason,
+) -> BTreeMap<u64, Vec<Delivery>> {
+    take_and(session, target, count, SettleAction::Settle(reason)).await
+}
+
+/// As [`take`], whatever is to become of them.
+async fn take_and(
+    session: &Session,
+    target: Target,
+    count: usize,
+    action: SettleAction,
 ) -> BTreeMap<u64, Vec<Delivery>> {
     session.attach(consumer(target, 20)).await.unwrap();
     let mut seen: BTreeMap<u64, Vec<Delivery>> = BTreeMap::new();
@@ -46,7 +56,6 @@ async fn take(
                 }
                 token += 1;
                 unanswered += 1;
-                let action = SettleAction::Settle(reason);
                 let spec = SettleSpec {
                     target,
                     items,
@@ -179,6 +188,7 @@ fn dead_letters_survive_the_death_of_the_target_leader_without_loss_or_copies() 
 fn redriven(cluster: &Cluster, id: u64, from: Target, to: Target) {
     let node = cluster.node(id);
     let wish = Redrive {
+        of: RedriveOf::Ready,
         to: RedriveTo::Queue(to.queue),
         dry_run: false,
     };
@@ -203,6 +213,7 @@ fn redriven_while_killed(whose: impl Fn(Target, Target) -> Target) {
     let node = cluster.node(witness);
     let (broker, handle) = (node.broker.clone(), node.runtime.handle().clone());
     let wish = Redrive {
+        of: RedriveOf::Ready,
         to: RedriveTo::Queue(orders.queue),
         dry_run: false,
     };
@@ -354,4 +365,47 @@ fn publishes_refused_while_a_leader_dies_are_dead_lettered_once() {
         assert_eq!(stats(&cluster, witness, limited).enqueued, 100);
         assert_eq!(stats(&cluster, witness, dead).enqueued, 200);
     }
+}
+
+/// What is set aside goes back to the end of its own queue, while the leader dies.
+#[test]
+fn redrive_of_what_is_parked_survives_the_death_of_the_leader_without_loss_or_copies() {
+    let mut cluster = Cluster::start(4);
+    let (_, queue) = queues(&cluster);
+    publish(&cluster, 1, queue);
+    let victim = cluster.leader(queue);
+    let witness = (1..=3).find(|it| *it != victim).unwrap();
+    let node = cluster.node(witness);
+    let session = node.broker.session();
+    let park = SettleAction::Return {
+        kind: ReturnKind::Untouched,
+        wait: ReturnWait::Parked,
+    };
+    let parking = take_and(&session, queue, MESSAGES as usize, park);
+    node.runtime.block_on(parking);
+    drop(session);
+    assert_eq!(stats(&cluster, witness, queue).parked, MESSAGES);
+    let wish = Redrive {
+        of: RedriveOf::Parked,
+        to: RedriveTo::Queue(queue.queue),
+        dry_run: false,
+    };
+    let step = node.broker.redrive(queue, Position(0), 50, wish.clone());
+    assert_eq!(node.runtime.block_on(step).unwrap().unwrap().moved, 50);
+    cluster.kill(victim);
+    let at = std::cell::Cell::new(Position(0));
+    cluster.eventually("nothing is parked any more", |it| {
+        let node = it.node(witness);
+        let asked = node.broker.redrive(queue, at.get(), 20, wish.clone());
+        let step = node.runtime.block_on(asked).ok().flatten();
+        at.set(step.and_then(|it| it.next).unwrap_or(Position(0)));
+        let left = stats(it, witness, queue);
+        left.settled == MESSAGES && left.parked == 0
+    });
+    let there = stats(&cluster, witness, queue);
+    assert_eq!((there.enqueued, there.ready), (2 * MESSAGES, MESSAGES));
+    let session = cluster.node(witness).broker.session();
+    let taken = take(&session, queue, MESSAGES as usize, SettleReason::Acked);
+    let taken = cluster.node(witness).runtime.block_on(taken);
+    assert!(taken.values().all(|it| it.len() == 1 && !it[0].redelivered));
 }

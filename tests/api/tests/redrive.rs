@@ -170,3 +170,60 @@ fn redrive_that_asks_wrongly_is_told_why() {
         }
     });
 }
+
+#[test]
+fn redrive_of_what_is_parked_makes_it_ready_again_as_if_new_or_leaves_it() {
+    let cluster = one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        let limits = [
+            ("x-delivery-limit", number(0)),
+            ("x-max-length", number(2)),
+            ("x-overflow", text("reject-publish")),
+        ];
+        call.declare_with("orders", &limits).await;
+        for body in ["a", "b", "c"] {
+            call.fill("orders", &[body]).await;
+            let failed = v1::settlement::Action::Requeue(v1::Requeue {
+                failed: true,
+                ..v1::Requeue::default()
+            });
+            let taken = call.receive("orders", 1).await.unwrap();
+            call.settle(taken, failed).await;
+        }
+        assert_eq!(call.stats("orders").await.parked, 3);
+        let parked = RedriveRequest {
+            parked: true,
+            ..from("orders")
+        };
+        let dry = RedriveRequest {
+            dry_run: true,
+            ..parked.clone()
+        };
+        assert_eq!(redrive(&call, dry).await, Ok(3));
+        // There is room for two; the third stays set aside.
+        assert_eq!(redrive(&call, parked.clone()).await, Ok(3));
+        until_ready(&call, "orders", 2).await;
+        while call.stats("orders").await.dead_lettering > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let stats = call.stats("orders").await;
+        assert_eq!((stats.ready, stats.parked), (2, 1));
+        let back = call.receive("orders", 10).await.unwrap();
+        assert_eq!(bodies(&back), ["a", "b"]);
+        let is_new = |it: &v1::Delivery| !it.redelivered && it.delivery_count == 0;
+        assert!(back.iter().all(is_new));
+        // To another queue.
+        call.declare("repair").await.unwrap();
+        let elsewhere = RedriveRequest {
+            target_queue: "repair".to_owned(),
+            ..parked
+        };
+        assert_eq!(redrive(&call, elsewhere).await, Ok(1));
+        until_ready(&call, "repair", 1).await;
+        assert_eq!(bodies(&call.receive("repair", 10).await.unwrap()), ["c"]);
+        while call.stats("orders").await.parked > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}

@@ -42,10 +42,14 @@ not known or not there stay.
 Examples:
   warren dlq redrive orders.dlq --dry-run
   warren dlq redrive orders.dlq --rate 500
-  warren dlq redrive orders.dlq --to orders.repair --limit 100")]
+  warren dlq redrive orders.dlq --to orders.repair --limit 100
+  warren dlq redrive orders --parked")]
 pub(crate) struct RedriveArgs {
     /// Name of the queue that holds them
     name: String,
+    /// What is parked instead of what is ready: it goes back to the end of its queue
+    #[arg(long)]
+    parked: bool,
     /// Send all of them to this queue
     #[arg(long, value_name = "QUEUE", default_value = "")]
     to: String,
@@ -92,6 +96,7 @@ async fn redrive(global: &Global, connection: &Connection, args: RedriveArgs) ->
     let mut options = RedriveOptions {
         vhost: global.vhost.clone(),
         queue: args.name,
+        parked: args.parked,
         target_queue: args.to,
         messages_per_second: args.rate,
         limit: args.limit.unwrap_or(0),

@@ -16,7 +16,9 @@ pub struct RedriveOptions {
     pub vhost: String,
     /// The queue that holds them.
     pub queue: String,
-    /// Where to; empty = each to the queue it came from.
+    /// What is set aside there instead of what is ready.
+    pub parked: bool,
+    /// Where to; empty = each to the queue it came from, what is set aside to the end of its own.
     pub target_queue: String,
     /// At most this many per second; 0 = no limit.
     pub messages_per_second: u32,
@@ -36,7 +38,7 @@ impl Connection {
         let request = admin_v1::RedriveRequest {
             vhost: options.vhost.clone(),
             queue: options.queue.clone(),
-            parked: false,
+            parked: options.parked,
             filter: String::new(),
             target_queue: options.target_queue.clone(),
             messages_per_second: options.messages_per_second,

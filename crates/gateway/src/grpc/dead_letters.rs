@@ -161,13 +161,10 @@ impl DeadLetterService for DeadLetters {
     ) -> Result<Response<admin_v1::RedriveResponse>, Status> {
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
         let (who, request) = permitted(&self.gateway, request).await?;
-        if request.parked {
-            return Err(unsupported("redriving parked messages").into());
-        }
         if !request.filter.is_empty() {
             return Err(unsupported("filters of Redrive").into());
         }
-        if request.target_queue == request.queue {
+        if request.target_queue == request.queue && !request.parked {
             return Err(bad_argument("target_queue", "is the queue itself").into());
         }
         let queue = self.find(&request.vhost, &request.queue).await?;

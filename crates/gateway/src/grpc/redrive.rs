@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use warren_proto::admin_v1;
 use warren_proto::convert::error::ApiError;
-use warren_shard::{PEEK_MESSAGES_MAX, Redrive, RedriveTo};
+use warren_shard::{PEEK_MESSAGES_MAX, Redrive, RedriveOf, RedriveTo};
 use warren_topology::{Operation, Queue};
 use warren_types::{Position, QueueId};
 
@@ -74,6 +74,11 @@ impl<'a> Redriving<'a> {
             limit => limit.min(REDRIVEN_MAX),
         };
         let mut wish = Redrive {
+            of: if request.parked {
+                RedriveOf::Parked
+            } else {
+                RedriveOf::Ready
+            },
             to,
             dry_run: request.dry_run,
         };

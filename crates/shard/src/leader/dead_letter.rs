@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use tracing::error;
 use warren_codec::{StoredMessageView, encode_message};
 use warren_queue::death;
+use warren_queue::dispatch::io::Whereabouts;
 use warren_queue::entry::{
     Arrived, Command, MoveOut, MoveTarget, Park, ParkCause, Return, ReturnKind, Settle,
     SettleReason,
@@ -88,9 +89,16 @@ impl Leading {
         }
     }
 
-    /// What was to be sent back is ready again: its target refused it.
+    /// What was to be sent back stays: its target refused it. What was ready is so again.
     fn stay(&mut self, queue: QueueId, ranges: Vec<PositionRange>) {
         self.mover.forget(queue, &ranges);
+        let positions = ranges.iter().flat_map(|it| it.positions());
+        let taken_out = positions
+            .filter(|&at| self.dispatch.whereabouts(queue, at) != Whereabouts::NotInFlight);
+        let ranges = PositionRange::collect(taken_out);
+        if ranges.is_empty() {
+            return;
+        }
         self.batcher.command(Command::Return(Return {
             queue,
             ranges,
@@ -131,7 +139,8 @@ impl Leading {
     }
 
     /// Groups dead letters by where they go, and proposes what becomes of each group.
-    fn decide(&mut self, it: &Settle, messages: Vec<ReadMessage>) {
+    fn decide(&mut self, it: &Settle, mut messages: Vec<ReadMessage>) {
+        messages.retain(|it| !it.parked);
         let settings = self.settings.get(&it.queue).cloned();
         let target = settings.as_ref().and_then(|it| it.dead_letter.clone());
         let strategy =

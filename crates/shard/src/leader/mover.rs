@@ -103,6 +103,16 @@ impl Mover {
         }
     }
 
+    /// Messages that dispatch knows nothing of are on their way, as soon as that is committed.
+    pub(super) fn note(&mut self, queue: QueueId, positions: impl Iterator<Item = Position>) {
+        self.known.entry(queue).or_default().extend(positions);
+    }
+
+    pub(super) fn knows(&self, queue: QueueId, position: Position) -> bool {
+        let known = self.known.get(&queue);
+        known.is_some_and(|it| it.contains(&position))
+    }
+
     /// They have left, or stay for another reason.
     pub(super) fn forget(&mut self, queue: QueueId, ranges: &[PositionRange]) {
         let Some(known) = self.known.get_mut(&queue) else {

@@ -13,7 +13,7 @@ use warren_types::{ExchangeName, NodeId, PositionRange, QueueId, RoutingKey, Sha
 
 use super::work::Leading;
 use crate::link::frame::Down;
-use crate::redrive::{Redrive, RedriveStep, RedriveTo};
+use crate::redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 
 /// Numbers on their way beyond which a page is put off: dead letters of other queues have to get through, too.
 const UNDER_WAY_MAX: usize = 128;
@@ -46,8 +46,7 @@ impl Leading {
         }
         let mut groups: BTreeMap<(ShardId, QueueId), Vec<LeavingOpening>> = BTreeMap::new();
         for it in &page.messages {
-            let at_rest = self.dispatch.whereabouts(queue, it.position) == Whereabouts::NotInFlight;
-            if it.state != PeekedState::Ready || !at_rest {
+            if !self.is_to_go(queue, it, wish.of) {
                 continue;
             }
             match self.destination(queue, it, wish) {
@@ -79,10 +78,23 @@ impl Leading {
         }
         if !wish.dry_run {
             for ((shard, target), messages) in groups {
-                self.send_back(queue, shard, target, messages);
+                self.send_back(queue, wish.of, (shard, target), messages);
             }
         }
         step
+    }
+
+    /// It is one of those that are meant, and neither with a consumer nor on its way already.
+    fn is_to_go(&self, queue: QueueId, it: &PeekedMessage, of: RedriveOf) -> bool {
+        match (of, it.state) {
+            (RedriveOf::Ready, PeekedState::Ready) => {
+                self.dispatch.whereabouts(queue, it.position) == Whereabouts::NotInFlight
+            }
+            (RedriveOf::Parked, PeekedState::Parked(_)) => !self.mover.knows(queue, it.position),
+            (RedriveOf::Ready, PeekedState::Parked(_))
+            | (RedriveOf::Parked, PeekedState::Ready)
+            | (_, PeekedState::Scheduled(_) | PeekedState::Delayed(_)) => false,
+        }
     }
 
     /// Where a message goes, with its body bytes. `None`: the queue it came from is not known, or not there any more.
@@ -95,6 +107,9 @@ impl Leading {
         let view = StoredMessageView::open(&it.message).ok()?;
         let target: &Queue = match wish.to {
             RedriveTo::Queue(target) => self.topology.queue_by_id(target)?,
+            RedriveTo::Sources(_) if wish.of == RedriveOf::Parked => {
+                self.topology.queue_by_id(queue)?
+            }
             RedriveTo::Sources(_) if view.died => {
                 let headers = view.properties.headers()?;
                 let vhost = self.topology.queue_by_id(queue)?.vhost;
@@ -104,14 +119,15 @@ impl Leading {
             RedriveTo::Sources(_) => return None,
         };
         let body_bytes = u32::try_from(view.body.len()).ok()?;
-        (target.id != queue).then_some((target.shard, target.id, body_bytes))
+        let moves = target.id != queue || wish.of == RedriveOf::Parked;
+        moves.then_some((target.shard, target.id, body_bytes))
     }
 
     fn send_back(
         &mut self,
         queue: QueueId,
-        shard: ShardId,
-        target: QueueId,
+        of: RedriveOf,
+        (shard, target): (ShardId, QueueId),
         messages: Vec<LeavingOpening>,
     ) {
         let name = self.topology.queue_by_id(target).map(|it| it.name.as_str());
@@ -130,6 +146,12 @@ impl Leading {
                 queues: vec![target],
             }],
         }));
-        self.step(Input::TakeOut { queue, messages });
+        match of {
+            RedriveOf::Ready => self.step(Input::TakeOut { queue, messages }),
+            RedriveOf::Parked => {
+                let positions = messages.iter().map(|it| it.position);
+                self.mover.note(queue, positions);
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use warren_types::{Position, Priority, QueueId, ShardTime};
 use super::{BadFrame, bad};
 use crate::link::frame::{Down, PeekUp, Up};
 use crate::peek::{PEEK_MESSAGES_MAX, PeekState, StoredPage};
-use crate::redrive::{Redrive, RedriveStep, RedriveTo};
+use crate::redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 
 pub(super) fn encode_question(it: &PeekUp) -> wire::PeekQuestion {
     wire::PeekQuestion {
@@ -121,6 +121,7 @@ pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestio
         to,
         dry_run: wish.dry_run,
         sources: sources.into_iter().map(|it| it.0).collect(),
+        parked: wish.of == RedriveOf::Parked,
     }
 }
 
@@ -130,6 +131,11 @@ pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame>
         return Err(bad("more queues than messages"));
     }
     let wish = Redrive {
+        of: if it.parked {
+            RedriveOf::Parked
+        } else {
+            RedriveOf::Ready
+        },
         to: match it.to {
             0 => RedriveTo::Sources(it.sources.iter().map(|&it| QueueId(it)).collect()),
             to => RedriveTo::Queue(QueueId(to)),
