@@ -138,7 +138,8 @@ impl Gateway {
             let unknown = || OperationError::DepthUnknown {
                 queue: name.clone(),
             };
-            let stats = stats.map_err(|_| unknown())?.ok_or_else(unknown)?;
+            let stats = stats.as_ref().ok().and_then(Option::as_ref);
+            let stats = stats.ok_or_else(unknown)?;
             let (vhost, queue) = (vhost.clone(), name.clone());
             if condition.unused && stats.consumers > 0 {
                 return Err(OperationError::QueueInUse { vhost, queue });

@@ -28,7 +28,7 @@ use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::link::frame::{Down, Hello, PeekUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
-use crate::replica::tap::{Mailbox, Request, TapEvent};
+use crate::replica::tap::{Mailbox, TapEvent};
 use crate::time::ShardClock;
 
 /// Entries proposed and not applied yet, at most. More would make entries smaller, not faster: what queues meanwhile is the next batch.

@@ -7,7 +7,7 @@ use warren_codec::decode_entry;
 use warren_queue::dispatch::io::Loaded;
 use warren_queue::entry::ApplyContext;
 use warren_queue::outcome::{Effect, EntryOutcome, Output};
-use warren_queue::rows::{LevelRow, Rows as _};
+use warren_queue::rows::Rows as _;
 use warren_queue::store::{Store, StoreOptions};
 use warren_raft::{Committed, Machine, MachineError, MachineFactory, MachineWaker};
 use warren_storage::{ReplicaState, RowBatch};
@@ -167,7 +167,7 @@ impl ShardMachine {
     fn stats(&self, queue: QueueId, ready_from: &[(Priority, Position)]) -> Option<StoredStats> {
         let row = self.store.queue_stats(queue)?;
         let held = row.levels.iter().filter(|it| it.live > 0);
-        let level = |it: &LevelRow| LevelStats {
+        let level = |it: &warren_queue::store::LevelStats| LevelStats {
             priority: it.priority,
             live: it.live,
             scheduled: it.scheduled,
