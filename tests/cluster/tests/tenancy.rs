@@ -337,7 +337,8 @@ async fn dying(guest: &Connection, name: &str) {
         .with("x-dead-letter-routing-key", "dead");
     guest.declare_queue(&spec).await.unwrap();
     let stream = guest.publisher(PublisherOptions::default());
-    let sent = stream.publish(&Target::queue(name), Message::new(name.to_owned()));
+    let queue = Target::queue(name);
+    let sent = stream.publish(&queue, Message::new(name.to_owned()));
     assert!(sent.await.unwrap().await.unwrap().is_success());
 }
 
