@@ -130,7 +130,10 @@ fn stats_tell_priorities_apart_and_how_long_the_oldest_has_waited() {
         let call = Call::to(&cluster.grpc_address(FIRST));
         call.declare("orders").await.unwrap();
         let with = |priority: u32| v1::Message {
-            priority: Some(priority),
+            properties: Some(v1::Properties {
+                priority: Some(priority),
+                ..v1::Properties::default()
+            }),
             ..message("m")
         };
         call.publish(queue_batch("orders", [with(9), with(1)]))
