@@ -28,5 +28,5 @@ pub use error::{Error, ErrorKind, Refusal, RetryAdvice};
 pub use message::{Message, Target};
 pub use publisher::{
     Confirm, Outcome, OutcomeSink, Publication, PublishResult, Publisher, PublisherOptions,
-    PublisherStats,
+    PublisherStats, Room,
 };

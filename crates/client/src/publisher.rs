@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use crate::{
     connection::Connection,
@@ -225,6 +225,62 @@ impl Connection {
     }
 }
 
+/// Room in a publisher's window for one message; given back when it is dropped.
+#[derive(Debug)]
+pub struct Room<'a> {
+    publisher: &'a Publisher,
+    permit: SemaphorePermit<'a>,
+}
+
+impl Room<'_> {
+    /// Accepts a message, as soon as the window has room for its bytes too. Its outcome goes to the sink.
+    ///
+    /// # Errors
+    /// When the publisher has ended.
+    ///
+    /// # Cancel safety
+    /// If dropped before it is ready, the message was not accepted.
+    pub async fn submit(self, publication: Publication) -> Result<(), Error> {
+        let Publication {
+            target,
+            message,
+            mandatory,
+            token,
+        } = publication;
+        self.accept(target, message, mandatory, Reply::Sink { token })
+            .await
+    }
+
+    async fn accept(
+        self,
+        target: Target,
+        message: Message,
+        mandatory: bool,
+        reply: Reply,
+    ) -> Result<(), Error> {
+        let publisher = self.publisher;
+        let bytes = u32::try_from(message.size_bytes()).unwrap_or(u32::MAX);
+        let permits = bytes.clamp(1, publisher.window_bytes);
+        let closed = |_| publisher.shared.closed();
+        let byte_permits = publisher.shared.bytes.acquire_many(permits).await;
+        let byte_permits = byte_permits.map_err(closed)?;
+        let entry = Entry {
+            target,
+            message,
+            mandatory,
+            permits,
+            reply,
+        };
+        let slot = publisher.commands.reserve().await;
+        slot.map_err(|_| publisher.shared.closed())?
+            .send(Command::Publish(entry));
+        // The driver gives them back with the outcome.
+        self.permit.forget();
+        byte_permits.forget();
+        Ok(())
+    }
+}
+
 impl Publisher {
     /// Accepts a message, as soon as the window has room for it. Its outcome is awaited by the [`Confirm`], which may be
     /// dropped.
@@ -252,14 +308,22 @@ impl Publisher {
     /// # Cancel safety
     /// If dropped before it is ready, the message was not accepted.
     pub async fn submit(&self, publication: Publication) -> Result<(), Error> {
-        let Publication {
-            target,
-            message,
-            mandatory,
-            token,
-        } = publication;
-        self.accept(target, message, mandatory, Reply::Sink { token })
-            .await
+        self.room().await?.submit(publication).await
+    }
+
+    /// Waits until the window has room for one more message: for programs that make a message only when it can go.
+    ///
+    /// # Errors
+    /// When the publisher has ended.
+    ///
+    /// # Cancel safety
+    /// If dropped before it is ready, no room was taken.
+    pub async fn room(&self) -> Result<Room<'_>, Error> {
+        let acquired = self.shared.messages.acquire().await;
+        Ok(Room {
+            publisher: self,
+            permit: acquired.map_err(|_| self.shared.closed())?,
+        })
     }
 
     async fn accept(
@@ -269,28 +333,9 @@ impl Publisher {
         mandatory: bool,
         reply: Reply,
     ) -> Result<(), Error> {
-        let bytes = u32::try_from(message.size_bytes()).unwrap_or(u32::MAX);
-        let permits = bytes.clamp(1, self.window_bytes);
-        let closed = |_| self.shared.closed();
-        let message_permit = self.shared.messages.acquire().await.map_err(closed)?;
-        let byte_permits = self.shared.bytes.acquire_many(permits).await;
-        let byte_permits = byte_permits.map_err(closed)?;
-        let entry = Entry {
-            target,
-            message,
-            mandatory,
-            permits,
-            reply,
-        };
-        let slot = self.commands.reserve().await;
-        slot.map_err(|_| self.shared.closed())?
-            .send(Command::Publish(entry));
-        // The driver gives them back with the outcome.
-        message_permit.forget();
-        byte_permits.forget();
-        Ok(())
+        let room = self.room().await?;
+        room.accept(target, message, mandatory, reply).await
     }
-
     /// Waits until every message accepted so far has its outcome, good or bad.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ mod wire;
 
 pub use entry::{decode_entry, encode_entry};
 pub use error::CodecError;
-pub use message::{MessageSizes, StoredMessageView, encode_message};
+pub use message::{MessageSizes, StoredMessageView, encode_message, encoded_bytes_max};
 pub use rows::{
     KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, counts_rows, decode_key,
     decode_row, encode_key, encode_row, marks_from, origin_rows, outgoing_rows, producer_rows,

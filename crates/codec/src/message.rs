@@ -40,9 +40,7 @@ pub fn encode_message(
     enqueued_at: ShardTime,
 ) -> MessageSizes {
     let properties = message.properties.as_wire();
-    // Names, their tags and lengths, and the rest's tags and lengths take less than this.
-    const NAMES_MAX: usize = 1024;
-    out.reserve(NAMES_MAX + properties.len() + message.trace.len() + message.body.len());
+    out.reserve(encoded_bytes_max(message));
     let before = out.len();
     put_bytes(out, field::EXCHANGE, message.exchange.as_str().as_bytes());
     put_bytes(
@@ -63,6 +61,21 @@ pub fn encode_message(
         encoded: size(out.len() - before),
         body: size(message.body.len()),
     }
+}
+
+/// No message takes more than this, encoded.
+#[must_use]
+pub fn encoded_bytes_max(message: &Message) -> usize {
+    // Tags, lengths and numbers.
+    const FRAMING_MAX: usize = 96;
+    let user = message.user.as_ref().map_or(0, |it| it.as_str().len());
+    FRAMING_MAX
+        + message.exchange.as_str().len()
+        + message.routing_key.as_str().len()
+        + user
+        + message.properties.as_wire().len()
+        + message.trace.len()
+        + message.body.len()
 }
 
 /// A stored message, opened: all parts are slices of the bytes it was opened from, and keep them alive.

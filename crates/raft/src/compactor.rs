@@ -47,6 +47,7 @@ pub(crate) async fn run(node: Weak<Inner>) {
 /// Flushes once for all groups if anything was applied, then shortens each log that can be.
 pub(crate) async fn compact(node: &Inner) -> Result<(), String> {
     let replicas = node.replicas();
+    node.parts.appliers.write_out().await;
     if replicas.iter().any(needs_flush) {
         let state = node.parts.state.clone();
         let flushed = tokio::task::spawn_blocking(move || state.flush()).await;

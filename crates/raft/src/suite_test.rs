@@ -26,7 +26,7 @@ use crate::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig};
 use crate::convert::ReplicaMeta;
 use crate::log::LogStore;
 use crate::machine::{
-    Appliers, Committed, Machine, MachineError, MachineFactory, MachineWaker, OpenSlot,
+    Appliers, Changes, Committed, Machine, MachineError, MachineFactory, MachineWaker, OpenSlot,
     SnapshotData, SnapshotOf, StateMachine,
 };
 use any_start::AnyStart;
@@ -37,8 +37,11 @@ const GROUP: GroupId = GroupId(1);
 struct Idle;
 
 impl Machine for Idle {
-    fn apply(&mut self, _: &[Committed], _: &mut RowBatch) {}
-    fn written(&mut self, _: LogId) {}
+    fn apply(&mut self, _: &[Committed], _: &mut RowBatch) -> Changes {
+        Changes::Given
+    }
+    fn applied(&mut self, _: LogId) {}
+    fn give(&mut self, _: &mut RowBatch) {}
     fn restored(&mut self, _: ReplicaState, _: LogId) {}
     fn poll(&mut self) {}
 }

@@ -77,6 +77,16 @@ pub struct SettleSpec {
     pub target: Target,
     pub items: Vec<Held>,
     pub action: SettleAction,
+    pub answer: AnswerTime,
+}
+
+/// When the answer to a settle is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerTime {
+    /// Somebody waits for it: it is committed with the next entry.
+    AtOnce,
+    /// Acks may wait a few milliseconds for an entry that is made for something else.
+    Soon,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

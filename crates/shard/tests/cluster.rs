@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{Cluster, NODES, confirmed, consumer, item};
-use warren_shard::api::{RequestToken, SessionEvent, SettleAction, SettleSpec, Target};
+use warren_shard::api::{AnswerTime, RequestToken, SessionEvent, SettleAction, SettleSpec, Target};
 use warren_shard::{Held, Session, SettleReason, SettleResult};
 
 /// Consumes and acks until `count` different bodies were seen; returns `body -> (deliveries, first ones not flagged redelivered)`.
@@ -51,6 +51,7 @@ async fn consume(
                         target,
                         items,
                         action: SettleAction::Settle(SettleReason::Acked),
+                        answer: AnswerTime::AtOnce,
                     };
                     session.settle(spec, RequestToken(token)).await.unwrap();
                 }

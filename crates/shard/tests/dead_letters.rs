@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::{Cluster, confirmed, consumer, item};
 use warren_shard::api::{
-    Delivery, PublishOutcome, QueueStats, RequestToken, ReturnWait, SessionEvent, SettleAction,
-    SettleSpec, Target,
+    AnswerTime, Delivery, PublishOutcome, QueueStats, RequestToken, ReturnWait, SessionEvent,
+    SettleAction, SettleSpec, Target,
 };
 use warren_shard::{Held, Redrive, RedriveOf, RedriveTo, ReturnKind, Session, SettleReason};
 use warren_types::{NotStored, Position, Table};
@@ -60,6 +60,7 @@ async fn take_and(
                     target,
                     items,
                     action,
+                    answer: AnswerTime::Soon,
                 };
                 session.settle(spec, RequestToken(token)).await.unwrap();
             } else if let SessionEvent::Settled { .. } = event {

@@ -169,6 +169,7 @@ pub struct Priority(u8);
 
 impl Priority {
     pub const LEVELS: usize = 32;
+    pub const MIN: Self = Self(0);
     pub const MAX: Self = Self(31);
     /// What a message without a priority gets.
     pub const DEFAULT: Self = Self(4);

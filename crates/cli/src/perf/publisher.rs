@@ -40,6 +40,13 @@ pub(super) async fn run(
     let started_ns = shared.clock.ns();
     let mut sequence: u64 = 0;
     while share.is_none_or(|it| sequence < it) && *phase.borrow_and_update() < Phase::Drain {
+        // A latency counts from when the message could go, not from when this program would have liked to send it.
+        let room = tokio::select! {
+            biased;
+            room = publisher.room() => room?,
+            // The window is full and the time is over.
+            () = reached(&mut phase, Phase::Drain) => break,
+        };
         sequence += 1;
         let sent_ns = match plan.rate_each {
             Some(rate) => {
@@ -65,8 +72,8 @@ pub(super) async fn run(
         };
         tokio::select! {
             biased;
-            sent = publisher.submit(publication) => sent?,
-            // The window is full and the time is over: this one was never accepted.
+            sent = room.submit(publication) => sent?,
+            // No room for its bytes and the time is over: this one was never accepted.
             () = reached(&mut phase, Phase::Drain) => break,
         }
         shared.published.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use warren_amqp::method::basic;
 use warren_amqp::{AmqpError, ChannelId, DeliveryTag};
-use warren_shard::api::{RequestToken, ReturnWait, SettleAction, SettleSpec, Target};
+use warren_shard::api::{AnswerTime, RequestToken, ReturnWait, SettleAction, SettleSpec, Target};
 use warren_shard::{Held, ReturnKind, SettleReason};
 
 use super::channel::Unacked;
@@ -72,6 +72,7 @@ impl Settles {
             target,
             items: vec![held],
             action,
+            answer: AnswerTime::Soon,
         };
         self.groups.push((asker, spec));
         true

@@ -232,7 +232,7 @@ impl Drop for LeaseHandle {
 mod tests {
     use futures::FutureExt;
     use warren_shard::SettleReason;
-    use warren_shard::api::{SettleAction, Target};
+    use warren_shard::api::{AnswerTime, SettleAction, Target};
     use warren_types::{ShardId, Term};
 
     use super::*;
@@ -259,6 +259,7 @@ mod tests {
             target,
             items,
             action: SettleAction::Settle(SettleReason::Acked),
+            answer: AnswerTime::Soon,
         }
     }
 

@@ -10,8 +10,8 @@ use warren_proto::convert::message::duration_ms_from_client;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_shard::api::{
-    ConsumerSpec, Delivery, RequestToken, ReturnWait, SessionEvent, SettleAction, SettleSpec,
-    Target, Unavailable,
+    AnswerTime, ConsumerSpec, Delivery, RequestToken, ReturnWait, SessionEvent, SettleAction,
+    SettleSpec, Target, Unavailable,
 };
 use warren_shard::{AttachResult, ConsumerOptions, Credit, Held, ReturnKind, Session};
 use warren_topology::{Operation, Queue};
@@ -397,6 +397,7 @@ async fn give_back(session: &Session, target: Target, items: Vec<Held>, kind: Re
             kind,
             wait: ReturnWait::ByPolicy,
         },
+        answer: AnswerTime::AtOnce,
     };
     // An uplink that has stopped takes its consumers with it, and what they hold returns.
     let _stopped = session.settle(spec, RequestToken(0)).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio::time::{Instant, timeout_at};
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
-use warren_shard::api::{RequestToken, SessionEvent, Unavailable};
+use warren_shard::api::{AnswerTime, RequestToken, SessionEvent, Unavailable};
 use warren_topology::Operation;
 use warren_types::QueueId;
 
@@ -55,7 +55,7 @@ pub(super) async fn settle(
     });
     let all = async {
         for (ask, token) in plan.asks.iter().zip(tokens) {
-            let spec = ask.spec();
+            let spec = ask.spec(AnswerTime::AtOnce);
             gateway.leases().settled(&spec);
             if let Err(why) = session.settle(spec, token).await {
                 results.not_asked(token, why);

@@ -10,7 +10,9 @@ use warren_proto::convert::message::{
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::settlement::{Action, Target as Named};
-use warren_shard::api::{RequestToken, ReturnWait, SettleAction, SettleSpec, Target, Unavailable};
+use warren_shard::api::{
+    AnswerTime, RequestToken, ReturnWait, SettleAction, SettleSpec, Target, Unavailable,
+};
 use warren_shard::{Held, ReturnKind, SettleReason, SettleResult};
 use warren_types::ClusterId;
 
@@ -40,12 +42,13 @@ pub(super) struct AskItem {
 }
 
 impl Ask {
-    pub(super) fn spec(&self) -> SettleSpec {
+    pub(super) fn spec(&self, answer: AnswerTime) -> SettleSpec {
         let items = self.items.iter().map(|it| it.held).collect();
         SettleSpec {
             target: self.target,
             items,
             action: self.action,
+            answer,
         }
     }
 }

@@ -16,7 +16,7 @@ use tracing::error;
 use warren_storage::{Installer, ReplicaState, RowBatch, StateError};
 use warren_types::{GroupId, LogId};
 
-use super::contract::{Committed, Machine, MachineError, MachineFactory};
+use super::contract::{Changes, Committed, Machine, MachineError, MachineFactory};
 use super::waker::{MachineWaker, WakeQueue};
 
 /// Jobs that wait for one thread; senders wait when it is full.
@@ -66,6 +66,10 @@ pub(super) enum Job {
         installer: Box<Installer>,
         applied: LogId,
         meta: Bytes,
+        reply: Reply,
+    },
+    /// Writes what the machines of the thread keep to themselves.
+    WriteOut {
         reply: Reply,
     },
     Close {
@@ -182,6 +186,15 @@ impl Appliers {
         handles.get(at).cloned()
     }
 
+    /// Lets all machines write what they keep to themselves.
+    pub(crate) async fn write_out(&self) {
+        let handles = self.handles.lock().clone();
+        for applier in handles {
+            // What could not be written is reported to its replica with its next chunk; a thread that ended has nothing.
+            let _ = applier.ask(|reply| Job::WriteOut { reply }).await;
+        }
+    }
+
     pub(crate) fn bytes_applied(&self) -> u64 {
         self.bytes_applied.load(Ordering::Relaxed)
     }
@@ -202,6 +215,8 @@ impl Appliers {
 struct Slot {
     machine: Box<dyn Machine>,
     state: ReplicaState,
+    /// With what the changes go that the machine keeps to itself.
+    unwritten: Option<Bytes>,
     waker: MachineWaker,
     progress: watch::Sender<Option<LogId>>,
 }
@@ -248,7 +263,13 @@ impl Worker {
                 let result = self.guarded(group, |slot| slot.install(*installer, applied, meta));
                 answer(reply, result);
             }
+            Job::WriteOut { reply } => {
+                self.write_out();
+                answer(reply, Ok(()));
+            }
             Job::Close { group, reply } => {
+                // What is not written is applied again when the replica is opened, which only takes longer.
+                let _ = self.guarded(group, Slot::write_out);
                 self.slots.remove(&group);
                 answer(reply, Ok(()));
             }
@@ -276,11 +297,21 @@ impl Worker {
             Slot {
                 machine,
                 state,
+                unwritten: None,
                 waker,
                 progress,
             },
         );
         Ok(())
+    }
+
+    fn write_out(&mut self) {
+        let groups: Vec<GroupId> = self.slots.keys().copied().collect();
+        for group in groups {
+            if let Err(error) = self.guarded(group, Slot::write_out) {
+                error!(%group, %error, "applied changes could not be written");
+            }
+        }
     }
 
     /// Runs a job on a machine. One that panicked is dropped: what it holds in memory cannot be trusted any more.
@@ -324,11 +355,25 @@ impl Slot {
         meta: Bytes,
     ) -> Result<(), ApplyError> {
         let mut rows = RowBatch::default();
-        self.machine.apply(entries, &mut rows);
-        self.state.write(rows, meta)?;
-        self.machine.written(applied);
+        match self.machine.apply(entries, &mut rows) {
+            Changes::Given => {
+                self.unwritten = None;
+                self.state.write(rows, meta)?;
+            }
+            Changes::Kept => self.unwritten = Some(meta),
+        }
+        self.machine.applied(applied);
         self.progress.send_replace(Some(applied));
         Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<(), ApplyError> {
+        let Some(meta) = self.unwritten.take() else {
+            return Ok(());
+        };
+        let mut rows = RowBatch::default();
+        self.machine.give(&mut rows);
+        Ok(self.state.write(rows, meta)?)
     }
 
     fn install(
@@ -338,6 +383,7 @@ impl Slot {
         meta: Bytes,
     ) -> Result<(), ApplyError> {
         installer.finish(meta)?;
+        self.unwritten = None;
         self.machine.restored(self.state.clone(), applied);
         self.progress.send_replace(Some(applied));
         Ok(())

@@ -16,22 +16,39 @@ pub struct Committed {
 
 /// The state machine of one group. Lives on an apply thread, never on the runtime: it may block on reads of rows.
 ///
-/// Calls come in this order: any number of `apply` then `written` pairs, with `poll` and `restored` between pairs.
+/// Calls come in this order: any number of `apply` then `applied` pairs, with `give`, `poll` and `restored` between pairs.
 /// A panic stops the replica; the supervisor opens it again from what is stored.
+///
+/// Rows are written without sync, and a crash loses those that were not flushed anyway: the log makes them again. So a machine
+/// may keep changes to itself for a while, as long as they are written all together.
 pub trait Machine: Send {
-    /// Applies a chunk of committed commands in order and adds its row changes to `rows`. The caller writes `rows`, the
-    /// applied log id and the membership as one batch. A chunk may be empty: only the applied id moves (a leader's blank
+    /// Applies a chunk of committed commands in order. A chunk may be empty: only the applied id moves (a leader's blank
     /// entry, a membership change).
-    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch);
+    ///
+    /// With [`Changes::Given`] the caller writes `rows`, the applied log id and the membership as one batch: with the changes of
+    /// every chunk before that were kept. With [`Changes::Kept`] `rows` is untouched, and nothing is written.
+    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) -> Changes;
 
-    /// The batch of the last `apply` is written: its effects may be published now.
-    fn written(&mut self, applied: LogId);
+    /// The last `apply` is over, and its batch written if there was one: its effects may be published now.
+    fn applied(&mut self, applied: LogId);
+
+    /// Adds all changes that were kept to `rows`, which is written as after `apply`.
+    fn give(&mut self, rows: &mut RowBatch);
 
     /// A snapshot was installed: everything held in memory is void and is to be read again through `state`.
     fn restored(&mut self, state: ReplicaState, applied: LogId);
 
     /// Runs between chunks when the machine's waker was used: requests that need to read state in order with applies.
     fn poll(&mut self);
+}
+
+/// What became of the changes of a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Changes {
+    /// They are to be written now.
+    Given,
+    /// The machine has them, and shows them wherever it reads rows.
+    Kept,
 }
 
 /// Why a machine could not be made from its rows. Final for the replica.

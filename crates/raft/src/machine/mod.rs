@@ -7,5 +7,5 @@ mod waker;
 
 pub(crate) use adapter::{SnapshotData, SnapshotOf, StateMachine};
 pub(crate) use applier::{Appliers, OpenSlot};
-pub use contract::{Committed, Machine, MachineError, MachineFactory};
+pub use contract::{Changes, Committed, Machine, MachineError, MachineFactory};
 pub use waker::MachineWaker;

@@ -254,7 +254,7 @@ impl Peers {
         *self.inner.alarms.lock()
     }
 
-    /// The other nodes heard within this time.
+    /// The other nodes heard within this time, without those whose process is gone.
     #[must_use]
     pub fn live(&self, within: Duration) -> Vec<NodeId> {
         let now = Instant::now();
@@ -267,7 +267,7 @@ impl Peers {
         let table = self.inner.table.read();
         table
             .values()
-            .filter(|peer| heard(peer))
+            .filter(|peer| !peer.is_gone() && heard(peer))
             .map(|peer| peer.node)
             .collect()
     }

@@ -1,4 +1,5 @@
-//! Gathers what arrives while earlier entries are on their way into the next one. No timer: an entry is made as soon as one may be.
+//! Gathers what arrives while earlier entries are on their way into the next one. An entry is made as soon as one may be; only
+//! acks alone wait a little (`acks`).
 //! Not here: when that is (`task`), who is told what came of it.
 
 use std::collections::HashMap;
@@ -48,6 +49,24 @@ impl Batcher {
             && self.settles.is_empty()
             && self.others.is_empty()
             && self.origins.is_empty()
+    }
+
+    /// There are acks for the next entry, and nothing else.
+    pub(crate) fn holds_acks_only(&self) -> bool {
+        let is_ack = |settle: &Settle| match settle.reason {
+            SettleReason::Acked | SettleReason::NoAck => true,
+            SettleReason::Rejected
+            | SettleReason::Expired
+            | SettleReason::Dropped
+            | SettleReason::DeliveryLimit
+            | SettleReason::DeadLettered => false,
+        };
+        self.structure.is_empty()
+            && self.blocks.is_empty()
+            && self.others.is_empty()
+            && self.origins.is_empty()
+            && !self.settles.is_empty()
+            && self.settles.iter().all(is_ack)
     }
 
     /// No more publishes belong into this entry.

@@ -1,6 +1,7 @@
 //! A shard's leader: takes frames of all nodes, proposes facts, drives dispatch, tells the nodes what came of it.
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
+mod acks;
 mod batcher;
 mod batches;
 mod dead_letter;

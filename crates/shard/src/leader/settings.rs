@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use warren_queue::dispatch::DELAY_MS_MAX;
@@ -114,10 +115,12 @@ impl Leading {
     }
 
     /// How long dispatch may sleep if nothing happens.
-    pub(super) fn sleep(&self) -> Option<std::time::Duration> {
-        let next = self.dispatch.next_timer()?;
-        let left = next.0.saturating_sub(self.now().0);
-        Some(std::time::Duration::from_millis(left))
+    pub(super) fn sleep(&self) -> Option<Duration> {
+        let due = self.dispatch.next_timer().map(|next| {
+            let left = next.0.saturating_sub(self.now().0);
+            Duration::from_millis(left)
+        });
+        due.into_iter().chain(self.acks.left(Instant::now())).min()
     }
 
     /// What counts as ready: beyond a limit that drops the head, nothing, though the fact may not be committed yet.

@@ -20,12 +20,14 @@ use warren_types::{
     Facts, Incarnation, NodeId, QueueId, QueueSettings, ShardId, ShardTime, Term, TopologyIndex,
 };
 
+use super::acks::Acks;
 use super::batcher::Batcher;
 use super::lifecycle::{By, Lifecycle};
 use super::links::Links;
 use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
+use crate::api::AnswerTime;
 use crate::link::frame::{Down, Hello, PeekUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, TapEvent};
@@ -44,6 +46,7 @@ pub(crate) struct Leading {
     pub(super) actions: Actions,
     pub(super) links: Links,
     pub(super) batcher: Batcher,
+    pub(super) acks: Acks,
     in_flight: VecDeque<u64>,
     proposals: u64,
     clock: ShardClock,
@@ -87,6 +90,7 @@ impl Leading {
             actions: Actions::default(),
             links: Links::default(),
             batcher: Batcher::default(),
+            acks: Acks::default(),
             in_flight: VecDeque::new(),
             proposals: 0,
             clock,
@@ -311,13 +315,18 @@ impl Leading {
                 consumer: key(consumer),
                 up_to,
             }),
-            Up::Settle(settle) => self.step(Input::Settle(SettleRequest {
-                node,
-                token: settle.token,
-                queue: settle.queue,
-                items: settle.items,
-                reason: settle.reason,
-            })),
+            Up::Settle(settle) => {
+                if settle.answer == AnswerTime::AtOnce {
+                    self.acks.hurry();
+                }
+                self.step(Input::Settle(SettleRequest {
+                    node,
+                    token: settle.token,
+                    queue: settle.queue,
+                    items: settle.items,
+                    reason: settle.reason,
+                }));
+            }
             Up::Return(give_back) => {
                 let wait = self.wait(give_back.wait);
                 self.step(Input::Return(ReturnRequest {
@@ -425,6 +434,9 @@ impl Leading {
 
     fn propose(&mut self) -> bool {
         while self.in_flight.len() < IN_FLIGHT_MAX {
+            if self.batcher.holds_acks_only() && self.acks.may_wait(Instant::now()) {
+                return true;
+            }
             let number = self.proposals + 1;
             let proposal = ProposalId {
                 node: self.me.node,
@@ -446,6 +458,7 @@ impl Leading {
             let Some(entry) = self.batcher.build(proposal, now, topology, raise, admit) else {
                 return true;
             };
+            self.acks.gone();
             match self.group.propose(self.term, &encode_entry(&entry)) {
                 Ok(()) => {
                     self.proposals = number;

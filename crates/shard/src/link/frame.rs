@@ -11,7 +11,7 @@ use warren_types::{
     ProducerSpan, QueueId, Run, ShardId, Term, TopologyIndex,
 };
 
-use crate::api::{QueueStats, ReturnWait, StatsDepth};
+use crate::api::{AnswerTime, QueueStats, ReturnWait, StatsDepth};
 use crate::peek::StoredPage;
 use crate::redrive::{Redrive, RedriveStep};
 
@@ -143,6 +143,7 @@ pub(crate) struct SettleUp {
     pub queue: QueueId,
     pub items: Vec<Held>,
     pub reason: SettleReason,
+    pub answer: AnswerTime,
 }
 
 #[derive(Clone, Debug)]

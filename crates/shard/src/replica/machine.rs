@@ -9,7 +9,7 @@ use warren_queue::entry::ApplyContext;
 use warren_queue::outcome::{Effect, EntryOutcome, Output};
 use warren_queue::rows::Rows as _;
 use warren_queue::store::{Store, StoreOptions};
-use warren_raft::{Committed, Machine, MachineError, MachineFactory, MachineWaker};
+use warren_raft::{Changes, Committed, Machine, MachineError, MachineFactory, MachineWaker};
 use warren_storage::{ReplicaState, RowBatch};
 use warren_types::{LogId, Position, Priority, QueueId, ShardId};
 
@@ -57,14 +57,14 @@ struct ShardMachine {
     rows: RowsView,
     store: Store,
     out: Output,
-    /// Outcomes of the chunk, until it is written.
+    /// Outcomes of the chunk, until it is applied.
     entries: Vec<EntryOutcome>,
     effects: Vec<Effect>,
     tap: Option<mpsc::Sender<TapEvent>>,
 }
 
 impl Machine for ShardMachine {
-    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) {
+    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) -> Changes {
         for committed in entries {
             let entry = match decode_entry(&committed.payload) {
                 Ok(entry) => entry,
@@ -79,7 +79,7 @@ impl Machine for ShardMachine {
                 term: committed.id.term,
             };
             self.store.apply(&self.rows, at, entry, &mut self.out);
-            self.rows.take(&mut self.out.changes, rows);
+            self.rows.take(&mut self.out.changes);
             if self.tap.is_some() {
                 self.entries.append(&mut self.out.entries);
                 self.effects.append(&mut self.out.effects);
@@ -88,10 +88,18 @@ impl Machine for ShardMachine {
                 self.out.effects.clear();
             }
         }
+        if !self.rows.is_full() {
+            return Changes::Kept;
+        }
+        self.rows.give(rows);
+        Changes::Given
     }
 
-    fn written(&mut self, _applied: LogId) {
-        self.rows.written();
+    fn give(&mut self, rows: &mut RowBatch) {
+        self.rows.give(rows);
+    }
+
+    fn applied(&mut self, _applied: LogId) {
         if self.tap.is_some() {
             let entries = std::mem::take(&mut self.entries);
             let effects = std::mem::take(&mut self.effects);

@@ -1,9 +1,8 @@
-//! A replica's rows as its store sees them: what is on disk under an overlay of the chunk being applied.
+//! A replica's rows as its store sees them: what is on disk under an overlay of what is not written yet.
 //! Not here: what the rows mean (`warren-queue`), their bytes (`warren-codec`).
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use warren_codec as codec;
@@ -13,18 +12,12 @@ use warren_queue::rows::{
 use warren_storage::{ReplicaState, RowBatch, Table};
 use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
+use super::overlay::{Overlay, named};
+
 /// Rows of one replica, read on its apply thread.
 pub(crate) struct RowsView {
     state: ReplicaState,
     overlay: RefCell<Overlay>,
-}
-
-/// Changes that are handed over but not written yet.
-#[derive(Default)]
-struct Overlay {
-    rows: BTreeMap<RowKey, Option<Row>>,
-    /// Queues whose rows on disk are void.
-    dropped: BTreeSet<QueueId>,
 }
 
 impl RowsView {
@@ -35,38 +28,19 @@ impl RowsView {
         }
     }
 
-    /// Takes the changes of one entry: later reads see them, `rows` writes them.
-    pub(crate) fn take(&self, changes: &mut Vec<Change>, rows: &mut RowBatch) {
-        let mut overlay = self.overlay.borrow_mut();
-        for change in changes.drain(..) {
-            match change {
-                Change::Put(key, row) => {
-                    let (table, bytes) = named(&key);
-                    let value = codec::encode_row(&bytes, &row);
-                    rows.put(table, bytes, value);
-                    overlay.rows.insert(key, Some(row));
-                }
-                Change::Delete(key) => {
-                    let (table, bytes) = named(&key);
-                    rows.delete(table, bytes);
-                    overlay.rows.insert(key, None);
-                }
-                Change::DeleteQueueRows(queue) => {
-                    for range in codec::rows_of_queue(queue) {
-                        rows.delete_range(table_of(range.table), range.from, range.to);
-                    }
-                    overlay.rows.retain(|key, _| {
-                        queue_of(key) != Some(queue) || matches!(key, RowKey::Queue(_))
-                    });
-                    overlay.dropped.insert(queue);
-                }
-            }
-        }
+    /// Takes the changes of one entry: later reads see them.
+    pub(crate) fn take(&self, changes: &mut Vec<Change>) {
+        self.overlay.borrow_mut().take(changes);
     }
 
-    /// The chunk is written: the disk shows it now.
-    pub(crate) fn written(&self) {
-        *self.overlay.borrow_mut() = Overlay::default();
+    /// So much is not written that it should be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.overlay.borrow().is_full()
+    }
+
+    /// Everything that is not written, to be written before anything is read again.
+    pub(crate) fn give(&self, rows: &mut RowBatch) {
+        self.overlay.borrow_mut().give(rows);
     }
 
     fn disk_get(&self, key: &RowKey) -> Option<Row> {
@@ -78,25 +52,32 @@ impl RowsView {
         value.map(|value| open(&bytes, &value))
     }
 
-    /// The nearest block on disk at or after (`forward`) or at or before `from`.
+    /// The nearest block on disk at or after (`forward`) or at or before `from`, if it is nearer than `fresh`.
     fn disk_block(
         &self,
-        queue: QueueId,
-        priority: Priority,
+        (queue, priority): (QueueId, Priority),
         from: Position,
         forward: bool,
+        fresh: Option<Position>,
     ) -> Option<BlockRow> {
         let overlay = self.overlay.borrow();
-        if overlay.dropped.contains(&queue) {
+        if overlay.has_dropped(queue) {
             return None;
         }
+        let is_nearer = |first: Position| match fresh {
+            Some(fresh) if forward => first < fresh,
+            Some(fresh) => first > fresh,
+            None => true,
+        };
         let mut found = None;
         let mut visit = |key: &[u8], value: &[u8]| {
             let name = codec::decode_key(key).expect("block keys are ours");
-            if overlay.rows.get(&name).is_some_and(Option::is_none) {
+            if overlay.get(&name) == Some(None) {
                 return ControlFlow::Continue(());
             }
-            found = Some(open(key, &Bytes::copy_from_slice(value)));
+            if matches!(name, RowKey::Block { first, .. } if is_nearer(first)) {
+                found = Some(open(key, &Bytes::copy_from_slice(value)));
+            }
             ControlFlow::Break(())
         };
         let scanned = if forward {
@@ -111,18 +92,33 @@ impl RowsView {
         scanned.expect("a replica whose rows cannot be read stops");
         block(found)
     }
+
+    /// The blocks of a queue's priority that are not written yet and begin in a range.
+    fn fresh_block(
+        &self,
+        (queue, priority): (QueueId, Priority),
+        from: Position,
+        to: Position,
+        last: bool,
+    ) -> Option<BlockRow> {
+        let key = |first| RowKey::Block {
+            queue,
+            priority,
+            first,
+        };
+        let overlay = self.overlay.borrow();
+        let mut rows = overlay
+            .range(key(from)..=key(to))
+            .filter_map(|(_, row)| row);
+        block(if last { rows.next_back() } else { rows.next() }.cloned())
+    }
 }
 
 impl Rows for RowsView {
     fn get(&self, key: &RowKey) -> Option<Row> {
-        let overlay = self.overlay.borrow();
-        if let Some(row) = overlay.rows.get(key) {
-            return row.clone();
+        if let Some(row) = self.overlay.borrow().get(key) {
+            return row.cloned();
         }
-        if queue_of(key).is_some_and(|queue| overlay.dropped.contains(&queue)) {
-            return None;
-        }
-        drop(overlay);
         self.disk_get(key)
     }
 
@@ -132,33 +128,13 @@ impl Rows for RowsView {
         priority: Priority,
         from: Position,
     ) -> Option<BlockRow> {
-        let low = RowKey::Block {
-            queue,
-            priority,
-            first: from,
-        };
-        let high = RowKey::Block {
-            queue,
-            priority,
-            first: Position(u64::MAX),
-        };
-        let fresh = {
-            let overlay = self.overlay.borrow();
-            let row = overlay
-                .rows
-                .range((Bound::Included(low), Bound::Included(high)))
-                .find_map(|(_, row)| row.clone());
-            block(row)
-        };
-        let stored = self.disk_block(queue, priority, from, true);
-        match (fresh, stored) {
-            (Some(fresh), Some(stored)) => Some(if fresh.first < stored.first {
-                fresh
-            } else {
-                stored
-            }),
-            (fresh, stored) => fresh.or(stored),
+        let level = (queue, priority);
+        let fresh = self.fresh_block(level, from, Position(u64::MAX), false);
+        if fresh.as_ref().is_some_and(|row| row.first == from) {
+            return fresh;
         }
+        let first = fresh.as_ref().map(|row| row.first);
+        self.disk_block(level, from, true, first).or(fresh)
     }
 
     fn block_holding(
@@ -167,69 +143,65 @@ impl Rows for RowsView {
         priority: Priority,
         position: Position,
     ) -> Option<BlockRow> {
-        let low = RowKey::Block {
-            queue,
-            priority,
-            first: Position(0),
-        };
-        let high = RowKey::Block {
-            queue,
-            priority,
-            first: position,
-        };
-        let fresh = {
-            let overlay = self.overlay.borrow();
-            let row = overlay
-                .rows
-                .range((Bound::Included(low), Bound::Included(high)))
-                .rev()
-                .find_map(|(_, row)| row.clone());
-            block(row)
-        };
-        let nearest = match (fresh, self.disk_block(queue, priority, position, false)) {
-            (Some(fresh), Some(stored)) => Some(if fresh.first > stored.first {
-                fresh
-            } else {
-                stored
-            }),
-            (fresh, stored) => fresh.or(stored),
-        };
-        nearest.filter(|row| position < row.first.plus(row.facts.count()))
+        let level = (queue, priority);
+        let holds = |row: &BlockRow| position < row.first.plus(row.facts.count());
+        let fresh = self.fresh_block(level, Position(0), position, true);
+        if fresh.as_ref().is_some_and(holds) {
+            return fresh;
+        }
+        let first = fresh.as_ref().map(|row| row.first);
+        let nearest = self.disk_block(level, position, false, first);
+        nearest.filter(holds)
     }
 
     fn queues(&self) -> Vec<QueueRow> {
         let mut rows = Vec::new();
-        self.each(&codec::queue_rows(), |_, row| {
+        let first = RowKey::Queue(QueueId(0));
+        self.rows_in(&codec::queue_rows(), first, |_, row| {
             if let Row::Queue(row) = row {
                 rows.push(row);
             }
+            ControlFlow::Continue(())
         });
         rows
     }
 
     fn origins(&self) -> Vec<(Incarnation, OriginRow)> {
         let mut rows = Vec::new();
-        self.each(&codec::origin_rows(), |key, row| {
+        let first = RowKey::Origin(Incarnation(0));
+        self.rows_in(&codec::origin_rows(), first, |key, row| {
             if let (RowKey::Origin(incarnation), Row::Origin(row)) = (key, row) {
                 rows.push((incarnation, row));
             }
+            ControlFlow::Continue(())
         });
         rows
     }
 
     fn outgoing(&self) -> Vec<((ShardId, u64), OutgoingRow)> {
         let mut rows = Vec::new();
-        self.each(&codec::outgoing_rows(), |key, row| {
+        let first = RowKey::Outgoing {
+            shard: ShardId(0),
+            number: 0,
+        };
+        self.rows_in(&codec::outgoing_rows(), first, |key, row| {
             if let (RowKey::Outgoing { shard, number }, Row::Outgoing(row)) = (key, row) {
                 rows.push(((shard, number), row));
             }
+            ControlFlow::Continue(())
         });
         rows
     }
 
     fn timers(&self, queue: QueueId, max: usize) -> Vec<(ShardTime, Priority, Position)> {
         let mut found = Vec::new();
-        self.rows_in(queue, &codec::timer_rows(queue), |key, _| {
+        let first = RowKey::Timer {
+            queue,
+            at: ShardTime(0),
+            priority: Priority::MIN,
+            first: Position(0),
+        };
+        self.rows_in(&codec::timer_rows(queue), first, |key, _| {
             if let RowKey::Timer {
                 at,
                 priority,
@@ -250,7 +222,12 @@ impl Rows for RowsView {
 
     fn delayed(&self, queue: QueueId) -> Vec<(Priority, CountsRow)> {
         let mut found = Vec::new();
-        self.rows_in(queue, &codec::counts_rows(queue), |key, row| {
+        let first = RowKey::Counts {
+            queue,
+            priority: Priority::MIN,
+            first: Position(0),
+        };
+        self.rows_in(&codec::counts_rows(queue), first, |key, row| {
             if let (RowKey::Counts { priority, .. }, Row::Counts(row)) = (key, row)
                 && !row.delayed.is_empty()
             {
@@ -268,97 +245,74 @@ impl Rows for RowsView {
         from: Position,
     ) -> Option<(Position, MarksRow)> {
         let mut found = None;
-        self.rows_in(
+        let range = codec::marks_from(queue, priority, from);
+        let first = RowKey::Marks {
             queue,
-            &codec::marks_from(queue, priority, from),
-            |key, row| {
-                if let (RowKey::Marks { first, .. }, Row::Marks(row)) = (key, row) {
-                    found = Some((first, row));
-                }
-                ControlFlow::Break(())
-            },
-        );
+            priority,
+            first: from,
+        };
+        self.rows_in(&range, first, |key, row| {
+            if let (RowKey::Marks { first, .. }, Row::Marks(row)) = (key, row) {
+                found = Some((first, row));
+            }
+            ControlFlow::Break(())
+        });
         found
     }
 
     fn producers(&self, queue: QueueId) -> Vec<(ProducerId, ShardTime)> {
-        let overlay = self.overlay.borrow();
-        let mut seen = BTreeMap::new();
-        if !overlay.dropped.contains(&queue) {
-            self.each(&codec::producer_rows(queue), |key, row| {
-                if let (RowKey::Producer { producer, .. }, Row::Producer(row)) = (key, row) {
-                    seen.insert(producer, row.seen);
-                }
-            });
-        }
-        let from = RowKey::Producer {
+        let mut seen = Vec::new();
+        let first = RowKey::Producer {
             queue,
             producer: ProducerId(Bytes::new()),
         };
-        for (key, row) in overlay.rows.range(from..) {
-            let RowKey::Producer {
-                queue: of,
-                producer,
-            } = key
-            else {
-                break;
-            };
-            if *of != queue {
-                break;
+        self.rows_in(&codec::producer_rows(queue), first, |key, row| {
+            if let (RowKey::Producer { producer, .. }, Row::Producer(row)) = (key, row) {
+                seen.push((producer, row.seen));
             }
-            match row.clone().and_then(Row::into_producer) {
-                Some(row) => seen.insert(producer.clone(), row.seen),
-                None => seen.remove(producer),
-            };
-        }
-        seen.into_iter().collect()
+            ControlFlow::Continue(())
+        });
+        seen
     }
 }
 
 impl RowsView {
-    /// The rows of a queue in a range of the table of small rows, in the order of their keys, under the overlay.
+    /// The rows of a range of the table of small rows, in the order of their keys, under the overlay. `first`: no key of the
+    /// range is lower.
     fn rows_in(
         &self,
-        queue: QueueId,
         range: &codec::KeyRange,
+        first: RowKey,
         mut take: impl FnMut(RowKey, Row) -> ControlFlow<()>,
     ) {
         let overlay = self.overlay.borrow();
-        let inside = |key: &RowKey| {
-            let bytes = codec::encode_key(key);
-            range.from <= bytes && bytes < range.to
-        };
-        // Empty but while a chunk is applied, and then these rows are hardly ever read.
-        let fresh = overlay.rows.iter().filter(|(key, _)| inside(key));
-        let mut fresh = fresh.peekable();
+        let inside = |key: &RowKey| codec::encode_key(key) < range.to;
+        let fresh = overlay.range(first..);
+        let mut fresh = fresh.take_while(|(key, _)| inside(key)).peekable();
         let mut ended = false;
-        if !overlay.dropped.contains(&queue) {
-            let scanned = self
-                .state
-                .scan(Table::Rows, &range.from, &range.to, |key, value| {
-                    let name = codec::decode_key(key).expect("row keys are ours");
-                    while let Some((newer, row)) = fresh.next_if(|(newer, _)| **newer <= name) {
-                        if *newer == name {
-                            let Some(row) = row else {
-                                return ControlFlow::Continue(());
-                            };
-                            let taken = take(name, row.clone());
-                            ended = taken.is_break();
-                            return taken;
-                        }
-                        if let Some(row) = row
-                            && take(newer.clone(), row.clone()).is_break()
-                        {
-                            ended = true;
-                            return ControlFlow::Break(());
-                        }
+        let scanned = self
+            .state
+            .scan(Table::Rows, &range.from, &range.to, |key, value| {
+                let name = codec::decode_key(key).expect("row keys are ours");
+                while let Some((newer, row)) = fresh.next_if(|(newer, _)| **newer < name) {
+                    if let Some(row) = row
+                        && take(newer.clone(), row.clone()).is_break()
+                    {
+                        ended = true;
+                        return ControlFlow::Break(());
                     }
-                    let taken = take(name, open(key, &Bytes::copy_from_slice(value)));
-                    ended = taken.is_break();
-                    taken
-                });
-            scanned.expect("a replica whose rows cannot be read stops");
-        }
+                }
+                fresh.next_if(|(newer, _)| **newer == name);
+                let row = match overlay.get(&name) {
+                    Some(None) => return ControlFlow::Continue(()),
+                    Some(Some(row)) => row.clone(),
+                    None => open(key, &Bytes::copy_from_slice(value)),
+                };
+                let taken = take(name, row);
+                ended = taken.is_break();
+                taken
+            });
+        scanned.expect("a replica whose rows cannot be read stops");
         if ended {
             return;
         }
@@ -369,17 +323,6 @@ impl RowsView {
                 return;
             }
         }
-    }
-
-    /// Every row on disk in a range of the table of small rows; the overlay is the caller's matter.
-    fn each(&self, range: &codec::KeyRange, mut take: impl FnMut(RowKey, Row)) {
-        self.state
-            .scan(Table::Rows, &range.from, &range.to, |key, value| {
-                let row = open(key, &Bytes::copy_from_slice(value));
-                take(codec::decode_key(key).expect("row keys are ours"), row);
-                ControlFlow::Continue(())
-            })
-            .expect("a replica whose rows cannot be read stops");
     }
 }
 
@@ -409,26 +352,5 @@ fn block(row: Option<Row>) -> Option<BlockRow> {
     }
 }
 
-fn named(key: &RowKey) -> (Table, Bytes) {
-    (table_of(codec::table_of(key)), codec::encode_key(key))
-}
-
-fn table_of(table: codec::RowTable) -> Table {
-    match table {
-        codec::RowTable::Blocks => Table::Blocks,
-        codec::RowTable::Rows => Table::Rows,
-    }
-}
-
-fn queue_of(key: &RowKey) -> Option<QueueId> {
-    match key {
-        RowKey::Queue(queue)
-        | RowKey::Block { queue, .. }
-        | RowKey::Settled { queue, .. }
-        | RowKey::Counts { queue, .. }
-        | RowKey::Producer { queue, .. }
-        | RowKey::Marks { queue, .. }
-        | RowKey::Timer { queue, .. } => Some(*queue),
-        RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{debug, info};
 use warren_codec::{decode_topology, decode_topology_entry, encode_topology};
 use warren_queue::entry::ProposalId;
-use warren_raft::{Committed, Machine, MachineError, MachineFactory, MachineWaker};
+use warren_raft::{Changes, Committed, Machine, MachineError, MachineFactory, MachineWaker};
 use warren_storage::{ReplicaState, RowBatch, Table};
 use warren_topology::{Topology, TopologyReply};
 use warren_types::{LogId, TopologyIndex};
@@ -94,7 +94,7 @@ struct TopologyMachine {
 }
 
 impl Machine for TopologyMachine {
-    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) {
+    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) -> Changes {
         for committed in entries {
             let at = TopologyIndex(committed.id.index.0);
             if let Err(error) = self.apply_one(at, &committed.payload, true) {
@@ -107,9 +107,12 @@ impl Machine for TopologyMachine {
         if self.entry_bytes > self.snapshot_bytes.max(FOLD_BYTES_MIN) {
             self.fold(rows);
         }
+        Changes::Given
     }
 
-    fn written(&mut self, applied: LogId) {
+    fn give(&mut self, _rows: &mut RowBatch) {}
+
+    fn applied(&mut self, applied: LogId) {
         // Blank entries and membership changes move the index as well: readers wait for it.
         self.topology.advance(TopologyIndex(applied.index.0));
         self.publish();

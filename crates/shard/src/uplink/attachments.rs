@@ -11,7 +11,9 @@ use warren_queue::dispatch::io::{
 use warren_queue::entry::ReturnKind;
 use warren_types::{Attempt, ConsumerId, NodeId, Position, QueueId, TopologyIndex};
 
-use crate::api::{ConsumerSpec, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec};
+use crate::api::{
+    AnswerTime, ConsumerSpec, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec,
+};
 use crate::link::frame::{AttachUp, ReturnUp, SettleUp, Up};
 use crate::link::outbox::Outbox;
 
@@ -130,7 +132,7 @@ impl Attachments {
             self.tell_holder(queue, *item, &inbox);
             self.release(queue, item.position, Some(item.attempt));
         }
-        let frame = settle_frame(token, queue, spec.items.clone(), spec.action);
+        let frame = settle_frame(token, queue, spec.items.clone(), spec.action, spec.answer);
         self.unanswered.insert(
             token,
             Unanswered {
@@ -239,6 +241,7 @@ impl Attachments {
                 settle.queue,
                 settle.items.clone(),
                 settle.action,
+                AnswerTime::AtOnce,
             ));
         }
         frames.push(Up::Reported);
@@ -404,13 +407,20 @@ impl Attachments {
     }
 }
 
-fn settle_frame(token: Token, queue: QueueId, items: Vec<Held>, action: SettleAction) -> Up {
+fn settle_frame(
+    token: Token,
+    queue: QueueId,
+    items: Vec<Held>,
+    action: SettleAction,
+    answer: AnswerTime,
+) -> Up {
     match action {
         SettleAction::Settle(reason) => Up::Settle(SettleUp {
             token,
             queue,
             items,
             reason,
+            answer,
         }),
         SettleAction::Return { kind, wait } => Up::Return(ReturnUp {
             token,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
-use warren_codec::encode_message;
+use warren_codec::{encode_message, encoded_bytes_max};
 use warren_queue::dispatch::io::Token;
 use warren_topology::Topology;
 use warren_types::{Facts, Message, Priority, ProducerSpan, QueueId, QueueSettings, ShardTime};
@@ -58,6 +58,8 @@ pub(crate) fn encode(
     let mut open: Vec<Open> = Vec::new();
     let mut place: HashMap<(QueueId, Priority), usize> = HashMap::new();
     let mut levels = Levels::new(topology);
+    let publishes: Vec<Publish> = publishes.into_iter().collect();
+    let mut bytes = bytes_of(&publishes);
     for Publish { item, inbox, .. } in publishes {
         let next = open.len();
         let priority = levels.of(item.queue, &item.message);
@@ -67,7 +69,7 @@ pub(crate) fn encode(
                 queue: item.queue,
                 priority,
                 facts: Facts::default(),
-                payload: BytesMut::new(),
+                payload: BytesMut::with_capacity(bytes.remove(&item.queue).unwrap_or_default()),
                 producers: Vec::new(),
                 waiters: Vec::new(),
             });
@@ -98,6 +100,15 @@ pub(crate) fn encode(
         });
     }
     encoded
+}
+
+/// About what each queue's messages take: a payload that grows copies what it holds.
+fn bytes_of(publishes: &[Publish]) -> HashMap<QueueId, usize> {
+    let mut bytes = HashMap::new();
+    for Publish { item, .. } in publishes {
+        *bytes.entry(item.queue).or_default() += encoded_bytes_max(&item.message);
+    }
+    bytes
 }
 
 /// How the queues of a batch count priorities (`x-max-priority`, features B52).

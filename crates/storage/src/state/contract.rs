@@ -1,4 +1,4 @@
-//! What the applied state promises: rows per replica, one atomic batch per apply chunk. Not here: RocksDB (`rocks`), what rows mean (`warren-codec`).
+//! What the applied state promises: rows per replica, atomic batches of changes. Not here: RocksDB (`rocks`), what rows mean (`warren-codec`).
 
 use bytes::Bytes;
 
@@ -32,6 +32,20 @@ pub(crate) enum RowOp {
         from: Bytes,
         to: Bytes,
     },
+}
+
+impl RowOp {
+    /// No more than this is added to a write batch for the operation.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        // Tags and lengths, and twice the replica's prefix.
+        const FRAMING_MAX: usize = 80;
+        FRAMING_MAX
+            + match self {
+                Self::Put { key, value, .. } => key.len() + value.len(),
+                Self::Delete { key, .. } => key.len(),
+                Self::DeleteRange { from, to, .. } => from.len() + to.len(),
+            }
+    }
 }
 
 impl RowBatch {

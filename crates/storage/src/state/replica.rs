@@ -19,6 +19,9 @@ use super::layout::{
 use super::snapshot::StateSnapshot;
 use super::store::Shared;
 
+/// What the key, checksum and framing of a meta take at most.
+const META_FRAMING_BYTES: usize = 96;
+
 /// What all handles of one replica share.
 pub(super) struct Replica {
     pub(super) group: GroupId,
@@ -216,7 +219,9 @@ impl ReplicaState {
             return Err(StateError::Removed(self.replica.group));
         }
         let prefix = Prefix::new(self.replica.group, current.epoch);
-        let mut batch = WriteBatch::default();
+        // A batch that grows copies what it holds.
+        let bytes: usize = rows.ops.iter().map(RowOp::batch_bytes).sum();
+        let mut batch = WriteBatch::with_capacity_bytes(bytes + META_FRAMING_BYTES + meta.len());
         for operation in rows.ops {
             add(&database, &mut batch, prefix, &operation);
         }

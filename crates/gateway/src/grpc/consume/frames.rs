@@ -6,7 +6,7 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::consume_request::Frame as Request;
 use warren_proto::v1::consume_response::Frame as Response;
-use warren_shard::api::RequestToken;
+use warren_shard::api::{AnswerTime, RequestToken};
 
 use super::session::{ConsumeSession, Phase};
 use super::{credit_of, of_credit};
@@ -95,7 +95,7 @@ impl ConsumeSession {
     }
 
     async fn ask(&mut self, ask: &Ask, token: RequestToken) {
-        let spec = ask.spec();
+        let spec = ask.spec(AnswerTime::Soon);
         self.attached.gateway.leases().settled(&spec);
         match self.attached.session.settle(spec, token).await {
             Ok(()) => {

@@ -4,7 +4,7 @@
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::debug;
-use warren_shard::api::{ReturnWait, SessionEvent, SettleAction, SettleSpec};
+use warren_shard::api::{AnswerTime, ReturnWait, SessionEvent, SettleAction, SettleSpec};
 use warren_shard::{HandedOver, Held, ReturnKind};
 
 use super::session::{ConsumeSession, NO_ACK_TOKEN};
@@ -77,6 +77,7 @@ impl ConsumeSession {
             target: self.attached.target,
             items,
             action,
+            answer: AnswerTime::AtOnce,
         };
         // An uplink that has stopped takes its consumers with it, and what they hold returns.
         let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

@@ -11,7 +11,9 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::consume_response::Frame as Response;
-use warren_shard::api::{Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec};
+use warren_shard::api::{
+    AnswerTime, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec,
+};
 use warren_shard::{Credit, HandedOver, Held, ReturnKind, SettleReason};
 use warren_types::{ClusterId, NodeId, Position, TopologyIndex};
 
@@ -440,6 +442,7 @@ impl ConsumeSession {
                 target: self.attached.target,
                 items: settled,
                 action,
+                answer: AnswerTime::Soon,
             };
             // An uplink that has stopped: then the messages come again, flagged.
             let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

@@ -88,7 +88,7 @@ fn acks_by_tag_range_and_receipt_are_one_ask() {
     let plan = plan(settlements, CONTEXT, &mut book);
     assert!(plan.results.is_empty());
     assert_eq!(plan.asks.len(), 1);
-    let spec = plan.asks[0].spec();
+    let spec = plan.asks[0].spec(AnswerTime::Soon);
     assert_eq!(spec.target, OWN);
     assert_eq!(spec.action, SettleAction::Settle(SettleReason::Acked));
     assert_eq!(spec.items, vec![held(1), held(2), held(3), held(5)]);

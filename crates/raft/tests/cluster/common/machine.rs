@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use warren_raft::{Committed, Machine, MachineError, MachineFactory, MachineWaker};
+use warren_raft::{Changes, Committed, Machine, MachineError, MachineFactory, MachineWaker};
 use warren_storage::{ReplicaState, RowBatch, Table};
 use warren_types::LogId;
 
@@ -97,7 +97,13 @@ struct Recording {
     count: u64,
     digest: u64,
     new: Vec<Bytes>,
+    /// Not written yet: the payload of each count.
+    kept: Vec<(u64, Bytes)>,
+    chunks: u64,
 }
+
+/// Every so many chunks the changes are written.
+const CHUNKS_KEPT: u64 = 3;
 
 impl Recording {
     fn read(&mut self, state: &ReplicaState) -> Result<(), MachineError> {
@@ -137,6 +143,8 @@ impl MachineFactory for Recorder {
             count: 0,
             digest: 0,
             new: Vec::new(),
+            kept: Vec::new(),
+            chunks: 0,
         };
         machine.read(&state)?;
         Ok(Box::new(machine))
@@ -144,30 +152,39 @@ impl MachineFactory for Recorder {
 }
 
 impl Machine for Recording {
-    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) {
+    fn apply(&mut self, entries: &[Committed], rows: &mut RowBatch) -> Changes {
         self.gate.pass();
         self.view.panic_if_told();
         for entry in entries {
             self.count += 1;
             let sum = u64::from(crc32c::crc32c(&entry.payload));
             self.digest = self.digest.wrapping_mul(0x0100_0000_01b3) ^ sum ^ entry.id.index.0;
-            rows.put(
-                Table::Blocks,
-                self.count.to_be_bytes().to_vec(),
-                entry.payload.clone(),
-            );
+            self.kept.push((self.count, entry.payload.clone()));
             self.new.push(entry.payload.clone());
+        }
+        self.chunks += 1;
+        if !self.chunks.is_multiple_of(CHUNKS_KEPT) {
+            return Changes::Kept;
+        }
+        self.give(rows);
+        Changes::Given
+    }
+
+    fn give(&mut self, rows: &mut RowBatch) {
+        for (count, payload) in self.kept.drain(..) {
+            rows.put(Table::Blocks, count.to_be_bytes().to_vec(), payload);
         }
         let mut total = self.count.to_be_bytes().to_vec();
         total.extend(self.digest.to_be_bytes());
         rows.put(Table::Rows, TOTAL, total);
     }
 
-    fn written(&mut self, _applied: LogId) {
+    fn applied(&mut self, _applied: LogId) {
         self.show();
     }
 
     fn restored(&mut self, state: ReplicaState, _applied: LogId) {
+        self.kept.clear();
         self.read(&state).unwrap();
         self.view.0.lock().restored += 1;
     }

@@ -15,7 +15,7 @@ use warren_types::{
 };
 
 use super::{BadFrame, amount, bad, grant, peek};
-use crate::api::{ReturnWait, StatsDepth};
+use crate::api::{AnswerTime, ReturnWait, StatsDepth};
 use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Up};
 
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
@@ -66,6 +66,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             queue: settle.queue.0,
             items: Some(encode_held(&settle.items)),
             reason: encode_settle_reason(settle.reason),
+            answer_at_once: settle.answer == AnswerTime::AtOnce,
         }),
         Up::Return(give_back) => UpKind::Return(encode_return(&give_back)),
         Up::Detach { consumer, returns } => {
@@ -139,6 +140,11 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             queue: QueueId(settle.queue),
             items: decode_held(settle.items)?,
             reason: decode_settle_reason(settle.reason).map_err(bad)?,
+            answer: if settle.answer_at_once {
+                AnswerTime::AtOnce
+            } else {
+                AnswerTime::Soon
+            },
         }),
         UpKind::Return(give_back) => Up::Return(decode_return(give_back)?),
         UpKind::Detach(detach) => decode_detach(&detach)?,

@@ -8,7 +8,7 @@ use warren_types::{
 };
 
 use super::*;
-use crate::api::Target;
+use crate::api::{AnswerTime, Target};
 
 const CONSUMER: ConsumerId = ConsumerId(1);
 const TARGET: Target = Target {
@@ -108,6 +108,7 @@ fn settle(attachments: &mut Attachments, position: u64, inbox: &Outbox<SessionEv
         target: TARGET,
         items: vec![held(position)],
         action: SettleAction::Settle(SettleReason::Acked),
+        answer: AnswerTime::Soon,
     };
     attachments.settle(Token(position), spec, RequestToken(position), inbox.clone());
 }

@@ -1,0 +1,166 @@
+//! Changes that are applied and not written yet. What is put and deleted again before it is written is never written at all,
+//! and of what changes often only the last value is: most messages are settled long before their block would go to disk.
+//! Not here: rows on disk (`rows_view`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
+
+use bytes::Bytes;
+use warren_codec as codec;
+use warren_queue::rows::{Change, Row, RowKey};
+use warren_storage::{RowBatch, Table};
+use warren_types::QueueId;
+
+/// Bytes of rows that are kept; with more, all are written.
+const BYTES_MAX: usize = 4 << 20;
+/// Counted for a row beside a block's messages.
+const ROW_BYTES: usize = 256;
+/// Counted for each message of a block beside its bytes.
+const MESSAGE_BYTES: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Overlay {
+    rows: BTreeMap<RowKey, Option<Row>>,
+    /// Queues whose rows on disk are void.
+    dropped: BTreeSet<QueueId>,
+    bytes: usize,
+}
+
+impl Overlay {
+    /// Takes the changes of one entry.
+    pub(super) fn take(&mut self, changes: &mut Vec<Change>) {
+        for change in changes.drain(..) {
+            match change {
+                Change::Put(key, row) => self.set(key, Some(row)),
+                Change::Delete(key) => {
+                    let is_block = matches!(key, RowKey::Block { .. });
+                    // A block is put once: one that is here is not on disk.
+                    if is_block && self.rows.get(&key).is_some_and(Option::is_some) {
+                        self.forget(&key);
+                    } else {
+                        self.set(key, None);
+                    }
+                }
+                Change::DeleteQueueRows(queue) => self.drop_queue(queue),
+            }
+        }
+    }
+
+    fn set(&mut self, key: RowKey, row: Option<Row>) {
+        self.bytes += cost(row.as_ref());
+        if let Some(before) = self.rows.insert(key, row) {
+            self.bytes -= cost(before.as_ref());
+        }
+    }
+
+    fn forget(&mut self, key: &RowKey) {
+        if let Some(before) = self.rows.remove(key) {
+            self.bytes -= cost(before.as_ref());
+        }
+    }
+
+    fn drop_queue(&mut self, queue: QueueId) {
+        let bytes = &mut self.bytes;
+        self.rows.retain(|key, row| {
+            let stays = queue_of(key) != Some(queue) || matches!(key, RowKey::Queue(_));
+            if !stays {
+                *bytes -= cost(row.as_ref());
+            }
+            stays
+        });
+        self.dropped.insert(queue);
+    }
+
+    /// There is so much that it is to be written.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= BYTES_MAX
+    }
+
+    /// Hands everything over to be written, and is empty then.
+    pub(super) fn give(&mut self, batch: &mut RowBatch) {
+        let Self { rows, dropped, .. } = std::mem::take(self);
+        for queue in dropped {
+            for range in codec::rows_of_queue(queue) {
+                batch.delete_range(table_of(range.table), range.from, range.to);
+            }
+        }
+        for (key, row) in rows {
+            let (table, bytes) = named(&key);
+            match row {
+                Some(row) => {
+                    let value = codec::encode_row(&bytes, &row);
+                    batch.put(table, bytes, value);
+                }
+                None => batch.delete(table, bytes),
+            }
+        }
+    }
+
+    /// `Some(None)`: it is deleted, whatever the disk says.
+    pub(super) fn get(&self, key: &RowKey) -> Option<Option<&Row>> {
+        match self.rows.get(key) {
+            Some(row) => Some(row.as_ref()),
+            // A queue's own row is not among those that are dropped with it.
+            None if matches!(key, RowKey::Queue(_)) => None,
+            None => queue_of(key)
+                .is_some_and(|queue| self.has_dropped(queue))
+                .then_some(None),
+        }
+    }
+
+    /// Nothing on disk counts for the queue.
+    pub(super) fn has_dropped(&self, queue: QueueId) -> bool {
+        self.dropped.contains(&queue)
+    }
+
+    pub(super) fn range(
+        &self,
+        range: impl RangeBounds<RowKey>,
+    ) -> impl DoubleEndedIterator<Item = (&RowKey, Option<&Row>)> {
+        self.rows.range(range).map(|(key, row)| (key, row.as_ref()))
+    }
+}
+
+fn cost(row: Option<&Row>) -> usize {
+    let block = match row {
+        Some(Row::Block(block)) => block.payload.len() + MESSAGE_BYTES * block.facts.size.len(),
+        Some(
+            Row::Shard(_)
+            | Row::Origin(_)
+            | Row::Queue(_)
+            | Row::Settled(_)
+            | Row::Counts(_)
+            | Row::Producer(_)
+            | Row::Outgoing(_)
+            | Row::Marks(_)
+            | Row::Timer,
+        )
+        | None => 0,
+    };
+    ROW_BYTES + block
+}
+
+/// Where a row is on disk.
+pub(super) fn named(key: &RowKey) -> (Table, Bytes) {
+    (table_of(codec::table_of(key)), codec::encode_key(key))
+}
+
+pub(super) fn table_of(table: codec::RowTable) -> Table {
+    match table {
+        codec::RowTable::Blocks => Table::Blocks,
+        codec::RowTable::Rows => Table::Rows,
+    }
+}
+
+fn queue_of(key: &RowKey) -> Option<QueueId> {
+    match key {
+        RowKey::Queue(queue)
+        | RowKey::Block { queue, .. }
+        | RowKey::Settled { queue, .. }
+        | RowKey::Counts { queue, .. }
+        | RowKey::Producer { queue, .. }
+        | RowKey::Marks { queue, .. }
+        | RowKey::Timer { queue, .. } => Some(*queue),
+        RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
+    }
+}
