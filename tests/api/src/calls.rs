@@ -169,6 +169,21 @@ impl Call {
         Ok(answer.into_inner().deliveries)
     }
 
+    /// Takes so many messages, however many calls it takes: a call answers what is at hand.
+    ///
+    /// # Panics
+    /// If the queue has nothing more for two seconds.
+    pub async fn take(&self, queue: &str, count: usize) -> Vec<v1::Delivery> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let left = u32::try_from(count - taken.len()).unwrap();
+            let more = self.receive(queue, left).await.unwrap();
+            assert!(!more.is_empty(), "{} of {count} came", taken.len());
+            taken.extend(more);
+        }
+        taken
+    }
+
     /// Acknowledges by receipt.
     ///
     /// # Errors

@@ -19,9 +19,8 @@ fn one_node() -> Cluster {
 }
 
 /// Takes so many and rejects them.
-async fn reject(call: &Call, queue: &str, count: u32) {
-    let taken = call.receive(queue, count).await.unwrap();
-    assert_eq!(taken.len(), count as usize);
+async fn reject(call: &Call, queue: &str, count: usize) {
+    let taken = call.take(queue, count).await;
     let action = v1::settlement::Action::Reject(v1::Reject::default());
     call.settle(taken, action).await;
 }
@@ -101,7 +100,7 @@ fn redrive_sends_each_dead_letter_back_to_the_queue_it_came_from() {
         assert_eq!(redrive(&call, from("dead")).await, Ok(0));
         for queue in ["orders", "bills"] {
             until_ready(&call, queue, 2).await;
-            let back = call.receive(queue, 10).await.unwrap();
+            let back = call.take(queue, 2).await;
             assert_eq!(bodies(&back), [queue, queue]);
             assert!(
                 back.iter()
@@ -111,10 +110,7 @@ fn redrive_sends_each_dead_letter_back_to_the_queue_it_came_from() {
             assert!(headers.contains_key("x-death"), "its story stays");
         }
         until_ready(&call, "dead", 1).await;
-        assert_eq!(
-            bodies(&call.receive("dead", 10).await.unwrap()),
-            ["stranger"]
-        );
+        assert_eq!(bodies(&call.take("dead", 1).await), ["stranger"]);
     });
 }
 
@@ -137,11 +133,8 @@ fn redrive_to_a_named_queue_that_is_full_leaves_the_rest_where_it_is() {
         assert_eq!(redrive(&call, request).await, Ok(3));
         until_ready(&call, "repair", 2).await;
         until_ready(&call, "dead", 1).await;
-        assert_eq!(
-            bodies(&call.receive("repair", 10).await.unwrap()),
-            ["a", "b"]
-        );
-        assert_eq!(bodies(&call.receive("dead", 10).await.unwrap()), ["c"]);
+        assert_eq!(bodies(&call.take("repair", 2).await), ["a", "b"]);
+        assert_eq!(bodies(&call.take("dead", 1).await), ["c"]);
     });
 }
 
@@ -188,7 +181,7 @@ fn redrive_of_what_is_parked_makes_it_ready_again_as_if_new_or_leaves_it() {
                 failed: true,
                 ..v1::Requeue::default()
             });
-            let taken = call.receive("orders", 1).await.unwrap();
+            let taken = call.take("orders", 1).await;
             call.settle(taken, failed).await;
         }
         assert_eq!(call.stats("orders").await.parked, 3);
@@ -209,7 +202,7 @@ fn redrive_of_what_is_parked_makes_it_ready_again_as_if_new_or_leaves_it() {
         }
         let stats = call.stats("orders").await;
         assert_eq!((stats.ready, stats.parked), (2, 1));
-        let back = call.receive("orders", 10).await.unwrap();
+        let back = call.take("orders", 2).await;
         assert_eq!(bodies(&back), ["a", "b"]);
         let is_new = |it: &v1::Delivery| !it.redelivered && it.delivery_count == 0;
         assert!(back.iter().all(is_new));
@@ -221,7 +214,7 @@ fn redrive_of_what_is_parked_makes_it_ready_again_as_if_new_or_leaves_it() {
         };
         assert_eq!(redrive(&call, elsewhere).await, Ok(1));
         until_ready(&call, "repair", 1).await;
-        assert_eq!(bodies(&call.receive("repair", 10).await.unwrap()), ["c"]);
+        assert_eq!(bodies(&call.take("repair", 1).await), ["c"]);
         while call.stats("orders").await.parked > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
