@@ -42,7 +42,7 @@ pub use policy::{EffectiveSetting, Policy, PolicySubject, PolicyTarget};
 pub use queue::{PriorityStats, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
 pub use redrive::RedriveOptions;
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
-pub use vhost::Vhost;
+pub use vhost::{Vhost, VhostLimits};
 pub use watch::{QueueRound, QueueWatch};
 
 /// Entries asked for at once.

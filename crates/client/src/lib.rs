@@ -18,7 +18,8 @@ pub use admin::{
     EffectiveSetting, Exchange, Import, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
     Permission, Policy, PolicySubject, PolicyTarget, PriorityStats, Queue, QueueDeletion,
     QueueDetails, QueueRound, QueueSpec, QueueStats, QueueWatch, ReceiveOptions, Received,
-    RedriveOptions, Replica, ReplicaRole, TopicPermission, User, UserChange, Vhost, WhoAmI,
+    RedriveOptions, Replica, ReplicaRole, TopicPermission, User, UserChange, Vhost, VhostLimits,
+    WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

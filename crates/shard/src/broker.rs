@@ -172,9 +172,8 @@ impl Broker {
             runtime: Handle::current(),
             stop,
         };
-        let broker = Self {
-            inner: Arc::new(inner),
-        };
+        let inner = Arc::new(inner);
+        let broker = Self { inner };
         broker.spawn_followers(asked, surplus_task);
         Ok(broker)
     }

@@ -25,13 +25,20 @@ fn seed() -> u64 {
     given.unwrap_or_else(|| u64::from(std::process::id()))
 }
 
-fn fault_run(seed: u64, steps: usize, shape: faults::Shape) -> Result<()> {
+/// Ends with a panic while the cluster still is there: then its data and logs are kept.
+fn fault_run(seed: u64, steps: usize, shape: faults::Shape) {
     println!("fault run: seed {seed} (repeat with WARREN_SEED={seed}), {steps} faults");
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    if let Err(error) = play(&mut cluster, seed, steps, shape) {
+        panic!("seed {seed}: {error:?}");
+    }
+}
+
+fn play(cluster: &mut Cluster, seed: u64, steps: usize, shape: faults::Shape) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let mut cluster = Cluster::start(Options::default())?;
     let servers: Vec<String> = cluster
         .numbers()
         .into_iter()
@@ -39,7 +46,7 @@ fn fault_run(seed: u64, steps: usize, shape: faults::Shape) -> Result<()> {
         .collect();
     let load = runtime.block_on(Load::start(&servers, SHAPE))?;
     let mut done = 0;
-    run(&mut cluster, &plan(seed, 3, steps, shape), |step| {
+    run(cluster, &plan(seed, 3, steps, shape), |step| {
         done += 1;
         println!(
             "{done}/{steps}: {:?}; {} confirmed so far",
@@ -67,7 +74,7 @@ fn fault_run(seed: u64, steps: usize, shape: faults::Shape) -> Result<()> {
 
 #[test]
 fn random_kills_and_pauses_lose_and_double_nothing() {
-    fault_run(seed(), 20, faults::Shape::default()).unwrap();
+    fault_run(seed(), 20, faults::Shape::default());
 }
 
 #[test]
@@ -79,7 +86,7 @@ fn all_nodes_killed_at_once_lose_nothing() {
         kill_all: 1,
         ..faults::Shape::default()
     };
-    fault_run(seed(), 2, shape).unwrap();
+    fault_run(seed(), 2, shape);
 }
 
 #[test]
@@ -89,5 +96,5 @@ fn two_hundred_faults_lose_and_double_nothing() {
         kill_all: 1,
         ..faults::Shape::default()
     };
-    fault_run(seed(), 200, shape).unwrap();
+    fault_run(seed(), 200, shape);
 }

@@ -8,7 +8,7 @@ mod amqp;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use amqp::{Amqp, Heard};
-use warren_client::{Connection, ConnectionOptions, parse_addresses};
+use warren_client::{Connection, ConnectionOptions, VhostLimits, parse_addresses};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
 const NODE: NodeNumber = NodeNumber(1);
@@ -115,6 +115,39 @@ async fn connections_channels_and_queues_end_at_their_limits_with_rabbitmqs_word
         while login(&at, "few").open("/").is_err() {
             assert!(std::time::Instant::now() < deadline, "no place");
         }
+    });
+    test.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_set_over_grpc_count_at_once() {
+    let cluster = limited_node().await;
+    let servers = parse_addresses(&cluster.servers_from(NODE)).unwrap();
+    let guest = Connection::new(&servers, ConnectionOptions::default()).unwrap();
+    let one = VhostLimits {
+        connections: Some(1),
+        queues: Some(1),
+    };
+    assert_eq!(guest.vhost_limits("small").await.unwrap(), one);
+    let missing = guest.set_vhost_limits("missing", one).await.unwrap_err();
+    assert_eq!(missing.reason(), Some("VHOST_NOT_FOUND"), "{missing}");
+    let two = VhostLimits {
+        connections: None,
+        queues: Some(2),
+    };
+    assert_eq!(guest.set_vhost_limits("small", two).await.unwrap(), two);
+    assert_eq!(guest.vhost_limits("small").await.unwrap(), two);
+    let at = cluster.amqp_address(NODE);
+    let test = tokio::task::spawn_blocking(move || {
+        let mut first = open(&at, "free", "small");
+        let _second = open(&at, "few", "small");
+        first.channel(1);
+        for name in ["one", "two"] {
+            first.declare(1, name, false);
+            assert_eq!(first.heard(), DECLARED);
+        }
+        first.declare(1, "three", false);
+        assert_eq!(first.heard(), Heard::ChannelClosed { code: 406 });
     });
     test.await.unwrap();
 }

@@ -1,9 +1,9 @@
-//! `warren vhost`: create, update, list, delete.
+//! `warren vhost`: create, update, list, limit, delete.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use warren_client::{Connection, Vhost};
+use warren_client::{Connection, Vhost, VhostLimits};
 
 use crate::{args::Global, output, table::TextTable};
 
@@ -15,6 +15,13 @@ pub(crate) enum VhostCommand {
     Update(SettingsArgs),
     /// List the vhosts you may see
     List,
+    /// Show a vhost's limits
+    Limits {
+        /// Name of the vhost
+        name: String,
+    },
+    /// Replace a vhost's limits: what is not given has none; what exceeds them already stays
+    SetLimits(LimitsArgs),
     /// Delete a vhost with everything in it; a missing one is a success
     Delete {
         /// Name of the vhost
@@ -42,6 +49,25 @@ pub(crate) struct SettingsArgs {
     /// It cannot be deleted
     #[arg(long)]
     protect: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitsArgs {
+    /// Name of the vhost
+    name: String,
+    /// Most connections, on each node
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
+    /// Most queues
+    #[arg(long, value_name = "N")]
+    max_queues: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct LimitsView {
+    name: String,
+    max_connections: Option<u32>,
+    max_queues: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -74,6 +100,18 @@ pub(crate) async fn run(global: &Global, command: VhostCommand) -> Result<()> {
             })
         }
         VhostCommand::List => list(global, &connection).await,
+        VhostCommand::Limits { name } => {
+            let limits = connection.vhost_limits(&name).await?;
+            show_limits(global, name, limits)
+        }
+        VhostCommand::SetLimits(args) => {
+            let limits = VhostLimits {
+                connections: args.max_connections,
+                queues: args.max_queues,
+            };
+            let limits = connection.set_vhost_limits(&args.name, limits).await?;
+            show_limits(global, args.name, limits)
+        }
         VhostCommand::Delete { name } => {
             connection.delete_vhost(&name).await?;
             output::result(global.output, &Deleted { name }, |it| {
@@ -93,6 +131,23 @@ impl SettingsArgs {
             is_protected: self.protect,
         }
     }
+}
+
+fn show_limits(global: &Global, name: String, limits: VhostLimits) -> Result<()> {
+    let view = LimitsView {
+        name,
+        max_connections: limits.connections,
+        max_queues: limits.queues,
+    };
+    let shown = |limit: Option<u32>| limit.map_or_else(|| "none".to_owned(), |it| it.to_string());
+    output::result(global.output, &view, |it| {
+        format!(
+            "vhost {}: most connections on each node: {}; most queues: {}",
+            it.name,
+            shown(it.max_connections),
+            shown(it.max_queues)
+        )
+    })
 }
 
 async fn list(global: &Global, connection: &Connection) -> Result<()> {

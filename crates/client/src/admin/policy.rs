@@ -58,7 +58,7 @@ pub enum PolicySubject {
 }
 
 impl Attempt {
-    fn policies(&self) -> PolicyServiceClient<Channel> {
+    pub(super) fn policies(&self) -> PolicyServiceClient<Channel> {
         PolicyServiceClient::new(self.channel.clone())
     }
 }

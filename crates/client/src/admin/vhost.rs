@@ -1,4 +1,4 @@
-//! Vhosts: create, change, list, delete. Not here: what is in them.
+//! Vhosts: create, change, list, delete, limit. Not here: what is in them.
 
 use warren_proto::admin_v1;
 
@@ -20,7 +20,57 @@ pub struct Vhost {
     pub is_protected: bool,
 }
 
+/// Most of something that a vhost may have; `None` = no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VhostLimits {
+    /// On each node.
+    pub connections: Option<u32>,
+    pub queues: Option<u32>,
+}
+
 impl Connection {
+    /// The limits of a vhost.
+    ///
+    /// # Errors
+    /// `VHOST_NOT_FOUND`; `ACCESS_REFUSED`; no node answers in time.
+    pub async fn vhost_limits(&self, name: &str) -> Result<VhostLimits, Error> {
+        let request = admin_v1::GetVhostLimitsRequest {
+            vhost: name.to_owned(),
+        };
+        let call = |attempt: Attempt| {
+            let request = attempt.request(request.clone());
+            async move { attempt.policies().get_vhost_limits(request).await }
+        };
+        let response = self.call("asking for limits", call).await?;
+        Ok(plain_limits(&response.limits.unwrap_or_default()))
+    }
+
+    /// Replaces the limits of a vhost. What exceeds them already stays.
+    ///
+    /// # Errors
+    /// `VHOST_NOT_FOUND`; `ACCESS_REFUSED`; no node answers in time.
+    pub async fn set_vhost_limits(
+        &self,
+        name: &str,
+        limits: VhostLimits,
+    ) -> Result<VhostLimits, Error> {
+        let request = admin_v1::SetVhostLimitsRequest {
+            limits: Some(admin_v1::VhostLimits {
+                vhost: name.to_owned(),
+                max_connections: limits.connections,
+                max_queues: limits.queues,
+                ..admin_v1::VhostLimits::default()
+            }),
+            request_id: request_id(),
+        };
+        let call = |attempt: Attempt| {
+            let request = attempt.request(request.clone());
+            async move { attempt.policies().set_vhost_limits(request).await }
+        };
+        let response = self.call("setting limits", call).await?;
+        Ok(plain_limits(&response.limits.unwrap_or_default()))
+    }
+
     /// Creates a vhost: one that exists is a success and stays as it is.
     ///
     /// # Errors
@@ -103,6 +153,13 @@ impl Connection {
             async move { attempt.topology().delete_vhost(request).await }
         };
         self.call("deleting a vhost", call).await.map(|_| ())
+    }
+}
+
+fn plain_limits(it: &admin_v1::VhostLimits) -> VhostLimits {
+    VhostLimits {
+        connections: it.max_connections,
+        queues: it.max_queues,
     }
 }
 

@@ -31,7 +31,7 @@ const HEADER_BYTES_MAX: usize = 4_096;
 /// Calls that need nobody to have logged in: they tell nothing of what is in the broker.
 const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
 /// Calls that look at what they are asked for and refuse what their caller may not do.
-const THEMSELVES: [&str; 48] = [
+const THEMSELVES: [&str; 50] = [
     "/warren.v1.MessagingService/Publish",
     "/warren.v1.MessagingService/PublishStream",
     "/warren.v1.MessagingService/Consume",
@@ -68,6 +68,8 @@ const THEMSELVES: [&str; 48] = [
     "/warren.admin.v1.PolicyService/ListPolicies",
     "/warren.admin.v1.PolicyService/DeletePolicy",
     "/warren.admin.v1.PolicyService/GetEffectivePolicy",
+    "/warren.admin.v1.PolicyService/SetVhostLimits",
+    "/warren.admin.v1.PolicyService/GetVhostLimits",
     "/warren.admin.v1.UserService/CreateUser",
     "/warren.admin.v1.UserService/GetUser",
     "/warren.admin.v1.UserService/ListUsers",

@@ -258,6 +258,12 @@ impl Permit for admin_v1::WatchQueueStatsRequest {
     }
 }
 
+impl Permit for admin_v1::GetVhostLimitsRequest {
+    fn needs(&self) -> (&str, Vec<Operation<'_>>) {
+        (&self.vhost, vec![Operation::ViewVhost])
+    }
+}
+
 impl Permit for admin_v1::SetPolicyRequest {
     fn needs(&self) -> (&str, Vec<Operation<'_>>) {
         let Some(it) = &self.policy else {

@@ -1,4 +1,6 @@
-//! Policies: set, get, list, delete, and what is in force (features B61 to B65). Not here: their rules (`warren-topology`).
+//! Policies: set, get, list, delete, and what is in force (features B61 to B65); limits of vhosts. Not here: their rules (`warren-topology`).
+
+mod limits;
 
 use tonic::{Request, Response, Status};
 use warren_proto::admin_v1 as pb;
@@ -7,14 +9,14 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::convert::reason::Reason;
 use warren_proto::convert::value::{table_from_client, table_to_client, value_to_client};
 use warren_topology::{
-    ApplyTo, DeletePolicy, EffectiveSetting, Policy, PolicyKind, Refusal, SetPolicy, SettingSource,
-    Topology, TopologyCommand,
+    ApplyTo, DeletePolicy, EffectiveSetting, Operation, Policy, PolicyKind, Refusal, SetPolicy,
+    SettingSource, Topology, TopologyCommand,
 };
 use warren_types::{ExchangeName, VhostId, VhostName};
 
-use super::error::{bad_argument, of_name, of_operation, of_refusal, unsupported};
+use super::error::{bad_argument, of_name, of_operation, of_refusal};
 use super::open::{queue_name, vhost_name};
-use super::permit::permitted;
+use super::permit::{permitted, permitted_to};
 use super::topology::{Page, check_etag};
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
@@ -320,15 +322,18 @@ impl PolicyService for PolicyAdmin {
 
     async fn set_vhost_limits(
         &self,
-        _request: Request<pb::SetVhostLimitsRequest>,
+        request: Request<pb::SetVhostLimitsRequest>,
     ) -> Result<Response<pb::SetVhostLimitsResponse>, Status> {
-        Err(unsupported("SetVhostLimits").into())
+        let change = Operation::ChangeVhosts;
+        let (_, request) = permitted_to(&self.gateway, request, change).await?;
+        reply(self.set_limits(request).await)
     }
 
     async fn get_vhost_limits(
         &self,
-        _request: Request<pb::GetVhostLimitsRequest>,
+        request: Request<pb::GetVhostLimitsRequest>,
     ) -> Result<Response<pb::GetVhostLimitsResponse>, Status> {
-        Err(unsupported("GetVhostLimits").into())
+        let (_, request) = permitted(&self.gateway, request).await?;
+        reply(self.get_limits(request).await)
     }
 }

@@ -110,6 +110,7 @@ pub async fn serve_grpc(
             .max_decoding_message_size(DEFINITIONS_BYTES_MAX);
     let policies = PolicyServiceServer::new(PolicyAdmin::new(gateway.clone()));
     let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
+    let dead_letters = DeadLetterServiceServer::new(DeadLetters::new(gateway.clone()));
     let users = UserServiceServer::new(UserAdmin::new(gateway.clone()));
     let login = LoginLayer {
         gateway: gateway.clone(),
@@ -127,9 +128,7 @@ pub async fn serve_grpc(
         .add_service(policies)
         .add_service(users)
         .add_service(cluster)
-        .add_service(DeadLetterServiceServer::new(DeadLetters::new(
-            gateway.clone(),
-        )))
+        .add_service(dead_letters)
         .add_service(health_service)
         .add_optional_service(reflection);
     let stopped = shutdown.clone();

@@ -28,7 +28,7 @@ use super::mover::Mover;
 use super::rooms::Rooms;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::api::AnswerTime;
-use crate::link::frame::{Down, Hello, PeekUp, Up};
+use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, SettleUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, TapEvent};
 use crate::time::ShardClock;
@@ -315,29 +315,8 @@ impl Leading {
                 consumer: key(consumer),
                 up_to,
             }),
-            Up::Settle(settle) => {
-                if settle.answer == AnswerTime::AtOnce {
-                    self.acks.hurry();
-                }
-                self.step(Input::Settle(SettleRequest {
-                    node,
-                    token: settle.token,
-                    queue: settle.queue,
-                    items: settle.items,
-                    reason: settle.reason,
-                }));
-            }
-            Up::Return(give_back) => {
-                let wait = self.wait(give_back.wait);
-                self.step(Input::Return(ReturnRequest {
-                    node,
-                    token: give_back.token,
-                    queue: give_back.queue,
-                    items: give_back.items,
-                    kind: give_back.kind,
-                    wait,
-                }));
-            }
+            Up::Settle(settle) => self.settle(node, settle),
+            Up::Return(give_back) => self.give_back(node, give_back),
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),
                 returns,
@@ -360,6 +339,31 @@ impl Leading {
                 depth,
             } => self.ask_stats(node, token, queue, depth),
         }
+    }
+
+    fn settle(&mut self, node: NodeId, settle: SettleUp) {
+        if settle.answer == AnswerTime::AtOnce {
+            self.acks.hurry();
+        }
+        self.step(Input::Settle(SettleRequest {
+            node,
+            token: settle.token,
+            queue: settle.queue,
+            items: settle.items,
+            reason: settle.reason,
+        }));
+    }
+
+    fn give_back(&mut self, node: NodeId, it: ReturnUp) {
+        let wait = self.wait(it.wait);
+        self.step(Input::Return(ReturnRequest {
+            node,
+            token: it.token,
+            queue: it.queue,
+            items: it.items,
+            kind: it.kind,
+            wait,
+        }));
     }
 
     pub(super) fn tap(&mut self, event: TapEvent) {

@@ -79,7 +79,8 @@ impl Machine for ShardMachine {
                 term: committed.id.term,
             };
             self.store.apply(&self.rows, at, entry, &mut self.out);
-            self.rows.take(&mut self.out.changes);
+            let bytes = committed.payload.len();
+            self.rows.take(&mut self.out.changes, bytes);
             if self.tap.is_some() {
                 self.entries.append(&mut self.out.entries);
                 self.effects.append(&mut self.out.effects);

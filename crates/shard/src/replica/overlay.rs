@@ -27,11 +27,11 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    /// Takes the changes of one entry.
-    pub(super) fn take(&mut self, changes: &mut Vec<Change>) {
+    /// Takes the changes of one entry of so many bytes.
+    pub(super) fn take(&mut self, changes: &mut Vec<Change>, entry_bytes: usize) {
         for change in changes.drain(..) {
             match change {
-                Change::Put(key, row) => self.set(key, Some(row)),
+                Change::Put(key, row) => self.set(key, Some(unshared(row, entry_bytes))),
                 Change::Delete(key) => {
                     let is_block = matches!(key, RowKey::Block { .. });
                     // A block is put once: one that is here is not on disk.
@@ -119,6 +119,18 @@ impl Overlay {
     ) -> impl DoubleEndedIterator<Item = (&RowKey, Option<&Row>)> {
         self.rows.range(range).map(|(key, row)| (key, row.as_ref()))
     }
+}
+
+/// A block's messages are a slice of their entry. Where they are less than half of it they are copied, or a small block that
+/// stays would keep a large entry in memory.
+fn unshared(row: Row, entry_bytes: usize) -> Row {
+    let Row::Block(mut block) = row else {
+        return row;
+    };
+    if block.payload.len() < entry_bytes / 2 {
+        block.payload = Bytes::copy_from_slice(&block.payload);
+    }
+    Row::Block(block)
 }
 
 fn cost(row: Option<&Row>) -> usize {

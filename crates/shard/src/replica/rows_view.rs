@@ -28,9 +28,9 @@ impl RowsView {
         }
     }
 
-    /// Takes the changes of one entry: later reads see them.
-    pub(crate) fn take(&self, changes: &mut Vec<Change>) {
-        self.overlay.borrow_mut().take(changes);
+    /// Takes the changes of one entry of so many bytes: later reads see them.
+    pub(crate) fn take(&self, changes: &mut Vec<Change>, entry_bytes: usize) {
+        self.overlay.borrow_mut().take(changes, entry_bytes);
     }
 
     /// So much is not written that it should be.

@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..2_usize, 0..3_u8, 1..4_u64)
             .prop_map(|(slot, level, count)| Step::Block { slot, level, count }),
         3 => any::<Index>().prop_map(Step::DeleteBlock),
-        5 => (0..4_u8, any::<Index>(), 0..9_u64)
+        5 => (0..4_u8, any::<Index>(), 1..9_u64)
             .prop_map(|(kind, block, value)| Step::Put { kind, block, value }),
         3 => any::<Index>().prop_map(Step::Delete),
         2 => (0..2_usize, 0..9_u64).prop_map(|(slot, next)| Step::Queue { slot, next }),
@@ -352,9 +352,9 @@ proptest! {
         let mut world = World::default();
         for step in &steps {
             let changes = world.changes(step);
-            oracle.rows.take(&mut changes.clone());
+            oracle.rows.take(&mut changes.clone(), 8);
             oracle.write_out();
-            subject.rows.take(&mut changes.clone());
+            subject.rows.take(&mut changes.clone(), 8);
             if matches!(step, Step::WriteOut) {
                 subject.write_out();
             }
