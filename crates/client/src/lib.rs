@@ -14,7 +14,7 @@ mod publisher;
 
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
-    Binding, BindingDestination, BindingFilter, Cluster, ClusterNode, ClusterShard,
+    Binding, BindingDestination, BindingFilter, Cancellation, Cluster, ClusterNode, ClusterShard,
     EffectiveSetting, Exchange, Import, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
     Permission, Policy, PolicySubject, PolicyTarget, PriorityStats, Queue, QueueDeletion,
     QueueDetails, QueueRound, QueueSpec, QueueStats, QueueWatch, ReceiveOptions, Received,

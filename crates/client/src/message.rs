@@ -1,10 +1,13 @@
 //! A message as programs hold it, and where it is published to. Not here: deliveries (`consumer`), outcomes (`publisher`).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use warren_proto::{convert::message, v1};
-use warren_types::Properties;
+use warren_proto::{
+    convert::{hints::DELAY, message},
+    v1,
+};
+use warren_types::{Properties, PropertiesBuilder, PropertiesError, Value};
 
 use crate::error::Error;
 
@@ -32,6 +35,21 @@ impl Message {
     pub fn with_properties(mut self, properties: Properties) -> Self {
         self.properties = properties;
         self
+    }
+
+    /// The same, ready only after so long.
+    ///
+    /// # Errors
+    /// The properties have no room for one header more.
+    pub fn after(mut self, delay: Duration) -> Result<Self, PropertiesError> {
+        let mut headers = self.properties.headers().unwrap_or_default();
+        let ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        headers
+            .insert(DELAY, Value::I64(ms))
+            .expect("the header's name is short");
+        let delayed = PropertiesBuilder::from(&self.properties).headers(&headers);
+        self.properties = delayed.build()?;
+        Ok(self)
     }
 
     /// What counts against credit and windows: body and properties, in bytes.

@@ -36,6 +36,8 @@ pub enum Outcome {
     Committed {
         /// How many queues have it, where the server says so.
         queues: Option<u32>,
+        /// Of a message that waits to be due: what [`Connection::cancel_scheduled`] takes it back by.
+        schedule_handle: Option<Box<str>>,
     },
     /// Was committed before, under the same sequence or deduplication key. A success.
     Duplicate,

@@ -210,9 +210,21 @@ async fn confirms_out_of_order_and_in_parts_resolve_the_right_messages() {
     for it in confirms {
         outcomes.push(it.await.unwrap());
     }
-    assert_eq!(outcomes[0], Outcome::Committed { queues: None });
+    assert_eq!(
+        outcomes[0],
+        Outcome::Committed {
+            queues: None,
+            schedule_handle: None
+        }
+    );
     assert_eq!(outcomes[1], Outcome::Unrouted);
-    assert_eq!(outcomes[2], Outcome::Committed { queues: None });
+    assert_eq!(
+        outcomes[2],
+        Outcome::Committed {
+            queues: None,
+            schedule_handle: None
+        }
+    );
     let Outcome::Refused(refusal) = &outcomes[3] else {
         panic!("{:?}", outcomes[3]);
     };

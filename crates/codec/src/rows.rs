@@ -4,6 +4,7 @@
 //! under another's key.
 
 mod key;
+mod memory;
 mod outgoing;
 mod queue;
 pub(crate) mod small;
@@ -45,6 +46,8 @@ pub fn encode_row(key: &[u8], row: &Row) -> Bytes {
         Row::Outgoing(it) => seal(key, &outgoing::encode(it)),
         Row::Marks(it) => seal(key, &states::marks(it)),
         Row::Timer => seal(key, &states::timer()),
+        Row::Memory(it) => seal(key, &memory::row(it)),
+        Row::MemoryOrder(it) => seal(key, &memory::order(it)),
     }
 }
 
@@ -74,6 +77,12 @@ pub fn decode_row(key: &[u8], value: &Bytes) -> Result<Row, CodecError> {
         }
         RowKey::Marks { .. } => Row::Marks(states::decode_marks(open("marks row", key, value)?)?),
         RowKey::Timer { .. } => states::decode_timer(&open("timer row", key, value)?)?,
+        RowKey::Memory { .. } => Row::Memory(memory::decode_row(&open("memory row", key, value)?)?),
+        RowKey::MemoryOrder { .. } => Row::MemoryOrder(memory::decode_order(&open(
+            "memory order row",
+            key,
+            value,
+        )?)?),
     })
 }
 

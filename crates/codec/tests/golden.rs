@@ -47,6 +47,7 @@ fn lines() -> Vec<(&'static str, String)> {
         list(vec![
             ("entry".into(), encode_entry(&entry())),
             ("states".into(), encode_entry(&entry_of_states())),
+            ("cancels".into(), encode_entry(&entry_of_cancels())),
         ]),
     ));
     let keys = rows()
@@ -94,6 +95,10 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
     assert_eq!(
         decode_entry(&kept("entry.txt")[1]).unwrap(),
         entry_of_states()
+    );
+    assert_eq!(
+        decode_entry(&kept("entry.txt")[2]).unwrap(),
+        entry_of_cancels()
     );
     let (keys, values) = (kept("keys.txt"), kept("rows.txt"));
     for (at, (_, key, row)) in rows().into_iter().enumerate() {

@@ -140,7 +140,8 @@ proptest! {
         let of_queue = match &key {
             RowKey::Block { queue: q, .. } | RowKey::Settled { queue: q, .. }
             | RowKey::Counts { queue: q, .. } | RowKey::Producer { queue: q, .. }
-            | RowKey::Marks { queue: q, .. } | RowKey::Timer { queue: q, .. } => *q == queue,
+            | RowKey::Marks { queue: q, .. } | RowKey::Timer { queue: q, .. }
+            | RowKey::Memory { queue: q, .. } | RowKey::MemoryOrder { queue: q, .. } => *q == queue,
             RowKey::Shard | RowKey::Origin(_) | RowKey::Queue(_) | RowKey::Outgoing { .. } => false,
         };
         prop_assert_eq!(rows_of_queue(queue).iter().any(within), of_queue);

@@ -70,6 +70,7 @@ pub enum Command {
     Arrived(Arrived),
     Park(Park),
     Rearm(Rearm),
+    Cancel(Cancel),
 }
 
 /// Adds one block: messages of one queue and one priority, in order.
@@ -157,6 +158,14 @@ pub struct Release {
     pub ranges: Vec<PositionRange>,
     /// They may be handed out at once; else they join "released, not handed out".
     pub hand_out: bool,
+}
+
+/// Scheduled messages are taken back before they are due (features A30).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    pub queue: QueueId,
+    /// Ascending, not overlapping.
+    pub ranges: Vec<PositionRange>,
 }
 
 /// Deliveries are set aside: kept, counted, never handed out (features B49).

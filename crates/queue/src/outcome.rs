@@ -69,6 +69,10 @@ pub enum Reply {
         count: u64,
     },
     Rearmed,
+    /// So many were scheduled, and left.
+    Cancelled {
+        count: u64,
+    },
     /// The queue does not exist (any more).
     QueueGone,
 }
@@ -124,9 +128,17 @@ pub struct BatchOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchVerdict {
     /// Taken. Messages not listed are stored; `(index in the batch, why)`, ascending.
-    Taken { exceptions: Vec<(u32, NotStored)> },
+    Taken {
+        exceptions: Vec<(u32, NotStored)>,
+        /// Where the first message of each part is, in order, if the batch has scheduled messages; else empty. 0 = nothing of the part
+        /// is stored.
+        places: Vec<Position>,
+    },
     /// At or below the last one taken: what was recorded then.
-    Duplicate { exceptions: Vec<(u32, NotStored)> },
+    Duplicate {
+        exceptions: Vec<(u32, NotStored)>,
+        places: Vec<Position>,
+    },
     /// Older than the results that are kept: it was taken, its exceptions are forgotten.
     DuplicateForgotten,
     /// Not the next one: resume after `last`.
@@ -191,6 +203,8 @@ pub enum Effect {
         ranges: Vec<PositionRange>,
         left: Left,
     },
+    /// One per command that asks to cancel, also if nothing left or the queue is gone.
+    Cancelled(Cancelled),
     /// A single active consumer was activated; the number in force.
     Activated {
         queue: QueueId,
@@ -223,6 +237,19 @@ pub struct Released {
     pub tally: Tally,
     /// They may be handed out at once.
     pub hand_out: bool,
+}
+
+/// What became of messages that were to be cancelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancelled {
+    pub queue: QueueId,
+    /// These were scheduled and left, now.
+    pub ranges: Vec<PositionRange>,
+    pub left: Left,
+    /// These left in this way before, as far as the queue remembers.
+    pub before: Vec<PositionRange>,
+    /// There never were such messages, or their queue is gone. The rest is too late: no more scheduled, or no more there.
+    pub unknown: Vec<PositionRange>,
 }
 
 /// A block that was just stored, with its bytes while they are at hand.

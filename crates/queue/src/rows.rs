@@ -54,11 +54,34 @@ pub enum RowKey {
         priority: Priority,
         first: Position,
     },
+    /// Something a queue remembers for a while.
+    Memory {
+        queue: QueueId,
+        of: MemoryOf,
+        key: u64,
+    },
+    /// The same by its number, for forgetting the oldest.
+    MemoryOrder {
+        queue: QueueId,
+        of: MemoryOf,
+        number: u64,
+    },
     /// Messages on their way to another shard, by their number there.
     Outgoing {
         shard: ShardId,
         number: u64,
     },
+}
+
+/// What a queue remembers for a while: facts under keys of 64 bits, in the order in which they came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum MemoryOf {
+    /// Cancelled messages, by position.
+    Cancels,
+}
+
+impl MemoryOf {
+    pub const ALL: [Self; 1] = [Self::Cancels];
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -74,6 +97,8 @@ pub enum Row {
     Marks(MarksRow),
     /// Its key says it all.
     Timer,
+    Memory(MemoryRow),
+    MemoryOrder(MemoryOrderRow),
 }
 
 impl Row {
@@ -111,6 +136,26 @@ impl Row {
     #[must_use]
     pub fn into_producer(self) -> Option<ProducerRow> {
         if let Self::Producer(row) = self {
+            Some(row)
+        } else {
+            None
+        }
+    }
+
+    /// The row's value, if it is of this kind.
+    #[must_use]
+    pub fn into_memory(self) -> Option<MemoryRow> {
+        if let Self::Memory(row) = self {
+            Some(row)
+        } else {
+            None
+        }
+    }
+
+    /// The row's value, if it is of this kind.
+    #[must_use]
+    pub fn into_memory_order(self) -> Option<MemoryOrderRow> {
+        if let Self::MemoryOrder(row) = self {
             Some(row)
         } else {
             None
@@ -175,6 +220,8 @@ pub struct OriginRow {
     pub exceptions: Vec<(BatchSequence, Vec<(u32, NotStored)>)>,
     /// Exceptions of batches below this are forgotten.
     pub remembered_from: BatchSequence,
+    /// Of recent batches with scheduled messages: where the first message of each part is. Bounded, oldest forgotten first.
+    pub places: Vec<(BatchSequence, Vec<Position>)>,
 }
 
 /// A queue's counters and marks.
@@ -190,6 +237,36 @@ pub struct QueueRow {
     pub counters: Counters,
     /// Fencing number of the last activation of a single active consumer; 0 = there was none.
     pub fencing: u64,
+    /// What it remembers for a while, ascending, each kind from its first use on.
+    pub memories: Vec<(MemoryOf, MemorySpan)>,
+}
+
+/// The numbers of what a memory holds: `first` up to, not including, `next`. They begin at 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemorySpan {
+    pub first: u64,
+    pub next: u64,
+}
+
+impl Default for MemorySpan {
+    fn default() -> Self {
+        Self { first: 1, next: 1 }
+    }
+}
+
+/// One thing that is remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MemoryRow {
+    pub number: u64,
+    /// When it came.
+    pub at: ShardTime,
+}
+
+/// The key of what has a number. It may have come again since, under a later number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MemoryOrderRow {
+    pub key: u64,
+    pub at: ShardTime,
 }
 
 /// One priority of a queue.
@@ -221,6 +298,8 @@ pub struct Counters {
     pub dead_lettered: u64,
     pub no_ack: u64,
     pub purged: u64,
+    /// Taken back before they were due.
+    pub cancelled: u64,
     /// Body bytes of live messages.
     pub live_body_bytes: u64,
     /// Of them: of messages that are not due yet.

@@ -41,11 +41,24 @@ pub struct ProducerTag {
 pub enum PublishOutcome {
     /// On disk on a majority, and applied.
     Stored,
+    /// The same; it waits to be due, here.
+    Scheduled(Position),
     NotStored(NotStored),
     /// Never sent to a leader: safe to try again.
     NotStarted(Unavailable),
     /// Sent, but the answer did not come before the node gave up: it may be stored.
     Unknown,
+}
+
+/// What became of a scheduled message that was to be taken back (features A30).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CancelResult {
+    /// It is taken back, now or when it was asked for before.
+    Cancelled,
+    /// It is not scheduled any more: ready, handed out, or gone from the queue.
+    TooLate,
+    /// There never was such a message, or its queue is gone.
+    NotFound,
 }
 
 /// Why a shard cannot serve at this moment.

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod broker;
+mod cancel;
 mod dead;
 mod handover;
 mod leader;

@@ -10,7 +10,7 @@ use warren_types::{Attempt, Position, QueueId, ShardTime};
 
 use crate::Broker;
 use crate::api::{Delivery, Target, Unavailable};
-use crate::uplink::door::Request;
+use crate::uplink::door::{Ask, Request};
 
 /// Messages of one page, at most.
 pub const PEEK_MESSAGES_MAX: usize = 100;
@@ -114,12 +114,12 @@ impl Broker {
         max: usize,
     ) -> Result<Option<PeekPage>, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Peek {
+        let request = Request::Ask(Ask::Peek {
             queue: target.queue,
             from,
             max: max.min(PEEK_MESSAGES_MAX),
             reply,
-        };
+        });
         self.ask(target.shard, request).await?;
         let page = answer.await.map_err(|_| Unavailable::NoQuorum)?;
         Ok(page.map(|it| it.open(target.queue)))

@@ -6,7 +6,7 @@ use warren_types::{Position, QueueId};
 use crate::Broker;
 use crate::api::{Target, Unavailable};
 use crate::peek::PEEK_MESSAGES_MAX;
-use crate::uplink::door::Request;
+use crate::uplink::door::{Ask, Request};
 
 /// Which messages of a queue are redriven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +63,13 @@ impl Broker {
         wish: Redrive,
     ) -> Result<Option<RedriveStep>, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Redrive {
+        let request = Request::Ask(Ask::Redrive {
             queue: target.queue,
             from,
             max: max.min(PEEK_MESSAGES_MAX),
             wish,
             reply,
-        };
+        });
         self.ask(target.shard, request).await?;
         answer.await.map_err(|_| Unavailable::NoQuorum)
     }

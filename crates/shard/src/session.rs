@@ -15,7 +15,7 @@ use crate::api::{
 };
 use crate::broker::Broker;
 use crate::link::outbox::Outbox;
-use crate::uplink::door::Request;
+use crate::uplink::door::{Ask, Request};
 use crate::uplink::encode::Publish;
 
 /// One client connection's channel or stream. Dropping it returns everything its consumers hold, counted as failed attempts.
@@ -183,12 +183,12 @@ impl Session {
         self.broker
             .ask(
                 target.shard,
-                Request::Purge {
+                Request::Ask(Ask::Purge {
                     queue: target.queue,
                     token,
                     states,
                     inbox: self.inbox.clone(),
-                },
+                }),
             )
             .await
     }
@@ -235,11 +235,11 @@ impl Broker {
         depth: StatsDepth,
     ) -> Result<Option<QueueStats>, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Stats {
+        let request = Request::Ask(Ask::Stats {
             queue: target.queue,
             depth,
             reply,
-        };
+        });
         self.ask(target.shard, request).await?;
         answer.await.map_err(|_| Unavailable::NoQuorum)
     }

@@ -298,7 +298,8 @@ async fn outcomes(session: &Session, target: Target) -> (Vec<u64>, Vec<u64>) {
                 match outcome {
                     PublishOutcome::Stored => stored.push(token.0),
                     PublishOutcome::NotStored(NotStored::QueueFull) => refused.push(token.0),
-                    PublishOutcome::NotStored(_)
+                    PublishOutcome::Scheduled(_)
+                    | PublishOutcome::NotStored(_)
                     | PublishOutcome::NotStarted(_)
                     | PublishOutcome::Unknown => panic!("{token:?}: {outcome:?}"),
                 }

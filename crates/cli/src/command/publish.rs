@@ -27,6 +27,8 @@ use crate::{
 /// Lines read at once.
 const LINES_AT_ONCE: usize = 256;
 const READ_BYTES: usize = 256 << 10;
+/// Handles of scheduled messages that are shown: the first ones.
+const HANDLES_MAX: usize = 10_000;
 /// Chunks of lines read ahead.
 const CHUNKS_AHEAD: usize = 4;
 
@@ -42,6 +44,7 @@ The last line on stderr tells what became of the messages:
 Examples:
   echo 'two coffees' | warren publish --queue orders
   warren publish --queue orders --file orders.txt --server 10.0.0.1:7101,10.0.0.2:7101
+  echo 'a reminder' | warren publish --queue orders --delay 3600
   warren publish --exchange events --routing-key eu.login --file -")]
 pub(crate) struct PublishArgs {
     /// Publish straight to this queue; refused if it does not exist
@@ -60,6 +63,9 @@ pub(crate) struct PublishArgs {
     /// Refuse messages that no queue takes (always so with --queue)
     #[arg(long)]
     mandatory: bool,
+    /// Deliver the messages only after so long; the handles that take them back go to stdout
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    delay: Option<f64>,
     /// File to read; - is stdin
     #[arg(long, default_value = "-")]
     file: PathBuf,
@@ -79,6 +85,8 @@ struct Tally {
     refused: u64,
     unknown: u64,
     first_refusal: Option<Outcome>,
+    /// Of scheduled messages, with their sequences: the first ones.
+    handles: Vec<(u64, Box<str>)>,
     /// Of the last confirm, or of the first message after which something was unconfirmed.
     silent_since: Option<Instant>,
     longest_gap: Duration,
@@ -87,6 +95,13 @@ struct Tally {
 impl Tally {
     fn unanswered(&self) -> u64 {
         self.published - self.confirmed - self.refused - self.unknown
+    }
+
+    /// In the order of the messages.
+    fn take_handles(&mut self) -> Vec<Box<str>> {
+        let mut handles = std::mem::take(&mut self.handles);
+        handles.sort_unstable_by_key(|(sequence, _)| *sequence);
+        handles.into_iter().map(|(_, handle)| handle).collect()
     }
 
     fn published(&mut self, count: u64, now: Instant) {
@@ -103,6 +118,15 @@ impl Tally {
         self.silent_since = Some(now);
         for result in results {
             match &result.outcome {
+                Outcome::Committed {
+                    schedule_handle: Some(handle),
+                    ..
+                } => {
+                    self.confirmed += 1;
+                    if self.handles.len() < HANDLES_MAX {
+                        self.handles.push((result.sequence, handle.clone()));
+                    }
+                }
                 Outcome::Committed { .. } | Outcome::Duplicate | Outcome::Unrouted => {
                     self.confirmed += 1;
                 }
@@ -131,6 +155,8 @@ struct Summary {
     longest_gap_seconds: f64,
     resent: u64,
     reconnects: u64,
+    /// What `warren queue cancel` takes, in the order of the lines.
+    schedule_handles: Vec<Box<str>>,
 }
 
 /// Publishes every line of the file.
@@ -155,7 +181,12 @@ pub(crate) async fn run(global: &Global, args: PublishArgs) -> Result<()> {
     });
     let started = Instant::now();
     let mandatory = args.mandatory || args.queue.is_some();
-    let sent = send(&publisher, lines, &target, mandatory, &tally).await;
+    let to = Route {
+        target,
+        mandatory,
+        delay: args.delay.map(Duration::from_secs_f64),
+    };
+    let sent = send(&publisher, lines, &to, &tally).await;
     let flushed = publisher.flush().await;
     let seconds = started.elapsed().as_secs_f64();
     let stats = publisher.stats();
@@ -168,14 +199,26 @@ pub(crate) async fn run(global: &Global, args: PublishArgs) -> Result<()> {
         longest_gap_seconds: it.longest_gap.as_secs_f64(),
         resent: stats.resent,
         reconnects: stats.reconnects,
+        schedule_handles: it.take_handles(),
     });
     let first_refusal = with(&tally, |it| it.first_refusal.take());
     let verdict = verdict(sent, flushed, &summary, first_refusal.as_ref());
     if global.output == Output::Json {
         output::json(&summary)?;
+    } else {
+        for handle in &summary.schedule_handles {
+            output::line(handle)?;
+        }
     }
     eprintln!("{}", last_line(&summary));
     verdict
+}
+
+/// Where the lines go.
+struct Route {
+    target: Target,
+    mandatory: bool,
+    delay: Option<Duration>,
 }
 
 /// Whether all input was sent.
@@ -188,8 +231,7 @@ enum Input {
 async fn send(
     publisher: &Publisher,
     mut lines: mpsc::Receiver<std::io::Result<Vec<Vec<u8>>>>,
-    target: &Target,
-    mandatory: bool,
+    to: &Route,
     tally: &Mutex<Tally>,
 ) -> Result<Input> {
     let mut interrupt = Interrupt::new()?;
@@ -206,10 +248,14 @@ async fn send(
         };
         for line in chunk.context("cannot read the input")? {
             with(tally, |it| it.published(1, Instant::now()));
+            let message = Message::new(line);
             let publication = Publication {
-                target: target.clone(),
-                message: Message::new(line),
-                mandatory,
+                target: to.target.clone(),
+                message: match to.delay {
+                    Some(delay) => message.after(delay)?,
+                    None => message,
+                },
+                mandatory: to.mandatory,
                 token: 0,
             };
             tokio::select! {
@@ -341,7 +387,10 @@ mod tests {
     fn longest_gap_counts_only_while_something_is_unconfirmed() {
         let begin = Instant::now();
         let at = |ms| begin + Duration::from_millis(ms);
-        let committed = Outcome::Committed { queues: None };
+        let committed = Outcome::Committed {
+            queues: None,
+            schedule_handle: None,
+        };
         let mut tally = Tally::default();
         tally.published(1, at(0));
         tally.answered(&[result(committed.clone())], at(10));
@@ -365,6 +414,7 @@ mod tests {
             longest_gap_seconds: 0.21,
             resent: 0,
             reconnects: 0,
+            schedule_handles: Vec::new(),
         };
         let expected =
             "published 1000, confirmed 1000, refused 0, 1.234 seconds, longest_gap_seconds 0.210";

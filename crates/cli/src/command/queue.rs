@@ -1,5 +1,6 @@
-//! `warren queue`: declare, list, show, watch, peek, purge, delete.
+//! `warren queue`: declare, list, show, watch, peek, purge, cancel, delete.
 
+mod cancel;
 pub(super) mod peek;
 mod watch;
 
@@ -30,6 +31,8 @@ pub(crate) enum QueueCommand {
     Peek(peek::PeekArgs),
     /// Remove the messages that no consumer holds
     Purge(NameArgs),
+    /// Take scheduled messages back before they are due
+    Cancel(cancel::CancelArgs),
     /// Delete a queue and its messages; a missing one is a success
     Delete(DeleteArgs),
 }
@@ -97,6 +100,7 @@ pub(crate) async fn run(global: &Global, command: QueueCommand) -> Result<()> {
         QueueCommand::List(args) => list(global, &connection, &args).await,
         QueueCommand::Show(args) => show(global, &connection, &args).await,
         QueueCommand::Watch(args) => watch::watch(global, &connection, &args).await,
+        QueueCommand::Cancel(args) => cancel::cancel(global, &connection, args).await,
         QueueCommand::Peek(args) => peek::peek(global, &connection, args).await,
         QueueCommand::Purge(args) => {
             let messages = connection.purge_queue(&global.vhost, &args.name).await?;

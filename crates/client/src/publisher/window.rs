@@ -263,7 +263,7 @@ impl Window {
             batch.left = 0;
             for sequence in std::mem::take(&mut batch.sequences) {
                 if sequence != 0 {
-                    self.resolve(sequence, Outcome::Committed { queues: None }, out);
+                    self.resolve(sequence, COMMITTED, out);
                 }
             }
         }
@@ -363,11 +363,20 @@ fn entry_to_wire(
     }
 }
 
+/// Of a message that the server does not name.
+const COMMITTED: Outcome = Outcome::Committed {
+    queues: None,
+    schedule_handle: None,
+};
+
 pub(crate) fn outcome_from_wire(result: v1::PublishResult) -> Outcome {
     let refused = || Outcome::Refused(Box::new(Refusal::from_in_band(result.error.as_ref())));
     match PublishOutcome::try_from(result.outcome) {
         Ok(PublishOutcome::Committed) => Outcome::Committed {
             queues: Some(result.queues),
+            schedule_handle: Some(result.schedule_handle)
+                .filter(|it| !it.is_empty())
+                .map(String::into_boxed_str),
         },
         Ok(PublishOutcome::Duplicate) => Outcome::Duplicate,
         Ok(PublishOutcome::Unrouted) => Outcome::Unrouted,

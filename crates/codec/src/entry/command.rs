@@ -3,7 +3,7 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
+    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
     Release, Return, Settle, SettleReason,
 };
 use warren_types::{
@@ -14,7 +14,7 @@ use warren_types::{
 use super::moves;
 use super::states::{
     decode_park_cause, decode_purge_states, decode_rearm, is_failed, park_cause, purge_states,
-    return_kind,
+    rearm, return_kind,
 };
 use crate::{
     error::{CodecError, malformed},
@@ -78,14 +78,10 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             cause: park_cause(it.cause).into(),
             failed: is_failed(it.kind),
         }),
-        Command::Rearm(it) => Kind::Rearm(pb::Rearm {
+        Command::Rearm(it) => Kind::Rearm(rearm(it)),
+        Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
-            priority: it
-                .blocks
-                .iter()
-                .map(|(priority, _)| u32::from(priority.level()))
-                .collect(),
-            first: it.blocks.iter().map(|(_, first)| first.0).collect(),
+            positions: ranges::encode(&it.ranges),
         }),
     };
     pb::ShardCommand { kind: Some(kind) }
@@ -146,6 +142,10 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             kind: return_kind(it.failed),
         }),
         Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
+        Kind::CancelScheduled(it) => Command::Cancel(Cancel {
+            queue: QueueId(it.queue),
+            ranges: ranges::decode(it.positions)?,
+        }),
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
@@ -167,7 +167,8 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::BeginMove(_)
         | Kind::EndMove(_)
         | Kind::Park(_)
-        | Kind::Rearm(_) => None,
+        | Kind::Rearm(_)
+        | Kind::CancelScheduled(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),

@@ -96,6 +96,15 @@ pub(crate) fn decode_park_cause(number: i32) -> Result<ParkCause, CodecError> {
     }
 }
 
+pub(super) fn rearm(it: &Rearm) -> pb::Rearm {
+    let levels = it.blocks.iter().map(|(level, _)| u32::from(level.level()));
+    pb::Rearm {
+        queue: it.queue.0,
+        priority: levels.collect(),
+        first: it.blocks.iter().map(|(_, first)| first.0).collect(),
+    }
+}
+
 pub(super) fn decode_rearm(it: &pb::Rearm) -> Result<Rearm, CodecError> {
     if it.priority.len() != it.first.len() {
         return Err(malformed("rearm", "the columns differ in length"));

@@ -1,9 +1,10 @@
 //! Keys of rows: a kind, then big-endian numbers, so that the order of the bytes is the order of [`RowKey`]. Not here: values.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use warren_queue::rows::RowKey;
+use warren_queue::rows::{MemoryOf, RowKey};
 use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
+use super::memory;
 use crate::error::{CodecError, malformed};
 
 /// First byte of a key. Stored: never renumber or reuse.
@@ -18,6 +19,8 @@ mod kind {
     pub(super) const OUTGOING: u8 = 40;
     pub(super) const MARKS: u8 = 20;
     pub(super) const TIMER: u8 = 21;
+    pub(super) const MEMORY: u8 = 23;
+    pub(super) const MEMORY_ORDER: u8 = 24;
 }
 
 /// Which of the state's tables a row is in.
@@ -49,7 +52,9 @@ pub fn table_of(key: &RowKey) -> RowTable {
         | RowKey::Producer { .. }
         | RowKey::Outgoing { .. }
         | RowKey::Marks { .. }
-        | RowKey::Timer { .. } => RowTable::Rows,
+        | RowKey::Timer { .. }
+        | RowKey::Memory { .. }
+        | RowKey::MemoryOrder { .. } => RowTable::Rows,
     }
 }
 
@@ -106,7 +111,18 @@ pub fn encode_key(key: &RowKey) -> Bytes {
             out.put_u64(first.0);
             out.freeze()
         }
+        RowKey::Memory { queue, of, key } => of_memory(kind::MEMORY, *queue, *of, *key),
+        RowKey::MemoryOrder { queue, of, number } => {
+            of_memory(kind::MEMORY_ORDER, *queue, *of, *number)
+        }
     }
+}
+
+fn of_memory(kind: u8, queue: QueueId, of: MemoryOf, number: u64) -> Bytes {
+    let mut out = of_queue(kind, queue, 1 + size_of::<u64>());
+    out.put_u8(memory::kind_byte(of));
+    out.put_u64(number);
+    out.freeze()
 }
 
 fn start(kind: u8, more: usize) -> BytesMut {
@@ -189,19 +205,30 @@ pub fn decode_key(key: &[u8]) -> Result<RowKey, CodecError> {
                 first,
             })
         }
-        kind::TIMER => {
-            let (queue, rest) = rest.split_first_chunk().ok_or_else(what)?;
-            let (at, rest) = rest.split_first_chunk().ok_or_else(what)?;
-            let (priority, first) = level_and_first(rest)?;
-            Ok(RowKey::Timer {
-                queue: QueueId(u64::from_be_bytes(*queue)),
-                at: ShardTime(u64::from_be_bytes(*at)),
-                priority,
-                first,
-            })
+        kind::TIMER => timer(rest),
+        kind::MEMORY => {
+            let (queue, of, key) = memory(rest)?;
+            Ok(RowKey::Memory { queue, of, key })
+        }
+        kind::MEMORY_ORDER => {
+            let (queue, of, number) = memory(rest)?;
+            Ok(RowKey::MemoryOrder { queue, of, number })
         }
         _ => Err(malformed("row key", "its kind is unknown")),
     }
+}
+
+fn timer(rest: &[u8]) -> Result<RowKey, CodecError> {
+    let wrong = || malformed("row key", "its length is not its kind's");
+    let (queue, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let (at, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let (priority, first) = level_and_first(rest)?;
+    Ok(RowKey::Timer {
+        queue: QueueId(u64::from_be_bytes(*queue)),
+        at: ShardTime(u64::from_be_bytes(*at)),
+        priority,
+        first,
+    })
 }
 
 fn outgoing(rest: &[u8]) -> Result<RowKey, CodecError> {
@@ -212,6 +239,18 @@ fn outgoing(rest: &[u8]) -> Result<RowKey, CodecError> {
         shard: ShardId(u32::from_be_bytes(*shard)),
         number: u64::from_be_bytes(number),
     })
+}
+
+fn memory(rest: &[u8]) -> Result<(QueueId, MemoryOf, u64), CodecError> {
+    let wrong = || malformed("row key", "its length is not its kind's");
+    let (queue, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+    let (of, number) = rest.split_first().ok_or_else(wrong)?;
+    let number = number.try_into().map_err(|_| wrong())?;
+    Ok((
+        QueueId(u64::from_be_bytes(*queue)),
+        memory::decode_kind_byte(*of)?,
+        u64::from_be_bytes(number),
+    ))
 }
 
 fn block(rest: &[u8]) -> Result<(QueueId, Priority, Position), CodecError> {
@@ -262,7 +301,7 @@ pub fn block_holding_range(queue: QueueId, priority: Priority, position: Positio
 
 /// All rows that go with a queue, its blocks first; its own row (`RowKey::Queue`) is not among them.
 #[must_use]
-pub fn rows_of_queue(queue: QueueId) -> [KeyRange; 6] {
+pub fn rows_of_queue(queue: QueueId) -> [KeyRange; 8] {
     [
         (RowTable::Blocks, kind::BLOCK),
         (RowTable::Rows, kind::SETTLED),
@@ -270,6 +309,8 @@ pub fn rows_of_queue(queue: QueueId) -> [KeyRange; 6] {
         (RowTable::Rows, kind::PRODUCER),
         (RowTable::Rows, kind::MARKS),
         (RowTable::Rows, kind::TIMER),
+        (RowTable::Rows, kind::MEMORY),
+        (RowTable::Rows, kind::MEMORY_ORDER),
     ]
     .map(|(table, kind)| with_prefix(table, of_queue(kind, queue, 0).freeze()))
 }

@@ -6,7 +6,7 @@ use warren_proto::stored_v1 as pb;
 use warren_queue::rows::{Counters, LevelRow, QueueRow};
 use warren_types::{Position, QueueId, QueueName, VhostId};
 
-use super::{FORMAT, check_format};
+use super::{FORMAT, check_format, memory};
 use crate::{
     entry::priority,
     error::{CodecError, malformed},
@@ -28,6 +28,11 @@ pub(super) fn encode(row: &QueueRow) -> pb::QueueRow {
         scheduled: row.levels.iter().map(|it| it.scheduled).sum(),
         scheduled_body_bytes: row.counters.scheduled_body_bytes,
         parked_body_bytes: row.counters.parked_body_bytes,
+        memories: row
+            .memories
+            .iter()
+            .map(|&(of, span)| memory::span(of, span))
+            .collect(),
         ..pb::QueueRow::default()
     }
 }
@@ -60,6 +65,11 @@ pub(super) fn decode(queue: QueueId, row: pb::QueueRow) -> Result<QueueRow, Code
             .collect::<Result<_, _>>()?,
         counters,
         fencing: row.fencing,
+        memories: row
+            .memories
+            .iter()
+            .map(memory::decode_span)
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -97,6 +107,7 @@ fn settled(counters: &Counters) -> BTreeMap<u32, u64> {
         (pb::SettleReason::DeadLettered, counters.dead_lettered),
         (pb::SettleReason::NoAck, counters.no_ack),
         (pb::SettleReason::Purged, counters.purged),
+        (pb::SettleReason::Cancelled, counters.cancelled),
     ];
     let totals = totals.into_iter().filter(|(_, total)| *total != 0);
     totals
@@ -118,10 +129,10 @@ fn counter(counters: &mut Counters, number: u32) -> Result<&mut u64, CodecError>
         pb::SettleReason::DeadLettered => Ok(&mut counters.dead_lettered),
         pb::SettleReason::NoAck => Ok(&mut counters.no_ack),
         pb::SettleReason::Purged => Ok(&mut counters.purged),
+        pb::SettleReason::Cancelled => Ok(&mut counters.cancelled),
         pb::SettleReason::Unspecified
         | pb::SettleReason::Moved
         | pb::SettleReason::DeliveryLimit
-        | pb::SettleReason::Cancelled
         | pb::SettleReason::Deleted => Err(unknown()),
     }
 }

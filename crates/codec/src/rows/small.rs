@@ -54,6 +54,14 @@ pub(super) fn origin(row: &OriginRow) -> pb::OriginRow {
         last_sequence: row.last.0,
         results: results.collect(),
         remembered_from: row.remembered_from.0,
+        places: row
+            .places
+            .iter()
+            .map(|(sequence, first)| pb::BatchPlaces {
+                sequence: sequence.0,
+                first: first.iter().map(|it| it.0).collect(),
+            })
+            .collect(),
     }
 }
 
@@ -73,6 +81,14 @@ pub(super) fn decode_origin(row: pb::OriginRow) -> Result<OriginRow, CodecError>
         last: BatchSequence(row.last_sequence),
         exceptions,
         remembered_from: BatchSequence(row.remembered_from),
+        places: row
+            .places
+            .into_iter()
+            .map(|it| {
+                let first = it.first.into_iter().map(Position).collect();
+                (BatchSequence(it.sequence), first)
+            })
+            .collect(),
     })
 }
 

@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod messages;
 mod moves;
 mod states;
 
@@ -16,6 +17,7 @@ use proptest::{collection::vec, option, prelude::*};
 use warren_queue::{entry::*, rows::*};
 use warren_types::*;
 
+pub use messages::message;
 use moves::{move_out, outgoing_row};
 use states::{counts_row, marks_row};
 
@@ -169,6 +171,7 @@ fn command_of_states() -> impl Strategy<Value = Command> {
                 })
             }
         ),
+        (queue(), ranges()).prop_map(|(queue, ranges)| Command::Cancel(Cancel { queue, ranges })),
         (queue(), vec((priority(), position()), 0..4))
             .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
         (queue(), position(), ranges(), any::<[bool; 4]>()).prop_map(
@@ -328,6 +331,16 @@ pub fn key() -> impl Strategy<Value = RowKey> {
                 },
             }
         }),
+        (number(), memory_of(), number()).prop_map(|(queue, of, key)| RowKey::Memory {
+            queue: QueueId(queue),
+            of,
+            key
+        }),
+        (number(), memory_of(), number()).prop_map(|(queue, of, number)| RowKey::MemoryOrder {
+            queue: QueueId(queue),
+            of,
+            number
+        }),
         (any::<u32>(), any::<u64>()).prop_map(|(shard, number)| RowKey::Outgoing {
             shard: ShardId(shard),
             number,
@@ -337,6 +350,10 @@ pub fn key() -> impl Strategy<Value = RowKey> {
             producer: ProducerId(producer),
         }),
     ]
+}
+
+fn memory_of() -> impl Strategy<Value = MemoryOf> {
+    prop::sample::select(MemoryOf::ALL.to_vec())
 }
 
 fn origin_row() -> impl Strategy<Value = OriginRow> {
@@ -350,12 +367,22 @@ fn origin_row() -> impl Strategy<Value = OriginRow> {
         NotStored::BatchRefused,
     ]);
     let exceptions = vec(vec((any::<u32>(), reason), 1..4), 0..4);
-    (any::<(u64, u64, u64)>(), exceptions).prop_map(|((run, last, from), exceptions)| OriginRow {
-        run: Run(run),
-        last: BatchSequence(last),
-        exceptions: (1..).map(BatchSequence).zip(exceptions).collect(),
-        remembered_from: BatchSequence(from),
-    })
+    let places = vec(
+        (any::<u64>(), vec(any::<u64>().prop_map(Position), 1..4)),
+        0..4,
+    );
+    (any::<(u64, u64, u64)>(), exceptions, places).prop_map(
+        |((run, last, from), exceptions, places)| OriginRow {
+            run: Run(run),
+            last: BatchSequence(last),
+            exceptions: (1..).map(BatchSequence).zip(exceptions).collect(),
+            remembered_from: BatchSequence(from),
+            places: places
+                .into_iter()
+                .map(|(sequence, first)| (BatchSequence(sequence), first))
+                .collect(),
+        },
+    )
 }
 
 fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
@@ -374,7 +401,7 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
         any::<(u32, u64)>(),
         queue_name(),
         vec(level, 0..3),
-        any::<[u64; 13]>(),
+        any::<[u64; 16]>(),
     )
         .prop_map(move |((vhost, next), name, levels, it)| QueueRow {
             queue,
@@ -394,8 +421,16 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
                 live_body_bytes: it[8],
                 scheduled_body_bytes: it[10],
                 parked_body_bytes: it[11],
+                cancelled: it[13],
             },
             fencing: it[12],
+            memories: MemoryOf::ALL
+                .into_iter()
+                .map(|of| {
+                    let (first, next) = (it[14], it[15]);
+                    (of, MemorySpan { first, next })
+                })
+                .collect(),
         })
 }
 
@@ -433,6 +468,18 @@ pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
             RowKey::Counts { .. } => counts_row().prop_map(Row::Counts).boxed(),
             RowKey::Marks { .. } => marks_row().prop_map(Row::Marks).boxed(),
             RowKey::Timer { .. } => Just(Row::Timer).boxed(),
+            RowKey::Memory { .. } => any::<(u64, u64)>()
+                .prop_map(|(number, at)| {
+                    let at = ShardTime(at);
+                    Row::Memory(MemoryRow { number, at })
+                })
+                .boxed(),
+            RowKey::MemoryOrder { .. } => any::<(u64, u64)>()
+                .prop_map(|(key, at)| {
+                    let at = ShardTime(at);
+                    Row::MemoryOrder(MemoryOrderRow { key, at })
+                })
+                .boxed(),
             RowKey::Producer { .. } => (any::<(u64, u64, u64)>(), vec(any::<u64>(), 0..16))
                 .prop_map(|((epoch, last, seen), window)| {
                     Row::Producer(ProducerRow {
@@ -446,32 +493,4 @@ pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
         };
         (Just(key), row)
     })
-}
-
-pub fn message() -> impl Strategy<Value = Message> {
-    (
-        ("[a-zé]{0,20}", "[a-z.\n]{0,40}", option::of("[a-z]{1,9}")),
-        bytes(300),
-        bytes(40),
-        option::of("[a-z/]{1,20}"),
-    )
-        .prop_map(
-            |((exchange, key, user), body, trace, content_type)| Message {
-                exchange: ExchangeName::try_from(exchange.as_str()).unwrap(),
-                routing_key: RoutingKey::try_from(key.as_str()).unwrap(),
-                properties: content_type.map_or_else(Properties::default, |it| {
-                    PropertiesBuilder::new().content_type(&it).build().unwrap()
-                }),
-                body,
-                priority: Priority::DEFAULT,
-                ttl_ms: None,
-                delay_ms: None,
-                group_hash: 0,
-                fairness_hash: 0,
-                dedup_hash: 0,
-                user: user.map(|it| UserName::try_from(it.as_str()).unwrap()),
-                trace,
-                died: false,
-            },
-        )
 }

@@ -163,15 +163,6 @@ fn more_shard_commands(queue: QueueId) -> Vec<Command> {
     ]
 }
 
-fn origin_row() -> OriginRow {
-    OriginRow {
-        run: Run(2),
-        last: BatchSequence(9),
-        exceptions: vec![(BatchSequence(8), vec![(1, NotStored::Duplicate)])],
-        remembered_from: BatchSequence(3),
-    }
-}
-
 fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
     QueueRow {
         queue,
@@ -200,6 +191,7 @@ fn queue_row(queue: QueueId, priority: Priority) -> QueueRow {
             ..Counters::default()
         },
         fencing: 0,
+        memories: vec![],
     }
 }
 
@@ -242,6 +234,7 @@ pub fn rows() -> Vec<(&'static str, RowKey, Row)> {
     ];
     rows.extend(rows_of_block(queue, priority, first));
     rows.extend(rows_of_states(queue, priority, first));
+    rows.extend(rows_of_memories(queue, priority));
     rows
 }
 

@@ -4,7 +4,17 @@ use bytes::Bytes;
 use warren_queue::{entry::*, rows::*};
 use warren_types::*;
 
-use super::{entry, facts, ranges};
+use super::{entry, facts, queue_row, ranges};
+
+pub(super) fn origin_row() -> OriginRow {
+    OriginRow {
+        run: Run(2),
+        last: BatchSequence(9),
+        exceptions: vec![(BatchSequence(8), vec![(1, NotStored::Duplicate)])],
+        remembered_from: BatchSequence(3),
+        places: vec![],
+    }
+}
 
 /// An entry with what came to commands later, and with the commands that came later.
 pub fn entry_of_states() -> ShardEntry {
@@ -91,5 +101,59 @@ pub(super) fn rows_of_states(
         ("marks", marks, Row::Marks(row)),
         ("timer", timer, Row::Timer),
         ("delayed", counts, Row::Counts(delayed)),
+    ]
+}
+
+/// An entry with the commands that came with cancels.
+pub fn entry_of_cancels() -> ShardEntry {
+    let queue = QueueId(300);
+    let commands = vec![Command::Cancel(Cancel {
+        queue,
+        ranges: ranges(),
+    })];
+    ShardEntry {
+        origins: vec![],
+        commands,
+        ..entry()
+    }
+}
+
+/// What came with cancels.
+pub(super) fn rows_of_memories(
+    queue: QueueId,
+    priority: Priority,
+) -> Vec<(&'static str, RowKey, Row)> {
+    let of = MemoryOf::Cancels;
+    let at = ShardTime(9_000);
+    let mut remembering = queue_row(queue, priority);
+    remembering.counters.cancelled = 6;
+    remembering.memories = vec![(of, MemorySpan { first: 2, next: 7 })];
+    let mut placed = origin_row();
+    placed.places = vec![(BatchSequence(9), vec![Position(4), Position(0)])];
+    vec![
+        (
+            "memory",
+            RowKey::Memory { queue, of, key: 77 },
+            Row::Memory(MemoryRow { number: 6, at }),
+        ),
+        (
+            "memory_order",
+            RowKey::MemoryOrder {
+                queue,
+                of,
+                number: 6,
+            },
+            Row::MemoryOrder(MemoryOrderRow { key: 77, at }),
+        ),
+        (
+            "queue_with_memories",
+            RowKey::Queue(queue),
+            Row::Queue(remembering),
+        ),
+        (
+            "origin_with_places",
+            RowKey::Origin(Incarnation(258)),
+            Row::Origin(placed),
+        ),
     ]
 }

@@ -63,7 +63,9 @@ impl AmqpSession {
         let key = PublishKey::of(resolved.id);
         let counters = &self.gateway.counters().amqp;
         let outcome = match resolved.outcome {
-            publish::Outcome::Committed { .. } | publish::Outcome::Duplicate => {
+            publish::Outcome::Committed { .. }
+            | publish::Outcome::Scheduled { .. }
+            | publish::Outcome::Duplicate => {
                 counters.confirmed.add(1);
                 Outcome::Ack
             }

@@ -16,7 +16,6 @@ use warren_types::ShardId;
 
 use super::connection::ConnectionInfo;
 use super::deadline::deadline;
-use super::error::unsupported;
 use super::login::caller;
 use super::open::{leader_metadata, vhost_name, with_hint};
 use super::permit::permitted;
@@ -24,7 +23,7 @@ use super::publish_stream::PublishParts;
 use super::receipt::Receipt;
 use super::resume::Link;
 use super::streams::{FRAMES_QUEUED, draining};
-use super::{consume, peek, publish_stream, publish_unary, receive, settle};
+use super::{consume, peek, publish_stream, publish_unary, receive, schedule, settle};
 use crate::admission::ConnectionAdmission;
 use crate::gateway::Gateway;
 
@@ -206,8 +205,12 @@ impl MessagingService for Messaging {
 
     async fn cancel_scheduled(
         &self,
-        _request: Request<v1::CancelScheduledRequest>,
+        request: Request<v1::CancelScheduledRequest>,
     ) -> Result<Response<v1::CancelScheduledResponse>, Status> {
-        Err(unsupported("CancelScheduled").into())
+        self.check_open()?;
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let who = caller(request.extensions())?;
+        let answer = schedule::cancel(&self.gateway, &who, request.into_inner(), deadline).await;
+        Ok(Response::new(answer?))
     }
 }

@@ -3,6 +3,7 @@
 // Errors are built when something fails, and their way is short; a status of tonic is no smaller.
 #![allow(clippy::result_large_err)]
 
+mod batch;
 mod cluster;
 mod cluster_view;
 mod confirms;
@@ -30,6 +31,7 @@ mod receipt;
 mod receive;
 mod redrive;
 mod resume;
+mod schedule;
 mod server;
 mod settle;
 mod settle_plan;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::debug;
 use warren_proto::convert::error::ApiError;
-use warren_proto::convert::publish::{committed, refused, unrouted};
+use warren_proto::convert::publish::refused;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::publish_stream_request::Frame as Request;
@@ -23,9 +23,10 @@ use warren_shard::api::SessionEvent;
 use warren_topology::{Rights, Topology};
 use warren_types::TopologyIndex;
 
+use super::batch::{check_batch, result};
 use super::confirms::{BatchResults, EntryId};
 use super::entry::{Defaults, Publisher};
-use super::error::{bad_argument, of_denied, of_operation, refused_publish};
+use super::error::{bad_argument, of_denied, of_operation};
 use super::named_errors::named;
 use super::open::{DURABILITY, check_features, limits, vhost_name};
 use super::permit::open_vhost;
@@ -385,7 +386,7 @@ impl PublishStream {
             }
             let topology = topology.get_or_insert_with(|| self.gateway.topology());
             self.results
-                .result(entry.slot, result(entry, &outcome, topology));
+                .result(entry.slot, result(entry, &outcome, &self.gateway, topology));
         }
         self.admitted.release(freed);
         let partial = self.results.partial();
@@ -443,39 +444,6 @@ impl PublishStream {
         if timeout(LINGER, rest).await.is_err() {
             debug!("results of a publish stream that ended did not come");
         }
-    }
-}
-
-/// # Errors
-/// What is wrong with the batch as a whole.
-pub(super) fn check_batch(gateway: &Gateway, batch: &v1::PublishBatch) -> Result<(), ApiError> {
-    let max = gateway.options().max_batch;
-    if batch.entries.len() > usize::try_from(max).unwrap_or(usize::MAX) {
-        let text = format!("has {} entries; the limit is {max}", batch.entries.len());
-        return Err(bad_argument("batch.entries", text));
-    }
-    if batch.atomic && batch.entries.len() > 1 {
-        return Err(super::error::unsupported("atomic batches"));
-    }
-    Ok(())
-}
-
-/// The result of one entry.
-pub(super) fn result(entry: EntryId, outcome: &Outcome, topology: &Topology) -> v1::PublishResult {
-    let index = entry.index;
-    match outcome {
-        Outcome::Committed { queues } => committed(index, *queues),
-        Outcome::Duplicate => v1::PublishResult {
-            index,
-            outcome: v1::PublishOutcome::Duplicate.into(),
-            ..v1::PublishResult::default()
-        },
-        Outcome::Unrouted if entry.is_mandatory => refused(
-            index,
-            &ApiError::new(Reason::Unroutable, "no queue takes the message"),
-        ),
-        Outcome::Unrouted => unrouted(index),
-        Outcome::Refused(why) => refused_publish(index, why, topology),
     }
 }
 

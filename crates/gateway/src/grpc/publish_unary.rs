@@ -12,11 +12,12 @@ use warren_proto::v1;
 use warren_shard::Session;
 use warren_shard::api::SessionEvent;
 
+use super::batch::{check_batch, result};
 use super::confirms::EntryId;
 use super::entry::Defaults;
 use super::error::bad_argument;
 use super::permit::open_vhost;
-use super::publish_stream::{check_batch, publisher, result};
+use super::publish_stream::publisher;
 use crate::admission::ConnectionAdmission;
 use crate::auth::Who;
 use crate::gateway::Gateway;
@@ -130,6 +131,7 @@ fn collect(gateway: &Gateway, publishing: &mut Publishing, results: &mut Results
         results.set(result(
             EntryId::from(resolved.id),
             &resolved.outcome,
+            gateway,
             &topology,
         ));
     }

@@ -82,7 +82,7 @@ impl Receipt {
     }
 }
 
-fn checksum(cluster: ClusterId, bytes: &[u8]) -> u64 {
+pub(super) fn checksum(cluster: ClusterId, bytes: &[u8]) -> u64 {
     let key = cluster.0.to_be_bytes();
     let words = key.chunks(8).chain(bytes.chunks(8));
     words.fold(0x7761_7272_656e_7265, |sum, word| {

@@ -13,7 +13,7 @@ use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, 
 use warren_topology::{Denied, Operation, Published, Rights, RouteError, Targets, Topology};
 use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
 
-pub(crate) use tracker::{Outcome, PublishId, Refused, Resolved, Tracker};
+pub(crate) use tracker::{Outcome, Place, PublishId, Refused, Resolved, Tracker};
 
 use crate::counters::FrontCounters;
 use crate::gateway::Gateway;
@@ -292,7 +292,9 @@ impl Publishing {
         let (mut confirmed, mut unroutable, mut failed) = (0, 0, 0);
         for resolved in &self.resolved {
             match &resolved.outcome {
-                Outcome::Committed { .. } | Outcome::Duplicate => confirmed += 1,
+                Outcome::Committed { .. } | Outcome::Scheduled { .. } | Outcome::Duplicate => {
+                    confirmed += 1;
+                }
                 Outcome::Unrouted => unroutable += 1,
                 Outcome::Refused(Refused::Low(_)) => {} // counted as held back
                 Outcome::Refused(

@@ -3,7 +3,7 @@
 
 use warren_shard::api::{PublishOutcome, RequestToken, Unavailable};
 use warren_topology::Denied;
-use warren_types::{Alarm, NotStored, QueueId};
+use warren_types::{Alarm, NotStored, Position, QueueId};
 
 /// Chosen by the front; comes back once with the outcome.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -14,12 +14,21 @@ pub(crate) struct PublishId(pub(crate) u64);
 pub(crate) enum Outcome {
     /// On the disks of a majority for so many queues.
     Committed { queues: u32 },
+    /// The same; in these queues it waits to be due.
+    Scheduled { queues: u32, places: Vec<Place> },
     /// Every target had it before, under the same producer and sequence.
     Duplicate,
     /// No queue takes it, or every one it was routed to is gone; stored nowhere.
     Unrouted,
     /// Not stored in at least one target; the others keep it.
     Refused(Refused),
+}
+
+/// A message in a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) queue: QueueId,
+    pub(crate) position: Position,
 }
 
 /// Why a message was refused.
@@ -76,6 +85,7 @@ struct Many {
     queues: Vec<QueueId>,
     left: usize,
     stored: u32,
+    places: Vec<Place>,
     duplicates: u32,
     /// The first refusal; one by a queue goes before one that says nothing of it.
     refused: Option<Refused>,
@@ -119,6 +129,7 @@ impl Tracker {
             queues,
             left: count,
             stored: 0,
+            places: Vec::new(),
             duplicates: 0,
             refused: None,
         };
@@ -191,6 +202,10 @@ impl Tracker {
 fn single(queue: QueueId, outcome: PublishOutcome) -> Outcome {
     match outcome {
         PublishOutcome::Stored => Outcome::Committed { queues: 1 },
+        PublishOutcome::Scheduled(position) => Outcome::Scheduled {
+            queues: 1,
+            places: vec![Place { queue, position }],
+        },
         PublishOutcome::NotStored(NotStored::Duplicate) => Outcome::Duplicate,
         PublishOutcome::NotStored(NotStored::QueueGone) => Outcome::Unrouted,
         PublishOutcome::NotStored(why) => Outcome::Refused(Refused::NotStored { queue, why }),
@@ -204,6 +219,10 @@ impl Many {
         self.left = self.left.saturating_sub(1);
         match single(queue, outcome) {
             Outcome::Committed { .. } => self.stored += 1,
+            Outcome::Scheduled { places, .. } => {
+                self.stored += 1;
+                self.places.extend(places);
+            }
             Outcome::Duplicate => self.duplicates += 1,
             Outcome::Unrouted => {}
             Outcome::Refused(refused) => {
@@ -222,8 +241,12 @@ impl Many {
             (None, 0, 0) => Outcome::Unrouted,
             (None, 0, _) => Outcome::Duplicate,
             // A queue that had it before has it all the same.
-            (None, stored, duplicates) => Outcome::Committed {
+            (None, stored, duplicates) if self.places.is_empty() => Outcome::Committed {
                 queues: stored + duplicates,
+            },
+            (None, stored, duplicates) => Outcome::Scheduled {
+                queues: stored + duplicates,
+                places: std::mem::take(&mut self.places),
             },
         }
     }
@@ -292,6 +315,31 @@ mod tests {
             Outcome::Committed { queues: 2 }
         );
         assert_eq!(of_many(&[DUPLICATE, DUPLICATE]), Outcome::Duplicate);
+    }
+
+    #[test]
+    fn scheduled_message_says_where_it_waits() {
+        let at = |position| PublishOutcome::Scheduled(Position(position));
+        let place = |queue, position| Place {
+            queue: QueueId(queue),
+            position: Position(position),
+        };
+        assert_eq!(
+            of_many(&[at(7), DUPLICATE, at(9)]),
+            Outcome::Scheduled {
+                queues: 3,
+                places: vec![place(1, 7), place(3, 9)]
+            }
+        );
+        let mut tracker = Tracker::default();
+        let token = tracker.one(PublishId(1), 5, QueueId(3));
+        assert_eq!(
+            tracker.resolve(token, at(4)).unwrap().outcome,
+            Outcome::Scheduled {
+                queues: 1,
+                places: vec![place(3, 4)]
+            }
+        );
     }
 
     #[test]

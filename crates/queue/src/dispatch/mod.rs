@@ -53,7 +53,7 @@ use self::io::{
 };
 use self::queue::Queue;
 use self::shared::Shared;
-use crate::outcome::{Effect, Tally};
+use crate::outcome::{Cancelled, Effect, Tally};
 
 /// The dispatcher of one shard.
 #[derive(Debug)]
@@ -287,10 +287,7 @@ impl Dispatch {
 
     fn applied(&mut self, effect: Effect, out: &mut Actions) {
         match effect {
-            Effect::QueueCreated { queue } => {
-                let made = Queue::new(queue, Position(1));
-                self.queues.entry(queue).or_insert(made);
-            }
+            Effect::QueueCreated { queue } => self.created(queue),
             Effect::QueueDeleted { queue } => {
                 applied::deleted(&mut self.queues, &mut self.shared, queue, out);
             }
@@ -350,10 +347,22 @@ impl Dispatch {
             Effect::Activated { queue, fencing } => self.of_queue(queue, |queue, shared| {
                 single_active::activated(queue, shared, fencing);
             }),
+            Effect::Cancelled(it) => self.cancelled(&it, out),
             // The leader sends them, or decides on them anew: until they have left they stay in flight.
             Effect::Outgoing { .. } | Effect::NotMoved { .. } => {}
             Effect::Time { now } => self.shared.now = self.shared.now.max(now),
         }
+    }
+
+    fn created(&mut self, queue: QueueId) {
+        let made = Queue::new(queue, Position(1));
+        self.queues.entry(queue).or_insert(made);
+    }
+
+    fn cancelled(&mut self, it: &Cancelled, out: &mut Actions) {
+        self.of_queue(it.queue, |queue, shared| {
+            applied::settled(queue, shared, &it.ranges, it.left, out);
+        });
     }
 
     fn clock(&mut self, now: ShardTime, lease: bool, out: &mut Actions) {

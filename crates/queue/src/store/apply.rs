@@ -2,13 +2,13 @@
 //! The caller writes the changes on every replica and passes the effects on, on the leader only.
 //! Not here: the commands (`command`), the rows of what they touched (`flush`).
 
-use warren_types::NotStored;
+use warren_types::{NotStored, Position};
 
 use super::Store;
 use super::command::enqueue::Enqueued;
 use super::command::{
-    activate, arrived, create, delete, enqueue, hand_out, move_out, park, purge, rearm, release,
-    requeue, settle,
+    activate, arrived, cancel, create, delete, enqueue, hand_out, move_out, park, purge, rearm,
+    release, requeue, settle,
 };
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
@@ -26,6 +26,8 @@ pub(super) enum Note {
     Block {
         count: u32,
         absent: Vec<(u32, NotStored)>,
+        /// Where the first one is, if some are scheduled.
+        place: Option<Position>,
     },
 }
 
@@ -91,6 +93,7 @@ impl Store {
             Command::Arrived(it) => arrived::apply(self, rows, &it, out),
             Command::Park(it) => park::apply(self, rows, &it, out),
             Command::Rearm(it) => rearm::apply(self, rows, &it, out),
+            Command::Cancel(it) => cancel::apply(self, rows, it, out),
         };
         (reply, Note::NoMessages)
     }

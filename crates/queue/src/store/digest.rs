@@ -91,6 +91,12 @@ pub(super) fn of_queue(row: &QueueRow) -> u64 {
     if row.fencing != 0 {
         mix = mix.add(row.fencing);
     }
+    if counters.cancelled != 0 {
+        mix = mix.add(counters.cancelled);
+    }
+    for (_, span) in &row.memories {
+        mix = mix.add(span.first).add(span.next);
+    }
     mix.end()
 }
 
@@ -105,6 +111,10 @@ pub(super) fn of_origin(incarnation: Incarnation, row: &OriginRow) -> u64 {
         .add(row.remembered_from.0);
     for (sequence, exceptions) in &row.exceptions {
         mix = mix.add(sequence.0).add(exceptions.len() as u64);
+    }
+    for (sequence, places) in &row.places {
+        let ends = places.iter().fold(0_u64, |sum, at| sum.wrapping_add(at.0));
+        mix = mix.add(sequence.0).add(ends);
     }
     mix.end()
 }

@@ -63,6 +63,7 @@ impl Queue {
         self.flush_blocks(changes);
         self.flush_removed(changes);
         self.producers.flush(self.id, changes);
+        self.memories.flush(self.id, changes);
         let row = self.row();
         self.digest = digest::of_queue(&row);
         changes.push(Change::Put(RowKey::Queue(self.id), Row::Queue(row)));

@@ -16,7 +16,7 @@ impl Store {
                 + counters.dropped
                 + counters.dead_lettered
                 + counters.no_ack;
-            let sum = queue.live() + settled + counters.purged;
+            let sum = queue.live() + settled + counters.purged + counters.cancelled;
             assert_eq!(
                 counters.enqueued, sum,
                 "queue {id}: totals add up at {at:?}"

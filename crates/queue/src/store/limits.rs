@@ -19,6 +19,19 @@ pub const ORIGIN_BATCHES_REMEMBERED: u64 = 4_096;
 /// Exceptions remembered per node over all its batches; beyond it the oldest batches' are forgotten, never the last one's.
 pub const EXCEPTIONS_MAX: usize = 16_384;
 
+/// Batches of a node, counted back from its last one, of which it is remembered where their scheduled messages are. As many as may be
+/// unconfirmed.
+pub const PLACED_BATCHES_REMEMBERED: u64 = 1_024;
+
+/// Places remembered per node over all its batches; beyond it the oldest batches' are forgotten, never the last one's.
+pub const PLACES_MAX: usize = 16_384;
+
+/// Cancelled messages a queue remembers; beyond it the oldest are forgotten, and asking for one of them is too late.
+pub const CANCELS_REMEMBERED: u64 = 16_384;
+
+/// Things a memory forgets for being old each time something new comes: enough to keep up, never a long stop.
+pub(super) const FORGOTTEN_AT_ONCE: u32 = 4;
+
 /// Messages a batch may name that its entry does not hold (which no proposer does) before the rest goes unmentioned.
 pub(super) const PHANTOMS_MAX: usize = 1_024;
 

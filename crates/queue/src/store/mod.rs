@@ -13,6 +13,7 @@ mod digest;
 mod flush;
 mod invariants;
 mod limits;
+mod memory;
 mod moves;
 mod origins;
 mod peek;
@@ -33,8 +34,9 @@ use warren_types::{QueueId, ShardTime, TopologyIndex};
 use crate::rows::{Row, RowKey, Rows, ShardRow};
 
 pub use limits::{
-    EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, OUTGOING_MAX, PRODUCER_IDLE_MS_MAX,
-    PRODUCER_WINDOW, PRODUCERS_MAX, RELEASED_RANGES_MAX, TIMER_RECHECK_MS,
+    CANCELS_REMEMBERED, EXCEPTIONS_MAX, MARK_AHEAD_MAX, ORIGIN_BATCHES_REMEMBERED, OUTGOING_MAX,
+    PLACED_BATCHES_REMEMBERED, PLACES_MAX, PRODUCER_IDLE_MS_MAX, PRODUCER_WINDOW, PRODUCERS_MAX,
+    RELEASED_RANGES_MAX, TIMER_RECHECK_MS,
 };
 pub use peek::{PeekedMessage, PeekedPage, PeekedState};
 pub use read::ReadMessage;

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use warren_types::{BatchSequence, Incarnation, NotStored, Run};
+use warren_types::{BatchSequence, Incarnation, NotStored, Position, Run};
 
 use super::apply::Note;
-use super::limits::{EXCEPTIONS_MAX, ORIGIN_BATCHES_REMEMBERED, PHANTOMS_MAX};
+use super::limits::{
+    EXCEPTIONS_MAX, ORIGIN_BATCHES_REMEMBERED, PHANTOMS_MAX, PLACED_BATCHES_REMEMBERED, PLACES_MAX,
+};
 use super::{Store, digest};
 use crate::entry::{OriginBatch, OriginPart};
 use crate::outcome::{BatchOutcome, BatchVerdict};
@@ -152,6 +154,7 @@ impl Origins {
             last: BatchSequence(0),
             exceptions: Vec::new(),
             remembered_from: BatchSequence(1),
+            places: Vec::new(),
         };
         let origin = self
             .rows
@@ -183,8 +186,9 @@ impl Origins {
             let verdict = match judgement {
                 Judgement::Taken => {
                     let exceptions = exceptions_of(&batch.parts, notes);
-                    self.record(&batch, &exceptions);
-                    BatchVerdict::Taken { exceptions }
+                    let places = places_of(&batch.parts, notes);
+                    self.record(&batch, &exceptions, &places);
+                    BatchVerdict::Taken { exceptions, places }
                 }
                 Judgement::Duplicate => self.recorded(batch.incarnation, batch.run, batch.sequence),
                 Judgement::Gap { last } => BatchVerdict::Gap { last },
@@ -206,7 +210,12 @@ impl Origins {
         outcomes
     }
 
-    fn record(&mut self, batch: &OriginBatch, exceptions: &[(u32, NotStored)]) {
+    fn record(
+        &mut self,
+        batch: &OriginBatch,
+        exceptions: &[(u32, NotStored)],
+        places: &[Position],
+    ) {
         let Some(origin) = self
             .rows
             .get_mut(&batch.incarnation)
@@ -220,7 +229,11 @@ impl Origins {
                 .exceptions
                 .push((batch.sequence, exceptions.to_vec()));
         }
+        if !places.is_empty() {
+            origin.row.places.push((batch.sequence, places.to_vec()));
+        }
         origin.row.forget_old();
+        origin.row.forget_old_places();
     }
 
     fn recorded(
@@ -248,14 +261,10 @@ impl Origins {
         if sequence < row.remembered_from {
             return BatchVerdict::DuplicateForgotten;
         }
-        let found = row
-            .exceptions
-            .binary_search_by_key(&sequence, |(sequence, _)| *sequence)
-            .ok();
-        let exceptions = found
-            .and_then(|at| row.exceptions.get(at))
-            .map_or(Vec::new(), |(_, list)| list.clone());
-        BatchVerdict::Duplicate { exceptions }
+        BatchVerdict::Duplicate {
+            exceptions: of_batch(&row.exceptions, sequence),
+            places: of_batch(&row.places, sequence),
+        }
     }
 
     pub(super) fn flush(&mut self, changes: &mut Vec<Change>) {
@@ -294,6 +303,41 @@ impl OriginRow {
         }
         self.exceptions.drain(..forgotten);
     }
+
+    fn forget_old_places(&mut self) {
+        let window = (self.last.0 + 1).saturating_sub(PLACED_BATCHES_REMEMBERED);
+        let mut total: usize = self.places.iter().map(|(_, list)| list.len()).sum();
+        let mut forgotten = 0;
+        for (sequence, list) in &self.places {
+            let over = total > PLACES_MAX && *sequence != self.last;
+            if !over && sequence.0 >= window {
+                break;
+            }
+            total -= list.len();
+            forgotten += 1;
+        }
+        self.places.drain(..forgotten);
+    }
+}
+
+/// What is listed of a batch.
+fn of_batch<T: Clone>(lists: &[(BatchSequence, Vec<T>)], sequence: BatchSequence) -> Vec<T> {
+    let found = lists.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
+    let found = found.ok().and_then(|at| lists.get(at));
+    found.map_or(Vec::new(), |(_, list)| list.clone())
+}
+
+/// Where the first message of each part is, if one of the blocks has scheduled messages; else nothing.
+fn places_of(parts: &[OriginPart], notes: &[Note]) -> Vec<Position> {
+    let place = |part: &OriginPart| match notes.get(part.command as usize) {
+        Some(Note::Block { place, .. }) => place.map(|it| it.plus(u64::from(part.first))),
+        Some(Note::NoMessages | Note::Gone { .. }) | None => None,
+    };
+    if parts.iter().all(|part| place(part).is_none()) {
+        return Vec::new();
+    }
+    let places = parts.iter().map(|part| place(part).unwrap_or(Position(0)));
+    places.collect()
 }
 
 /// Which messages of a batch are not stored, and why: by index in the batch, ascending.
@@ -314,7 +358,7 @@ fn exceptions_of(parts: &[OriginPart], notes: &[Note]) -> Vec<(u32, NotStored)> 
                 );
                 *count
             }
-            Note::Block { count, absent } => {
+            Note::Block { count, absent, .. } => {
                 let from = absent.partition_point(|(at, _)| *at < part.first);
                 let of_part = absent.iter().skip(from).take_while(|(at, _)| *at < end);
                 exceptions.extend(of_part.map(|(at, why)| (index(*at), *why)));

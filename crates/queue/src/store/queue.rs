@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use warren_types::{Position, Priority, QueueId, QueueName, VhostId};
 
 use super::blocks::{Block, StoredRows};
+use super::memory::Memories;
 use super::producers::Producers;
 use super::{digest, limits, ranges};
 use crate::rows::{Counters, LevelRow, QueueRow};
@@ -23,6 +24,7 @@ pub(super) struct Queue {
     pub(super) producers: Producers,
     /// Of the last activation of a single active consumer.
     pub(super) fencing: u64,
+    pub(super) memories: Memories,
     /// Digest of the row as last written.
     pub(super) digest: u64,
     /// The current entry has it on its list.
@@ -57,6 +59,7 @@ impl Queue {
             levels,
             counters,
             fencing: 0,
+            memories: Vec::new(),
         });
         queue.digest = 0; // nothing is written yet
         queue
@@ -78,6 +81,7 @@ impl Queue {
             counters: row.counters,
             producers: Producers::default(),
             fencing: row.fencing,
+            memories: Memories::open(row.memories),
             digest,
             touched: false,
             touched_blocks: Vec::new(),
@@ -94,6 +98,7 @@ impl Queue {
             levels: self.levels.iter().map(|level| level.row.clone()).collect(),
             counters: self.counters,
             fencing: self.fencing,
+            memories: self.memories.spans(),
         }
     }
 

@@ -55,6 +55,7 @@ impl ShardEntry {
                 Command::Release(it) => ranges(number, &it.ranges)?,
                 Command::Purge(it) => ranges(number, &it.except)?,
                 Command::Park(it) => ranges(number, &it.ranges)?,
+                Command::Cancel(it) => ranges(number, &it.ranges)?,
                 Command::CreateQueue(_)
                 | Command::DeleteQueue(_)
                 | Command::Activate(_)
@@ -86,7 +87,8 @@ impl ShardEntry {
                     | Command::MoveOut(_)
                     | Command::Arrived(_)
                     | Command::Park(_)
-                    | Command::Rearm(_),
+                    | Command::Rearm(_)
+                    | Command::Cancel(_),
                 )
                 | None => false,
             };

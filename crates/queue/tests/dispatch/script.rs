@@ -407,6 +407,7 @@ fn proposal(command: &Command) -> String {
         Command::Enqueue(_)
         | Command::MoveOut(_)
         | Command::Arrived(_)
+        | Command::Cancel(_)
         | Command::CreateQueue(_)
         | Command::DeleteQueue(_) => panic!("dispatch does not propose {command:?}"),
     }

@@ -1,9 +1,10 @@
-//! What half of the worlds use: limits of queues, times of messages, timers. Not here: the rest of their life (`world`).
+//! What half of the worlds use: limits of queues, times of messages, timers, cancels. Not here: the rest of their life (`world`).
 
 use std::sync::Arc;
 
 use warren_queue::dispatch::io::Input;
-use warren_types::{QueueId, QueueSettings, RetryOn, ShardTime};
+use warren_queue::entry::{Cancel, Command};
+use warren_types::{Position, PositionRange, QueueId, QueueSettings, RetryOn, ShardTime};
 
 use crate::world::{SINGLE, World};
 
@@ -39,6 +40,7 @@ impl World {
             return;
         }
         let queue = self.queue();
+        self.cancel(queue);
         if self.random.one_in(2) {
             let mut settings = QueueSettings {
                 max_length: self.random.one_in(2).then_some(5),
@@ -54,6 +56,16 @@ impl World {
             self.settings.insert(queue, Arc::new(settings));
             self.tell_settings(queue);
         }
+    }
+
+    /// A client takes some messages back, scheduled or not.
+    fn cancel(&mut self, queue: QueueId) {
+        let next = self.store.queue_stats(queue).map_or(1, |it| it.next.0);
+        let first = Position(1 + self.random.below(next));
+        let count = 1 + self.random.below(20);
+        let ranges = vec![PositionRange { first, count }];
+        self.pipeline
+            .push_back(Command::Cancel(Cancel { queue, ranges }));
     }
 
     pub(crate) fn tell_settings(&mut self, queue: QueueId) {

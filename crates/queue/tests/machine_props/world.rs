@@ -192,6 +192,10 @@ impl World {
         self.store.apply(&self.rows, at, entry, &mut out);
         self.rows.take(&out.changes);
         for effect in &out.effects {
+            if let Effect::Cancelled(it) = effect {
+                let gone = it.ranges.iter().flat_map(|range| range.positions());
+                self.done.extend(gone.map(|at| (it.queue, at)));
+            }
             if let Effect::Added(it) = effect {
                 let facts: Arc<Facts> = Arc::clone(&it.facts);
                 let mut offset = 0;

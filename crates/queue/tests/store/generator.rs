@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Activate, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
+    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
     OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
     ReturnKind, Settle, SettleReason, ShardEntry,
 };
@@ -170,6 +170,9 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         ),
         2 => (queue(), ranges(), any::<bool>()).prop_map(|(queue, ranges, hand_out)| {
             Command::Release(Release { queue, ranges, hand_out })
+        }),
+        2 => (queue(), ranges()).prop_map(|(queue, ranges)| {
+            Command::Cancel(Cancel { queue, ranges })
         }),
         2 => (queue(), ranges(), return_kind()).prop_map(|(queue, ranges, kind)| {
             Command::Park(Park { queue, ranges, cause: ParkCause::Rejected, kind })

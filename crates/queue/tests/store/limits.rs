@@ -18,10 +18,10 @@ use warren_types::{
 
 use crate::machine::{LARGE, Machine, SMALL};
 
-const QUEUE: QueueId = QueueId(1);
-const NODE: Incarnation = Incarnation(7);
+pub(crate) const QUEUE: QueueId = QueueId(1);
+pub(crate) const NODE: Incarnation = Incarnation(7);
 
-fn machine(options: StoreOptions) -> Machine {
+pub(crate) fn machine(options: StoreOptions) -> Machine {
     let mut machine = Machine::new(options);
     let name = QueueName::try_from("orders").unwrap();
     let create = CreateQueue {
@@ -34,7 +34,7 @@ fn machine(options: StoreOptions) -> Machine {
     machine
 }
 
-fn entry(now: u64, commands: Vec<Command>, origins: Vec<OriginBatch>) -> ShardEntry {
+pub(crate) fn entry(now: u64, commands: Vec<Command>, origins: Vec<OriginBatch>) -> ShardEntry {
     let (proposal, topology) = (ProposalId::default(), TopologyIndex(1));
     ShardEntry {
         proposal,
@@ -45,7 +45,7 @@ fn entry(now: u64, commands: Vec<Command>, origins: Vec<OriginBatch>) -> ShardEn
     }
 }
 
-fn batch(sequence: u64, count: u32) -> OriginBatch {
+pub(crate) fn batch(sequence: u64, count: u32) -> OriginBatch {
     let parts = if count > 0 {
         vec![OriginPart {
             command: 0,
@@ -63,7 +63,7 @@ fn batch(sequence: u64, count: u32) -> OriginBatch {
     }
 }
 
-fn enqueue(queue: QueueId, count: usize, producers: Vec<ProducerSpan>) -> Command {
+pub(crate) fn enqueue(queue: QueueId, count: usize, producers: Vec<ProducerSpan>) -> Command {
     let facts = Facts {
         size: vec![1; count],
         body_size: vec![1; count],
@@ -156,13 +156,15 @@ fn exceptions_of_old_batches_are_forgotten_by_age() {
     assert_eq!(
         recorded(3),
         BatchVerdict::Duplicate {
-            exceptions: vec![(0, NotStored::QueueGone)]
+            exceptions: vec![(0, NotStored::QueueGone)],
+            places: Vec::new(),
         }
     );
     assert_eq!(
         recorded(5),
         BatchVerdict::Duplicate {
-            exceptions: Vec::new()
+            exceptions: Vec::new(),
+            places: Vec::new(),
         }
     );
 }
@@ -179,7 +181,7 @@ fn exceptions_more_than_remembered_forget_the_oldest_batches_but_never_the_last(
                 .store
                 .recorded(NODE, Run(1), BatchSequence(sequence))
             {
-                BatchVerdict::Duplicate { exceptions } => Some(exceptions.len()),
+                BatchVerdict::Duplicate { exceptions, .. } => Some(exceptions.len()),
                 _ => None,
             };
         match sequence {

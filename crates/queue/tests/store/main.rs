@@ -10,6 +10,7 @@
 mod generator;
 mod limits;
 mod machine;
+mod memory;
 mod model;
 mod moves;
 mod nonsense;

@@ -143,7 +143,8 @@ impl World {
             };
             let out = apply_all(&mut self.target, vec![batch], commands);
             match &out.entries[0].batches[0].verdict {
-                BatchVerdict::Taken { exceptions } | BatchVerdict::Duplicate { exceptions } => {
+                BatchVerdict::Taken { exceptions, .. }
+                | BatchVerdict::Duplicate { exceptions, .. } => {
                     let gone = exceptions.iter().filter(|it| it.1 == NotStored::QueueGone);
                     let refused: Vec<u32> = gone.map(|it| it.0).collect();
                     assert_eq!(refused.len(), exceptions.len());

@@ -102,6 +102,7 @@ fn any_command() -> impl Strategy<Value = Command> {
                 fencing: number,
                 ..it
             }),
+            Command::Cancel(it) => Command::Cancel(warren_queue::entry::Cancel { ranges: a, ..it }),
             Command::Park(it) => Command::Park(warren_queue::entry::Park { ranges: a, ..it }),
             it @ (Command::Enqueue(_)
             | Command::CreateQueue(_)

@@ -7,11 +7,11 @@ use warren_queue::dispatch::io::QueueOpening;
 use warren_queue::outcome::Effect;
 use warren_queue::rows::Rows as _;
 use warren_queue::store::TIMER_RECHECK_MS;
-use warren_types::{Position, Priority, QueueId};
+use warren_types::{Position, PositionRange, Priority, QueueId};
 
 use crate::generator::plans;
 use crate::machine::{LARGE, Machine, SMALL};
-use crate::model::{Model, ModelMessage, ModelQueue};
+use crate::model::{Model, ModelCancel, ModelMessage, ModelQueue};
 
 pub(crate) fn config() -> ProptestConfig {
     #[allow(
@@ -60,6 +60,7 @@ proptest! {
             }
             prop_assert_eq!(large.store.now().0, model.now);
             positions_of_effects_exist(&out.effects, &model)?;
+            prop_assert_eq!(cancels(&out.effects), std::mem::take(&mut model.cancels));
             for machine in [&large, &small] {
                 compare(machine, &model)?;
             }
@@ -88,6 +89,26 @@ fn positions_of_effects_exist(effects: &[Effect], model: &Model) -> TestCaseResu
         }
     }
     Ok(())
+}
+
+/// What the entry says of its cancels.
+fn cancels(effects: &[Effect]) -> Vec<ModelCancel> {
+    let listed = |ranges: &[PositionRange]| {
+        let positions = ranges.iter().flat_map(|it| it.positions());
+        positions.map(|it| it.0).collect()
+    };
+    let cancels = effects.iter().filter_map(|effect| {
+        if let Effect::Cancelled(it) = effect {
+            Some(ModelCancel {
+                now: listed(&it.ranges),
+                before: listed(&it.before),
+                unknown: listed(&it.unknown),
+            })
+        } else {
+            None
+        }
+    });
+    cancels.collect()
 }
 
 fn compare(machine: &Machine, model: &Model) -> TestCaseResult {

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    Activate, Arrived, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, MoveOut,
-    MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm,
-    Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Arrived, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange,
+    MoveOut, MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates,
+    Rearm, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
@@ -172,6 +172,10 @@ fn command_of_states(line: &Line<'_>) -> Command {
             ranges: ranges(),
             cause: ParkCause::DeliveryLimit,
             kind: ReturnKind::Failed,
+        }),
+        "cancel" => Command::Cancel(Cancel {
+            queue,
+            ranges: ranges(),
         }),
         "rearm" => Command::Rearm(Rearm {
             queue,
@@ -362,8 +366,19 @@ fn stats(machine: &Machine, queue: QueueId) -> String {
     let it = stats.counters;
     let (name, live, next) = (stats.name, stats.live, stats.next);
     let settled = format!(
-        "acked={} rejected={} expired={} dropped={} dead_lettered={} no_ack={} purged={}",
-        it.acked, it.rejected, it.expired, it.dropped, it.dead_lettered, it.no_ack, it.purged
+        "acked={} rejected={} expired={} dropped={} dead_lettered={} no_ack={} purged={}{}",
+        it.acked,
+        it.rejected,
+        it.expired,
+        it.dropped,
+        it.dead_lettered,
+        it.no_ack,
+        it.purged,
+        if it.cancelled == 0 {
+            String::new()
+        } else {
+            format!(" cancelled={}", it.cancelled)
+        }
     );
     format!(
         "{name}: live={live} next={next} enqueued={} body_bytes={}\n{settled}\n",

@@ -2,7 +2,7 @@
 
 use warren_queue::outcome::{BatchOutcome, BatchVerdict, Effect, Left, Reply};
 use warren_queue::rows::RowKey;
-use warren_types::{NotStored, PositionRange};
+use warren_types::{NotStored, Position, PositionRange};
 
 pub(crate) fn ranges(ranges: &[PositionRange]) -> String {
     let shown: Vec<String> = ranges
@@ -34,6 +34,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Arrived => "Arrived".to_owned(),
         Reply::Parked { count } => format!("Parked count={count}"),
         Reply::Rearmed => "Rearmed".to_owned(),
+        Reply::Cancelled { count } => format!("Cancelled count={count}"),
         Reply::QueueGone => "QueueGone".to_owned(),
     }
 }
@@ -54,9 +55,19 @@ pub(crate) fn batch(outcome: &BatchOutcome) -> String {
 
 pub(crate) fn verdict(verdict: &BatchVerdict) -> String {
     match verdict {
-        BatchVerdict::Taken { exceptions } => format!("Taken{}", self::exceptions(exceptions)),
-        BatchVerdict::Duplicate { exceptions } => {
-            format!("Duplicate{}", self::exceptions(exceptions))
+        BatchVerdict::Taken { exceptions, places } => {
+            format!(
+                "Taken{}{}",
+                self::exceptions(exceptions),
+                self::places(places)
+            )
+        }
+        BatchVerdict::Duplicate { exceptions, places } => {
+            format!(
+                "Duplicate{}{}",
+                self::exceptions(exceptions),
+                self::places(places)
+            )
         }
         BatchVerdict::DuplicateForgotten => "DuplicateForgotten".to_owned(),
         BatchVerdict::Gap { last } => format!("Gap last={last}"),
@@ -68,6 +79,14 @@ fn exceptions(list: &[(u32, NotStored)]) -> String {
     list.iter()
         .map(|(index, why)| format!(" {index}:{why:?}"))
         .collect()
+}
+
+fn places(list: &[Position]) -> String {
+    if list.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = list.iter().map(ToString::to_string).collect();
+    format!(" places={}", shown.join(","))
 }
 
 /// `None` for the shard's time, which every entry tells.
@@ -132,6 +151,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         | Effect::Released(_)
         | Effect::Parked { .. }
         | Effect::Rearmed { .. }
+        | Effect::Cancelled(_)
         | Effect::Purged { .. } => effect_of_states(effect),
         Effect::Time { .. } => return None,
     };
@@ -174,6 +194,14 @@ fn effect_of_states(effect: &Effect) -> String {
             format!("Parked({queue} {} {cause:?})", self::ranges(ranges))
         }
         Effect::Rearmed { queue } => format!("Rearmed({queue})"),
+        Effect::Cancelled(it) => format!(
+            "Cancelled({} {} before={} unknown={}{})",
+            it.queue,
+            ranges(&it.ranges),
+            ranges(&it.before),
+            ranges(&it.unknown),
+            states(&it.left)
+        ),
         Effect::Purged {
             queue,
             ranges,
@@ -208,6 +236,10 @@ pub(crate) fn key(key: &RowKey) -> String {
             priority,
             first,
         } => format!("Timer({queue} {at} {} {first})", priority.level()),
+        RowKey::Memory { queue, of, key } => format!("Memory({queue} {of:?} {key})"),
+        RowKey::MemoryOrder { queue, of, number } => {
+            format!("MemoryOrder({queue} {of:?} {number})")
+        }
         RowKey::Shard => "Shard".to_owned(),
         RowKey::Origin(incarnation) => format!("Origin({:x})", incarnation.0),
         RowKey::Queue(queue) => format!("Queue({queue})"),

@@ -75,7 +75,9 @@ fn owner(key: &RowKey) -> Option<QueueId> {
         | RowKey::Counts { queue, .. }
         | RowKey::Producer { queue, .. }
         | RowKey::Marks { queue, .. }
-        | RowKey::Timer { queue, .. } => Some(*queue),
+        | RowKey::Timer { queue, .. }
+        | RowKey::Memory { queue, .. }
+        | RowKey::MemoryOrder { queue, .. } => Some(*queue),
     }
 }
 

@@ -84,6 +84,7 @@ impl Batcher {
             | Command::Release(_)
             | Command::Park(_)
             | Command::Rearm(_)
+            | Command::Cancel(_)
             | Command::Purge(_)
             | Command::Activate(_)
             | Command::MoveOut(_)

@@ -76,6 +76,7 @@ impl Leading {
                     self.mover.forget(*queue, ranges);
                 }
             }
+            Effect::Cancelled(it) => self.answer_cancel(it),
             Effect::QueueDeleted { queue } => self.mover.forget_queue(*queue),
             Effect::QueueCreated { .. }
             | Effect::Added(_)

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use warren_queue::outcome::{BatchOutcome, BatchVerdict};
 use warren_queue::rows::OriginRow;
-use warren_types::{BatchSequence, Incarnation, NodeId, Run, ShardId, Term};
+use warren_queue::store::PLACED_BATCHES_REMEMBERED;
+use warren_types::{BatchSequence, Incarnation, NodeId, Position, Run, ShardId, Term};
 
 use super::dead_letter::{origin_of, source_of};
 
-use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
+use crate::link::frame::{BatchException, BatchPlaces, Down, Hello, Up, Welcome};
 use crate::link::post::DownOut;
 
 /// Exceptions of batches kept per node for a link that is made anew; a node has at most 1,024 batches unconfirmed.
@@ -36,6 +37,8 @@ pub(crate) struct Origin {
     accepted: BatchSequence,
     applied: BatchSequence,
     exceptions: VecDeque<BatchException>,
+    /// As many batches as a node has unconfirmed, at most.
+    places: VecDeque<BatchPlaces>,
 }
 
 /// Whether a batch may be proposed.
@@ -72,6 +75,7 @@ impl Links {
             term,
             last: Some((origin.run, origin.applied)),
             exceptions: origin.exceptions.iter().copied().collect(),
+            places: origin.places.iter().cloned().collect(),
         };
         let link = Link {
             hello,
@@ -165,7 +169,13 @@ impl Links {
 
     fn tell_mover(&mut self, source: ShardId, told: Option<Down>) {
         let node = self.movers.get(&source).copied();
-        if let (Some(node), Some(Down::Results { upto, exceptions })) = (node, told) {
+        if let (
+            Some(node),
+            Some(Down::Results {
+                upto, exceptions, ..
+            }),
+        ) = (node, told)
+        {
             self.tell(
                 node,
                 Down::Moved {
@@ -210,15 +220,21 @@ impl Link {
     /// Results of successive batches travel as one frame.
     fn tell(&mut self, frame: Down) {
         if let (
-            Down::Results { upto, exceptions },
+            Down::Results {
+                upto,
+                exceptions,
+                places,
+            },
             Some(Down::Results {
                 upto: last,
                 exceptions: known,
+                places: known_places,
             }),
         ) = (&frame, self.pending.last_mut())
         {
             *last = *upto;
             known.extend(exceptions.iter().copied());
+            known_places.extend(places.iter().cloned());
             return;
         }
         self.pending.push(frame);
@@ -243,6 +259,11 @@ impl Origin {
             accepted: row.last,
             applied: row.last,
             exceptions,
+            places: row
+                .places
+                .into_iter()
+                .map(|(sequence, first)| BatchPlaces { sequence, first })
+                .collect(),
         }
     }
 
@@ -261,6 +282,7 @@ impl Origin {
         {
             self.exceptions.pop_front();
         }
+        self.places.retain(|it| it.sequence > hello.confirmed);
     }
 
     fn accept(&mut self, sequence: BatchSequence) -> Acceptance {
@@ -279,7 +301,7 @@ impl Origin {
             return None;
         }
         match &outcome.verdict {
-            BatchVerdict::Taken { exceptions } => {
+            BatchVerdict::Taken { exceptions, places } => {
                 self.applied = outcome.sequence;
                 let exceptions: Vec<BatchException> = exceptions
                     .iter()
@@ -293,9 +315,11 @@ impl Origin {
                 while self.exceptions.len() > EXCEPTIONS_MAX {
                     self.exceptions.pop_front();
                 }
+                let places = self.placed(outcome.sequence, places);
                 Some(Down::Results {
                     upto: outcome.sequence,
                     exceptions,
+                    places,
                 })
             }
             // Its result was told when it was first applied, or comes with the welcome.
@@ -306,5 +330,26 @@ impl Origin {
             }
             BatchVerdict::OldRun { .. } => None,
         }
+    }
+
+    /// Notes where the scheduled messages of a batch are, and what is told of it.
+    fn placed(&mut self, sequence: BatchSequence, places: &[Position]) -> Vec<BatchPlaces> {
+        if places.is_empty() {
+            return Vec::new();
+        }
+        let it = BatchPlaces {
+            sequence,
+            first: places.to_vec(),
+        };
+        self.places.push_back(it.clone());
+        let oldest = sequence.0.saturating_sub(PLACED_BATCHES_REMEMBERED);
+        while self
+            .places
+            .front()
+            .is_some_and(|it| it.sequence.0 <= oldest)
+        {
+            self.places.pop_front();
+        }
+        vec![it]
     }
 }

@@ -4,6 +4,7 @@
 mod acks;
 mod batcher;
 mod batches;
+mod cancels;
 mod dead_letter;
 mod facts;
 mod lifecycle;

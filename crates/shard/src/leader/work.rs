@@ -22,6 +22,7 @@ use warren_types::{
 
 use super::acks::Acks;
 use super::batcher::Batcher;
+use super::cancels::Cancels;
 use super::lifecycle::{By, Lifecycle};
 use super::links::Links;
 use super::mover::Mover;
@@ -58,6 +59,7 @@ pub(crate) struct Leading {
     /// The copy that the queues were last compared with.
     pub(super) synced: Option<TopologyIndex>,
     pub(super) mover: Mover,
+    pub(super) cancels: Cancels,
     pub(super) uplinks: UplinkRequests,
     /// Nodes whose stream broke: their consumers' deliveries are held for them.
     lost: BTreeSet<NodeId>,
@@ -98,6 +100,7 @@ impl Leading {
             term,
             topology: task.topology.borrow().clone(),
             mover: Mover::default(),
+            cancels: Cancels::default(),
             uplinks: Arc::clone(&task.uplinks),
             stored_topology: stored,
             synced: None,
@@ -261,6 +264,7 @@ impl Leading {
             | Up::Recall { .. }
             | Up::Settle(_)
             | Up::Return(_)
+            | Up::CancelScheduled(_)
             | Up::Detach { .. } => true,
         }
     }
@@ -331,6 +335,7 @@ impl Leading {
                 node,
                 states,
             }),
+            Up::CancelScheduled(it) => self.ask_to_cancel(node, it),
             Up::Peek(it) => self.look(node, it, None),
             Up::Redrive(it, wish) => self.look(node, it, Some(wish)),
             Up::Stats {
@@ -339,6 +344,18 @@ impl Leading {
                 depth,
             } => self.ask_stats(node, token, queue, depth),
         }
+    }
+
+    fn give_back(&mut self, node: NodeId, it: ReturnUp) {
+        let wait = self.wait(it.wait);
+        self.step(Input::Return(ReturnRequest {
+            node,
+            token: it.token,
+            queue: it.queue,
+            items: it.items,
+            kind: it.kind,
+            wait,
+        }));
     }
 
     fn settle(&mut self, node: NodeId, settle: SettleUp) {
@@ -351,18 +368,6 @@ impl Leading {
             queue: settle.queue,
             items: settle.items,
             reason: settle.reason,
-        }));
-    }
-
-    fn give_back(&mut self, node: NodeId, it: ReturnUp) {
-        let wait = self.wait(it.wait);
-        self.step(Input::Return(ReturnRequest {
-            node,
-            token: it.token,
-            queue: it.queue,
-            items: it.items,
-            kind: it.kind,
-            wait,
         }));
     }
 

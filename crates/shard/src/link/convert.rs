@@ -1,5 +1,6 @@
 //! Frames to and from their protobuf form. Not here: reading or writing the streams (`remote`, `service`).
 
+mod cancel;
 mod down;
 mod peek;
 mod up;

@@ -11,7 +11,7 @@ use warren_types::{
     ProducerSpan, QueueId, Run, ShardId, Term, TopologyIndex,
 };
 
-use crate::api::{AnswerTime, QueueStats, ReturnWait, StatsDepth};
+use crate::api::{AnswerTime, CancelResult, QueueStats, ReturnWait, StatsDepth};
 use crate::peek::StoredPage;
 use crate::redrive::{Redrive, RedriveStep};
 
@@ -50,6 +50,7 @@ pub(crate) enum Up {
     },
     Peek(PeekUp),
     Redrive(PeekUp, Redrive),
+    CancelScheduled(CancelUp),
     /// Messages of another shard, under the next number of the pair of shards: the batch's sequence.
     Move {
         source: ShardId,
@@ -164,6 +165,14 @@ pub(crate) struct PeekUp {
     pub max: usize,
 }
 
+/// Asks to take scheduled messages back.
+#[derive(Clone, Debug)]
+pub(crate) struct CancelUp {
+    pub token: Token,
+    pub queue: QueueId,
+    pub positions: Vec<Position>,
+}
+
 /// From a shard's leader to a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
@@ -179,6 +188,7 @@ pub(crate) enum Down {
     Results {
         upto: BatchSequence,
         exceptions: Vec<BatchException>,
+        places: Vec<BatchPlaces>,
     },
     /// A batch did not follow the one before: nothing is taken until the node resumes after `last`.
     Resume {
@@ -230,6 +240,11 @@ pub(crate) enum Down {
         token: Token,
         step: Option<RedriveStep>,
     },
+    /// One result per position asked for, in order.
+    CancelResults {
+        token: Token,
+        results: Vec<CancelResult>,
+    },
     /// A number of moved messages is taken; all are stored but for `exceptions`.
     Moved {
         source: ShardId,
@@ -247,6 +262,15 @@ pub(crate) struct Welcome {
     pub last: Option<(Run, BatchSequence)>,
     /// What was not simply stored of the batches after the hello's `confirmed`.
     pub exceptions: Vec<BatchException>,
+    pub places: Vec<BatchPlaces>,
+}
+
+/// Where the messages of a batch are that has scheduled ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BatchPlaces {
+    pub sequence: BatchSequence,
+    /// Of the first message of each part, in order; 0 = not told.
+    pub first: Vec<Position>,
 }
 
 /// One message of a batch was not stored.

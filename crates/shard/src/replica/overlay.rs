@@ -145,7 +145,9 @@ fn cost(row: Option<&Row>) -> usize {
             | Row::Producer(_)
             | Row::Outgoing(_)
             | Row::Marks(_)
-            | Row::Timer,
+            | Row::Timer
+            | Row::Memory(_)
+            | Row::MemoryOrder(_),
         )
         | None => 0,
     };
@@ -172,7 +174,9 @@ fn queue_of(key: &RowKey) -> Option<QueueId> {
         | RowKey::Counts { queue, .. }
         | RowKey::Producer { queue, .. }
         | RowKey::Marks { queue, .. }
-        | RowKey::Timer { queue, .. } => Some(*queue),
+        | RowKey::Timer { queue, .. }
+        | RowKey::Memory { queue, .. }
+        | RowKey::MemoryOrder { queue, .. } => Some(*queue),
         RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
     }
 }

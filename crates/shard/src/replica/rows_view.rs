@@ -346,7 +346,9 @@ fn block(row: Option<Row>) -> Option<BlockRow> {
             | Row::Producer(_)
             | Row::Outgoing(_)
             | Row::Marks(_)
-            | Row::Timer,
+            | Row::Timer
+            | Row::Memory(_)
+            | Row::MemoryOrder(_),
         )
         | None => None,
     }

@@ -6,7 +6,9 @@ use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{ConsumerId, NodeId, Position, QueueId, ShardId, Term};
 
 use super::encode::Publish;
-use crate::api::{ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec, StatsDepth};
+use crate::api::{
+    CancelResult, ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec, StatsDepth,
+};
 use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
 use crate::peek::StoredPage;
@@ -75,16 +77,21 @@ pub(crate) enum Request {
         consumer: ConsumerId,
         returns: Option<ReturnKind>,
     },
+    /// Messages that a shard led on this node moves to the uplink's shard; answered to that leader.
+    Move {
+        source: ShardId,
+        batch: Batch,
+    },
+    Ask(Ask),
+}
+
+/// Questions that only the leader answers.
+pub(crate) enum Ask {
     Purge {
         queue: QueueId,
         token: RequestToken,
         states: PurgeStates,
         inbox: Outbox<SessionEvent>,
-    },
-    /// Messages that a shard led on this node moves to the uplink's shard; answered to that leader.
-    Move {
-        source: ShardId,
-        batch: Batch,
     },
     Peek {
         queue: QueueId,
@@ -98,6 +105,11 @@ pub(crate) enum Request {
         max: usize,
         wish: Redrive,
         reply: tokio::sync::oneshot::Sender<Option<RedriveStep>>,
+    },
+    CancelScheduled {
+        queue: QueueId,
+        positions: Vec<Position>,
+        reply: tokio::sync::oneshot::Sender<Vec<CancelResult>>,
     },
     Stats {
         queue: QueueId,

@@ -5,11 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use warren_types::{BatchSequence, NotStored};
+use warren_types::{BatchSequence, NotStored, Position};
 
 use super::encode::Encoded;
 use crate::api::{PublishOutcome, RequestToken, SessionEvent};
-use crate::link::frame::{Batch, BatchException};
+use crate::link::frame::{Batch, BatchException, BatchPlaces};
 use crate::link::outbox::Outbox;
 use crate::surplus::Surplus;
 use warren_types::TopologyIndex;
@@ -93,6 +93,7 @@ impl Pending {
         &mut self,
         upto: BatchSequence,
         exceptions: &[BatchException],
+        places: &[BatchPlaces],
         surplus: &Surplus,
     ) {
         let (mut told, mut surplus) = (Told::default(), surplus.turn());
@@ -111,10 +112,15 @@ impl Pending {
                 .filter(|exception| exception.sequence == sequence)
                 .map(|exception| (exception.index, exception.why))
                 .collect();
+            let places = places.iter().find(|it| it.sequence == sequence);
+            let mut scheduled = places.map_or_else(HashMap::new, |it| scheduled(&sent.batch, it));
             let mut full: Vec<(u32, Option<Waiter>)> = Vec::new();
             for (index, waiter) in (0u32..).zip(sent.waiters) {
+                let stored = scheduled
+                    .remove(&index)
+                    .map_or(PublishOutcome::Stored, PublishOutcome::Scheduled);
                 match why.remove(&index) {
-                    None => told.add(waiter, PublishOutcome::Stored),
+                    None => told.add(waiter, stored),
                     Some(NotStored::QueueFull) => full.push((index, Some(waiter))),
                     Some(why) => told.add(waiter, PublishOutcome::NotStored(why)),
                 }
@@ -141,6 +147,22 @@ impl Pending {
             .map(|sent| sent.batch.clone())
             .collect()
     }
+}
+
+/// Where the scheduled messages of a batch are, by their index in it.
+fn scheduled(batch: &Batch, places: &BatchPlaces) -> HashMap<u32, Position> {
+    let mut found = HashMap::new();
+    let mut index = 0_u32;
+    for (part, first) in batch.parts.iter().zip(&places.first) {
+        for at in 0..part.facts.size.len() {
+            let due = part.facts.due.get(at).copied().flatten();
+            if due.is_some() && first.0 > 0 {
+                found.insert(index, first.plus(at as u64));
+            }
+            index += 1;
+        }
+    }
+    found
 }
 
 /// Outcomes gathered per session, so that each is woken once.

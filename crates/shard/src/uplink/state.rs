@@ -10,11 +10,9 @@ use warren_types::{NodeId, Term};
 use super::attachments::Attachments;
 use super::encode::{Publish, Tokens};
 use super::pending::{Pending, Told};
-use crate::api::{PublishOutcome, QueueStats, RequestToken, SessionEvent, Unavailable};
+use super::questions::Question;
+use crate::api::{PublishOutcome, Unavailable};
 use crate::link::frame::Up;
-use crate::link::outbox::Outbox;
-use crate::peek::StoredPage;
-use crate::redrive::RedriveStep;
 
 pub(super) enum Link {
     /// Looking for the leader.
@@ -31,25 +29,6 @@ pub(super) enum Link {
     Open {
         node: NodeId,
     },
-}
-
-pub(super) enum Question {
-    Purge {
-        inbox: Outbox<SessionEvent>,
-        token: RequestToken,
-        asked: Instant,
-    },
-    Stats(tokio::sync::oneshot::Sender<Option<QueueStats>>, Instant),
-    Peek(tokio::sync::oneshot::Sender<Option<StoredPage>>, Instant),
-    Redrive(tokio::sync::oneshot::Sender<Option<RedriveStep>>, Instant),
-}
-
-/// What a leader says to a question.
-pub(super) enum Said {
-    Purged(u64),
-    Stats(Option<QueueStats>),
-    Peeked(Option<StoredPage>),
-    Redriven(Option<RedriveStep>),
 }
 
 pub(super) struct State {
@@ -166,78 +145,5 @@ impl State {
             !is_overdue
         });
         told.deliver();
-    }
-
-    /// Notes a question and gives its frame; without a link it is answered at once.
-    pub(super) fn question(
-        &mut self,
-        open: bool,
-        question: Question,
-        frame: impl FnOnce(Token) -> Up,
-    ) -> Option<Up> {
-        if !open {
-            question.give_up();
-            return None;
-        }
-        let token = self.tokens.next();
-        self.questions.push((token, question));
-        Some(frame(token))
-    }
-
-    pub(super) fn answer(&mut self, token: Token, said: Said) {
-        let Some(at) = self.questions.iter().position(|(known, _)| *known == token) else {
-            return;
-        };
-        match (self.questions.swap_remove(at).1, said) {
-            (Question::Purge { inbox, token, .. }, Said::Purged(count)) => {
-                let result = Ok(count);
-                inbox.push(SessionEvent::Purged { token, result });
-            }
-            // The asker may have stopped waiting.
-            (Question::Stats(reply, _), Said::Stats(stats)) => drop(reply.send(stats)),
-            (Question::Peek(reply, _), Said::Peeked(page)) => drop(reply.send(page)),
-            (Question::Redrive(reply, _), Said::Redriven(step)) => drop(reply.send(step)),
-            // No answer to what was asked.
-            (question, Said::Purged(_) | Said::Stats(_) | Said::Peeked(_) | Said::Redriven(_)) => {
-                question.give_up()
-            }
-        }
-    }
-
-    pub(super) fn expire_questions(&mut self, now: Instant, after: Duration) {
-        let (late, fresh): (Vec<_>, Vec<_>) = self
-            .questions
-            .drain(..)
-            .partition(|(_, question)| now - question.asked() >= after);
-        self.questions = fresh;
-        for (_, question) in late {
-            question.give_up();
-        }
-    }
-}
-
-impl Question {
-    pub(super) fn asked(&self) -> Instant {
-        match self {
-            Self::Purge { asked, .. }
-            | Self::Stats(_, asked)
-            | Self::Peek(_, asked)
-            | Self::Redrive(_, asked) => *asked,
-        }
-    }
-
-    pub(super) fn give_up(self) {
-        match self {
-            Self::Purge { inbox, token, .. } => {
-                inbox.push(SessionEvent::Purged {
-                    token,
-                    result: Err(Unavailable::NoQuorum),
-                });
-            }
-            // Dropping the sender tells the asker that depth is unknown.
-            Self::Stats(reply, _) => drop(reply),
-            Self::Peek(reply, _) => drop(reply),
-            Self::Redrive(reply, _) => drop(reply),
-        }
     }
 }

@@ -15,8 +15,8 @@ use warren_types::{BatchSequence, GroupId, Leadership, NodeId, ShardId};
 use super::door::{Doorway, Request};
 use super::encode::encode;
 use super::leadership::{leads_elsewhere, moved};
-use super::questions::ask;
-use super::state::{Link, Question, Said, State};
+use super::questions::Said;
+use super::state::{Link, State};
 use crate::api::{PublishOutcome, Unavailable};
 use crate::leader::task::NodeIdentity;
 use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
@@ -156,28 +156,9 @@ impl Uplink {
                 inbox,
             )),
             Request::Detach { consumer, returns } => state.attachments.detach(consumer, returns),
-            Request::Purge {
-                queue,
-                token,
-                states,
-                inbox,
-            } => {
-                let asked = Question::Purge {
-                    inbox,
-                    token,
-                    asked: Instant::now(),
-                };
-                state.question(open, asked, |token| Up::Purge {
-                    queue,
-                    token,
-                    states,
-                })
-            }
             // Without a link it is lost: the mover sends it again.
             Request::Move { source, batch } => Some(Up::Move { source, batch }),
-            asked @ (Request::Peek { .. } | Request::Redrive { .. } | Request::Stats { .. }) => {
-                ask(state, open, asked)
-            }
+            Request::Ask(ask) => state.ask(open, ask),
         };
         // While there is no link the books are enough: the report to the next leader holds everything.
         if open {
@@ -213,8 +194,16 @@ impl Uplink {
             }
             // Of a link that is no more: the next one tells it anew.
             _ if !open => {}
-            Down::Results { upto, exceptions } => {
-                state.pending.results(upto, &exceptions, &self.surplus);
+            Down::Results {
+                upto,
+                exceptions,
+                places,
+            } => {
+                let surplus = &self.surplus;
+                state.pending.results(upto, &exceptions, &places, surplus);
+            }
+            Down::CancelResults { token, results } => {
+                state.answer(token, Said::Cancelled(results));
             }
             Down::Moved {
                 source,
@@ -286,9 +275,9 @@ impl Uplink {
             Some((run, last)) if run == self.me.run => last,
             _ => warren_types::BatchSequence(0),
         };
-        state
-            .pending
-            .results(last, &welcome.exceptions, &self.surplus);
+        let (exceptions, places) = (&welcome.exceptions, &welcome.places);
+        let surplus = &self.surplus;
+        state.pending.results(last, exceptions, places, surplus);
         state
             .out
             .extend(state.attachments.report(self.topology.borrow().index()));

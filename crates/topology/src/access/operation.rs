@@ -35,6 +35,10 @@ pub enum Operation<'a> {
     PurgeQueue {
         queue: &'a str,
     },
+    /// Take scheduled messages back, with their handles: whoever may fill the queue, empty it or delete it.
+    CancelScheduled {
+        queue: &'a str,
+    },
     /// And unbind.
     BindQueue {
         source: &'a str,
@@ -176,7 +180,9 @@ impl<'a> Operation<'a> {
                 dead_letter_exchange.and_then(|_| on_queue(Read, q)),
                 dead_letter_exchange.and_then(|it| on_exchange(Write, it)),
             ],
-            Self::ViewQueue { queue } => [any(ResourceKind::Queue, queue), None, None],
+            Self::ViewQueue { queue } | Self::CancelScheduled { queue } => {
+                [any(ResourceKind::Queue, queue), None, None]
+            }
             Self::DeleteQueue { queue } => [on_queue(Configure, queue), None, None],
             Self::PurgeQueue { queue } | Self::Consume { queue } => {
                 [on_queue(Read, queue), None, None]

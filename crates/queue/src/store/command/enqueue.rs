@@ -55,9 +55,11 @@ pub(in super::super) fn apply(
     let absent: Vec<(u32, NotStored)> = absent.into_iter().collect();
     let (first, raise, priority) = (queue.next, it.raise, it.priority);
     let stored = u64::from(count) - absent.len() as u64;
+    let mut place = None;
     if stored > 0 {
-        out.effects
-            .push(Effect::Added(add(queue, &mut reach, it, count, &absent)));
+        let added = add(queue, &mut reach, it, count, &absent);
+        place = (added.scheduled.messages > 0).then_some(first);
+        out.effects.push(Effect::Added(added));
     }
     if let Some(ahead) = raise {
         let next = queue.next;
@@ -74,7 +76,11 @@ pub(in super::super) fn apply(
             first,
             count: stored,
         },
-        note: Note::Block { count, absent },
+        note: Note::Block {
+            count,
+            absent,
+            place,
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod activate;
 pub(super) mod arrived;
+pub(super) mod cancel;
 pub(super) mod create;
 pub(super) mod delete;
 pub(super) mod enqueue;

@@ -9,7 +9,7 @@ use warren_types::{
     Attempt, BatchSequence, ConsumerId, NodeId, Position, Priority, QueueId, Run, ShardId, Term,
 };
 
-use super::{BadFrame, amount, bad, grant, peek};
+use super::{BadFrame, amount, bad, cancel, grant, peek};
 use crate::api::{LeftTotals, LevelStats, QueueStats};
 use crate::link::frame::{BatchException, Down, Welcome};
 
@@ -20,9 +20,11 @@ pub(crate) fn down_bytes(frame: &Down) -> usize {
             .iter()
             .map(|delivery| delivery.message.len() + 16)
             .sum(),
-        Down::Results { exceptions, .. } | Down::Moved { exceptions, .. } => {
-            exceptions.len() * 12 + 16
-        }
+        Down::Moved { exceptions, .. } => exceptions.len() * 12 + 16,
+        Down::Results {
+            exceptions, places, ..
+        } => exceptions.len() * 12 + cancel::places_bytes(places) + 16,
+        Down::CancelResults { results, .. } => results.len() + 16,
         Down::SettleResults { results, .. } => results.len() + 16,
         Down::Peeked { page, .. } => peek::page_bytes(page.as_ref()),
         Down::Welcome(_)
@@ -41,24 +43,23 @@ pub(crate) fn down_bytes(frame: &Down) -> usize {
 
 pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
     let kind = match frame {
-        Down::Welcome(welcome) => {
-            let (run, last) = welcome.last.unwrap_or_default();
-            DownKind::Welcome(wire::Welcome {
-                link: welcome.link,
-                term: welcome.term.0,
-                last_run: run.0,
-                last_sequence: last.0,
-                exceptions: welcome.exceptions.iter().map(encode_exception).collect(),
-            })
-        }
+        Down::Welcome(welcome) => DownKind::Welcome(encode_welcome(&welcome)),
         Down::NotLeader { link, leader } => DownKind::NotLeader(wire::NotLeader {
             link,
             leader: leader.map_or(0, |node| node.0),
         }),
-        Down::Results { upto, exceptions } => DownKind::Results(wire::Results {
+        Down::Results {
+            upto,
+            exceptions,
+            places,
+        } => DownKind::Results(wire::Results {
             upto: upto.0,
             exceptions: exceptions.iter().map(encode_exception).collect(),
+            places: cancel::encode_places(&places),
         }),
+        Down::CancelResults { token, results } => {
+            DownKind::CancelResults(cancel::encode_answer(token, &results))
+        }
         Down::Resume { last } => DownKind::Resume(wire::Resume { last: last.0 }),
         Down::Attached { consumer, result } => {
             DownKind::Attached(encode_attached(consumer, &result))
@@ -104,6 +105,18 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
     wire::DownFrame {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+fn encode_welcome(welcome: &Welcome) -> wire::Welcome {
+    let (run, last) = welcome.last.unwrap_or_default();
+    wire::Welcome {
+        link: welcome.link,
+        term: welcome.term.0,
+        last_run: run.0,
+        last_sequence: last.0,
+        exceptions: welcome.exceptions.iter().map(encode_exception).collect(),
+        places: cancel::encode_places(&welcome.places),
     }
 }
 
@@ -212,6 +225,7 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
             term: Term(welcome.term),
             last: Some((Run(welcome.last_run), BatchSequence(welcome.last_sequence))),
             exceptions: decode_exceptions(welcome.exceptions)?,
+            places: cancel::decode_places(welcome.places),
         }),
         DownKind::NotLeader(answer) => Down::NotLeader {
             link: answer.link,
@@ -220,7 +234,9 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
         DownKind::Results(results) => Down::Results {
             upto: BatchSequence(results.upto),
             exceptions: decode_exceptions(results.exceptions)?,
+            places: cancel::decode_places(results.places),
         },
+        DownKind::CancelResults(answer) => cancel::decode_answer(&answer)?,
         DownKind::Moved(it) => Down::Moved {
             source: ShardId(it.source_shard),
             number: BatchSequence(it.number),

@@ -14,7 +14,7 @@ use warren_types::{
     ShardId, Term, TopologyIndex,
 };
 
-use super::{BadFrame, amount, bad, grant, peek};
+use super::{BadFrame, amount, bad, cancel, grant, peek};
 use crate::api::{AnswerTime, ReturnWait, StatsDepth};
 use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Up};
 
@@ -29,6 +29,7 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
         Up::Settle(settle) => settle.items.len() * 8 + 32,
         Up::Return(give_back) => give_back.items.len() * 8 + 32,
         Up::Attach(attach) => attach.held.len() * 8 + 64,
+        Up::CancelScheduled(it) => it.positions.len() * 8 + 32,
         Up::Hello(_)
         | Up::Reported
         | Up::Credit { .. }
@@ -92,6 +93,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
         }),
         Up::Redrive(it, wish) => UpKind::Redrive(peek::encode_redrive(&it, wish)),
         Up::Peek(it) => UpKind::Peek(peek::encode_question(&it)),
+        Up::CancelScheduled(it) => UpKind::CancelScheduled(cancel::encode_question(&it)),
         Up::Stats {
             queue,
             token,
@@ -155,6 +157,7 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
         },
         UpKind::Redrive(question) => peek::decode_redrive(&question)?,
         UpKind::Peek(question) => Up::Peek(peek::decode_question(&question)),
+        UpKind::CancelScheduled(it) => Up::CancelScheduled(cancel::decode_question(it)),
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
             token: Token(question.token),

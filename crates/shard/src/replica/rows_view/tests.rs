@@ -105,6 +105,7 @@ impl World {
                     last: BatchSequence(*last),
                     exceptions: Vec::new(),
                     remembered_from: BatchSequence(0),
+                    places: Vec::new(),
                 };
                 vec![self.set(RowKey::Origin(Incarnation(*incarnation)), Row::Origin(row))]
             }
@@ -270,6 +271,7 @@ fn queue_row(queue: QueueId, next: u64) -> QueueRow {
         levels: Vec::new(),
         counters: warren_queue::rows::Counters::default(),
         fencing: 0,
+        memories: Vec::new(),
     }
 }
 
