@@ -27,7 +27,7 @@ use warren_types::{
     SessionId, ShardId, Term, TopologyIndex,
 };
 
-use crate::api::{QueueStats, Target, Unavailable};
+use crate::api::Unavailable;
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::leader::task::NodeIdentity;
 use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
@@ -36,7 +36,8 @@ use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
 use crate::open::{initialise, open};
 use crate::reaper::{Asked, Reaper, Reaping};
-use crate::session::{Session, stats};
+use crate::session::Session;
+use crate::surplus::{Surplus, SurplusTask};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
 use crate::uplink::door::{Request, UplinkDoor};
@@ -97,6 +98,7 @@ struct Inner {
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: UplinkRequests,
+    surplus: Surplus,
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
     consumers: AtomicU64,
@@ -157,6 +159,7 @@ impl Broker {
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
         let (reaping, asked) = Reaping::channel();
+        let (surplus, surplus_task) = Surplus::new(watched.clone());
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -179,6 +182,7 @@ impl Broker {
             replies,
             keeper: KeeperDoor::default(),
             uplinks: UplinkRequests::default(),
+            surplus,
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),
@@ -194,11 +198,11 @@ impl Broker {
         let broker = Self {
             inner: Arc::new(inner),
         };
-        broker.spawn_followers(asked, parts.placement);
+        broker.spawn_followers(asked, parts.placement, surplus_task);
         Ok(broker)
     }
 
-    fn spawn_followers(&self, asked: Asked, placement: PlacementOptions) {
+    fn spawn_followers(&self, asked: Asked, placement: PlacementOptions, surplus: SurplusTask) {
         let (follower, it) = (self.clone(), &self.inner);
         it.tasks
             .spawn(async move { follower.follow_placement().await });
@@ -208,6 +212,7 @@ impl Broker {
         let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
         it.tasks
             .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
+        it.tasks.spawn(surplus.run(self.clone(), it.stop.clone()));
     }
 
     /// Deletes an exclusive queue whose connection has ended, as soon as that can be done.
@@ -280,23 +285,11 @@ impl Broker {
         handover::ask(&self.inner.peers, node, resume_token, queue).await
     }
 
-    /// Counts of a queue, from its leader. `None`: the leader has no such queue (yet).
-    ///
-    /// # Errors
-    /// The leader could not be asked: the depth is not known, which is not zero.
-    pub async fn queue_stats(&self, target: Target) -> Result<Option<QueueStats>, Unavailable> {
-        stats(self, target).await
-    }
-
     /// Every replica of this node.
     #[must_use]
     pub fn status(&self) -> Vec<GroupStatus> {
-        self.inner
-            .groups
-            .read()
-            .values()
-            .map(Group::status)
-            .collect()
+        let groups = self.inner.groups.read();
+        groups.values().map(Group::status).collect()
     }
 
     /// Who leads a shard, as this node knows it.

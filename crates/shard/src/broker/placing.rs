@@ -237,6 +237,7 @@ impl Broker {
             streams: self.inner.streams.clone(),
             group: None,
             topology: self.inner.topology.watch(),
+            surplus: self.inner.surplus.clone(),
             stop: self.inner.stop.clone(),
         };
         self.inner.tasks.spawn(uplink.run());

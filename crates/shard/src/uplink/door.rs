@@ -7,10 +7,13 @@ use warren_raft::Group;
 use warren_types::{ConsumerId, NodeId, Position, QueueId, ShardId, Term};
 
 use super::encode::Publish;
-use crate::api::{CancelResult, ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec};
+use crate::api::{
+    CancelResult, ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec, StatsDepth,
+};
 use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
 use crate::peek::StoredPage;
+use crate::redrive::{Redrive, RedriveStep};
 
 /// Requests that the uplink has not taken yet, at most, and as many calls with publishes; then sessions wait.
 const REQUESTS_MAX: usize = 1_024;
@@ -104,6 +107,13 @@ pub(crate) enum Ask {
         max: usize,
         reply: tokio::sync::oneshot::Sender<Option<StoredPage>>,
     },
+    Redrive {
+        queue: QueueId,
+        from: Position,
+        max: usize,
+        wish: Redrive,
+        reply: tokio::sync::oneshot::Sender<Option<RedriveStep>>,
+    },
     CancelScheduled {
         queue: QueueId,
         positions: Vec<Position>,
@@ -111,6 +121,7 @@ pub(crate) enum Ask {
     },
     Stats {
         queue: QueueId,
+        depth: StatsDepth,
         reply: tokio::sync::oneshot::Sender<Option<QueueStats>>,
     },
 }

@@ -23,6 +23,7 @@ use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
 use crate::link::outbox::Outbox;
 use crate::link::post::{DownOut, FromNode, LeaderDoors, ToUplink};
 use crate::link::remote::NodeStreams;
+use crate::surplus::Surplus;
 use crate::time::wall_clock_ms;
 
 /// A batch is closed when it holds so many encoded bytes; one larger message travels alone.
@@ -54,6 +55,8 @@ pub(crate) struct Uplink {
     /// The local replica; `None` without one that votes.
     pub(crate) group: Option<Group>,
     pub(crate) topology: watch::Receiver<Arc<Topology>>,
+    /// Takes what full queues refused.
+    pub(crate) surplus: Surplus,
     pub(crate) stop: CancellationToken,
 }
 
@@ -201,7 +204,10 @@ impl Uplink {
                 upto,
                 exceptions,
                 places,
-            } => state.pending.results(upto, &exceptions, &places),
+            } => {
+                let surplus = &self.surplus;
+                state.pending.results(upto, &exceptions, &places, surplus);
+            }
             Down::CancelResults { token, results } => {
                 state.answer(token, Said::Cancelled(results));
             }
@@ -246,6 +252,7 @@ impl Uplink {
             Down::Purged { token, count } => state.answer(token, Said::Purged(count)),
             Down::Stats { token, stats } => state.answer(token, Said::Stats(stats)),
             Down::Peeked { token, page } => state.answer(token, Said::Peeked(page)),
+            Down::Redriven { token, step } => state.answer(token, Said::Redriven(step)),
         }
     }
 
@@ -275,7 +282,8 @@ impl Uplink {
             _ => warren_types::BatchSequence(0),
         };
         let (exceptions, places) = (&welcome.exceptions, &welcome.places);
-        state.pending.results(last, exceptions, places);
+        let surplus = &self.surplus;
+        state.pending.results(last, exceptions, places, surplus);
         state
             .out
             .extend(state.attachments.report(self.topology.borrow().index()));
