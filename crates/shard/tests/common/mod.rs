@@ -6,6 +6,8 @@
     clippy::indexing_slicing
 )]
 
+mod nodes;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use warren_proto::internal_v1::forward_service_server::ForwardServiceServer;
+use warren_proto::internal_v1::node_service_server::NodeServiceServer;
 use warren_raft::{
     ClusterSecret, NodeListener, PeerOptions, Peers, RaftNode, RaftOptions, node_server,
 };
@@ -32,6 +35,8 @@ use warren_types::{
     ClusterId, ExchangeName, Incarnation, Member, Message, NodeId, Priority, Properties, QueueName,
     ReplicaId, RoutingKey, Run, Table, VhostId,
 };
+
+use nodes::Nodes;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 pub const NODES: u64 = 3;
@@ -152,10 +157,14 @@ impl Cluster {
                 placement: PlacementOptions::default(),
             };
             let broker = Broker::start(parts).await.unwrap();
-            let server = node_server().add_service(raft_service).add_service(
-                ForwardServiceServer::new(broker.link_service())
-                    .max_decoding_message_size(64 << 20),
-            );
+            let nodes = NodeServiceServer::new(Nodes(broker.clone()));
+            let server = node_server()
+                .add_service(raft_service)
+                .add_service(nodes)
+                .add_service(
+                    ForwardServiceServer::new(broker.link_service())
+                        .max_decoding_message_size(64 << 20),
+                );
             tokio::spawn(async move {
                 let stopped = async { drop(stopped.await) };
                 server
