@@ -1,11 +1,11 @@
 //! Unary calls of one node, and how their errors are read. Not here: streams (`streams`).
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use warren_proto::admin_v1;
 use warren_proto::admin_v1::dead_letter_service_client::DeadLetterServiceClient;
 use warren_proto::admin_v1::topology_service_client::TopologyServiceClient;
@@ -89,17 +89,25 @@ impl Call {
         self.topology().create_queue(request).await.unwrap();
     }
 
-    /// The figures of one queue.
+    /// The figures of one queue. While they are not known (a queue that was declared just now) it asks again, as it is told to.
     ///
     /// # Panics
-    /// If they are not known.
+    /// If they are refused, or not known for long.
     pub async fn stats(&self, queue: &str) -> admin_v1::QueueStats {
         let request = admin_v1::GetQueueStatsRequest {
             queues: vec![queue.to_owned()],
             ..admin_v1::GetQueueStatsRequest::default()
         };
-        let answer = self.topology().get_queue_stats(request).await.unwrap();
-        answer.into_inner().stats.swap_remove(0)
+        let patience = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.topology().get_queue_stats(request.clone()).await {
+                Ok(answer) => return answer.into_inner().stats.swap_remove(0),
+                Err(status) if status.code() == Code::Unavailable && Instant::now() < patience => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(status) => panic!("no figures of {queue}: {status}"),
+            }
+        }
     }
 
     /// Settles all deliveries in the same way; each must be done.
