@@ -158,19 +158,16 @@ impl Cluster {
             };
             let broker = Broker::start(parts).await.unwrap();
             let nodes = NodeServiceServer::new(Nodes(broker.clone()));
-            let server = node_server()
+            let forward = ForwardServiceServer::new(broker.link_service())
+                .max_decoding_message_size(64 << 20);
+            let services = node_server()
                 .add_service(raft_service)
                 .add_service(nodes)
-                .add_service(
-                    ForwardServiceServer::new(broker.link_service())
-                        .max_decoding_message_size(64 << 20),
-                );
+                .add_service(forward);
             tokio::spawn(async move {
                 let stopped = async { drop(stopped.await) };
-                server
-                    .serve_with_incoming_shutdown(listener.incoming(), stopped)
-                    .await
-                    .unwrap();
+                let served = services.serve_with_incoming_shutdown(listener.incoming(), stopped);
+                served.await.unwrap();
             });
             (broker, raft, log, state, stop)
         });
