@@ -8,19 +8,11 @@ mod members;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use members::{Terms, no_change, until};
+use members::{SHAPE, end, runtime};
 use warren_client::{Cluster as View, Connection};
-use warren_cluster::{Load, Shape, connect};
-use warren_testkit::checker::check;
+use warren_cluster::watch::{Terms, no_change, until};
+use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const SHAPE: Shape = Shape {
-    queues: 3,
-    publishers: 2,
-    consumers: 2,
-    pause: Duration::from_millis(5),
-    body_bytes: 200,
-};
 
 /// Every shard has so many replicas, on nodes other than `without`, and nothing changes.
 fn is_whole(cluster: &View, copies: usize, without: &[u64]) -> bool {
@@ -34,14 +26,6 @@ fn is_whole(cluster: &View, copies: usize, without: &[u64]) -> bool {
 
 fn is_forgotten(cluster: &View, node: u64) -> bool {
     cluster.nodes.iter().all(|it| it.node_id != node)
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
 }
 
 fn cluster(nodes: usize) -> Cluster {
@@ -73,15 +57,6 @@ async fn start_load(cluster: &Cluster, kept: &[usize]) -> Result<Load> {
     Load::start(&servers, SHAPE).await
 }
 
-async fn end(load: Load, terms: Terms) -> Result<()> {
-    let gap = load.longest_gap_ms();
-    let report = check(&load.finish(Duration::from_secs(90)).await?);
-    println!("{report}longest time a publisher went without a confirm: {gap} ms");
-    ensure!(report.is_clean(), "{report}");
-    ensure!(report.confirmed > 500, "hardly anything was confirmed");
-    terms.end().await
-}
-
 /// Five nodes: one is removed, one is lost. What is left is three whole nodes.
 async fn run_shrink(cluster: &mut Cluster) -> Result<()> {
     let load = start_load(cluster, &[1, 2, 3]).await?;
@@ -99,6 +74,15 @@ async fn run_shrink(cluster: &mut Cluster) -> Result<()> {
     })
     .await?;
     cluster.kill(NodeNumber(5))?;
+    // Started again with what it has, it says why it cannot be, and ends.
+    let (code, log) = cluster.run_to_its_end(NodeNumber(5), Duration::from_secs(60))?;
+    println!("the removed node, started again, ends with {code}");
+    ensure!(code.code() == Some(5), "{code}: {log}");
+    let told = "error: node 5 was removed from cluster";
+    ensure!(
+        log.contains(told) && log.contains("empty the directory"),
+        "{log}"
+    );
     println!("after the removal: {} confirmed", load.confirmed());
 
     cluster.kill(NodeNumber(4))?;
