@@ -14,6 +14,7 @@ mod listeners;
 mod node;
 mod node_service;
 mod pages;
+pub mod recover;
 mod resources;
 mod run;
 mod storage;

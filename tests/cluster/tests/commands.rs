@@ -112,5 +112,6 @@ fn add_and_remove(cluster: &mut Cluster) {
     }
     assert!(node(&status(cluster, 1), 4).is_none());
     let (code, said) = ask(cluster, 1, &["remove", "4", "--cancel"]);
-    assert_ne!(code, Some(0), "{said}");
+    let told = "error: BAD_ARGUMENT: node_id: there is no node 4\n";
+    assert_eq!((code, &*said), (Some(1), told));
 }

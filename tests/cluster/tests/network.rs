@@ -34,9 +34,9 @@ const AIM: Duration = Duration::from_secs(5);
 /// ...which has this long.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 /// A call that begins when a leader may yet be elected waits for it at most so long.
-const ANSWER_WITHIN: Duration = Duration::from_secs(12);
+const ANSWER_WITHIN: Duration = Duration::from_secs(13);
 /// From then on there is no hope for a node that is cut off, and it knows.
-const KNOWS_AFTER: Duration = Duration::from_secs(6);
+const KNOWS_AFTER: Duration = Duration::from_secs(7);
 /// So it answers at once; held against a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 

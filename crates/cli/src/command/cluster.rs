@@ -3,6 +3,7 @@
 mod add;
 mod drain;
 mod leaders;
+mod recover;
 mod remove;
 
 use std::{fmt::Write as _, time::Duration};
@@ -36,6 +37,8 @@ Example: wait until a node serves
     Add(add::AddArgs),
     /// Move everything off a node, then forget it
     Remove(remove::RemoveArgs),
+    /// Last resort: make a cluster of one node's copies when most nodes are lost for good
+    RecoverMajority(recover::RecoverArgs),
 }
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> {
@@ -47,6 +50,7 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> 
         ClusterCommand::Rebalance(args) => leaders::rebalance(global, args).await,
         ClusterCommand::Add(args) => add::run(global, args).await,
         ClusterCommand::Remove(args) => remove::run(global, args).await,
+        ClusterCommand::RecoverMajority(args) => recover::run(global, args),
     }
 }
 

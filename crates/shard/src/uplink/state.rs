@@ -45,7 +45,7 @@ pub(super) struct State {
     pub(super) waiting: VecDeque<Publish>,
     /// Since when publishes have waited without one being numbered.
     pub(super) stuck_since: Option<Instant>,
-    /// Since when the leader on this node, which the link goes to, has been without a majority.
+    /// Since when the leader that the link goes to has been without a majority, on this node, or silent, on another.
     pub(super) powerless_since: Option<Instant>,
     pub(super) out: Vec<Up>,
 }
@@ -85,7 +85,7 @@ impl State {
     pub(super) fn lose_link(&mut self) {
         let now = Instant::now();
         let since = match self.link {
-            Link::Open { .. } => now,
+            Link::Open { .. } => self.powerless_since.take().unwrap_or(now),
             Link::Asked { since, .. } | Link::Down { since, .. } => since,
         };
         self.link = Link::Down {

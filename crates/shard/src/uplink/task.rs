@@ -321,10 +321,11 @@ impl Uplink {
                 .is_some_and(|until| Instant::now() < until)
     }
 
-    /// A leader on this node that is cut off from the others takes all it is given, and nothing comes of it: what is published
-    /// meanwhile waits here, where it can still be refused as "not started".
+    /// To a leader that is cut off nothing is sent: here it can still be refused as "not started".
     fn feel_lease(&self, state: &mut State) {
-        let powerless = matches!(state.link, Link::Open { node } if !self.leader_may_deliver(node));
+        let cut_off = |node| !self.leader_may_deliver(node) || self.streams.is_silent(node);
+        let powerless = matches!(state.link, Link::Open { node } if cut_off(node));
+        // From now, not from when it was heard last: it may have been this process that was frozen.
         let since = state.powerless_since.unwrap_or_else(Instant::now);
         state.powerless_since = powerless.then_some(since);
     }

@@ -63,15 +63,15 @@ impl Plan {
     /// Long enough only where a node that is cut off has to notice it.
     pub(crate) fn each_once() -> Self {
         let held_for = |fault| match fault {
-            Fault::IsolatedLeader => Duration::from_secs(12),
-            Fault::IsolatedFollower => Duration::from_secs(8),
+            Fault::IsolatedLeader => Duration::from_secs(14),
+            Fault::IsolatedFollower => Duration::from_secs(9),
             Fault::OneWay
             | Fault::DeafLeader
             | Fault::MuteLeader
             | Fault::Ring
             | Fault::Flapping
             | Fault::Loss
-            | Fault::Delay => Duration::from_millis(2_000),
+            | Fault::Delay => Duration::from_millis(1_500),
         };
         let steps = ALL.map(|fault| Step {
             fault,
