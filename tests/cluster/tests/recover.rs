@@ -115,10 +115,13 @@ async fn run(cluster: &mut Cluster) -> Result<()> {
     for node in &nodes[1..] {
         fs::remove_dir_all(cluster.data_directory(*node))?;
     }
-    for _ in 0..2 {
-        let (code, said) = recover(cluster, &["--lost", "2,3"]);
-        ensure!(code == Some(0), "{said}");
-    }
+    let (code, said) = recover(cluster, &["--lost", "2,3"]);
+    ensure!(code == Some(0), "{said}");
+    let (code, said) = recover(cluster, &["--lost", "2,3"]);
+    ensure!(
+        code == Some(5) && said.contains("node 1 is the only member"),
+        "{said}"
+    );
     cluster.restart(nodes[0])?;
     let first = connect(&cluster.grpc_address(nodes[0]))?;
     publish(&first, EACH..EACH + 10).await?;
