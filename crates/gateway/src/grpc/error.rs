@@ -183,6 +183,10 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
         }
         Refused::Unavailable(why) => of_unavailable(*why),
         Refused::Low(alarm) => of_alarm(*alarm),
+        Refused::OverQuota => ApiError::new(
+            Reason::OverQuota,
+            "the vhost stores as many bytes of messages as it may",
+        ),
         Refused::Unknown => ApiError::new(
             Reason::OutcomeUnknown,
             "whether the message is stored is not known",

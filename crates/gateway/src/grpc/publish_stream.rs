@@ -25,6 +25,7 @@ use warren_types::TopologyIndex;
 
 use super::batch::{check_batch, result};
 use super::confirms::{BatchResults, EntryId};
+use super::connection::Seats;
 use super::entry::{Defaults, Publisher};
 use super::error::{bad_argument, of_denied, of_operation};
 use super::named_errors::named;
@@ -38,6 +39,7 @@ use crate::admission::{ConnectionAdmission, Permit};
 use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
+use crate::places::Place;
 use crate::publish::{Outcome, Publish, PublishId, Publishing, Resolved};
 
 /// Results wait so long for the rest of their batch.
@@ -55,13 +57,15 @@ pub(super) struct PublishParts {
     pub(super) inbound: Streaming<v1::PublishStreamRequest>,
     pub(super) outbound: PublishOut,
     pub(super) admission: ConnectionAdmission,
+    pub(super) seats: Seats,
     pub(super) stop: CancellationToken,
 }
 
 /// Runs a stream to its end.
 pub(super) async fn run(mut parts: PublishParts) {
-    let opened = open(&parts.gateway, &mut parts.who, &mut parts.inbound).await;
-    let (publisher, rights) = match opened {
+    let opened = open(&mut parts).await;
+    // The seat is held while the stream is there.
+    let (publisher, rights, _seat) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             // The client may have left already.
@@ -79,11 +83,9 @@ pub(super) async fn run(mut parts: PublishParts) {
     stream.linger().await;
 }
 
-async fn open(
-    gateway: &Gateway,
-    who: &mut Who,
-    inbound: &mut Streaming<v1::PublishStreamRequest>,
-) -> Result<(Publisher, Rights), ApiError> {
+async fn open(parts: &mut PublishParts) -> Result<(Publisher, Rights, Arc<Place>), ApiError> {
+    let (gateway, who) = (&parts.gateway, &mut parts.who);
+    let inbound = &mut parts.inbound;
     let first = timeout(OPEN_WITHIN, inbound.message()).await;
     let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
     let frame = first
@@ -104,7 +106,9 @@ async fn open(
     }
     who.client_id = open.client_id.into();
     let rights = open_vhost(gateway, who, &open.vhost).await?;
-    Ok((publisher(gateway, &open.vhost, open.producer)?, rights))
+    let publisher = publisher(gateway, &open.vhost, open.producer)?;
+    let seat = parts.seats.take(gateway, who, rights.vhost())?;
+    Ok((publisher, rights, seat))
 }
 
 /// Checks vhost and producer.
@@ -162,6 +166,7 @@ impl PublishStream {
             inbound,
             outbound,
             admission,
+            seats: _,
             stop,
         } = parts;
         let session = Arc::new(gateway.broker().session());
@@ -326,19 +331,28 @@ impl PublishStream {
                 Err(error) => self.turn_down(slot, index, body, &error),
             }
         }
-        match self.admission.try_admit(bytes) {
-            Some(permit) => {
-                self.admitted.merge(permit);
-                self.route(publishes).await;
-            }
-            None => {
-                let admission = self.admission.clone();
-                self.waiting = Some((
-                    publishes,
-                    Box::pin(async move { admission.admit(bytes).await }),
-                ));
-            }
+        self.admit(publishes, bytes).await;
+    }
+
+    /// Routes a batch, or lets it wait for its time and for bytes: nothing is read meanwhile.
+    async fn admit(&mut self, publishes: Vec<Publish>, bytes: u64) {
+        let is_time = may_publish_now(&self.gateway, &publishes);
+        if is_time && let Some(permit) = self.admission.try_admit(bytes) {
+            self.admitted.merge(permit);
+            return self.route(publishes).await;
         }
+        let (gateway, admission) = (self.gateway.clone(), self.admission.clone());
+        let late = publishes
+            .first()
+            .filter(|_| !is_time)
+            .map(|it| (it.vhost, publishes.len()));
+        let admitting = async move {
+            if let Some((vhost, count)) = late {
+                gateway.publish_time(vhost, count).await;
+            }
+            admission.admit(bytes).await
+        };
+        self.waiting = Some((publishes, Box::pin(admitting)));
     }
 
     /// Refuses an entry that is not even routed. Its publisher has counted it, so the credit goes back.
@@ -444,6 +458,24 @@ impl PublishStream {
         if timeout(LINGER, rest).await.is_err() {
             debug!("results of a publish stream that ended did not come");
         }
+    }
+}
+
+/// Takes the time of a batch by its vhost's limit; false: it is to be waited for.
+pub(super) fn may_publish_now(gateway: &Gateway, publishes: &[Publish]) -> bool {
+    let is_time = publishes
+        .first()
+        .is_none_or(|it| gateway.may_publish_now(it.vhost, publishes.len()));
+    if !is_time {
+        gateway.counters().grpc.held_back_by_rate.add(1);
+    }
+    is_time
+}
+
+/// Waits for the time of a batch, and takes it.
+pub(super) async fn publish_time(gateway: &Gateway, publishes: &[Publish]) {
+    if let Some(first) = publishes.first() {
+        gateway.publish_time(first.vhost, publishes.len()).await;
     }
 }
 

@@ -17,7 +17,7 @@ use super::confirms::EntryId;
 use super::entry::Defaults;
 use super::error::bad_argument;
 use super::permit::open_vhost;
-use super::publish_stream::publisher;
+use super::publish_stream::{may_publish_now, publish_time, publisher};
 use crate::admission::ConnectionAdmission;
 use crate::auth::Who;
 use crate::gateway::Gateway;
@@ -73,8 +73,14 @@ pub(super) async fn publish(
         return Err(not_started());
     }
     let bytes = publishes.iter().map(|it| it.bytes).sum();
+    let admitted = async {
+        if !may_publish_now(gateway, &publishes) {
+            publish_time(gateway, &publishes).await;
+        }
+        admission.admit(bytes).await
+    };
     // Held until every result is known or given up on.
-    let _permit = timeout_at(deadline, admission.admit(bytes))
+    let _permit = timeout_at(deadline, admitted)
         .await
         .map_err(|_| not_started())?;
     let session = Arc::new(gateway.broker().session());

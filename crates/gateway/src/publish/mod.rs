@@ -129,7 +129,10 @@ impl Publishing {
                 found = self.may_and_find(&view, &publish);
             }
             received += 1;
-            if found {
+            if found && self.gateway.quotas().is_over(publish.vhost) {
+                self.front().held_back_by_quota.add(1);
+                self.resolve(publish, Outcome::Refused(Refused::OverQuota));
+            } else if found {
                 match self.gateway.stopped_by(self.routed.as_slice(), &view) {
                     None => self.queue_up(&view, publish),
                     Some(alarm) => {
@@ -296,7 +299,7 @@ impl Publishing {
                     confirmed += 1;
                 }
                 Outcome::Unrouted => unroutable += 1,
-                Outcome::Refused(Refused::Low(_)) => {} // counted as held back
+                Outcome::Refused(Refused::Low(_) | Refused::OverQuota) => {} // counted as held back
                 Outcome::Refused(
                     Refused::NotStored { .. }
                     | Refused::Unavailable(_)

@@ -42,7 +42,7 @@ const TAG_BYTES_MAX: usize = 255;
 pub(super) async fn run(gateway: Gateway, mut who: Who, mut link: Link, stop: CancellationToken) {
     let first = open_frame(&mut link).await;
     let opened = match first {
-        Ok(open) => match opening(&gateway, &mut who, &open).await {
+        Ok(open) => match seated(&gateway, &mut who, &mut link, &open).await {
             Ok(opening) => join(&gateway, link, open, opening).await,
             Err(error) => Err((link, error.into())),
         },
@@ -79,6 +79,18 @@ struct Opening {
     tag: String,
     credit: ConsumerCredit,
     who: Who,
+}
+
+/// What is asked for, and a place for it among the connections of its user and vhost.
+async fn seated(
+    gateway: &Gateway,
+    who: &mut Who,
+    link: &mut Link,
+    open: &v1::ConsumeOpen,
+) -> Result<Opening, ApiError> {
+    let opening = opening(gateway, who, open).await?;
+    link.seat = Some(link.seats.take(gateway, who, opening.queue.vhost)?);
+    Ok(opening)
 }
 
 async fn opening(
