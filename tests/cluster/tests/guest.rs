@@ -36,10 +36,12 @@ async fn guest_is_let_in_from_loopback_and_refused_from_another_address() {
         ..Options::default()
     })
     .unwrap();
-    let everywhere = |address: String| address.replace("127.0.0.1", "0.0.0.0");
     let (grpc, amqp) = (cluster.grpc_address(NODE), cluster.amqp_address(NODE));
-    cluster.set_environment(NODE, "WARREN_LISTEN_GRPC", &everywhere(grpc.clone()));
-    cluster.set_environment(NODE, "WARREN_LISTEN_AMQP", &everywhere(amqp.clone()));
+    for (door, address) in [("GRPC", &grpc), ("AMQP", &amqp)] {
+        let everywhere = address.replace("127.0.0.1", "0.0.0.0");
+        cluster.set_environment(NODE, &format!("WARREN_LISTEN_{door}"), &everywhere);
+        cluster.set_environment(NODE, &format!("WARREN_ADVERTISE_{door}"), address);
+    }
     cluster.restart(NODE).unwrap();
 
     let from_here = connect(&grpc);

@@ -377,10 +377,14 @@ async fn vhost_that_stores_as_much_as_it_may_takes_nothing_until_there_is_room()
     })
     .await
     .unwrap();
-    let held_back = "warren_publishes_held_back_total{protocol=\"amqp\",reason=\"quota\"}";
+    let held_back = "warren_publishes_held_back_total{protocol=\"amqp091\",reason=\"quota\"}";
     let deadline = Instant::now() + Duration::from_secs(30);
-    while figure(&page(&cluster.metrics_address(NODE), "/metrics"), held_back) != Some(1.0) {
-        assert!(Instant::now() < deadline, "it does not wait");
+    loop {
+        let metrics = page(&cluster.metrics_address(NODE), "/metrics");
+        if figure(&metrics, held_back) == Some(1.0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it does not wait: {metrics}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     guest.purge_queue("small", "q").await.unwrap();
