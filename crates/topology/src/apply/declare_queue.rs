@@ -126,7 +126,18 @@ impl TopologyCommand {
                     commands: commands.collect(),
                 })
             }
-            other => other,
+            it @ (Self::FormCluster(_)
+            | Self::UpdateNode(_)
+            | Self::DeclareExchange(_)
+            | Self::DeleteExchange(_)
+            | Self::DeleteQueue(_)
+            | Self::Bind(_)
+            | Self::Unbind(_)
+            | Self::Tenancy(_)
+            | Self::Placement(_)
+            | Self::NoteConsumer(_)
+            | Self::SetPolicy(_)
+            | Self::DeletePolicy(_)) => it,
         }
     }
 }
