@@ -136,6 +136,14 @@ impl HeldBook {
         Some(lost)
     }
 
+    /// Tags between two, both included, that were lost: settling them does nothing.
+    pub(super) fn lost_within(&self, first: u64, last: u64) -> Vec<u64> {
+        if first > last {
+            return Vec::new();
+        }
+        self.lost.range(first..=last).copied().collect()
+    }
+
     /// A settle could not even be asked: it is held still.
     pub(super) fn put_back(&mut self, delivery: HeldDelivery) {
         if delivery.tag != 0 {

@@ -187,6 +187,10 @@ fn add(
             let own = own(context)?;
             match book.take_range(range.first, range.last) {
                 Ok(taken) => {
+                    for tag in book.lost_within(range.first, range.last) {
+                        let lost = result_of(index, tag, SettleResult::Expired);
+                        plan.results.push(lost);
+                    }
                     for taken in taken {
                         let item = AskItem {
                             index,
