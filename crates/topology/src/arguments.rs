@@ -78,6 +78,13 @@ pub(crate) const QUEUE: Known = &[
     ("x-single-active-consumer", Shape::Flag),
     ("x-message-groups", Shape::OneOf(&["strict", "step-aside"])),
     ("x-dedup-window", Shape::CountOrFlag),
+    (
+        "x-dedup-max-keys",
+        Shape::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
+    ),
     ("x-parked-max-length", COUNT),
     (
         "x-queue-leader-locator",

@@ -3,8 +3,8 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
-    Release, Return, Settle, SettleReason,
+    Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, HandOut, IndexRange, Park,
+    Purge, Release, Return, Settle, SettleReason,
 };
 use warren_types::{
     Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, TopologyIndex,
@@ -186,6 +186,8 @@ fn enqueue(it: &Enqueue) -> pb::Enqueue {
         hand_out_raise: it.raise,
         full_first: it.full.iter().map(|it| it.first).collect(),
         full_count: it.full.iter().map(|it| it.count).collect(),
+        dedup_window_ms: it.dedup.map_or(0, |it| it.window_ms),
+        dedup_keys_max: it.dedup.map_or(0, |it| it.keys_max),
         ..pb::Enqueue::default()
     }
 }
@@ -214,6 +216,10 @@ fn decode_enqueue(it: pb::Enqueue) -> Result<Enqueue, CodecError> {
             .map(decode_producer)
             .collect::<Result<_, _>>()?,
         raise: it.hand_out_raise,
+        dedup: (it.dedup_window_ms > 0).then_some(Dedup {
+            window_ms: it.dedup_window_ms,
+            keys_max: it.dedup_keys_max,
+        }),
     })
 }
 

@@ -65,6 +65,7 @@ pub fn block() -> impl Strategy<Value = (Facts, Bytes)> {
                 column(any::<u64>(), count),
                 column(any::<u64>(), count),
                 column(any::<u64>(), count),
+                column(any::<u64>(), count),
             ),
             vec(any::<u8>(), total..=total),
         )
@@ -78,6 +79,7 @@ pub fn block() -> impl Strategy<Value = (Facts, Bytes)> {
                         group_hash: hashes.0,
                         fairness_hash: hashes.1,
                         dedup_hash: hashes.2,
+                        dedup_body: hashes.3,
                     },
                     Bytes::from(payload),
                 )
@@ -127,9 +129,10 @@ fn enqueue() -> impl Strategy<Value = Command> {
         vec(producer(), 0..3),
         option::of(any::<u32>()),
         vec(any::<(u32, u32)>(), 0..3),
+        option::of((1..u64::MAX, any::<u64>())),
     )
         .prop_map(
-            |(queue, priority, (facts, payload), producers, raise, full)| {
+            |(queue, priority, (facts, payload), producers, raise, full, dedup)| {
                 let full = full.into_iter();
                 let full = full.map(|(first, count)| IndexRange { first, count });
                 Command::Enqueue(Enqueue {
@@ -140,6 +143,10 @@ fn enqueue() -> impl Strategy<Value = Command> {
                     producers,
                     raise,
                     full: full.collect(),
+                    dedup: dedup.map(|(window_ms, keys_max)| Dedup {
+                        window_ms,
+                        keys_max,
+                    }),
                 })
             },
         )
@@ -468,10 +475,10 @@ pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
             RowKey::Counts { .. } => counts_row().prop_map(Row::Counts).boxed(),
             RowKey::Marks { .. } => marks_row().prop_map(Row::Marks).boxed(),
             RowKey::Timer { .. } => Just(Row::Timer).boxed(),
-            RowKey::Memory { .. } => any::<(u64, u64)>()
-                .prop_map(|(number, at)| {
+            RowKey::Memory { .. } => any::<(u64, u64, u64)>()
+                .prop_map(|(number, at, check)| {
                     let at = ShardTime(at);
-                    Row::Memory(MemoryRow { number, at })
+                    Row::Memory(MemoryRow { number, at, check })
                 })
                 .boxed(),
             RowKey::MemoryOrder { .. } => any::<(u64, u64)>()

@@ -148,7 +148,7 @@ fn enqueue(command: usize, it: &Enqueue) -> Result<(), EntryError> {
 }
 
 /// `(name, entries, may be empty)`.
-fn columns(facts: &Facts) -> [(&'static str, usize, bool); 6] {
+fn columns(facts: &Facts) -> [(&'static str, usize, bool); 7] {
     [
         ("body_size", facts.body_size.len(), false),
         ("expiry", facts.expiry.len(), true),
@@ -156,6 +156,7 @@ fn columns(facts: &Facts) -> [(&'static str, usize, bool); 6] {
         ("group_hash", facts.group_hash.len(), true),
         ("fairness_hash", facts.fairness_hash.len(), true),
         ("dedup_hash", facts.dedup_hash.len(), true),
+        ("dedup_body", facts.dedup_body.len(), true),
     ]
 }
 

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
-    OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
-    ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, HandOut, IndexRange,
+    OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release,
+    Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
     BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId, ProducerSpan,
@@ -214,15 +214,22 @@ fn enqueue() -> impl Strategy<Value = Enqueue> {
         prop::option::of(0..20_u32),
         prop::option::of(0..9_000_u64),
         prop::option::of((0..12_u32, 1..4_u32)),
+        prop::option::of(((1..3_000_u64, 1..6_u64), any::<[u8; 12]>())),
     )
         .prop_map(
-            |(queue, priority, body, scheduled, producers, raise, expiry, full)| {
+            |(queue, priority, body, scheduled, producers, raise, expiry, full, dedup)| {
                 let due = body.iter().map(|(_, due)| due.map(ShardTime));
                 let expires = |at: u64| {
                     let each = (0..body.len() as u64).map(|it| Some(ShardTime(at + it)));
                     each.collect()
                 };
+                let keys = dedup.map_or(Vec::new(), |(_, drawn)| {
+                    drawn.into_iter().take(body.len()).collect()
+                });
                 let facts = Facts {
+                    // Few keys, with one of two bodies each; 0 = none.
+                    dedup_hash: keys.iter().map(|it| u64::from(it % 7)).collect(),
+                    dedup_body: keys.iter().map(|it| u64::from(it % 16 / 15) + 1).collect(),
                     size: body.iter().map(|(bytes, _)| bytes + 1).collect(),
                     body_size: body.iter().map(|(bytes, _)| *bytes).collect(),
                     due: if scheduled { due.collect() } else { Vec::new() },
@@ -242,6 +249,10 @@ fn enqueue() -> impl Strategy<Value = Enqueue> {
                         .map(|(first, count)| IndexRange { first, count })
                         .into_iter()
                         .collect(),
+                    dedup: dedup.map(|((window_ms, keys_max), _)| Dedup {
+                        window_ms,
+                        keys_max,
+                    }),
                 }
             },
         )

@@ -69,6 +69,7 @@ fn any_enqueue() -> impl Strategy<Value = Command> {
                 producers,
                 raise,
                 full: Vec::new(),
+                dedup: None,
             })
         })
 }

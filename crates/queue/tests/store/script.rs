@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    Activate, Arrived, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange,
-    MoveOut, MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates,
-    Rearm, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Arrived, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, HandOut,
+    IndexRange, MoveOut, MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge,
+    PurgeStates, Rearm, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
@@ -271,6 +271,12 @@ fn enqueue(line: &Line<'_>) -> Enqueue {
     if let Some(due) = line.number("due") {
         facts.due = vec![Some(ShardTime(due)); count];
     }
+    if let Some(keys) = line.value("keys") {
+        facts.dedup_hash = keys.split(',').map(|it| it.parse().unwrap()).collect();
+    }
+    if let Some(bodies) = line.value("bodies") {
+        facts.dedup_body = bodies.split(',').map(|it| it.parse().unwrap()).collect();
+    }
     let producers = line.value("producer").map(|producer| {
         let first = line.number("seq").unwrap();
         ProducerSpan {
@@ -296,6 +302,13 @@ fn enqueue(line: &Line<'_>) -> Enqueue {
                 count: it.count as u32,
             })
             .collect(),
+        dedup: line.value("dedup").map(|dedup| {
+            let (window, most) = dedup.split_once(':').unwrap();
+            Dedup {
+                window_ms: window.parse().unwrap(),
+                keys_max: most.parse().unwrap(),
+            }
+        }),
     }
 }
 

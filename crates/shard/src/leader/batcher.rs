@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
 use warren_queue::entry::{
-    Command, Enqueue, IndexRange, OriginBatch, OriginPart, ProposalId, Settle, SettleReason,
+    Command, Dedup, Enqueue, IndexRange, OriginBatch, OriginPart, ProposalId, Settle, SettleReason,
     ShardEntry,
 };
 use warren_types::{
@@ -171,6 +171,7 @@ impl Batcher {
         topology: TopologyIndex,
         raise: impl Fn(QueueId, Priority) -> Option<u32>,
         mut admit: impl FnMut(QueueId, &Facts) -> Vec<IndexRange>,
+        dedup: impl Fn(QueueId) -> Option<Dedup>,
     ) -> Option<ShardEntry> {
         if self.is_empty() {
             return None;
@@ -203,6 +204,7 @@ impl Batcher {
                 producers: block.producers,
                 raise,
                 full,
+                dedup: dedup(block.queue),
             })
         }));
         commands.extend(settles.into_iter().map(|mut settle| {
@@ -280,6 +282,7 @@ fn join_facts(facts: &mut Facts, more: Facts) {
     join_column(&mut facts.group_hash, more.group_hash, before, after);
     join_column(&mut facts.fairness_hash, more.fairness_hash, before, after);
     join_column(&mut facts.dedup_hash, more.dedup_hash, before, after);
+    join_column(&mut facts.dedup_body, more.dedup_body, before, after);
     facts.size.extend(more.size);
     facts.body_size.extend(more.body_size);
 }
@@ -330,6 +333,7 @@ mod tests {
                 TopologyIndex(1),
                 |_, _| Some(7),
                 |_, _| Vec::new(),
+                |_| None,
             )
             .unwrap()
     }

@@ -27,6 +27,7 @@ use super::lifecycle::{By, Lifecycle};
 use super::links::Links;
 use super::mover::Mover;
 use super::rooms::Rooms;
+use super::settings::dedup_of;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::api::AnswerTime;
 use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, SettleUp, Up};
@@ -454,7 +455,11 @@ impl Leading {
                     rooms.admit(queue, it, dispatch.ready(queue), facts)
                 })
             };
-            let Some(entry) = self.batcher.build(proposal, now, topology, raise, admit) else {
+            let dedup = |queue| dedup_of(settings.get(&queue)?);
+            let built = self
+                .batcher
+                .build(proposal, now, topology, raise, admit, dedup);
+            let Some(entry) = built else {
                 return true;
             };
             self.acks.gone();

@@ -11,6 +11,7 @@ use warren_types::{NotStored, PositionRange};
 use super::super::Store;
 use super::super::apply::Note;
 use super::super::blocks::{self, Block};
+use super::super::dedup::Repeats;
 use super::super::limits::MARK_AHEAD_MAX;
 use super::super::queue::Queue;
 use super::super::reach::Reach;
@@ -47,11 +48,20 @@ pub(in super::super) fn apply(
             absent.entry(index).or_insert(NotStored::QueueFull);
         }
     }
+    let repeats = it.dedup.map(|window| {
+        let facts = (window, &it.facts);
+        Repeats::look(&queue.memories, it.queue, rows, now, facts, &mut absent)
+    });
     for span in std::mem::take(&mut it.producers) {
         queue
             .producers
             .check(it.queue, rows, now, &span, count, &mut absent);
     }
+    if let Some(repeats) = repeats {
+        let memories = &mut queue.memories;
+        repeats.finish(memories, it.queue, rows, now, &it.facts, &mut absent);
+    }
+    it.facts.dedup_body = Vec::new(); // of no use any more
     let absent: Vec<(u32, NotStored)> = absent.into_iter().collect();
     let (first, raise, priority) = (queue.next, it.raise, it.priority);
     let stored = u64::from(count) - absent.len() as u64;
