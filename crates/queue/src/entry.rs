@@ -75,6 +75,7 @@ pub enum Command {
     Park(Park),
     Rearm(Rearm),
     Cancel(Cancel),
+    EnqueueTogether(EnqueueTogether),
 }
 
 /// Adds one block: messages of one queue and one priority, in order.
@@ -99,6 +100,13 @@ pub struct Enqueue {
 pub struct Dedup {
     pub window_ms: u64,
     pub keys_max: u64,
+}
+
+/// The blocks of an atomic batch (features A20): if one of their messages is refused for a reason other than being a duplicate, none is
+/// stored. Parts of batches count messages through the blocks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnqueueTogether {
+    pub blocks: Vec<Enqueue>,
 }
 
 /// `count` messages of a block from index `first` on; never empty.

@@ -92,6 +92,8 @@ pub enum NotStored {
     DedupConflict,
     /// The batch came twice or out of order from its node; the node resumes from the last one taken.
     BatchRefused,
+    /// Another message of the atomic batch is not stored.
+    BatchAborted,
 }
 
 /// A message handed to a consumer.

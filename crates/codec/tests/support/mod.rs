@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod blocks;
 mod messages;
 mod moves;
 mod states;
@@ -17,6 +18,7 @@ use proptest::{collection::vec, option, prelude::*};
 use warren_queue::{entry::*, rows::*};
 use warren_types::*;
 
+use blocks::{block_of_queue, enqueue};
 pub use messages::message;
 use moves::{move_out, outgoing_row};
 use states::{counts_row, marks_row};
@@ -121,37 +123,6 @@ fn park_cause() -> impl Strategy<Value = ParkCause> {
     ])
 }
 
-fn enqueue() -> impl Strategy<Value = Command> {
-    (
-        any::<u64>().prop_map(QueueId),
-        priority(),
-        block(),
-        vec(producer(), 0..3),
-        option::of(any::<u32>()),
-        vec(any::<(u32, u32)>(), 0..3),
-        option::of((1..u64::MAX, any::<u64>())),
-    )
-        .prop_map(
-            |(queue, priority, (facts, payload), producers, raise, full, dedup)| {
-                let full = full.into_iter();
-                let full = full.map(|(first, count)| IndexRange { first, count });
-                Command::Enqueue(Enqueue {
-                    queue,
-                    priority,
-                    facts,
-                    payload,
-                    producers,
-                    raise,
-                    full: full.collect(),
-                    dedup: dedup.map(|(window_ms, keys_max)| Dedup {
-                        window_ms,
-                        keys_max,
-                    }),
-                })
-            },
-        )
-}
-
 fn command_of_states() -> impl Strategy<Value = Command> {
     let queue = || any::<u64>().prop_map(QueueId);
     let position = || (1..u64::MAX).prop_map(Position);
@@ -178,6 +149,8 @@ fn command_of_states() -> impl Strategy<Value = Command> {
                 })
             }
         ),
+        vec(block_of_queue(), 1..4)
+            .prop_map(|blocks| Command::EnqueueTogether(EnqueueTogether { blocks })),
         (queue(), ranges()).prop_map(|(queue, ranges)| Command::Cancel(Cancel { queue, ranges })),
         (queue(), vec((priority(), position()), 0..4))
             .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
@@ -372,6 +345,7 @@ fn origin_row() -> impl Strategy<Value = OriginRow> {
         NotStored::QueueFull,
         NotStored::DedupConflict,
         NotStored::BatchRefused,
+        NotStored::BatchAborted,
     ]);
     let exceptions = vec(vec((any::<u32>(), reason), 1..4), 0..4);
     let places = vec(

@@ -189,3 +189,19 @@ pub fn entry_of_keys() -> ShardEntry {
     entry.commands.truncate(1);
     entry
 }
+
+/// An entry with an atomic batch.
+pub fn entry_of_a_batch() -> ShardEntry {
+    let blocks = entry_of_keys().commands.into_iter().filter_map(|it| {
+        if let Command::Enqueue(it) = it {
+            Some(it)
+        } else {
+            None
+        }
+    });
+    let blocks = blocks.collect();
+    ShardEntry {
+        commands: vec![Command::EnqueueTogether(EnqueueTogether { blocks })],
+        ..entry_of_keys()
+    }
+}

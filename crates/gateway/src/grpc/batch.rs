@@ -11,7 +11,7 @@ use super::confirms::EntryId;
 use super::error::{bad_argument, refused_publish};
 use super::schedule;
 use crate::gateway::Gateway;
-use crate::publish::Outcome;
+use crate::publish::{Outcome, Publish, Publishing};
 
 /// # Errors
 /// What is wrong with the batch as a whole.
@@ -20,9 +20,6 @@ pub(super) fn check_batch(gateway: &Gateway, batch: &v1::PublishBatch) -> Result
     if batch.entries.len() > usize::try_from(max).unwrap_or(usize::MAX) {
         let text = format!("has {} entries; the limit is {max}", batch.entries.len());
         return Err(bad_argument("batch.entries", text));
-    }
-    if batch.atomic && batch.entries.len() > 1 {
-        return Err(super::error::unsupported("atomic batches"));
     }
     Ok(())
 }
@@ -52,5 +49,25 @@ pub(super) fn result(
         ),
         Outcome::Unrouted => unrouted(index),
         Outcome::Refused(why) => refused_publish(index, why, topology),
+    }
+}
+
+/// Publishes of a batch on their way to be routed.
+pub(super) struct Routing {
+    pub(super) publishes: Vec<Publish>,
+    /// All or none is to be stored.
+    pub(super) is_atomic: bool,
+}
+
+impl Routing {
+    pub(super) async fn route(self, publishing: &mut Publishing) {
+        if self.is_atomic {
+            let is_mandatory = |id| EntryId::from(id).is_mandatory;
+            publishing
+                .route_together(self.publishes, is_mandatory)
+                .await;
+        } else {
+            publishing.route(self.publishes).await;
+        }
     }
 }

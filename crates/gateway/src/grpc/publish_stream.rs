@@ -23,10 +23,10 @@ use warren_shard::api::SessionEvent;
 use warren_topology::{Rights, Topology};
 use warren_types::TopologyIndex;
 
-use super::batch::{check_batch, result};
+use super::batch::{Routing, check_batch, result};
 use super::confirms::{BatchResults, EntryId};
 use super::entry::{Defaults, Publisher};
-use super::error::{bad_argument, of_denied, of_operation};
+use super::error::{aborted, bad_argument, of_denied, of_operation};
 use super::named_errors::named;
 use super::open::{DURABILITY, check_features, limits, vhost_name};
 use super::permit::open_vhost;
@@ -38,7 +38,7 @@ use crate::admission::{ConnectionAdmission, Permit};
 use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
-use crate::publish::{Outcome, Publish, PublishId, Publishing, Resolved};
+use crate::publish::{Outcome, PublishId, Publishing, Resolved};
 
 /// Results wait so long for the rest of their batch.
 const PARTIAL_AFTER: Duration = Duration::from_millis(20);
@@ -145,7 +145,7 @@ struct PublishStream {
     /// What is admitted and has no outcome.
     admitted: Permit,
     /// A batch that waits for admission.
-    waiting: Option<(Vec<Publish>, Admitting)>,
+    waiting: Option<(Routing, Admitting)>,
     control: VecDeque<Response>,
     /// When the oldest so many partial batches are told.
     partial_at: Option<(Instant, usize)>,
@@ -310,6 +310,7 @@ impl PublishStream {
         };
         let mut publishes = Vec::with_capacity(batch.entries.len());
         let mut bytes = 0;
+        let mut is_whole = true;
         for (index, entry) in (0_u32..).zip(batch.entries) {
             let id = EntryId {
                 slot,
@@ -322,19 +323,37 @@ impl PublishStream {
                     bytes += publish.bytes;
                     publishes.push(publish);
                 }
-                Ok(_) => self.results.result(slot, refused(index, &over_credit())),
-                Err(error) => self.turn_down(slot, index, body, &error),
+                Ok(_) => {
+                    is_whole = false;
+                    self.results.result(slot, refused(index, &over_credit()));
+                }
+                Err(error) => {
+                    is_whole = false;
+                    self.turn_down(slot, index, body, &error);
+                }
             }
         }
+        if batch.atomic && !is_whole {
+            for publish in publishes {
+                self.credit.give_back(publish.bytes);
+                let index = EntryId::from(publish.id).index;
+                self.results.result(slot, refused(index, &aborted()));
+            }
+            return;
+        }
+        let routing = Routing {
+            publishes,
+            is_atomic: batch.atomic,
+        };
         match self.admission.try_admit(bytes) {
             Some(permit) => {
                 self.admitted.merge(permit);
-                self.route(publishes).await;
+                self.route(routing).await;
             }
             None => {
                 let admission = self.admission.clone();
                 self.waiting = Some((
-                    publishes,
+                    routing,
                     Box::pin(async move { admission.admit(bytes).await }),
                 ));
             }
@@ -362,13 +381,13 @@ impl PublishStream {
 
     async fn admitted(&mut self, permit: Permit) {
         self.admitted.merge(permit);
-        if let Some((publishes, _)) = self.waiting.take() {
-            self.route(publishes).await;
+        if let Some((routing, _)) = self.waiting.take() {
+            self.route(routing).await;
         }
     }
 
-    async fn route(&mut self, publishes: Vec<Publish>) {
-        self.publishing.route(publishes).await;
+    async fn route(&mut self, routing: Routing) {
+        routing.route(&mut self.publishing).await;
         self.collect();
     }
 
@@ -454,7 +473,7 @@ fn body_bytes(entry: &v1::PublishEntry) -> u64 {
         .map_or(0, |it| u64::try_from(it.body.len()).unwrap_or(u64::MAX))
 }
 
-async fn admitted(waiting: &mut Option<(Vec<Publish>, Admitting)>) -> Permit {
+async fn admitted(waiting: &mut Option<(Routing, Admitting)>) -> Permit {
     match waiting {
         Some((_, admitting)) => admitting.await,
         None => std::future::pending().await,

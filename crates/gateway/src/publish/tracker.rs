@@ -43,6 +43,10 @@ pub(crate) enum Refused {
     Unavailable(Unavailable),
     /// A node that would have to keep it is short of this: safe to try again.
     Low(Alarm),
+    /// Its atomic batch goes to queues of several shards.
+    CrossShard,
+    /// Another message of its atomic batch was refused.
+    Aborted,
     /// Whether it is stored is not known.
     Unknown,
     /// AMQP 0-9-1: 403.

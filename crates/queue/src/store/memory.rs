@@ -26,7 +26,7 @@ pub(super) struct Fact {
     pub(super) check: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Memories {
     spans: BTreeMap<MemoryOf, MemorySpan>,
     /// As the current entry leaves them; with whether there is such a row.

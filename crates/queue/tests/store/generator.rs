@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, HandOut, IndexRange,
-    OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release,
-    Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, EnqueueTogether, HandOut,
+    IndexRange, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm,
+    Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
     BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId, ProducerSpan,
@@ -54,10 +54,27 @@ impl Plan {
         for (number, (command, (left, right, cut))) in
             self.commands.iter().zip(&self.owners).enumerate()
         {
-            let Command::Enqueue(it) = command else {
-                continue;
+            let count = match command {
+                Command::Enqueue(it) => it.facts.count() as u32,
+                // One batch has it all, in parts.
+                Command::EnqueueTogether(it) => {
+                    let mut first = 0;
+                    for block in &it.blocks {
+                        let (command, count) = (number as u32, block.facts.count() as u32);
+                        if *left < origins.len() {
+                            origins[*left].parts.push(OriginPart {
+                                command,
+                                first,
+                                count,
+                            });
+                        }
+                        first += count;
+                    }
+                    continue;
+                }
+                _ => continue,
             };
-            let (command, count) = (number as u32, it.facts.count() as u32);
+            let command = number as u32;
             let cut = cut % (count + 1);
             for (owner, first, count) in [(*left, 0, cut), (*right, cut, count - cut)] {
                 if count > 0 && owner < origins.len() {
@@ -170,6 +187,9 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         ),
         2 => (queue(), ranges(), any::<bool>()).prop_map(|(queue, ranges, hand_out)| {
             Command::Release(Release { queue, ranges, hand_out })
+        }),
+        3 => prop::collection::vec(enqueue(), 1..4).prop_map(|blocks| {
+            Command::EnqueueTogether(EnqueueTogether { blocks })
         }),
         2 => (queue(), ranges()).prop_map(|(queue, ranges)| {
             Command::Cancel(Cancel { queue, ranges })

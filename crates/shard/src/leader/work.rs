@@ -449,11 +449,12 @@ impl Leading {
             self.rooms.begin(number);
             let (rooms, settings) = (&mut self.rooms, &self.settings);
             let raise = |queue, level| dispatch.raise_hint(queue, level);
-            let admit = |queue, facts: &Facts| {
-                let settings = settings.get(&queue);
-                settings.map_or(Vec::new(), |it| {
-                    rooms.admit(queue, it, dispatch.ready(queue), facts)
-                })
+            let admit = |storing, blocks: &[(QueueId, &Facts)]| {
+                let blocks = blocks.iter().map(|&(queue, facts)| {
+                    let settings = settings.get(&queue).map(|it| &**it);
+                    (queue, settings, dispatch.ready(queue), facts)
+                });
+                rooms.admit_all(storing, blocks)
             };
             let dedup = |queue| dedup_of(settings.get(&queue)?);
             let built = self

@@ -21,6 +21,17 @@ pub(crate) struct Publish {
     pub(crate) inbox: Outbox<crate::api::SessionEvent>,
     /// It is not begun after this.
     pub(crate) deadline: Option<Instant>,
+    pub(crate) group: Group,
+}
+
+/// Whether a publish stands for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Alone,
+    /// It is stored with so many that follow, all or none.
+    Together {
+        following: usize,
+    },
 }
 
 impl Publish {

@@ -12,7 +12,7 @@ use warren_types::{NotStored, Position, PositionRange, ProducerId, ProducerSpan,
 
 use super::{Absent, ModelCancel};
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct ModelQueue {
     pub(crate) fencing: u64,
     /// Message `n` has position `n + 1`.
@@ -41,7 +41,7 @@ pub(crate) struct ModelMessage {
     body: u64,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct ModelProducer {
     epoch: u64,
     last: u64,
