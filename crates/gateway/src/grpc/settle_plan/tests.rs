@@ -17,6 +17,7 @@ const CONTEXT: Context = Context {
     cluster: CLUSTER,
     own: Some(OWN),
     now_ms: 1_000,
+    now: tokio::time::Instant::now(),
 };
 
 fn held(position: u64) -> Held {
@@ -32,7 +33,7 @@ fn held(position: u64) -> Held {
 fn book(count: u64) -> HeldBook {
     let mut book = HeldBook::default();
     for position in 1..=count {
-        book.add(held(position), 10);
+        book.add(held(position), 10, None);
     }
     book
 }
