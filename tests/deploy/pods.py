@@ -388,25 +388,32 @@ class Life:
             pod.wait_ready()
         self.publish("quorum back")
 
-    def empty_volume_is_refused(self):
-        """A pod whose volume was lost must not vote as if it were the old node. Taking it in again needs a cluster that moves replicas."""
+    def empty_volume_gets_new_replicas(self):
+        """A pod whose volume was lost must not vote as if it were the old node: it gets new replicas, and the old volume is refused."""
         self.pods.pop(1).remove()
-        kept = self.site.scratch / "kept"
-        self.site.volume(1).rename(kept)
-        pod = Pod(self.site, name_of(1), self.site.volume(1)).start()
-        pod.publish_name()
-        code = pod.main.wait(timeout=30)
-        said = pod.log_end()
-        self.checks.that("a blank directory that others know ends the process, with an error", code not in (0, None))
-        self.checks.that(f"and it says why:\n{said}", "blank" in said or "known" in said)
-        pod.remove()
-        self.publish("volume lost")
-        shutil.rmtree(self.site.volume(1))
-        kept.rename(self.site.scratch / "volume-1")
+        volume = self.site.volume(1)
+        kept, newer = self.site.scratch / "kept", self.site.scratch / "newer"
+        volume.rename(kept)
         pod = self.start(1)
         pod.publish_name()
         pod.wait_ready()
-        self.publish("old volume back")
+        self.publish("volume lost")
+        self.pods.pop(1).remove()
+        volume.rename(newer)
+        kept.rename(volume)
+        pod = Pod(self.site, name_of(1), volume).start()
+        pod.publish_name()
+        code = pod.main.wait(timeout=30)
+        said = pod.log_end()
+        self.checks.that("a directory that was replaced ends the process, with an error", code not in (0, None))
+        self.checks.that(f"and it says why:\n{said}", "belong" in said)
+        pod.remove()
+        shutil.rmtree(volume)
+        newer.rename(volume)
+        pod = self.start(1)
+        pod.publish_name()
+        pod.wait_ready()
+        self.publish("new volume back")
 
     def nothing_is_lost(self):
         count = str(len(self.confirmed))
@@ -445,7 +452,7 @@ def main():
             life.killed_pod_comes_back_elsewhere,
             life.drain_goes_on_at_its_deadline,
             life.lost_quorum_restarts_nobody,
-            life.empty_volume_is_refused,
+            life.empty_volume_gets_new_replicas,
             life.nothing_is_lost,
         ):
             print(f"== {chapter.__name__}", flush=True)

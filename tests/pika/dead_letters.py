@@ -2,6 +2,8 @@
 
 import datetime
 
+import pika
+
 from cluster import persistent, until
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -224,3 +226,28 @@ def test_dead_letter_x_death_of_a_publisher_is_no_story(cluster):
     _, properties, body = dead.take(dead.graves[0])
     assert body == b"forged" and len(properties.headers["x-death"]) == 1
     check(properties, dead.queue, "expired")
+
+
+def test_dead_letter_of_a_publish_that_a_full_queue_refuses_is_there_when_the_publisher_hears_of_it(cluster):
+    dead = Dead(cluster, copies=2, **{"x-max-length": 2, "x-overflow": "reject-publish-dlx"})
+    refused = []
+    for body in (b"1", b"2", b"3", b"4"):
+        try:
+            dead.publish(body, expiration="60000")
+        except pika.exceptions.NackError:
+            refused.append(body)
+            assert dead.count(dead.graves[0]) == len(refused)
+    assert refused == [b"3", b"4"], refused
+    assert dead.count(dead.queue) == 2
+    for grave in dead.graves:
+        for body in refused:
+            _, properties, got = dead.take(grave)
+            assert got == body, got
+            death = check(properties, dead.queue, "maxlen")
+            assert death["original-expiration"] == "60000", death
+            assert properties.expiration is None, properties
+    # What was taken in stays, in order; there is room again when one is gone.
+    assert dead.take(dead.queue)[2] == b"1"
+    dead.publish(b"5")
+    assert [dead.take(dead.queue)[2] for _ in range(2)] == [b"2", b"5"]
+    assert dead.count(dead.graves[0]) == 0

@@ -91,6 +91,9 @@ pub(crate) enum Command {
     /// Declare, list, show, purge and delete queues
     #[command(subcommand)]
     Queue(command::queue::QueueCommand),
+    /// List dead letters and parked messages, send dead letters back
+    #[command(subcommand)]
+    Dlq(command::dlq::DlqCommand),
     /// Declare, list and delete exchanges
     #[command(subcommand)]
     Exchange(command::exchange::ExchangeCommand),

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod consume;
 pub(crate) mod data;
 pub(crate) mod definitions;
+pub(crate) mod dlq;
 pub(crate) mod exchange;
 pub(crate) mod health;
 pub(crate) mod permission;
@@ -47,6 +48,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::Publish(_)
         | Command::Consume(_)
         | Command::Queue(_)
+        | Command::Dlq(_)
         | Command::Exchange(_)
         | Command::Binding(_)
         | Command::Policy(_)
@@ -79,6 +81,7 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::Server(_) | Command::Data(_) => Ok(()),
         Command::Publish(args) => publish::run(&global, args).await,
         Command::Consume(args) => consume::run(&global, args).await,
+        Command::Dlq(command) => dlq::run(&global, command).await,
         Command::Queue(command) => queue::run(&global, command).await,
         Command::Exchange(command) => exchange::run(&global, command).await,
         Command::Binding(command) => binding::run(&global, command).await,

@@ -53,12 +53,34 @@ pub(crate) struct StatsView {
     pub(crate) redelivered_total: Option<u64>,
     pub(crate) acked_total: Option<u64>,
     pub(crate) otherwise_settled_total: Option<u64>,
+    pub(crate) rejected_total: Option<u64>,
+    pub(crate) expired_total: Option<u64>,
+    pub(crate) dropped_total: Option<u64>,
+    pub(crate) dead_lettered_total: Option<u64>,
+    pub(crate) purged_total: Option<u64>,
+    /// By priority, the highest first; only those with messages.
+    pub(crate) priorities: Option<Vec<PriorityView>>,
+}
+
+/// What a queue holds of one priority.
+#[derive(Debug, Serialize)]
+pub(crate) struct PriorityView {
+    pub(crate) priority: u32,
+    pub(crate) messages: u64,
+    pub(crate) messages_scheduled: u64,
+    pub(crate) messages_parked: u64,
 }
 
 impl From<QueueStats> for StatsView {
     fn from(it: QueueStats) -> Self {
         let messages =
             it.ready + it.unacked + it.scheduled + it.delayed + it.parked + it.dead_lettering;
+        let priorities = it.priorities.iter().map(|it| PriorityView {
+            priority: it.priority,
+            messages: it.messages,
+            messages_scheduled: it.scheduled,
+            messages_parked: it.parked,
+        });
         Self {
             messages: Some(messages),
             messages_ready: Some(it.ready),
@@ -77,6 +99,12 @@ impl From<QueueStats> for StatsView {
             redelivered_total: Some(it.redelivered_total),
             acked_total: Some(it.acked_total),
             otherwise_settled_total: Some(it.otherwise_settled_total),
+            rejected_total: Some(it.rejected_total),
+            expired_total: Some(it.expired_total),
+            dropped_total: Some(it.dropped_total),
+            dead_lettered_total: Some(it.dead_lettered_total),
+            purged_total: Some(it.purged_total),
+            priorities: Some(priorities.collect()),
         }
     }
 }

@@ -9,9 +9,11 @@ mod messages;
 mod peek;
 mod policy;
 mod queue;
+mod redrive;
 mod schedule;
 mod user;
 mod vhost;
+mod watch;
 
 use std::time::SystemTime;
 
@@ -38,10 +40,12 @@ pub use exchange::Exchange;
 pub use messages::{ReceiveOptions, Received};
 pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
 pub use policy::{EffectiveSetting, Policy, PolicySubject, PolicyTarget};
-pub use queue::{Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
+pub use queue::{PriorityStats, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
+pub use redrive::RedriveOptions;
 pub use schedule::Cancellation;
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
 pub use vhost::{Vhost, VhostLimits};
+pub use watch::{QueueRound, QueueWatch};
 
 /// Entries asked for at once.
 const PAGE_SIZE: u32 = 1000;

@@ -330,6 +330,11 @@ impl Attempt {
         request
     }
 
+    /// The request without one: what is opened goes on.
+    pub(crate) fn stream_request<T>(&self, message: T) -> tonic::Request<T> {
+        authorized(message, self.authorization.as_ref())
+    }
+
     pub(crate) fn messaging(&self) -> MessagingServiceClient<Channel> {
         MessagingServiceClient::new(self.channel.clone())
             .max_decoding_message_size(DECODE_BYTES_MAX)

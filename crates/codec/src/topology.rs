@@ -2,6 +2,7 @@
 
 mod command;
 mod objects;
+mod placement;
 mod policy;
 mod reply;
 mod snapshot;

@@ -124,6 +124,19 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
 }
 
 #[test]
+fn snapshot_of_the_time_before_replicas_moved_is_settled() {
+    let text = fs::read_to_string(path("topology_before_placement.txt")).unwrap();
+    let topology = decode_topology(&unhex(text.split_once(": ").unwrap().1)).unwrap();
+    assert_eq!(topology.placements().len(), 3);
+    for placement in topology.placements() {
+        assert!(placement.settled, "{placement:?}");
+        assert_eq!(placement.members.len(), 3);
+        assert_eq!(placement.replicas().count(), 3);
+    }
+    assert!(topology.nodes().all(|it| !it.leaving));
+}
+
+#[test]
 fn snapshot_of_the_time_before_vhosts_is_read_and_goes_on() {
     let text = fs::read_to_string(path("topology_before_vhosts.txt")).unwrap();
     let bytes = unhex(text.split_once(": ").unwrap().1);

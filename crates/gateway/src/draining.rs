@@ -28,6 +28,7 @@ impl Gateway {
             .0
             .send_if_modified(|on| !std::mem::replace(on, true));
         if begun {
+            self.broker().peers().set_draining(true);
             info!("draining: leaderships are handed over");
             let gateway = self.clone();
             self.tasks()
@@ -38,6 +39,7 @@ impl Gateway {
     /// Ends the drain: the node takes leaderships again when they come to it.
     pub(crate) fn revive(&self) {
         if self.draining().0.send_replace(false) {
+            self.broker().peers().set_draining(false);
             info!("the drain has ended");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use thiserror::Error;
 use tokio::time::timeout;
-use warren_shard::api::{QueueStats, RequestToken, SessionEvent, Target, Unavailable};
+use warren_shard::api::{QueueStats, RequestToken, SessionEvent, StatsDepth, Target, Unavailable};
 use warren_shard::{PurgeStates, TopologyError};
 use warren_topology::{
     DeleteQueue, Denied, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand,
@@ -138,7 +138,8 @@ impl Gateway {
             let unknown = || OperationError::DepthUnknown {
                 queue: name.clone(),
             };
-            let stats = stats.map_err(|_| unknown())?.ok_or_else(unknown)?;
+            let stats = stats.as_ref().ok().and_then(Option::as_ref);
+            let stats = stats.ok_or_else(unknown)?;
             let (vhost, queue) = (vhost.clone(), name.clone());
             if condition.unused && stats.consumers > 0 {
                 return Err(OperationError::QueueInUse { vhost, queue });
@@ -202,9 +203,13 @@ impl Gateway {
     ///
     /// # Errors
     /// [`OperationError::DepthUnknown`]: never taken for zero.
-    pub(crate) async fn queue_stats(&self, queue: &Queue) -> Result<QueueStats, OperationError> {
-        let asked = timeout(ANSWER_WITHIN, self.broker().queue_stats(target_of(queue))).await;
-        match asked {
+    pub(crate) async fn queue_stats(
+        &self,
+        queue: &Queue,
+        depth: StatsDepth,
+    ) -> Result<QueueStats, OperationError> {
+        let asked = self.broker().queue_stats_in(target_of(queue), depth);
+        match timeout(ANSWER_WITHIN, asked).await {
             Ok(Ok(Some(stats))) => Ok(stats),
             Ok(Ok(None) | Err(_)) | Err(_) => Err(OperationError::DepthUnknown {
                 queue: queue.name.clone(),

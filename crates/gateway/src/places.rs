@@ -187,6 +187,8 @@ mod tests {
                 incarnation: Incarnation(1),
                 addresses: Addresses::default(),
                 zone: "".into(),
+                leaving: false,
+                former: Vec::new(),
             }],
             topology_members: vec![Member {
                 replica: ReplicaId(1),

@@ -19,7 +19,7 @@ const ASKED_AT_ONCE: usize = 64;
 const WITHIN: Duration = Duration::from_secs(3);
 
 /// Over the queues led here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueTotals {
     pub(crate) queues: u64,
     /// `None`: too many queues, or not all leaders answered.
@@ -33,11 +33,11 @@ impl Totals {
     /// The sums, not older than a few seconds. Only one page asks; others wait for its answer.
     pub(crate) async fn get(&self, gateway: &Gateway) -> QueueTotals {
         let mut kept = self.0.lock().await;
-        match *kept {
-            Some((at, totals)) if at.elapsed() < FRESH_FOR => totals,
+        match &*kept {
+            Some((at, totals)) if at.elapsed() < FRESH_FOR => totals.clone(),
             Some(_) | None => {
                 let totals = ask(gateway).await;
-                *kept = Some((Instant::now(), totals));
+                *kept = Some((Instant::now(), totals.clone()));
                 totals
             }
         }
@@ -88,5 +88,8 @@ fn sum(one: QueueStats, other: QueueStats) -> QueueStats {
         enqueued: one.enqueued + other.enqueued,
         settled: one.settled + other.settled,
         body_bytes: one.body_bytes + other.body_bytes,
+        ready_bytes: one.ready_bytes + other.ready_bytes,
+        dead_lettering: one.dead_lettering + other.dead_lettering,
+        ..QueueStats::default() // not summed
     }
 }

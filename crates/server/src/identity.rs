@@ -51,6 +51,8 @@ impl Identity {
             incarnation: self.incarnation,
             addresses: self.addresses.clone(),
             zone: self.zone.as_str().into(),
+            leaving: false,
+            former: Vec::new(),
         }
     }
 

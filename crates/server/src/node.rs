@@ -19,7 +19,7 @@ use warren_raft::{
     ClusterSecret, CompactionOptions, NodeListener, PeerOptions, Peers, RaftNode, RaftOptions,
     RaftService, node_server,
 };
-use warren_shard::{Broker, BrokerError, BrokerParts, LinkService};
+use warren_shard::{Broker, BrokerError, BrokerParts, LinkService, PlacementOptions};
 use warren_storage::{DataDir, DataDirError};
 use warren_topology::Addresses;
 use warren_types::ClusterId;
@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::cut::Cut;
 use crate::first_user::first_user;
 use crate::formation::{
-    Formation, FormationError, Record, announce, look_round, spread, wait_formed,
+    Formation, FormationError, Record, announce, look_round, renew, spread, wait_formed,
 };
 use crate::identity::Identity;
 use crate::late::Late;
@@ -207,6 +207,8 @@ impl Node {
         info!("stopping: no more clients are taken");
         self.base.overview.stopping();
         self.clients.close();
+        // Or what is given away would be given back.
+        self.base.peers.set_draining(true);
         self.broker.hand_over().await;
         self.clients.drained(DRAIN_WITHIN).await;
         within("tasks of the broker", self.broker.stop()).await;
@@ -285,6 +287,11 @@ impl Base {
             peers: self.peers.clone(),
             topology_members: record.topology_members(),
             initialise: record.former == us.node,
+            placement: PlacementOptions {
+                leader_rest: config.cluster.leader_rest,
+                repair_after: config.cluster.repair_after,
+                ..PlacementOptions::default()
+            },
         };
         let broker = match Broker::start(parts).await {
             Ok(broker) => broker,
@@ -297,19 +304,8 @@ impl Base {
             .max_decoding_message_size(NODE_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(NODE_MESSAGE_BYTES_MAX);
         self.forward_service.set(forward);
-        self.nodes.joined(broker.topology().clone());
-        self.tasks.spawn(announce(
-            broker.clone(),
-            record.clone(),
-            us.clone(),
-            self.halt.clone(),
-        ));
-        self.tasks.spawn(first_user(
-            broker.clone(),
-            config.auth.clone(),
-            self.halt.clone(),
-        ));
-        self.spread(record.clone(), us);
+        self.nodes.joined(broker.clone());
+        self.take_part(config, &broker, &record, us);
         let gateway = Gateway::new(broker.clone(), clients::options(config));
         match Clients::serve(sockets, &gateway, self.failure.clone()) {
             Ok(clients) => {
@@ -322,6 +318,22 @@ impl Base {
                 Err(error.into())
             }
         }
+    }
+
+    /// Tells and is told what members know of each other, in tasks of the node.
+    fn take_part(&self, config: &Config, broker: &Broker, record: &Arc<Record>, us: Arc<Identity>) {
+        let (record, halt) = (record.clone(), self.halt.clone());
+        self.tasks.spawn(announce(
+            broker.clone(),
+            record.clone(),
+            us.clone(),
+            halt.clone(),
+        ));
+        let first_user = first_user(broker.clone(), config.auth.clone(), halt.clone());
+        self.tasks.spawn(first_user);
+        self.spread(record, us);
+        self.tasks
+            .spawn(renew(broker.clone(), self.formation.clone(), halt));
     }
 
     /// From now on only the members' own directories may speak for them.

@@ -9,43 +9,50 @@ use tracing::{info, warn};
 use warren_proto::internal_v1::node_service_server::NodeService;
 use warren_proto::internal_v1::{
     AppliedTopologyRequest, AppliedTopologyResponse, AuthenticateRequest, AuthenticateResponse,
-    FormClusterOutcome as Outcome, FormClusterRequest, FormClusterResponse, HelloRequest,
-    HelloResponse, ProposeTopologyRequest, ProposeTopologyResponse, QueueStatsRequest,
-    QueueStatsResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, TopologyRefusal,
+    FormClusterOutcome as Outcome, FormClusterRequest, FormClusterResponse, HandOverLeaderRequest,
+    HandOverLeaderResponse, HandOverOutcome, HelloRequest, HelloResponse, JoinClusterRequest,
+    JoinClusterResponse, ProposeTopologyRequest, ProposeTopologyResponse, QueueStatsRequest,
+    QueueStatsResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, SpreadLeadersRequest,
+    SpreadLeadersResponse, TopologyRefusal,
 };
-use warren_shard::TopologyHandle;
+use warren_raft::PeerIdentity;
+use warren_shard::{Broker, TopologyHandle};
 
-use crate::formation::{Adopted, Formation, Record};
+use crate::formation::{Adopted, Formation, Record, serve_join};
 use crate::identity::{id_bytes, id_of};
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Nodes {
     formation: Arc<Formation>,
-    topology: Arc<OnceLock<TopologyHandle>>,
+    broker: Arc<OnceLock<Broker>>,
 }
 
 impl Nodes {
     pub(crate) fn new(formation: Arc<Formation>) -> Self {
         Self {
             formation,
-            topology: Arc::default(),
+            broker: Arc::default(),
         }
     }
 
     /// The node has joined: from now on it answers about the topology.
-    pub(crate) fn joined(&self, topology: TopologyHandle) {
-        let first = self.topology.set(topology).is_ok();
+    pub(crate) fn joined(&self, broker: Broker) {
+        let first = self.broker.set(broker).is_ok();
         debug_assert!(first, "a node joins once");
     }
 
-    /// The topology, for a request of this cluster.
-    fn topology(&self, cluster: &[u8]) -> Result<&TopologyHandle, TopologyRefusal> {
+    /// The broker, for a request of this cluster.
+    fn broker(&self, cluster: &[u8]) -> Result<&Broker, TopologyRefusal> {
         let record = self.formation.record().ok_or(TopologyRefusal::NotReady)?;
         if id_of(cluster) != Some(record.cluster.cluster.0) {
             return Err(TopologyRefusal::WrongCluster);
         }
-        self.topology.get().ok_or(TopologyRefusal::NotReady)
+        self.broker.get().ok_or(TopologyRefusal::NotReady)
+    }
+
+    fn topology(&self, cluster: &[u8]) -> Result<&TopologyHandle, TopologyRefusal> {
+        self.broker(cluster).map(Broker::topology)
     }
 
     async fn take(&self, request: FormClusterRequest) -> Result<FormClusterResponse, Status> {
@@ -158,5 +165,49 @@ impl NodeService for Nodes {
         Err(Status::unimplemented(
             "figures of queues come over the links between nodes",
         ))
+    }
+
+    async fn join_cluster(
+        &self,
+        request: Request<JoinClusterRequest>,
+    ) -> Result<Response<JoinClusterResponse>, Status> {
+        let proven = request.extensions().get::<PeerIdentity>().copied();
+        let from = request.into_inner().from.unwrap_or_default();
+        let is_caller = proven.is_some_and(|it| {
+            it.node.0 == from.node_id && id_of(&from.incarnation) == Some(it.incarnation.0)
+        });
+        if !is_caller {
+            return Err(Status::permission_denied("a node joins for itself"));
+        }
+        let response = match self.broker.get() {
+            Some(broker) => serve_join(broker, &from).await,
+            None => JoinClusterResponse::default(),
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn hand_over_leader(
+        &self,
+        request: Request<HandOverLeaderRequest>,
+    ) -> Result<Response<HandOverLeaderResponse>, Status> {
+        let request = request.into_inner();
+        let response = match self.broker(&request.cluster_id) {
+            Ok(broker) => broker.serve_hand_over(request).await,
+            Err(_) => HandOverLeaderResponse {
+                outcome: HandOverOutcome::NotReady.into(),
+                ..HandOverLeaderResponse::default()
+            },
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn spread_leaders(
+        &self,
+        request: Request<SpreadLeadersRequest>,
+    ) -> Result<Response<SpreadLeadersResponse>, Status> {
+        let broker = self.broker(&request.get_ref().cluster_id);
+        let response =
+            broker.map_or_else(|_| SpreadLeadersResponse::default(), Broker::serve_spread);
+        Ok(Response::new(response))
     }
 }

@@ -50,36 +50,66 @@ async fn one_node_alone_forms_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wiped_node_neither_forms_nor_joins_and_says_why() {
+async fn wiped_node_gets_new_replicas_and_its_old_directory_is_refused() {
     let home = Home::new(3);
     let mut nodes = home.start(&[1, 2, 3]).await;
     let cluster = nodes[0].cluster();
+    let replicas = |node: &Node| -> Vec<u64> {
+        let topology = node.broker().topology().current();
+        let own = topology.placements().filter_map(|it| it.on(NodeId(3)));
+        own.map(|it| it.replica.0).collect()
+    };
+    let before = replicas(&nodes[0]);
+    assert_eq!(before.len(), 17);
     within(nodes.remove(2).shutdown()).await;
     let aside = home.root.path().join("aside");
     fs::rename(home.data_dir(3), &aside).unwrap();
 
-    let refused = within(home.begin(3)).await.unwrap().err().unwrap();
-    let StartError::Formation(FormationError::BlankButKnown {
-        node: NodeId(3),
-        known,
-        ours,
-        ..
-    }) = &refused
-    else {
-        panic!("{refused}");
-    };
-    assert_ne!(known, ours);
-    assert!(
-        refused
-            .to_string()
-            .contains("restore the directory of node 3"),
-        "{refused}"
-    );
-
-    fs::remove_dir_all(home.data_dir(3)).unwrap();
-    fs::rename(&aside, home.data_dir(3)).unwrap();
     nodes.extend(home.start(&[3]).await);
     assert_eq!(nodes[2].cluster(), cluster);
+    let highest = before.iter().max().unwrap();
+    let after = replicas(&nodes[0]);
+    assert_eq!(after.len(), 17);
+    assert!(after.iter().all(|it| it > highest), "{before:?} {after:?}");
+    let mut view = nodes[0].broker().topology().watch();
+    within(view.wait_for(|it| it.placements().all(|it| it.settled)))
+        .await
+        .unwrap();
+
+    within(nodes.remove(2).shutdown()).await;
+    fs::remove_dir_all(home.data_dir(3)).unwrap();
+    fs::rename(&aside, home.data_dir(3)).unwrap();
+    let refused = within(home.begin(3)).await.unwrap().err().unwrap();
+    assert!(
+        matches!(
+            refused,
+            StartError::Formation(FormationError::Outnumbered { .. })
+        ),
+        "{refused}"
+    );
+    stop(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_the_cluster_was_formed_without_joins_it() {
+    let home = Home::with_more(3, 1);
+    let mut nodes = home.start(&[1, 2, 3]).await;
+    let cluster = nodes[0].cluster();
+    nodes.extend(home.start(&[4]).await);
+    assert_eq!(nodes[3].cluster(), cluster);
+    for node in &nodes {
+        let mut view = node.broker().topology().watch();
+        within(view.wait_for(|it| it.nodes().len() == 4))
+            .await
+            .unwrap();
+    }
+    let mut view = nodes[0].broker().topology().watch();
+    let even = |it: &std::sync::Arc<warren_topology::Topology>| {
+        let shards = it.placements().filter(|it| it.group.0 > 0);
+        let on_new = shards.filter(|it| it.on(NodeId(4)).is_some()).count();
+        on_new == 12 && it.placements().all(|it| it.settled)
+    };
+    within(view.wait_for(even)).await.unwrap();
     stop(nodes).await;
 }
 

@@ -5,7 +5,8 @@ use warren_codec::StoredMessageView;
 use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
 use warren_queue::entry::{ReturnKind, SettleReason};
 use warren_types::{
-    Attempt, ConsumerId, Message, NodeId, NotStored, Position, ProducerId, QueueId, ShardId,
+    Attempt, ConsumerId, Message, NodeId, NotStored, Position, Priority, ProducerId, QueueId,
+    ShardId,
 };
 
 /// Chosen by the session; comes back once with the answer.
@@ -113,6 +114,8 @@ pub enum ReturnWait {
     Not,
     /// After so many milliseconds.
     Ms(u64),
+    /// Not before somebody decides: it is set aside, as its consumer wishes (features B49).
+    Parked,
     /// As the queue's retry settings say (features B50).
     #[default]
     ByPolicy,
@@ -165,8 +168,41 @@ pub enum SessionEvent {
     },
 }
 
-/// A queue's counts, from its leader.
+/// What has left a queue, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftTotals {
+    /// By their consumers, or on being handed out.
+    pub acked: u64,
+    /// These three with nowhere to go.
+    pub rejected: u64,
+    pub expired: u64,
+    pub dropped: u64,
+    /// Stored in another queue.
+    pub dead_lettered: u64,
+    pub purged: u64,
+}
+
+/// What a queue holds of one priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LevelStats {
+    pub priority: Priority,
+    /// In whatever state.
+    pub live: u64,
+    /// Of them.
+    pub scheduled: u64,
+    pub parked: u64,
+}
+
+/// How much is asked of a queue's leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatsDepth {
+    Counts,
+    /// Also when the oldest ready message came, which costs a read.
+    Age,
+}
+
+/// A queue's counts, from its leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
     pub ready: u64,
     pub unacked: u64,
@@ -178,8 +214,18 @@ pub struct QueueStats {
     pub parked: u64,
     pub consumers: u64,
     pub enqueued: u64,
+    /// The sum of what has left.
     pub settled: u64,
+    pub left: LeftTotals,
+    /// On their way to their dead-letter targets: neither ready nor unacked.
+    pub dead_lettering: u64,
     pub body_bytes: u64,
+    /// Of what is ready.
+    pub ready_bytes: u64,
+    /// When the oldest ready message came, in milliseconds since the Unix epoch; `None`: there is none, or it was not asked for.
+    pub oldest_ready_ms: Option<u64>,
+    /// Highest priority first; only those with messages.
+    pub levels: Vec<LevelStats>,
 }
 
 /// A message handed to a consumer.

@@ -1,6 +1,11 @@
 //! The broker on one node: its replicas, its uplinks, its copy of the topology, and the door for sessions.
 //! Not here: sockets of clients (`gateway`), configuration and start order (`server`).
 
+mod leading;
+mod members;
+mod placing;
+mod reconcile;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,32 +18,34 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::warn;
 use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
-use warren_topology::{Placement, Topology};
+use warren_topology::Topology;
 use warren_types::{
-    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, Run, SessionId, ShardId,
-    Term, TopologyIndex,
+    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, ReplicaId, Run,
+    SessionId, ShardId, Term, TopologyIndex,
 };
 
-use crate::api::{QueueStats, Target, Unavailable};
+use crate::api::Unavailable;
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
-use crate::leader::task::{LeaderTask, NodeIdentity};
+use crate::leader::task::NodeIdentity;
 use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
 use crate::link::remote::NodeStreams;
 use crate::link::reply::{DirectReply, ReplyDoor};
 use crate::link::service::LinkService;
 use crate::open::{initialise, open};
 use crate::reaper::{Asked, Reaper, Reaping};
-use crate::replica::machine::ShardMachineFactory;
-use crate::replica::tap::Mailbox;
-use crate::session::{Session, stats};
+use crate::session::Session;
+use crate::surplus::{Surplus, SurplusTask};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
-use crate::uplink::door::{Request, UplinkDoor, door};
+use crate::uplink::door::{Request, UplinkDoor};
 use crate::uplink::encode::Publish;
-use crate::uplink::task::Uplink;
+
+pub use leading::HandOverError;
+pub use reconcile::PlacementOptions;
+use reconcile::{Reconciler, SpreadNow};
 
 /// How long one leadership may take to be handed over when the node stops.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(2);
@@ -57,6 +64,7 @@ pub struct BrokerParts {
     pub topology_members: Vec<Member>,
     /// This node forms the cluster: its topology group is to be initialised (repeatable).
     pub initialise: bool,
+    pub placement: PlacementOptions,
 }
 
 #[derive(Debug, Error)]
@@ -90,14 +98,37 @@ struct Inner {
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: UplinkRequests,
+    surplus: Surplus,
     groups: RwLock<BTreeMap<GroupId, Group>>,
     sessions: AtomicU64,
     consumers: AtomicU64,
+    spread_now: SpreadNow,
     reaping: Reaping,
+    /// Ends the leader task of one replica.
+    leader_stops: RwLock<BTreeMap<ShardId, CancellationToken>>,
     tasks: TaskTracker,
     /// Where the broker runs: a session may be dropped anywhere.
     runtime: Handle,
     stop: CancellationToken,
+}
+
+async fn open_topology(
+    parts: &BrokerParts,
+    replica: ReplicaId,
+    factory: TopologyMachineFactory,
+) -> Result<Group, BrokerError> {
+    let spec = GroupSpec {
+        // A directory of which the log is gone is refused before.
+        may_be_blank: true,
+        group: GroupId::TOPOLOGY,
+        replica,
+        machine: Box::new(factory),
+    };
+    let group = open(&parts.raft, spec).await?;
+    if parts.initialise {
+        initialise(&parts.raft, GroupId::TOPOLOGY, &parts.topology_members).await?;
+    }
+    Ok(group)
 }
 
 impl Broker {
@@ -122,20 +153,13 @@ impl Broker {
             access,
             waiting: waiting.clone(),
         };
-        let spec = GroupSpec {
-            group: GroupId::TOPOLOGY,
-            replica: own.replica,
-            machine: Box::new(factory),
-        };
-        let group = open(&parts.raft, spec).await?;
-        if parts.initialise {
-            initialise(&parts.raft, GroupId::TOPOLOGY, &parts.topology_members).await?;
-        }
+        let group = open_topology(&parts, own.replica, factory).await?;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
         let (reaping, asked) = Reaping::channel();
+        let (surplus, surplus_task) = Surplus::new(watched.clone());
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -158,10 +182,13 @@ impl Broker {
             replies,
             keeper: KeeperDoor::default(),
             uplinks: UplinkRequests::default(),
+            surplus,
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
             sessions: AtomicU64::new(0),
             consumers: AtomicU64::new(0),
+            spread_now: SpreadNow::default(),
             reaping,
+            leader_stops: RwLock::default(),
             raft: parts.raft,
             peers: parts.peers,
             tasks,
@@ -171,17 +198,21 @@ impl Broker {
         let broker = Self {
             inner: Arc::new(inner),
         };
-        broker.spawn_followers(asked);
+        broker.spawn_followers(asked, parts.placement, surplus_task);
         Ok(broker)
     }
 
-    fn spawn_followers(&self, asked: Asked) {
+    fn spawn_followers(&self, asked: Asked, placement: PlacementOptions, surplus: SurplusTask) {
         let (follower, it) = (self.clone(), &self.inner);
         it.tasks
             .spawn(async move { follower.follow_placement().await });
+        it.tasks
+            .spawn(Reconciler::new(self.clone(), placement).run());
+        it.tasks.spawn(self.clone().keep_members());
         let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
         it.tasks
             .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
+        it.tasks.spawn(surplus.run(self.clone(), it.stop.clone()));
     }
 
     /// Deletes an exclusive queue whose connection has ended, as soon as that can be done.
@@ -254,23 +285,11 @@ impl Broker {
         handover::ask(&self.inner.peers, node, resume_token, queue).await
     }
 
-    /// Counts of a queue, from its leader. `None`: the leader has no such queue (yet).
-    ///
-    /// # Errors
-    /// The leader could not be asked: the depth is not known, which is not zero.
-    pub async fn queue_stats(&self, target: Target) -> Result<Option<QueueStats>, Unavailable> {
-        stats(self, target).await
-    }
-
     /// Every replica of this node.
     #[must_use]
     pub fn status(&self) -> Vec<GroupStatus> {
-        self.inner
-            .groups
-            .read()
-            .values()
-            .map(Group::status)
-            .collect()
+        let groups = self.inner.groups.read();
+        groups.values().map(Group::status).collect()
     }
 
     /// Who leads a shard, as this node knows it.
@@ -282,7 +301,10 @@ impl Broker {
     /// Who leads a group, and in which term: by the replica here, or without one by the link to the leader.
     #[must_use]
     pub fn leadership_of(&self, group: GroupId) -> Option<(NodeId, Term)> {
-        if let Some(replica) = self.inner.groups.read().get(&group) {
+        let replica = self.inner.groups.read().get(&group).cloned();
+        // One that has just come may not know on which node the leader is, or that there is one.
+        if let Some(replica) = replica.filter(|it| it.group() == GroupId::TOPOLOGY || it.is_voter())
+        {
             let leadership = *replica.leadership().borrow();
             return Some((leadership.leader?.node, leadership.term));
         }
@@ -375,122 +397,5 @@ impl Broker {
             }
         };
         self.inner.tasks.spawn_on(detached, &self.inner.runtime);
-    }
-
-    async fn follow_placement(&self) {
-        let mut view = self.inner.topology.watch();
-        let mut addresses = BTreeMap::new();
-        loop {
-            let topology = view.borrow_and_update().clone();
-            self.follow_addresses(&topology, &mut addresses);
-            for placement in topology.placements() {
-                self.place(placement).await;
-            }
-            tokio::select! {
-                biased; // stopping comes first
-                () = self.inner.stop.cancelled() => return,
-                changed = view.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-
-    /// A node's configured address holds until the topology tells of a change: what was stored before a restart may be older.
-    fn follow_addresses(&self, topology: &Topology, known: &mut BTreeMap<NodeId, Box<str>>) {
-        let peers = &self.inner.peers;
-        for node in topology
-            .nodes()
-            .filter(|node| node.id != self.inner.me.node)
-        {
-            peers.set_incarnation(node.id, node.incarnation);
-            let before = known.insert(node.id, node.addresses.node.clone());
-            let changed = before.is_some_and(|before| before != node.addresses.node);
-            if changed || !peers.nodes().contains(&node.id) {
-                peers.set_address(node.id, node.addresses.node.to_string());
-                peers.set_incarnation(node.id, node.incarnation);
-            }
-        }
-    }
-
-    async fn place(&self, placement: &Placement) {
-        let Some(shard) = placement.group.shard() else {
-            return;
-        };
-        let own = placement
-            .members
-            .iter()
-            .find(|member| member.node == self.inner.me.node);
-        let open = self.inner.groups.read().contains_key(&placement.group);
-        if let Some(own) = own
-            && !open
-            && let Err(error) = self.open_shard(shard, own, &placement.members).await
-        {
-            error!(shard_id = %shard, error = %error, "replica left out");
-        }
-        self.open_uplink(shard);
-    }
-
-    async fn open_shard(
-        &self,
-        shard: ShardId,
-        own: &Member,
-        members: &[Member],
-    ) -> Result<(), BrokerError> {
-        let mailbox = Mailbox::default();
-        let group = GroupId::from(shard);
-        let spec = GroupSpec {
-            group,
-            replica: own.replica,
-            machine: Box::new(ShardMachineFactory {
-                shard,
-                mailbox: mailbox.clone(),
-            }),
-        };
-        let handle = open(&self.inner.raft, spec).await?;
-        // The first member is the preferred leader: it asks the others to begin.
-        if members
-            .first()
-            .is_some_and(|first| first.node == self.inner.me.node)
-        {
-            initialise(&self.inner.raft, group, members).await?;
-        }
-        info!(shard_id = %shard, replica = %own.replica, "replica opened");
-        let task = LeaderTask {
-            shard,
-            me: self.inner.me,
-            group: handle.clone(),
-            peers: self.inner.peers.clone(),
-            mailbox,
-            inbox: self.inner.leaders.open(shard),
-            topology: self.inner.topology.watch(),
-            asks: self.inner.reaping.asks.clone(),
-            uplinks: Arc::clone(&self.inner.uplinks),
-            stop: self.inner.stop.clone(),
-        };
-        self.inner.tasks.spawn(task.run());
-        self.inner.groups.write().insert(group, handle);
-        Ok(())
-    }
-
-    fn open_uplink(&self, shard: ShardId) {
-        let mut uplinks = self.inner.uplinks.write();
-        if uplinks.contains_key(&shard) {
-            return;
-        }
-        let (door, doorway) = door();
-        uplinks.insert(shard, door);
-        drop(uplinks);
-        let group = self.inner.groups.read().get(&shard.into()).cloned();
-        let uplink = Uplink {
-            shard,
-            me: self.inner.me,
-            doorway,
-            inbox: self.inner.uplink_doors.open(shard),
-            leaders: self.inner.leaders.clone(),
-            streams: self.inner.streams.clone(),
-            group,
-            topology: self.inner.topology.watch(),
-            stop: self.inner.stop.clone(),
-        };
-        self.inner.tasks.spawn(uplink.run());
     }
 }

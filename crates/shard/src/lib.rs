@@ -6,23 +6,27 @@
 pub mod api;
 mod broker;
 mod cancel;
+mod dead;
 mod handover;
 mod leader;
 mod link;
 mod open;
 mod peek;
 mod reaper;
+mod redrive;
 mod replica;
 mod session;
+mod surplus;
 mod time;
 mod topology;
 mod uplink;
 
-pub use broker::{Broker, BrokerError, BrokerParts};
+pub use broker::{Broker, BrokerError, BrokerParts, HandOverError, PlacementOptions};
 pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use link::reply::DirectReply;
 pub use link::service::LinkService;
 pub use peek::{PEEK_MESSAGES_MAX, PeekPage, PeekState, Peeked};
+pub use redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.

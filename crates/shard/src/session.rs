@@ -10,8 +10,8 @@ use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{ConsumerId, SessionId, ShardId};
 
 use crate::api::{
-    ConsumerSpec, PublishItem, QueueStats, RequestToken, SessionEvent, SettleSpec, Target,
-    Unavailable,
+    ConsumerSpec, PublishItem, QueueStats, RequestToken, SessionEvent, SettleSpec, StatsDepth,
+    Target, Unavailable,
 };
 use crate::broker::Broker;
 use crate::link::outbox::Outbox;
@@ -236,23 +236,31 @@ impl Drop for Session {
     }
 }
 
-/// Counts of a queue from its leader; `None`: it has no such queue (yet).
-///
-/// # Errors
-/// The leader could not be asked: the depth is not known.
-pub(crate) async fn stats(
-    broker: &Broker,
-    target: Target,
-) -> Result<Option<QueueStats>, Unavailable> {
-    let (reply, answer) = oneshot::channel();
-    broker
-        .ask(
-            target.shard,
-            Request::Ask(Ask::Stats {
-                queue: target.queue,
-                reply,
-            }),
-        )
-        .await?;
-    answer.await.map_err(|_| Unavailable::NoQuorum)
+impl Broker {
+    /// Counts of a queue, from its leader. `None`: the leader has no such queue (yet).
+    ///
+    /// # Errors
+    /// The leader could not be asked: the depth is not known, which is not zero.
+    pub async fn queue_stats(&self, target: Target) -> Result<Option<QueueStats>, Unavailable> {
+        self.queue_stats_in(target, StatsDepth::Counts).await
+    }
+
+    /// As [`Self::queue_stats`], as deep as is asked.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn queue_stats_in(
+        &self,
+        target: Target,
+        depth: StatsDepth,
+    ) -> Result<Option<QueueStats>, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Ask(Ask::Stats {
+            queue: target.queue,
+            depth,
+            reply,
+        });
+        self.ask(target.shard, request).await?;
+        answer.await.map_err(|_| Unavailable::NoQuorum)
+    }
 }

@@ -20,8 +20,10 @@ use node::Node;
 /// How a cluster is made. `Options::default()` is what most tests want.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many nodes.
+    /// How many nodes form the cluster.
     pub nodes: usize,
+    /// How many more have a directory and a configuration: the others do not know them, and nothing starts them but `spawn`.
+    pub spare: usize,
     /// The nodes' log filter.
     pub log_filter: String,
     /// How long a node may take until it is ready.
@@ -36,6 +38,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             nodes: 3,
+            spare: 0,
             log_filter: "info".to_owned(),
             ready_within: Duration::from_secs(60),
             binary: warren_binary(),
@@ -91,13 +94,20 @@ impl Cluster {
             Some(path) => Directory::Given(path.clone()),
             None => Directory::Temporary(tempfile::Builder::new().prefix("warren-").tempdir()?),
         };
-        let ports = Ports::find(options.nodes)?;
-        let mut nodes = Vec::with_capacity(options.nodes);
+        let all = options.nodes + options.spare;
+        let ports = Ports::find(all)?;
+        let mut nodes = Vec::with_capacity(all);
         let secret = config::write_secret(directory.path())?;
-        for index in 0..options.nodes {
+        for (index, own) in ports.iter().enumerate() {
             let number = NodeNumber(index + 1);
             let home = directory.path().join(format!("node-{}", number.0));
-            let text = config::render(number, &ports, &home, &secret, &options.log_filter)?;
+            let mut peers: Vec<(NodeNumber, u16)> = Vec::with_capacity(options.nodes + 1);
+            let formers = ports.iter().take(options.nodes).enumerate();
+            peers.extend(formers.map(|(at, it)| (NodeNumber(at + 1), it.node)));
+            if index >= options.nodes {
+                peers.push((number, own.node));
+            }
+            let text = config::render(number, own, &peers, &home, &secret, &options.log_filter);
             nodes.push(Node::create(number, home, &text)?);
         }
         for (node, ports) in nodes.iter_mut().zip(&ports) {
@@ -110,9 +120,9 @@ impl Cluster {
         })
     }
 
-    /// All nodes, in order.
+    /// The nodes that form the cluster, in order.
     pub fn numbers(&self) -> Vec<NodeNumber> {
-        (1..=self.nodes.len()).map(NodeNumber).collect()
+        (1..=self.options.nodes).map(NodeNumber).collect()
     }
 
     /// Where the node takes gRPC clients.

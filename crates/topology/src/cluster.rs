@@ -21,6 +21,10 @@ pub struct Node {
     pub addresses: Addresses,
     /// Failure domain; empty = none given.
     pub zone: Box<str>,
+    /// It is to have no replicas, and then to be forgotten.
+    pub leaving: bool,
+    /// The incarnations of its directories that were replaced, oldest first: none of them is taken in again.
+    pub former: Vec<Incarnation>,
 }
 
 /// Where a node listens, as `host:port` that others can reach; empty = not served.

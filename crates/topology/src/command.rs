@@ -2,8 +2,13 @@
 //!
 //! Commands are idempotent by content: a repeated declare finds its object, a repeated delete finds nothing.
 
+mod placement;
 mod tenancy;
 
+pub use placement::{
+    AdmitNode, ForgetNode, MoveReplica, PlacementCommand, PlacementSettled, SetLeaving,
+    SetTopologyVoters,
+};
 pub use tenancy::{
     Batch, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser, CreateVhost,
     DeleteUser, DeleteVhost, PasswordChange, SetParameter, SetPermission, SetTopicPermission,
@@ -34,6 +39,7 @@ pub enum TopologyCommand {
     Bind(Bind),
     Unbind(Unbind),
     Tenancy(TenancyCommand),
+    Placement(PlacementCommand),
     Batch(Batch),
     NoteConsumer(NoteConsumer),
     SetPolicy(SetPolicy),

@@ -19,6 +19,7 @@ mod parts;
 mod pattern;
 mod permission;
 mod placement;
+pub mod plan;
 mod policy;
 mod queue;
 mod reply;
@@ -33,11 +34,12 @@ pub use access::{Asker, Denied, Need, Operation, Principal, ResourceKind, Right,
 pub use binding::{Binding, BindingKey, Destination};
 pub use cluster::{Addresses, Cluster, Node};
 pub use command::{
-    Batch, Bind, BindTo, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser,
-    CreateVhost, DeclareExchange, DeclareQueue, DeleteExchange, DeletePolicy, DeleteQueue,
-    DeleteUser, DeleteVhost, FormCluster, NewQueueName, NoteConsumer, PasswordChange, SetParameter,
-    SetPermission, SetPolicy, SetTopicPermission, SetVhostLimits, TenancyCommand, TopologyCommand,
-    Unbind, UpdateNode, UpdateUser, UpdateVhost,
+    AdmitNode, Batch, Bind, BindTo, ClearParameter, ClearPermission, ClearTopicPermission,
+    CreateUser, CreateVhost, DeclareExchange, DeclareQueue, DeleteExchange, DeletePolicy,
+    DeleteQueue, DeleteUser, DeleteVhost, ForgetNode, FormCluster, MoveReplica, NewQueueName,
+    NoteConsumer, PasswordChange, PlacementCommand, PlacementSettled, SetLeaving, SetParameter,
+    SetPermission, SetPolicy, SetTopicPermission, SetTopologyVoters, SetVhostLimits,
+    TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
 };
 pub use exchange::{Exchange, ExchangeKind, UnknownExchangeType};
 pub use in_force::{EffectiveSetting, SettingSource};
@@ -48,7 +50,7 @@ pub use permission::{Permission, TopicPattern, TopicPermission, TopicVariables};
 pub use placement::Placement;
 pub use policy::{ApplyTo, KeyEffect, Policy, PolicyKind};
 pub use queue::{Queue, QueueOwner, QueueType};
-pub use reply::{ClusterFault, Declared, ObjectKind, Refusal, TopologyReply};
+pub use reply::{ClusterFault, Declared, ObjectKind, PlacementFault, Refusal, TopologyReply};
 pub use route::{Published, RouteError, Target, Targets};
 pub use topology::Topology;
 pub use user::{PasswordHash, PasswordScheme, User, UserLimits, UserTag};

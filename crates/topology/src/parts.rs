@@ -184,7 +184,8 @@ impl Topology {
 
     fn read_placement(&mut self, it: Placement) -> Result<(), PartsError> {
         let group = it.group;
-        if it.members.iter().any(|it| it.replica >= self.next.replica) {
+        let next = self.next.replica;
+        if it.replicas().chain(&it.former).any(|it| it.replica >= next) {
             return Err(PartsError::Counters);
         }
         if let Some(shard) = group.shard() {

@@ -1,4 +1,4 @@
-//! Where the replicas of a group are. Not here: moving them (a later reconciler), who leads (`raft`).
+//! Where the replicas of a group are. Not here: moving them (`plan`, `apply/placement`), who leads (`raft`).
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,69 @@ use warren_types::{Generation, GroupId, Member, NodeId, ReplicaId, ShardId};
 
 use crate::cluster::Node;
 
-/// A group's replicas. The first one is the preferred leader.
+/// A group's replicas, as they are to be. Its leader makes the membership so, and reports it by [`crate::PlacementSettled`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     pub group: GroupId,
+    /// Counts the changes.
     pub generation: Generation,
+    /// Those that are to vote. As the cluster was formed, the first one begins.
     pub members: Vec<Member>,
+    /// Those that are to follow without a vote; of the topology group only.
+    pub learners: Vec<Member>,
+    /// Those that are to go, and may still be in the membership: kept until it is settled.
+    pub former: Vec<Member>,
+    /// The membership is known to be so.
+    pub settled: bool,
+}
+
+impl Placement {
+    /// As a cluster is formed.
+    pub(crate) fn first(group: GroupId, members: Vec<Member>) -> Self {
+        Self {
+            group,
+            generation: Generation(1),
+            members,
+            learners: Vec::new(),
+            former: Vec::new(),
+            settled: true,
+        }
+    }
+
+    /// Every replica that there is to be.
+    pub fn replicas(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().chain(&self.learners)
+    }
+
+    /// The replica that there is to be on a node.
+    #[must_use]
+    pub fn on(&self, node: NodeId) -> Option<Member> {
+        self.replicas().find(|it| it.node == node).copied()
+    }
+
+    /// Whether there is, or may still be, something of the group on a node.
+    #[must_use]
+    pub fn keeps(&self, node: NodeId) -> bool {
+        self.replicas()
+            .chain(&self.former)
+            .any(|it| it.node == node)
+    }
+
+    pub(crate) fn changed(&mut self) {
+        self.generation.0 += 1;
+        self.settled = false;
+    }
+
+    /// Puts another replica in the place of the one on its node, which is lost.
+    pub(crate) fn exchange(&mut self, fresh: Member) {
+        let mut all = self.members.iter_mut().chain(&mut self.learners);
+        let Some(there) = all.find(|it| it.node == fresh.node) else {
+            return;
+        };
+        let lost = std::mem::replace(there, fresh);
+        self.former.push(lost);
+        self.changed();
+    }
 }
 
 /// Places `shards` shards on `nodes`: distinct zones first, then fewest replicas, then the lowest number. Preferred leaders are spread evenly.
@@ -42,11 +99,7 @@ pub(crate) fn place(
                 });
                 next.0 += 1;
             }
-            Placement {
-                group: ShardId(shard).into(),
-                generation: Generation(1),
-                members,
-            }
+            Placement::first(ShardId(shard).into(), members)
         })
         .collect()
 }

@@ -186,6 +186,58 @@ pub enum Refusal {
         crate::Batch::COMMANDS_MAX
     )]
     BatchInvalid,
+    #[error("nodes or replicas cannot be changed so: {reason}")]
+    PlacementRefused { reason: PlacementFault },
+}
+
+/// What is wrong with a [`crate::PlacementCommand`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error, Hash)]
+pub enum PlacementFault {
+    #[error("there is no such group")]
+    NoSuchGroup,
+    #[error("there is no such replica")]
+    NoSuchReplica,
+    /// Decided by an older placement.
+    #[error("the placement has changed meanwhile")]
+    Stale,
+    #[error("a change of the group is under way")]
+    Changing,
+    #[error("the node has or had a replica there")]
+    HasReplicas,
+    #[error("the node is leaving")]
+    Leaving,
+    #[error("the node is not leaving")]
+    NotLeaving,
+    #[error("no other node would be left")]
+    LastNode,
+    #[error("there are enough nodes")]
+    TooManyNodes,
+    #[error("zero is no node's number")]
+    NodeNumber,
+    #[error("nothing would be left, or nothing is asked for")]
+    Nothing,
+    #[error(
+        "the node's directory was replaced too often: remove the node, and add it under another number"
+    )]
+    TooManyDirectories,
+}
+
+impl PlacementFault {
+    /// All of them, each at the place that is its number between nodes; only added to at the end.
+    pub const ALL: [Self; 12] = [
+        Self::NoSuchGroup,
+        Self::NoSuchReplica,
+        Self::Stale,
+        Self::Changing,
+        Self::HasReplicas,
+        Self::Leaving,
+        Self::NotLeaving,
+        Self::LastNode,
+        Self::TooManyNodes,
+        Self::NodeNumber,
+        Self::Nothing,
+        Self::TooManyDirectories,
+    ];
 }
 
 /// What is wrong with a [`crate::FormCluster`].

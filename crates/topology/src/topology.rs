@@ -181,7 +181,7 @@ impl Topology {
     }
 
     /// By group; the topology's own first.
-    pub fn placements(&self) -> impl ExactSizeIterator<Item = &Placement> {
+    pub fn placements(&self) -> impl ExactSizeIterator<Item = &Placement> + Clone {
         self.placements.values()
     }
 

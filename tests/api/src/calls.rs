@@ -1,12 +1,13 @@
 //! Unary calls of one node, and how their errors are read. Not here: streams (`streams`).
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use warren_proto::admin_v1;
+use warren_proto::admin_v1::dead_letter_service_client::DeadLetterServiceClient;
 use warren_proto::admin_v1::topology_service_client::TopologyServiceClient;
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
@@ -39,6 +40,11 @@ impl Call {
     }
 
     #[must_use]
+    pub fn dead_letters(&self) -> DeadLetterServiceClient<Channel> {
+        DeadLetterServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
     pub fn topology(&self) -> TopologyServiceClient<Channel> {
         TopologyServiceClient::new(self.channel.clone())
     }
@@ -59,6 +65,69 @@ impl Call {
         };
         let answer = self.topology().create_queue(request).await?;
         Ok(answer.into_inner().queue.unwrap())
+    }
+
+    /// Declares a durable queue with AMQP arguments.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub async fn declare_with(&self, name: &str, arguments: &[(&str, v1::Value)]) {
+        let named = arguments.iter().cloned();
+        let fields = named.map(|(name, value)| (name.to_owned(), value));
+        let queue = admin_v1::Queue {
+            name: name.to_owned(),
+            durable: true,
+            arguments: Some(v1::Table {
+                fields: fields.collect(),
+            }),
+            ..admin_v1::Queue::default()
+        };
+        let request = admin_v1::CreateQueueRequest {
+            queue: Some(queue),
+            ..admin_v1::CreateQueueRequest::default()
+        };
+        self.topology().create_queue(request).await.unwrap();
+    }
+
+    /// The figures of one queue. While they are not known (a queue that was declared just now) it asks again, as it is told to.
+    ///
+    /// # Panics
+    /// If they are refused, or not known for long.
+    pub async fn stats(&self, queue: &str) -> admin_v1::QueueStats {
+        let request = admin_v1::GetQueueStatsRequest {
+            queues: vec![queue.to_owned()],
+            ..admin_v1::GetQueueStatsRequest::default()
+        };
+        let patience = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.topology().get_queue_stats(request.clone()).await {
+                Ok(answer) => return answer.into_inner().stats.swap_remove(0),
+                Err(status) if status.code() == Code::Unavailable && Instant::now() < patience => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(status) => panic!("no figures of {queue}: {status}"),
+            }
+        }
+    }
+
+    /// Settles all deliveries in the same way; each must be done.
+    ///
+    /// # Panics
+    /// If one is not.
+    pub async fn settle(&self, deliveries: Vec<v1::Delivery>, action: v1::settlement::Action) {
+        let settlements = deliveries.into_iter().map(|it| v1::Settlement {
+            target: Some(v1::settlement::Target::Receipt(it.receipt)),
+            action: Some(action.clone()),
+            ..v1::Settlement::default()
+        });
+        let request = v1::SettleRequest {
+            settlements: settlements.collect(),
+            ..v1::SettleRequest::default()
+        };
+        let answer = self.messaging().settle(request).await.unwrap();
+        for result in answer.into_inner().results {
+            assert_eq!(result.outcome(), v1::SettleOutcome::Done, "{result:?}");
+        }
     }
 
     /// Publishes one batch.
@@ -108,6 +177,21 @@ impl Call {
         Ok(answer.into_inner().deliveries)
     }
 
+    /// Takes so many messages, however many calls it takes: a call answers what is at hand.
+    ///
+    /// # Panics
+    /// If the queue has nothing more for two seconds.
+    pub async fn take(&self, queue: &str, count: usize) -> Vec<v1::Delivery> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let left = u32::try_from(count - taken.len()).unwrap();
+            let more = self.receive(queue, left).await.unwrap();
+            assert!(!more.is_empty(), "{} of {count} came", taken.len());
+            taken.extend(more);
+        }
+        taken
+    }
+
     /// Acknowledges by receipt.
     ///
     /// # Errors
@@ -142,6 +226,24 @@ impl Call {
         request.set_timeout(within);
         let answer = self.messaging().publish(request).await?;
         Ok(answer.into_inner().results)
+    }
+}
+
+/// A text as an AMQP argument.
+#[must_use]
+pub fn text(value: &str) -> v1::Value {
+    v1::Value {
+        kind: Some(v1::value::Kind::StringValue(value.to_owned())),
+        ..v1::Value::default()
+    }
+}
+
+/// A number as an AMQP argument.
+#[must_use]
+pub fn number(value: i64) -> v1::Value {
+    v1::Value {
+        kind: Some(v1::value::Kind::IntValue(value)),
+        ..v1::Value::default()
     }
 }
 

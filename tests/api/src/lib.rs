@@ -7,5 +7,5 @@ mod calls;
 mod streams;
 
 pub use bystander::Bystander;
-pub use calls::{Call, in_band, message, queue_batch, reason_of, retry_of, runtime};
+pub use calls::{Call, in_band, message, number, queue_batch, reason_of, retry_of, runtime, text};
 pub use streams::{Consuming, Ended, Publishing};

@@ -49,14 +49,17 @@ struct Shared {
 impl Shared {
     fn confirm(&self, id: MessageId) {
         self.confirmed.fetch_add(1, Ordering::Relaxed);
+        let mut missing = locked(&self.missing);
         if !locked(&self.seen).contains(&id) {
-            locked(&self.missing).insert(id);
+            missing.insert(id);
         }
     }
 
     fn see(&self, id: MessageId) {
+        // Both under one lock, in one order: or what is seen at the moment of its confirm would be missed for ever.
+        let mut missing = locked(&self.missing);
         locked(&self.seen).insert(id);
-        locked(&self.missing).remove(&id);
+        missing.remove(&id);
     }
 }
 

@@ -11,7 +11,7 @@ use amqp::{Amqp, Heard};
 use tokio::time::timeout;
 use warren_client::{
     Connection, ConnectionOptions, ConsumerOptions, Credentials, Error, Message, Permission,
-    PublisherOptions, QueueSpec, Target, Vhost, WhoAmI, parse_addresses,
+    PublisherOptions, QueueSpec, RedriveOptions, Target, Vhost, WhoAmI, parse_addresses,
 };
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -325,4 +325,66 @@ async fn publishers_feel_a_write_permission_that_is_taken_on_both_fronts() {
     let answered = timeout(FELT_WITHIN, answered).await.unwrap();
     let is_taken = answered.is_ok_and(|it| it.is_success());
     assert!(!is_taken);
+}
+
+/// A queue whose messages die at once and go to `dead`.
+async fn dying(guest: &Connection, name: &str) {
+    let mut spec = spec(name);
+    spec.arguments = spec
+        .arguments
+        .with("x-message-ttl", 0)
+        .with("x-dead-letter-exchange", "")
+        .with("x-dead-letter-routing-key", "dead");
+    guest.declare_queue(&spec).await.unwrap();
+    let stream = guest.publisher(PublisherOptions::default());
+    let queue = Target::queue(name);
+    let sent = stream.publish(&queue, Message::new(name.to_owned()));
+    assert!(sent.await.unwrap().await.unwrap().is_success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redrive_needs_read_where_messages_are_and_write_wherever_one_goes() {
+    let cluster = one_node();
+    let guest = connect(&cluster, None);
+    for name in ["dead", "repair"] {
+        guest.declare_queue(&spec(name)).await.unwrap();
+    }
+    for name in ["orders", "bills"] {
+        dying(&guest, name).await;
+    }
+    let dead = RedriveOptions {
+        queue: "dead".to_owned(),
+        dry_run: true,
+        ..RedriveOptions::default()
+    };
+    while guest.redrive(&dead).await.unwrap() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    user(&guest, "clerk", ["", "^(dead|orders|repair)$", "^orders$"]).await;
+    let clerk = connect(&cluster, Some(("clerk", "secret")));
+    let to = |target_queue: &str| RedriveOptions {
+        target_queue: target_queue.to_owned(),
+        dry_run: false,
+        ..dead.clone()
+    };
+    let refused = |result| {
+        let refused = reason(result);
+        assert!(refused.contains("ACCESS_REFUSED"), "{refused}");
+        refused
+    };
+    // It may not read the queue that holds them.
+    refused(clerk.redrive(&to("repair")).await);
+    refused(clerk.redrive(&to("")).await);
+    let reads = permission("clerk", "", "^(dead|orders|repair)$", "^dead$");
+    guest.set_permission(&reads).await.unwrap();
+    // Nor write to where they go: named, or where one of them came from.
+    refused(clerk.redrive(&to("bills")).await);
+    let why = refused(clerk.redrive(&to("")).await);
+    assert!(why.contains("bills"), "{why}");
+    refused(clerk.redrive(&dead).await);
+    assert_eq!(guest.redrive(&dead).await.unwrap(), 2, "none has moved");
+    let writes = permission("clerk", "", "^(orders|bills)$", "^dead$");
+    guest.set_permission(&writes).await.unwrap();
+    assert_eq!(clerk.redrive(&dead).await.unwrap(), 2);
+    assert_eq!(clerk.redrive(&to("")).await.unwrap(), 2);
 }

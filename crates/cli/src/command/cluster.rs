@@ -1,6 +1,9 @@
-//! `warren cluster`: how the cluster is, as one node sees it. Not here: a drain (`drain`).
+//! `warren cluster`: how the cluster is, as one node sees it. Not here: a drain (`drain`), leaders (`leaders`).
 
+mod add;
 mod drain;
+mod leaders;
+mod remove;
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -25,6 +28,14 @@ Example: wait until a node serves
     Drain(drain::DrainArgs),
     /// End the drain of the asked node
     Revive,
+    /// Hand the leadership of a shard to a node
+    TransferLeader(leaders::TransferArgs),
+    /// Spread leaders evenly over the nodes, one per second
+    Rebalance(leaders::RebalanceArgs),
+    /// Say how a node joins, and wait until it has its share
+    Add(add::AddArgs),
+    /// Move everything off a node, then forget it
+    Remove(remove::RemoveArgs),
 }
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> {
@@ -32,6 +43,10 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> 
         ClusterCommand::Status => status(global).await,
         ClusterCommand::Drain(args) => drain::run(global, args).await,
         ClusterCommand::Revive => Ok(global.connect()?.revive_node().await?),
+        ClusterCommand::TransferLeader(args) => leaders::transfer(global, args).await,
+        ClusterCommand::Rebalance(args) => leaders::rebalance(global, args).await,
+        ClusterCommand::Add(args) => add::run(global, args).await,
+        ClusterCommand::Remove(args) => remove::run(global, args).await,
     }
 }
 

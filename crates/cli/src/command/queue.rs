@@ -1,7 +1,8 @@
-//! `warren queue`: declare, list, show, peek, purge, cancel, delete.
+//! `warren queue`: declare, list, show, watch, peek, purge, cancel, delete.
 
 mod cancel;
-mod peek;
+pub(super) mod peek;
+mod watch;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -13,7 +14,7 @@ use crate::{
     arguments::{self, Argument},
     output,
     table::TextTable,
-    view::QueueView,
+    view::{QueueView, StatsView},
 };
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +25,8 @@ pub(crate) enum QueueCommand {
     List(ListArgs),
     /// Show one queue: where it is led, and its messages
     Show(NameArgs),
+    /// Print figures of queues as they change
+    Watch(watch::WatchArgs),
     /// Look at messages without taking them
     Peek(peek::PeekArgs),
     /// Remove the messages that no consumer holds
@@ -96,6 +99,7 @@ pub(crate) async fn run(global: &Global, command: QueueCommand) -> Result<()> {
         QueueCommand::Declare(args) => declare(global, &connection, args).await,
         QueueCommand::List(args) => list(global, &connection, &args).await,
         QueueCommand::Show(args) => show(global, &connection, &args).await,
+        QueueCommand::Watch(args) => watch::watch(global, &connection, &args).await,
         QueueCommand::Cancel(args) => cancel::cancel(global, &connection, args).await,
         QueueCommand::Peek(args) => peek::peek(global, &connection, args).await,
         QueueCommand::Purge(args) => {
@@ -182,12 +186,21 @@ async fn show(global: &Global, connection: &Connection, args: &NameArgs) -> Resu
             ("arguments", it.arguments.to_string()),
             ("ready", known(stats.messages_ready)),
             ("unacked", known(stats.messages_unacked)),
+            ("scheduled", known(stats.messages_scheduled)),
+            ("delayed", known(stats.messages_delayed)),
+            ("parked", known(stats.messages_parked)),
+            ("dead-lettering", known(stats.messages_dead_lettering)),
             ("consumers", known(stats.consumers)),
             ("bytes", known(stats.message_bytes)),
             ("published", known(stats.published_total)),
-            ("delivered", known(stats.delivered_total)),
-            ("redelivered", known(stats.redelivered_total)),
             ("acked", known(stats.acked_total)),
+            ("rejected", known(stats.rejected_total)),
+            ("expired", known(stats.expired_total)),
+            ("dropped", known(stats.dropped_total)),
+            ("dead-lettered", known(stats.dead_lettered_total)),
+            ("purged", known(stats.purged_total)),
+            ("oldest ready", age(stats)),
+            ("by priority", by_priority(stats)),
         ] {
             table.row(vec![name.to_owned(), value]);
         }
@@ -204,6 +217,25 @@ fn removed(global: &Global, name: String, messages: u64, done: &str) -> Result<(
     output::result(global.output, &view, |it| {
         format!("queue {} {done}, {} messages removed", it.name, it.messages)
     })
+}
+
+/// How long the oldest ready message has waited.
+fn age(stats: &StatsView) -> String {
+    match (stats.messages_ready, stats.oldest_ready_age_seconds) {
+        (_, Some(age)) => format!("{age:.1} s"),
+        (Some(0), None) => "-".to_owned(),
+        (_, None) => "?".to_owned(),
+    }
+}
+
+/// `9: 3, 4: 1200`
+fn by_priority(stats: &StatsView) -> String {
+    let Some(priorities) = &stats.priorities else {
+        return "?".to_owned();
+    };
+    let each = priorities.iter();
+    let each = each.map(|it| format!("{}: {}", it.priority, it.messages));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// What is not known is not 0.

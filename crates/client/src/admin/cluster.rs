@@ -162,6 +162,69 @@ impl Connection {
         self.call("draining the node", call).await.map(drop)
     }
 
+    /// Has a node removed for good; [`Self::cluster`] tells what is left of it. Again changes nothing.
+    ///
+    /// # Errors
+    /// There is no such node, or no node answers in time.
+    pub async fn remove_node(&self, node: u64) -> Result<(), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::RemoveNodeRequest {
+                node_id: node,
+                ..cluster_v1::RemoveNodeRequest::default()
+            });
+            async move { attempt.cluster().remove_node(request).await }
+        };
+        self.call("removing the node", call).await.map(drop)
+    }
+
+    /// Has a node stay that was to be removed.
+    ///
+    /// # Errors
+    /// There is no such node, or no node answers in time.
+    pub async fn keep_node(&self, node: u64) -> Result<(), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::ReviveNodeRequest {
+                node_id: node,
+                ..cluster_v1::ReviveNodeRequest::default()
+            });
+            async move { attempt.cluster().revive_node(request).await }
+        };
+        self.call("keeping the node", call).await.map(drop)
+    }
+
+    /// Hands the leadership of a shard (0 = the topology group) to a node; answers the node that leads then, and its term.
+    /// Again changes nothing.
+    ///
+    /// # Errors
+    /// Nothing was done, or the outcome is unknown: the error says which.
+    pub async fn transfer_leader(&self, shard: u64, node: u64) -> Result<(u64, u64), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::TransferLeaderRequest {
+                shard,
+                node_id: node,
+            });
+            async move { attempt.cluster().transfer_leader(request).await }
+        };
+        let wire = self.call("handing the leadership over", call).await?;
+        Ok((wire.node_id, wire.term))
+    }
+
+    /// Has leaders spread evenly, one per second; answers what is to move, in words. With `dry_run` it only says so.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn rebalance(&self, dry_run: bool) -> Result<Vec<String>, Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::RebalanceRequest {
+                dry_run,
+                ..cluster_v1::RebalanceRequest::default()
+            });
+            async move { attempt.cluster().rebalance(request).await }
+        };
+        let wire = self.call("spreading leaders", call).await?;
+        Ok(wire.moves)
+    }
+
     /// Ends the drain of the node that is asked.
     ///
     /// # Errors

@@ -93,7 +93,26 @@ pub struct QueueStats {
     pub redelivered_total: u64,
     pub acked_total: u64,
     pub otherwise_settled_total: u64,
+    /// Of these: rejected, expired and dropped for a limit, with nowhere to go.
+    pub rejected_total: u64,
+    pub expired_total: u64,
+    pub dropped_total: u64,
+    /// Stored in another queue.
+    pub dead_lettered_total: u64,
+    pub purged_total: u64,
+    /// Highest first; only those with messages.
+    pub priorities: Vec<PriorityStats>,
     pub taken_at: Option<SystemTime>,
+}
+
+/// What a queue holds of one priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PriorityStats {
+    pub priority: u32,
+    /// In whatever state.
+    pub messages: u64,
+    pub scheduled: u64,
+    pub parked: u64,
 }
 
 /// Everything about one queue.
@@ -316,7 +335,13 @@ fn plain_queue(wire: admin_v1::Queue) -> Result<Queue, Error> {
     })
 }
 
-fn plain_stats(wire: admin_v1::QueueStats) -> QueueStats {
+pub(super) fn plain_stats(wire: admin_v1::QueueStats) -> QueueStats {
+    let priorities = wire.priorities.iter().map(|it| PriorityStats {
+        priority: it.priority,
+        messages: it.messages,
+        scheduled: it.scheduled,
+        parked: it.parked,
+    });
     QueueStats {
         vhost: vhost_or_default(wire.vhost),
         queue: wire.queue,
@@ -338,6 +363,12 @@ fn plain_stats(wire: admin_v1::QueueStats) -> QueueStats {
         redelivered_total: wire.redelivered_total,
         acked_total: wire.acked_total,
         otherwise_settled_total: wire.otherwise_settled_total,
+        rejected_total: wire.rejected_total,
+        expired_total: wire.expired_total,
+        dropped_total: wire.dropped_total,
+        dead_lettered_total: wire.dead_lettered_total,
+        purged_total: wire.purged_total,
+        priorities: priorities.collect(),
         taken_at: plain_time(wire.taken_at),
     }
 }

@@ -13,7 +13,7 @@ use warren_types::{
     ExchangeName, GroupId, NodeId, QueueId, QueueName, RoutingKey, Run, ShardTime, Table, VhostId,
 };
 
-use super::{objects, policy, tenancy};
+use super::{objects, placement, policy, tenancy};
 use crate::{
     error::{CodecError, malformed},
     wire::{Field, Fields},
@@ -24,6 +24,7 @@ const FORMAT: u32 = 1;
 /// Numbers of the commands that hold others: named when what they hold is not known.
 const TENANCY: u32 = 40;
 const BATCH: u32 = 41;
+const PLACEMENT: u32 = 70;
 /// Number of `TopologyEntry.command`.
 const COMMAND_FIELD: u64 = 8;
 
@@ -123,6 +124,7 @@ fn set_aside(kind: &Kind) -> Option<u32> {
         Kind::PlaceGroup(_) => Some(11),
         Kind::FinalizeVersion(_) => Some(12),
         Kind::Tenancy(it) => it.kind.is_none().then_some(TENANCY),
+        Kind::Placement(it) => it.kind.is_none().then_some(PLACEMENT),
         Kind::Batch(it) => {
             let mut kinds = it.commands.iter().map(|it| it.kind.as_ref());
             kinds.find_map(|kind| kind.map_or(Some(BATCH), set_aside))
@@ -139,6 +141,8 @@ fn encode(command: &TopologyCommand) -> Kind {
                 incarnation: it.incarnation,
                 addresses: it.addresses.clone(),
                 zone: it.zone.clone(),
+                leaving: false,
+                former: Vec::new(),
             })),
         }),
         TopologyCommand::DeclareExchange(it) => Kind::DeclareExchange(pb::DeclareExchange {
@@ -191,6 +195,7 @@ fn encode(command: &TopologyCommand) -> Kind {
             requester: it.requester.as_ref().map(objects::owner),
         }),
         TopologyCommand::Tenancy(it) => Kind::Tenancy(tenancy::encode(it)),
+        TopologyCommand::Placement(it) => Kind::Placement(placement::encode(it)),
         TopologyCommand::Batch(it) => Kind::Batch(pb::Batch {
             commands: it.commands.iter().map(wrapped).collect(),
         }),
@@ -273,6 +278,7 @@ fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
         Kind::DeletePolicy(it) => TopologyCommand::DeletePolicy(policy::decode_delete(it)?),
         Kind::NoteConsumer(it) => TopologyCommand::NoteConsumer(decode_note(it)),
         Kind::Tenancy(it) => TopologyCommand::Tenancy(tenancy::decode(it)?),
+        Kind::Placement(it) => TopologyCommand::Placement(placement::decode(it)?),
         Kind::Batch(it) => TopologyCommand::Batch(decode_batch(it)?),
         Kind::AddNode(_) | Kind::RemoveNode(_) | Kind::PlaceGroup(_) | Kind::FinalizeVersion(_) => {
             return Err(malformed("command", "its number is set aside"));
@@ -299,6 +305,7 @@ fn form_cluster(it: &FormCluster) -> pb::FormCluster {
             group: GroupId::TOPOLOGY.0,
             generation: 1,
             replicas: it.topology_members.iter().map(objects::replica).collect(),
+            ..pb::StoredGroup::default()
         }],
         shards: it.shards,
         replication_factor: it.replication_factor,
@@ -316,7 +323,7 @@ fn decode_form_cluster(it: pb::FormCluster) -> Result<FormCluster, CodecError> {
         name: it.name.into(),
         version: it.finalized_version,
         nodes: nodes.collect::<Result<_, _>>()?,
-        topology_members: objects::decode_group(topology)?.members,
+        topology_members: objects::decode_group(topology).members,
         shards: it.shards,
         replication_factor: it.replication_factor,
     })

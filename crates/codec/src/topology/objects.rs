@@ -52,6 +52,12 @@ pub(super) fn node(it: &Node) -> pb::StoredNode {
         client_endpoint: it.addresses.grpc.to_string(),
         amqp_endpoint: it.addresses.amqp.to_string(),
         zone: it.zone.to_string(),
+        leaving: it.leaving,
+        former_incarnations: it
+            .former
+            .iter()
+            .map(|it| Bytes::copy_from_slice(&it.0.to_be_bytes()))
+            .collect(),
         ..pb::StoredNode::default()
     }
 }
@@ -66,6 +72,12 @@ pub(super) fn decode_node(it: pb::StoredNode) -> Result<Node, CodecError> {
             amqp: it.amqp_endpoint.into(),
         },
         zone: it.zone.into(),
+        leaving: it.leaving,
+        former: it
+            .former_incarnations
+            .iter()
+            .map(|it| incarnation(it))
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -77,34 +89,44 @@ pub(super) fn replica(it: &Member) -> pb::StoredReplica {
     }
 }
 
-pub(super) fn decode_replica(it: &pb::StoredReplica) -> Result<Member, CodecError> {
-    if it.learner {
-        return Err(malformed("replica", "learners are not placed yet"));
+fn learner(it: &Member) -> pb::StoredReplica {
+    pb::StoredReplica {
+        learner: true,
+        ..replica(it)
     }
-    Ok(Member {
+}
+
+fn decode_replica(it: &pb::StoredReplica) -> Member {
+    Member {
         replica: ReplicaId(it.replica),
         node: NodeId(it.node),
-    })
+    }
 }
 
 pub(super) fn group(it: &Placement) -> pb::StoredGroup {
+    let members = it.members.iter().map(replica);
     pb::StoredGroup {
         group: it.group.0,
         generation: it.generation.0,
-        replicas: it.members.iter().map(replica).collect(),
+        replicas: members.chain(it.learners.iter().map(learner)).collect(),
+        former: it.former.iter().map(replica).collect(),
+        changing: !it.settled,
     }
 }
 
-pub(super) fn decode_group(it: &pb::StoredGroup) -> Result<Placement, CodecError> {
-    Ok(Placement {
+pub(super) fn decode_group(it: &pb::StoredGroup) -> Placement {
+    let of = |learner: bool| {
+        let replicas = it.replicas.iter().filter(move |it| it.learner == learner);
+        replicas.map(decode_replica).collect()
+    };
+    Placement {
         group: GroupId(it.group),
         generation: Generation(it.generation),
-        members: it
-            .replicas
-            .iter()
-            .map(decode_replica)
-            .collect::<Result<_, _>>()?,
-    })
+        members: of(false),
+        learners: of(true),
+        former: it.former.iter().map(decode_replica).collect(),
+        settled: !it.changing,
+    }
 }
 
 pub(super) fn decode_kind(name: &str) -> Result<ExchangeKind, CodecError> {

@@ -77,7 +77,7 @@ pub fn decode_topology(bytes: &Bytes) -> Result<Topology, CodecError> {
         index: TopologyIndex(message.topology_index),
         cluster,
         nodes: all(message.nodes, objects::decode_node)?,
-        placements: all(message.groups, |it| objects::decode_group(&it))?,
+        placements: message.groups.iter().map(objects::decode_group).collect(),
         vhosts: all(message.vhosts, tenancy::decode_vhost)?,
         exchanges: all(message.exchanges, |it| objects::decode_exchange(&it))?,
         queues: all(message.queues, objects::decode_queue)?,

@@ -90,6 +90,12 @@ fn tenancy_refusals() -> Vec<Refusal> {
             limit: 2,
         },
         Refusal::BatchInvalid,
+        Refusal::PlacementRefused {
+            reason: warren_topology::PlacementFault::Nothing,
+        },
+        Refusal::PlacementRefused {
+            reason: warren_topology::PlacementFault::NoSuchGroup,
+        },
     ]
 }
 

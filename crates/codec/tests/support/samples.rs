@@ -14,13 +14,16 @@ use warren_codec::{TopologyEntry, encode_message};
 use warren_queue::{entry::*, rows::*};
 use warren_topology::{
     Addresses, Bind, BindTo, DeclareExchange, DeclareQueue, DeleteExchange, ExchangeKind,
-    FormCluster, NewQueueName, Node, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply,
+    FormCluster, NewQueueName, QueueOwner, Refusal, Topology, TopologyCommand, TopologyReply,
     Unbind, UpdateNode, Vhost,
 };
 use warren_types::*;
 
+#[path = "samples_of_placement.rs"]
+mod placement;
 #[path = "samples_of_states.rs"]
 mod states;
+use placement::node;
 pub use states::*;
 
 fn queue_name(name: &str) -> QueueName {
@@ -283,19 +286,6 @@ fn rows_of_block(
     ]
 }
 
-fn node(id: u64) -> Node {
-    Node {
-        id: NodeId(id),
-        incarnation: Incarnation(u128::from(id)),
-        addresses: Addresses {
-            node: "h:1".into(),
-            grpc: "h:2".into(),
-            amqp: "h:3".into(),
-        },
-        zone: "z".into(),
-    }
-}
-
 fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let mut commands = cluster_commands();
     commands.extend(object_commands());
@@ -304,6 +294,7 @@ fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let noted = warren_topology::NoteConsumer { queue: QueueId(1) };
     commands.push(("note_consumer", TopologyCommand::NoteConsumer(noted)));
     commands.extend(policies::policies());
+    commands.extend(placement::commands());
     commands
 }
 

@@ -67,6 +67,7 @@ fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::NoSuchUser { .. }
         | Refusal::UserExists { .. }
         | Refusal::VhostProtected { .. }
+        | Refusal::PlacementRefused { .. }
         | Refusal::BatchInvalid => Code::InternalError,
     }
 }

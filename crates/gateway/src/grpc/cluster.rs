@@ -1,5 +1,5 @@
-//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them. The node drains and revives
-//! itself; other changes cannot be made yet. Not here: what a drain does (`draining`).
+//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them, drains of this node, leaders of any. What else
+//! changes a cluster is not available yet. Not here: what a drain does (`draining`), who is to lead (`warren-topology`).
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -12,10 +12,12 @@ use tonic::{Request, Response, Status};
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::cluster_service_server::ClusterService;
 use warren_proto::convert::error::ApiError;
-use warren_types::NodeId;
+use warren_topology::TopologyReply;
+use warren_topology::plan::LeaderMove;
+use warren_types::{GroupId, NodeId};
 
 use super::cluster_view::{nodes, problems, shards};
-use super::error::{bad_argument, unsupported};
+use super::error::{bad_argument, of_hand_over, of_refusal, of_topology, unsupported};
 use crate::gateway::Gateway;
 
 /// How often leaders are looked at; changes of the topology are told at once.
@@ -29,6 +31,15 @@ pub(super) struct ClusterAdmin {
 impl ClusterAdmin {
     pub(super) fn new(gateway: Gateway, stop: CancellationToken) -> Self {
         Self { gateway, stop }
+    }
+
+    async fn set_leaving(&self, node: NodeId, leaving: bool) -> Result<(), ApiError> {
+        let changed = self.gateway.broker().set_leaving(node, leaving).await;
+        let reply = changed.map_err(|error| of_topology(&error))?;
+        if let TopologyReply::Refused(refusal) = &reply {
+            return Err(of_refusal(refusal));
+        }
+        Ok(())
     }
 
     /// A node is drained by itself; 0 is the one that is asked.
@@ -139,9 +150,11 @@ impl ClusterService for ClusterAdmin {
 
     async fn remove_node(
         &self,
-        _request: Request<cluster_v1::RemoveNodeRequest>,
+        request: Request<cluster_v1::RemoveNodeRequest>,
     ) -> Result<Response<cluster_v1::RemoveNodeResponse>, Status> {
-        Err(unsupported("RemoveNode").into())
+        self.set_leaving(NodeId(request.get_ref().node_id), true)
+            .await?;
+        Ok(Response::new(cluster_v1::RemoveNodeResponse::default()))
     }
 
     async fn drain_node(
@@ -157,12 +170,23 @@ impl ClusterService for ClusterAdmin {
         &self,
         request: Request<cluster_v1::ReviveNodeRequest>,
     ) -> Result<Response<cluster_v1::ReviveNodeResponse>, Status> {
-        self.check_own(request.get_ref().node_id)?;
-        self.gateway.revive();
-        let own = self.gateway.broker().node().0;
+        let own = self.gateway.broker().node();
+        let node = match request.get_ref().node_id {
+            0 => own,
+            number => NodeId(number),
+        };
+        let topology = self.gateway.topology();
+        if topology.node(node).is_some_and(|it| it.leaving) {
+            self.set_leaving(node, false).await?;
+        } else if node != own {
+            self.check_own(node.0)?;
+        }
+        if node == own {
+            self.gateway.revive();
+        }
         let node = nodes(&self.gateway)
             .into_iter()
-            .find(|node| node.node_id == own);
+            .find(|it| it.node_id == node.0);
         Ok(Response::new(cluster_v1::ReviveNodeResponse { node }))
     }
 
@@ -182,16 +206,39 @@ impl ClusterService for ClusterAdmin {
 
     async fn transfer_leader(
         &self,
-        _request: Request<cluster_v1::TransferLeaderRequest>,
+        request: Request<cluster_v1::TransferLeaderRequest>,
     ) -> Result<Response<cluster_v1::TransferLeaderResponse>, Status> {
-        Err(unsupported("TransferLeader").into())
+        let request = request.into_inner();
+        let group = u32::try_from(request.shard).map(GroupId);
+        let group = group.map_err(|_| bad_argument("shard", "there is no such shard"))?;
+        let to = (request.node_id != 0).then_some(NodeId(request.node_id));
+        let handed = self.gateway.broker().transfer_leader(group, to).await;
+        let (node, term) = handed.map_err(of_hand_over)?;
+        Ok(Response::new(cluster_v1::TransferLeaderResponse {
+            node_id: node.0,
+            term: term.0,
+        }))
     }
 
     async fn rebalance(
         &self,
-        _request: Request<cluster_v1::RebalanceRequest>,
+        request: Request<cluster_v1::RebalanceRequest>,
     ) -> Result<Response<cluster_v1::RebalanceResponse>, Status> {
-        Err(unsupported("Rebalance").into())
+        let broker = self.gateway.broker();
+        let moves = broker.leader_moves();
+        if !request.get_ref().dry_run && !moves.is_empty() {
+            broker.spread_leaders().await.map_err(of_hand_over)?;
+        }
+        let text = |it: &LeaderMove| {
+            format!(
+                "leader of shard {}: from node {} to node {}",
+                it.group, it.from, it.to
+            )
+        };
+        Ok(Response::new(cluster_v1::RebalanceResponse {
+            operation_id: String::new(),
+            moves: moves.iter().map(text).collect(),
+        }))
     }
 
     async fn recover_majority(

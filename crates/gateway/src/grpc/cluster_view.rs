@@ -6,7 +6,7 @@ use std::time::Duration;
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::{NodeState, ReplicaRole};
 use warren_topology::Placement;
-use warren_types::{GroupId, Leadership, LogIndex, NodeId};
+use warren_types::{GroupId, Leadership, LogIndex, Member, NodeId, ReplicaId};
 
 use crate::gateway::Gateway;
 
@@ -20,6 +20,7 @@ struct Seen {
     committed: Option<LogIndex>,
     applied: Option<LogIndex>,
     matched: Vec<(u64, LogIndex)>,
+    voters: Vec<ReplicaId>,
 }
 
 fn seen(gateway: &Gateway) -> Vec<Seen> {
@@ -29,6 +30,7 @@ fn seen(gateway: &Gateway) -> Vec<Seen> {
         leadership: it.leadership,
         committed: it.committed,
         applied: it.applied,
+        voters: it.voters.iter().map(|member| member.replica).collect(),
         matched: it
             .followers
             .iter()
@@ -51,23 +53,24 @@ fn is_up(gateway: &Gateway, node: NodeId) -> bool {
 
 pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
     let topology = gateway.topology();
-    let seen = seen(gateway);
     let alarmed = gateway.alarms().borrow().clone();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let nodes = topology.nodes().map(|node| {
-        let leads = |it: &&Seen| {
-            it.leadership
-                .leader
-                .is_some_and(|leader| leader.node == node.id)
+        let leads = |it: &&Placement| {
+            let leadership = gateway.broker().leadership_of(it.group);
+            leadership.is_some_and(|(leader, _)| leader == node.id)
         };
-        let has_replica = |it: &&Placement| it.members.iter().any(|member| member.node == node.id);
+        let has_replica = |it: &&Placement| it.keeps(node.id);
         let own = node.id == gateway.broker().node();
-        let state = if own && gateway.is_draining() {
-            NodeState::Draining
-        } else if is_up(gateway, node.id) {
-            NodeState::Up
+        let draining = if own {
+            gateway.is_draining()
         } else {
-            NodeState::Down
+            gateway.broker().peers().heard(node.id).draining
+        };
+        let state = match (is_up(gateway, node.id), draining) {
+            (true, true) => NodeState::Draining,
+            (true, false) => NodeState::Up,
+            (false, _) => NodeState::Down,
         };
         cluster_v1::Node {
             node_id: node.id.0,
@@ -82,7 +85,7 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
             } else {
                 String::new()
             },
-            leaders: count(seen.iter().filter(leads).count()),
+            leaders: count(topology.placements().filter(leads).count()),
             replicas: count(topology.placements().filter(has_replica).count()),
             memory_alarm: alarmed.of(node.id).memory,
             disk_alarm: alarmed.of(node.id).disk,
@@ -113,9 +116,10 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             placement_generation: placement.generation.0,
             replicas: replicas(placement, known),
             leader_node_id: leadership.map_or(0, |(node, _)| node.0),
-            term: known
-                .map(|it| it.leadership.term)
-                .or(leadership.map(|(_, term)| term))
+            // Of the named leader; without one, the newest known.
+            term: leadership
+                .map(|(_, term)| term)
+                .or(known.map(|it| it.leadership.term))
                 .map_or(0, |it| it.0),
             has_quorum: live > placement.members.len() / 2,
             committed_index: index(known.and_then(|it| it.committed)),
@@ -128,10 +132,13 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
 
 fn replicas(placement: &Placement, known: Option<&Seen>) -> Vec<cluster_v1::Replica> {
     let leader = known.and_then(|it| it.leadership.leader);
-    let members = placement.members.iter().map(|member| {
+    let all = placement.replicas().chain(&placement.former);
+    let members = all.map(|member| {
+        let votes = known.is_none_or(|it| it.voters.contains(&member.replica));
         let role = match (known, leader) {
             (Some(_), Some(leader)) if leader.replica == member.replica => ReplicaRole::Leader,
-            (Some(_), _) => ReplicaRole::Follower,
+            (Some(_), _) if votes => ReplicaRole::Follower,
+            (Some(_), _) => ReplicaRole::Learner,
             (None, _) => ReplicaRole::Unspecified,
         };
         let matched = known.and_then(|it| {
@@ -147,6 +154,41 @@ fn replicas(placement: &Placement, known: Option<&Seen>) -> Vec<cluster_v1::Repl
         }
     });
     members.collect()
+}
+
+/// Shards with too few copies, and changes that are under way.
+fn changes(gateway: &Gateway) -> Vec<String> {
+    let topology = gateway.topology();
+    let factor = topology.cluster().map_or(0, |it| it.replication_factor);
+    let factor = usize::try_from(factor).unwrap_or(usize::MAX);
+    let wanted = factor.min(topology.nodes().filter(|it| !it.leaving).count());
+    let mut told = Vec::new();
+    for placement in topology.placements() {
+        let group = placement.group;
+        let up = |it: &&Member| is_up(gateway, it.node);
+        let up = placement.members.iter().filter(up).count();
+        if up < wanted && group.shard().is_some() {
+            told.push(format!("shard {group} has {up} of {wanted} copies"));
+        }
+        if !placement.settled {
+            let on = |all: &[Member]| -> Vec<String> {
+                all.iter().map(|it| it.node.to_string()).collect()
+            };
+            told.push(format!(
+                "the replicas of group {group} change: to nodes {}, away from {}",
+                on(&placement.members).join(", "),
+                on(&placement.former).join(", ")
+            ));
+        }
+    }
+    for node in topology.nodes().filter(|it| it.leaving) {
+        let left = topology.placements().filter(|it| it.keeps(node.id)).count();
+        told.push(format!(
+            "node {} is leaving: {left} replicas are left on it",
+            node.id
+        ));
+    }
+    told
 }
 
 /// What is wrong, worst first.
@@ -168,6 +210,7 @@ pub(super) fn problems(gateway: &Gateway) -> Vec<String> {
             ));
         }
     }
+    problems.extend(changes(gateway));
     for node in nodes(gateway) {
         let id = node.node_id;
         if node.state() == NodeState::Down {

@@ -6,7 +6,7 @@ use warren_proto::convert::publish;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1::{PublishResult, SettleOutcome};
 use warren_shard::api::Unavailable;
-use warren_shard::{SettleResult, TopologyError};
+use warren_shard::{HandOverError, SettleResult, TopologyError};
 use warren_topology::{Denied, Refusal, Topology};
 use warren_types::{Alarm, NameError, QueueId};
 
@@ -37,6 +37,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         Refusal::UserExists { .. } => Reason::InequivalentArgument,
         Refusal::VhostProtected { .. } => Reason::InUse,
         Refusal::BatchInvalid => Reason::Bug,
+        Refusal::PlacementRefused { .. } => Reason::BadArgument,
     };
     let error = ApiError::new(reason, refusal.to_string());
     match refusal {
@@ -72,6 +73,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         | Refusal::ExclusiveWithoutOwner
         | Refusal::LimitReached { .. }
         | Refusal::VhostLimitReached { .. }
+        | Refusal::PlacementRefused { .. }
         | Refusal::BatchInvalid => error,
         Refusal::NoVhostNamed { vhost } | Refusal::VhostProtected { vhost } => {
             error.resource("vhost", vhost.as_str())
@@ -89,6 +91,17 @@ pub(super) fn of_topology(error: &TopologyError) -> ApiError {
         TopologyError::NotReady => Reason::NotReady,
         TopologyError::OutcomeUnknown => Reason::OutcomeUnknown,
         TopologyError::BadAnswer(_) => Reason::Bug,
+    };
+    ApiError::new(reason, error.to_string())
+}
+
+/// A leadership was not handed over.
+pub(super) fn of_hand_over(error: HandOverError) -> ApiError {
+    let reason = match error {
+        HandOverError::NoSuchGroup(_) | HandOverError::NoVoter => Reason::BadArgument,
+        HandOverError::NoLeader => Reason::NoQuorum,
+        HandOverError::NotCaughtUp | HandOverError::NotReady => Reason::NotReady,
+        HandOverError::Unknown => Reason::OutcomeUnknown,
     };
     ApiError::new(reason, error.to_string())
 }

@@ -31,7 +31,7 @@ const HEADER_BYTES_MAX: usize = 4_096;
 /// Calls that need nobody to have logged in: they tell nothing of what is in the broker.
 const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
 /// Calls that look at what they are asked for and refuse what their caller may not do.
-const THEMSELVES: [&str; 46] = [
+const THEMSELVES: [&str; 50] = [
     "/warren.v1.MessagingService/Publish",
     "/warren.v1.MessagingService/PublishStream",
     "/warren.v1.MessagingService/Consume",
@@ -59,6 +59,10 @@ const THEMSELVES: [&str; 46] = [
     "/warren.admin.v1.TopologyService/WatchQueueStats",
     "/warren.admin.v1.TopologyService/ExportDefinitions",
     "/warren.admin.v1.TopologyService/ImportDefinitions",
+    "/warren.admin.v1.DeadLetterService/ListDeadLetters",
+    "/warren.admin.v1.DeadLetterService/ListParked",
+    "/warren.admin.v1.DeadLetterService/Redrive",
+    "/warren.admin.v1.DeadLetterService/DeleteDeadLetters",
     "/warren.admin.v1.PolicyService/SetPolicy",
     "/warren.admin.v1.PolicyService/GetPolicy",
     "/warren.admin.v1.PolicyService/ListPolicies",

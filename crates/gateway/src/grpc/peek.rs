@@ -178,7 +178,7 @@ fn parked_for(cause: ParkCause) -> &'static str {
     }
 }
 
-fn no_answer(queue: &Queue) -> ApiError {
+pub(super) fn no_answer(queue: &Queue) -> ApiError {
     ApiError::new(
         Reason::NoQuorum,
         format!("the leader of queue {} does not answer", queue.name),

@@ -18,6 +18,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{debug, warn};
 use warren_proto::FILE_DESCRIPTOR_SET;
+use warren_proto::admin_v1::dead_letter_service_server::DeadLetterServiceServer;
 use warren_proto::admin_v1::policy_service_server::PolicyServiceServer;
 use warren_proto::admin_v1::topology_service_server::TopologyServiceServer;
 use warren_proto::admin_v1::user_service_server::UserServiceServer;
@@ -26,6 +27,7 @@ use warren_proto::v1::messaging_service_server::MessagingServiceServer;
 
 use super::cluster::ClusterAdmin;
 use super::connection::ClientIo;
+use super::dead_letters::DeadLetters;
 use super::login::LoginLayer;
 use super::messaging::Messaging;
 use super::named_errors::NamedErrors;
@@ -108,6 +110,7 @@ pub async fn serve_grpc(
             .max_decoding_message_size(DEFINITIONS_BYTES_MAX);
     let policies = PolicyServiceServer::new(PolicyAdmin::new(gateway.clone()));
     let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
+    let dead_letters = DeadLetterServiceServer::new(DeadLetters::new(gateway.clone()));
     let users = UserServiceServer::new(UserAdmin::new(gateway.clone()));
     let login = LoginLayer {
         gateway: gateway.clone(),
@@ -125,6 +128,7 @@ pub async fn serve_grpc(
         .add_service(policies)
         .add_service(users)
         .add_service(cluster)
+        .add_service(dead_letters)
         .add_service(health_service)
         .add_optional_service(reflection);
     let stopped = shutdown.clone();

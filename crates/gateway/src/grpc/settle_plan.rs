@@ -107,7 +107,10 @@ pub(super) fn plan(
 fn wish(action: Option<&Action>) -> Result<Wish, ApiError> {
     match action {
         Some(Action::Ack(_)) => Ok(Wish::Do(SettleAction::Settle(SettleReason::Acked))),
-        Some(Action::Reject(reject)) if reject.park => Err(unsupported("parking")),
+        Some(Action::Reject(reject)) if reject.park => Ok(Wish::Do(SettleAction::Return {
+            kind: ReturnKind::Untouched,
+            wait: ReturnWait::Parked,
+        })),
         Some(Action::Reject(_)) => Ok(Wish::Do(SettleAction::Settle(SettleReason::Rejected))),
         Some(Action::Requeue(requeue)) => {
             let kind = if requeue.failed {

@@ -18,9 +18,7 @@ impl Publishing {
         batch: Vec<Publish>,
         is_mandatory: impl Fn(PublishId) -> bool,
     ) {
-        self.front()
-            .received
-            .add(u64::try_from(batch.len()).unwrap_or(u64::MAX));
+        self.front().received.add(batch.len());
         let Some(view) = self.certain_view(&batch).await else {
             let refused = Refused::Unavailable(Unavailable::NotReady);
             return self.resolve_all(batch, Outcome::Refused(refused));

@@ -187,6 +187,10 @@ pub(super) fn returned(
         let Some(flight) = queue.in_flight.remove(position) else {
             continue; // Only what is in flight is ever returned, and only by this dispatcher.
         };
+        if flight.state == State::Settling {
+            // It was to leave for another queue, which refused it.
+            queue.settling = queue.settling.saturating_sub(1);
+        }
         dispose::tell_holder(queue, shared, position, &flight, out);
         if let Some(request) = flight.request {
             shared.requests.committed(request, out);

@@ -100,6 +100,11 @@ pub enum Input {
     Loaded(Loaded),
     /// The answer to `Action::LookDue`.
     Due(Due),
+    /// Messages that nobody holds leave for other queues: they are nobody's until they have, or are returned.
+    TakeOut {
+        queue: QueueId,
+        messages: Vec<LeavingOpening>,
+    },
     /// Time passes; `lease` says whether the leader may hand out at this moment.
     Clock {
         now: ShardTime,
@@ -135,6 +140,8 @@ pub struct LeavingOpening {
     pub priority: Priority,
     pub position: Position,
     pub body_bytes: u32,
+    /// Counts again if it is refused there.
+    pub expiry: Option<ShardTime>,
 }
 
 /// A message that was returned until later.
@@ -202,6 +209,8 @@ pub struct ReturnRequest {
 pub enum Wait {
     Not,
     Until(ShardTime),
+    /// Never by itself: it is set aside, as its consumer wishes.
+    Parked,
     /// As the queue's retry settings say (features B50).
     #[default]
     ByPolicy,

@@ -3,8 +3,10 @@
 
 use warren_types::{Position, Priority, QueueSettings};
 
+use super::applied;
 use super::hot::Stored;
 use super::in_flight::Flight;
+use super::io::LeavingOpening;
 use super::proposals::Proposals;
 use super::queue::Queue;
 use crate::entry::{ParkCause, SettleReason};
@@ -50,6 +52,16 @@ pub(super) fn room(queue: &Queue) -> u64 {
     match &queue.settings.dead_letter {
         Some(_) => LEAVING_MAX.saturating_sub(queue.settling),
         None => u64::MAX,
+    }
+}
+
+/// Messages leave for other queues, as the shard's leader wants it; what is in flight stays.
+pub(super) fn take_out(queue: &mut Queue, messages: &[LeavingOpening]) {
+    for it in messages {
+        if queue.in_flight.get(it.position).is_none() {
+            applied::forget(queue, it.position);
+            queue.take_leaving_one(it);
+        }
     }
 }
 

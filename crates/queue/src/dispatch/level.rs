@@ -132,6 +132,12 @@ pub(super) struct Level {
 }
 
 impl Level {
+    /// Nothing below is ready.
+    pub(super) fn ready_from(&self) -> Position {
+        let back = self.back.keys().next();
+        back.map_or(self.cursor, |&first| first.min(self.cursor))
+    }
+
     pub(super) fn opened(opening: LevelOpening, next: Position) -> Self {
         let cursor = if opening.live == 0 {
             next

@@ -144,6 +144,22 @@ impl Dispatch {
         })
     }
 
+    /// Body bytes of a queue's ready messages.
+    #[must_use]
+    pub fn ready_bytes(&self, queue: QueueId) -> u64 {
+        self.queues.get(&queue).map_or(0, Queue::ready_bytes)
+    }
+
+    /// Where the first ready message of each priority is to be looked for: nothing below is ready. Empty if nothing is.
+    #[must_use]
+    pub fn ready_from(&self, queue: QueueId) -> Vec<(Priority, Position)> {
+        let Some(queue) = self.queues.get(&queue).filter(|it| it.ready() > 0) else {
+            return Vec::new();
+        };
+        let levels = queue.levels.iter();
+        levels.map(|it| (it.priority, it.ready_from())).collect()
+    }
+
     /// No consumers and no messages: nothing will happen here by time alone.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -234,6 +250,9 @@ impl Dispatch {
             }
             Input::Due(it) => self.of_queue(it.queue, |queue, shared| {
                 due::found(queue, shared, it, out);
+            }),
+            Input::TakeOut { queue, messages } => self.of_queue(queue, |queue, _| {
+                leaving::take_out(queue, &messages);
             }),
             Input::Clock { now, lease } => self.clock(now, lease, out),
         }

@@ -150,9 +150,17 @@ impl Queue {
     /// Nobody holds what is on its way to other queues; it is in flight until it has left.
     fn take_leaving(&mut self, leaving: &[LeavingOpening]) {
         for it in leaving {
-            self.take_settling(it.position, it.priority, it.body_bytes);
+            self.take_leaving_one(it);
         }
         self.leaving = PositionRange::collect(leaving.iter().map(|it| it.position));
+    }
+
+    /// As `take_settling`, of one that may come back: its time goes on.
+    pub(super) fn take_leaving_one(&mut self, it: &LeavingOpening) {
+        self.take_settling(it.position, it.priority, it.body_bytes);
+        if let (Some(flight), Some(expiry)) = (self.in_flight.get_mut(it.position), it.expiry) {
+            flight.expiry = expiry;
+        }
     }
 
     /// Nobody's any more, until it has left. It must not be in flight.

@@ -17,7 +17,8 @@ pub(super) fn not_before(
     now: ShardTime,
 ) -> Option<ShardTime> {
     match wait {
-        Wait::Not => None,
+        // What is set aside is not returned.
+        Wait::Not | Wait::Parked => None,
         Wait::Until(at) => Some(at).filter(|&it| it > now),
         Wait::ByPolicy => {
             let delay = delay_ms(retry, kind, delivery_count);

@@ -78,6 +78,13 @@ impl Moves {
 }
 
 impl Store {
+    /// How many messages of a queue are on their way.
+    #[must_use]
+    pub fn leaving_count(&self, queue: QueueId) -> u64 {
+        let leaving = self.moves.leaving(queue);
+        leaving.iter().map(|range| range.count).sum()
+    }
+
     /// Everything that is on its way to other shards, by target shard and number.
     pub fn outgoing(&self) -> impl Iterator<Item = (ShardId, u64, &OutgoingRow)> + '_ {
         let rows = self.moves.outgoing.iter();

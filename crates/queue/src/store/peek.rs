@@ -17,6 +17,7 @@ pub struct PeekedMessage {
     pub state: PeekedState,
     pub delivery_count: u32,
     pub acquired_count: u32,
+    pub expiry: Option<ShardTime>,
     /// The message's encoding: a slice of its block.
     pub message: Bytes,
 }
@@ -30,6 +31,11 @@ pub enum PeekedState {
     Delayed(ShardTime),
     Parked(ParkCause),
 }
+
+/// Messages looked at for the first ready ones of a priority.
+const LOOKED_AT_MAX: usize = 1_024;
+/// Of those, so many are told of.
+const CANDIDATES_MAX: usize = 16;
 
 /// Some of a queue's messages, ascending.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +77,31 @@ impl Store {
             messages: found,
             next,
         })
+    }
+}
+
+impl Store {
+    /// The first messages of each priority, from a position on, that are ready or in flight: some of each, ascending; none of those that
+    /// stand behind very many that are not. `rows` shows all entries applied so far.
+    #[must_use]
+    pub fn first_ready(
+        &self,
+        rows: &dyn Rows,
+        queue: QueueId,
+        from: &[(Priority, Position)],
+    ) -> Vec<PeekedMessage> {
+        let Some(queue) = self.queues.get(&queue) else {
+            return Vec::new();
+        };
+        let mut candidates = Vec::new();
+        for &(priority, at) in from {
+            let mut found = Vec::new();
+            queue.peek_level(rows, priority, at, LOOKED_AT_MAX, self.now(), &mut found);
+            found.retain(|it| it.state == PeekedState::Ready);
+            found.truncate(CANDIDATES_MAX);
+            candidates.append(&mut found);
+        }
+        candidates
     }
 }
 
@@ -117,6 +148,7 @@ impl Queue {
                     state,
                     delivery_count: times.map_or(0, |it| it.1),
                     acquired_count: times.map_or(0, |it| it.2),
+                    expiry: row.facts.expiry.get(index).copied().flatten(),
                     message: row.payload.slice(start..end),
                 });
             }

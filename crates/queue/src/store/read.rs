@@ -1,9 +1,10 @@
 //! Reads messages of a queue by position, for the leader that moves them. Not here: whole blocks for handing out (`views`).
 
 use bytes::Bytes;
-use warren_types::{Position, PositionRange, Priority, QueueId};
+use warren_types::{Position, PositionRange, Priority, QueueId, ShardTime};
 
 use super::Store;
+use super::queue::Queue;
 use crate::rows::Rows;
 
 /// One live message.
@@ -14,6 +15,9 @@ pub struct ReadMessage {
     pub group_hash: u64,
     pub fairness_hash: u64,
     pub body_bytes: u32,
+    pub expiry: Option<ShardTime>,
+    /// It is set aside.
+    pub parked: bool,
     /// The message's encoding: a slice of its block.
     pub message: Bytes,
 }
@@ -28,52 +32,54 @@ impl Store {
         ranges: &[PositionRange],
     ) -> Vec<ReadMessage> {
         let mut found = Vec::new();
-        let Some(stats) = self.queue_stats(queue) else {
+        let Some(queue) = self.queues.get(&queue) else {
             return found;
         };
-        let live = stats.levels.iter().filter(|level| level.live > 0);
-        for priority in live.map(|level| level.priority) {
+        let live = queue.levels.iter().filter(|level| level.row.live > 0);
+        for priority in live.map(|level| level.row.priority) {
             for range in ranges {
-                self.read_range(rows, queue, priority, *range, &mut found);
+                queue.read_range(rows, priority, *range, &mut found);
             }
         }
         found.sort_unstable_by_key(|it| it.position);
         found
     }
+}
 
+impl Queue {
     fn read_range(
         &self,
         rows: &dyn Rows,
-        queue: QueueId,
         priority: Priority,
         range: PositionRange,
         found: &mut Vec<ReadMessage>,
     ) {
         let mut at = range.first;
         while at < range.end() {
-            let Some(loaded) = self.load(rows, queue, priority, at).block else {
+            let Some((row, settled, _, marks)) = self.block_rows(rows, priority, at) else {
                 return;
             };
-            let first = loaded.block.first;
             let column = |column: &[u64], index: usize| column.get(index).copied().unwrap_or(0);
             let mut offset = 0;
-            for (index, &size) in loaded.facts.size.iter().enumerate() {
-                let position = first.plus(index as u64);
+            for (index, &size) in row.facts.size.iter().enumerate() {
+                let position = row.first.plus(index as u64);
                 let end = offset + size as usize;
-                let gone = loaded.settled.iter().any(|it| it.contains(position));
+                let gone = settled.ranges.iter().any(|it| it.contains(position));
                 if position >= at && position < range.end() && !gone {
                     found.push(ReadMessage {
                         position,
                         priority,
-                        group_hash: column(&loaded.facts.group_hash, index),
-                        fairness_hash: column(&loaded.facts.fairness_hash, index),
-                        body_bytes: loaded.facts.body_size.get(index).copied().unwrap_or(0),
-                        message: loaded.payload.slice(offset..end),
+                        group_hash: column(&row.facts.group_hash, index),
+                        fairness_hash: column(&row.facts.fairness_hash, index),
+                        body_bytes: row.facts.body_size.get(index).copied().unwrap_or(0),
+                        expiry: row.facts.expiry.get(index).copied().flatten(),
+                        parked: marks.parked.iter().any(|(at, _)| *at == position),
+                        message: row.payload.slice(offset..end),
                     });
                 }
                 offset = end;
             }
-            at = first.plus(u64::from(loaded.block.count));
+            at = row.first.plus(row.facts.count()).max(at.plus(1));
         }
     }
 }

@@ -67,12 +67,14 @@ impl Store {
             parked: row.parked,
         });
         let counters = &queue.counters;
+        // What is set aside is out of dispatch's sight, on its way or not.
+        let in_flight = leaving_messages.iter().filter(|it| !it.parked);
         Some(QueueOpening {
             queue: queue.id,
             next: queue.next,
             levels: levels.collect(),
             fencing: queue.fencing,
-            leaving: leaving_messages.iter().map(leaving_opening).collect(),
+            leaving: in_flight.map(leaving_opening).collect(),
             live_body_bytes: counters.live_body_bytes,
             scheduled_body_bytes: counters.scheduled_body_bytes,
             parked_body_bytes: counters.parked_body_bytes,
@@ -241,5 +243,6 @@ fn leaving_opening(it: &ReadMessage) -> LeavingOpening {
         priority: it.priority,
         position: it.position,
         body_bytes: it.body_bytes,
+        expiry: it.expiry,
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use warren_queue::dispatch::io::{
     Action, Actions, Attach, ConsumerKey, ConsumerOptions, HandedOut, Input, ReturnRequest,
-    SettleRequest, Token, Wait,
+    SettleRequest, Token, Wait, Whereabouts,
 };
 use warren_queue::dispatch::{Dispatch, Options};
-use warren_queue::entry::{Command, HandOut, ReturnKind, Settle, SettleReason};
+use warren_queue::entry::{Command, HandOut, Return, ReturnKind, Settle, SettleReason};
 use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
 
@@ -102,25 +102,59 @@ impl World {
                 let hot = self.dispatch.hot_bytes();
                 writeln!(self.said, "{stats:?} hot_bytes={hot}").unwrap();
             }
-            "move" | "arrive" => self.run_moves(&line),
+            "move" | "arrive" | "take_out" | "refuse" => self.run_moves(&line),
             _ => self.run_store(&line),
         }
     }
 
     /// What was proposed to leave is moved first, as the shard's leader does with dead letters.
     fn run_moves(&mut self, line: &Line<'_>) {
-        if line.verb == "arrive" {
-            for it in std::mem::take(&mut self.moving) {
-                let reason = SettleReason::DeadLettered;
-                self.apply(Command::Settle(Settle { reason, ..it }));
+        let reason = SettleReason::DeadLettered;
+        match line.verb {
+            "arrive" => {
+                for it in std::mem::take(&mut self.moving) {
+                    self.apply(Command::Settle(Settle { reason, ..it }));
+                }
             }
-            return;
-        }
-        for command in std::mem::take(&mut self.proposed) {
-            if let Command::Settle(it) = command {
-                self.moving.push(it);
-            } else {
-                self.proposed.push_back(command);
+            "refuse" => {
+                for Settle { queue, ranges, .. } in std::mem::take(&mut self.moving) {
+                    let kind = ReturnKind::Untouched;
+                    let not_before = None;
+                    self.apply(Command::Return(Return {
+                        queue,
+                        ranges,
+                        kind,
+                        not_before,
+                    }));
+                }
+            }
+            "take_out" => {
+                let queue = line.queue();
+                let first = Position(line.number("from", 1));
+                let range = PositionRange {
+                    first,
+                    count: line.number("count", 1),
+                };
+                let mut messages = self.store.leaving(queue, &[range]);
+                messages.retain(|it| {
+                    self.dispatch.whereabouts(queue, it.position) == Whereabouts::NotInFlight
+                });
+                let ranges = PositionRange::collect(messages.iter().map(|it| it.position));
+                self.step(Input::TakeOut { queue, messages });
+                self.moving.push(Settle {
+                    queue,
+                    ranges,
+                    reason,
+                });
+            }
+            _ => {
+                for command in std::mem::take(&mut self.proposed) {
+                    if let Command::Settle(it) = command {
+                        self.moving.push(it);
+                    } else {
+                        self.proposed.push_back(command);
+                    }
+                }
             }
         }
     }
@@ -195,7 +229,9 @@ impl World {
                 queue: line.queue(),
                 items: line.held("items"),
                 kind: line.kind().unwrap_or(ReturnKind::Failed),
-                wait: if line.has("not_before") {
+                wait: if line.has("park") {
+                    Wait::Parked
+                } else if line.has("not_before") {
                     Wait::Until(ShardTime(line.number("not_before", 0)))
                 } else if line.has("by_policy") {
                     Wait::ByPolicy

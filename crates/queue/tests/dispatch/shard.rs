@@ -1,15 +1,15 @@
 //! The store on rows in memory, one entry per command, for the dispatcher's scripts. Not here: what is expected (`tests/scripts`).
 
 use bytes::Bytes;
-use warren_queue::dispatch::io::{Due, Loaded, QueueOpening};
+use warren_queue::dispatch::io::{Due, LeavingOpening, Loaded, QueueOpening};
 use warren_queue::entry::{
     ApplyContext, Command, CreateQueue, DeleteQueue, Enqueue, ProposalId, ShardEntry,
 };
 use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    Facts, LogIndex, Position, Priority, QueueId, QueueName, ShardTime, Term, TopologyIndex,
-    VhostId,
+    Facts, LogIndex, Position, PositionRange, Priority, QueueId, QueueName, ShardTime, Term,
+    TopologyIndex, VhostId,
 };
 
 #[path = "../support/rows.rs"]
@@ -101,6 +101,19 @@ impl Shard {
 
     pub(crate) fn due(&mut self, queue: QueueId, up_to: ShardTime) -> Due {
         self.store.due(&self.rows, queue, up_to, 16)
+    }
+
+    /// What of it is there, as the shard's leader takes it out.
+    pub(crate) fn leaving(&self, queue: QueueId, ranges: &[PositionRange]) -> Vec<LeavingOpening> {
+        let found = self.store.read(&self.rows, queue, ranges).into_iter();
+        found
+            .map(|it| LeavingOpening {
+                priority: it.priority,
+                position: it.position,
+                body_bytes: it.body_bytes,
+                expiry: it.expiry,
+            })
+            .collect()
     }
 
     pub(crate) fn openings(&self) -> Vec<QueueOpening> {

@@ -98,6 +98,8 @@ pub struct GroupStatus {
     pub purged: Option<LogIndex>,
     pub voters: Vec<Member>,
     pub learners: Vec<Member>,
+    /// The voters are those of two configurations, of which both must agree: a change is half done.
+    pub joint: bool,
     /// On the leader only.
     pub followers: Vec<FollowerStatus>,
     /// Commands taken by `propose` and not yet applied.
@@ -169,6 +171,23 @@ impl Group {
         self.shared.lease_until()
     }
 
+    /// Whether this replica votes, as far as it knows.
+    #[must_use]
+    pub fn is_voter(&self) -> bool {
+        let own = self.shared.replica.0;
+        let votes = |metrics: &openraft::RaftMetrics<crate::config::TypeConfig>| {
+            metrics.membership_config.voter_ids().any(|it| it == own)
+        };
+        self.shared.metrics(votes).unwrap_or(false)
+    }
+
+    /// Whether the leadership is being handed over: a follower is waited for, for 200 ms at most. Whoever proposes a lot pauses
+    /// meanwhile, or the follower never catches up.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.shared.handing_over.load(Ordering::Acquire)
+    }
+
     /// ReadIndex (Raft dissertation §6.4): returns when everything committed before the call is applied here. Leader only.
     ///
     /// # Errors
@@ -215,6 +234,7 @@ impl Group {
             purged: None,
             voters: Vec::new(),
             learners: Vec::new(),
+            joint: false,
             followers: Vec::new(),
             waiting: shared.waiting.load(Ordering::Acquire),
             waiting_bytes: shared.waiting_bytes.load(Ordering::Acquire),
@@ -238,6 +258,7 @@ impl Group {
         status.purged = metrics.purged.map(|id| convert::index_from_raft(id.index));
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
+        status.joint = membership.get_joint_config().len() > 1;
         (status.voters, status.learners) = convert::members(membership)
             .into_iter()
             .partition(|it| voters.contains(&it.replica.0));

@@ -1,4 +1,4 @@
-//! Changes who the members of a group are. Not here: who they should be (`server`'s reconciler), replica ids (`topology`).
+//! Changes who the members of a group are. Not here: who they should be and replica ids (`warren-topology`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -20,6 +20,8 @@ pub struct GroupSpec {
     pub group: GroupId,
     pub replica: ReplicaId,
     pub machine: Box<dyn MachineFactory>,
+    /// Nothing need be stored: it is new. Say so only of a replica that is known never to have voted.
+    pub may_be_blank: bool,
 }
 
 /// Why a replica was not opened. It takes no part in its group then; nothing on disk was changed.
@@ -39,6 +41,9 @@ pub enum OpenError {
         applied: LogId,
         last: Option<LogId>,
     },
+    /// It may be a replica whose data is gone.
+    #[error("nothing is stored of replica {replica} of group {group}")]
+    Blank { group: GroupId, replica: ReplicaId },
     #[error("group {group} is not usable: {cause}")]
     Refused { group: GroupId, cause: String },
     #[error("the node is stopping")]
@@ -68,6 +73,7 @@ pub(super) fn open_stores(parts: &Parts, spec: GroupSpec) -> Result<Stored, Open
         group,
         replica,
         machine,
+        may_be_blank,
     } = spec;
     let log = parts
         .log
@@ -77,6 +83,14 @@ pub(super) fn open_stores(parts: &Parts, spec: GroupSpec) -> Result<Stored, Open
         .state
         .replica(group, replica)
         .map_err(|source| OpenError::State { group, source })?;
+    let known = log.state();
+    let is_blank = known.last.is_none()
+        && known.vote.is_none()
+        && known.purged.is_none()
+        && state.meta().is_none();
+    if is_blank && !may_be_blank {
+        return Err(OpenError::Blank { group, replica });
+    }
     Ok(Stored {
         log,
         state,

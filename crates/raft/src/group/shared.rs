@@ -1,7 +1,7 @@
 //! What the handle, the tasks and the network side of one replica have in common. Not here: any of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{RaftMetrics, ServerState};
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(super) waiting_bytes: AtomicUsize,
     /// The term in which this replica led and has stopped for good: it asked for a transfer.
     given_up: AtomicU64,
+    /// A transfer waits for a follower to catch up: whoever proposes is to pause.
+    pub(super) handing_over: AtomicBool,
     /// The term of a leader that is gone, whom this replica tries to replace.
     early_from: AtomicU64,
     pub(super) health: Mutex<ReplicaHealth>,
@@ -63,6 +65,7 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
             given_up: AtomicU64::new(NO_TERM),
+            handing_over: AtomicBool::new(false),
             early_from: AtomicU64::new(NO_TERM),
             health: Mutex::new(ReplicaHealth::Running),
             heard_commit: AtomicU64::new(0),

@@ -1,4 +1,4 @@
-//! Hands leadership to another replica. Not here: who should lead where (`server`'s reconciler).
+//! Hands leadership to another replica. Not here: who should lead where (`warren-topology`, `plan`).
 //!
 //! From the moment openraft is asked, the old leader takes no writes and sends no heartbeats, and it never leads again in
 //! that term. So a target that is not caught up is refused before anything is changed.
@@ -44,6 +44,7 @@ impl Group {
         let shared = &self.shared;
         let term = shared.leads().ok_or(TransferError::NotLeader)?;
         let raft = shared.raft().ok_or(TransferError::Stopped)?;
+        let _paused = Pause::begin(shared);
         let target = self.caught_up(to).await?;
         shared.give_up(term);
         raft.trigger()
@@ -86,6 +87,22 @@ impl Group {
                 None => tokio::time::sleep(LOOK_AGAIN).await,
             }
         }
+    }
+}
+
+/// Proposals pause while it lives.
+struct Pause<'a>(&'a Shared);
+
+impl<'a> Pause<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.handing_over.store(true, Ordering::Release);
+        Self(shared)
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.handing_over.store(false, Ordering::Release);
     }
 }
 

@@ -119,6 +119,9 @@ async fn admit(
     };
     let (identity, peer) = admitted.await.inspect_err(|error: &HandshakeError| {
         warn!(%address, %error, "connection of a node refused");
+        if let HandshakeError::KnownOtherwise { node, called, .. } = error {
+            peers.note_stranger(*node, *called);
+        }
     })?;
     Ok(PeerStream {
         stream,

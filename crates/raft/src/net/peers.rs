@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -59,6 +59,8 @@ pub struct PeerHealth {
     pub wall_clock_offset_ms: Option<i64>,
     /// What it said last that it is short of.
     pub alarms: Alarms,
+    /// It said last that it gives its leaderships away.
+    pub draining: bool,
 }
 
 /// The other nodes of the cluster. Cheap to clone.
@@ -75,6 +77,10 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// What this node is short of; the others hear it with their next beat.
     alarms: Mutex<Alarms>,
+    /// This node gives its leaderships away; the others hear it with their next beat.
+    draining: AtomicBool,
+    /// Who has called lately as a node that is known as another incarnation; one per node.
+    strangers: Mutex<BTreeMap<NodeId, (Incarnation, Instant)>>,
 }
 
 pub(super) struct Peer {
@@ -104,6 +110,7 @@ struct Health {
     port_refuses: bool,
     wall_clock_offset_ms: Option<i64>,
     alarms: Alarms,
+    draining: bool,
 }
 
 impl Peers {
@@ -129,6 +136,8 @@ impl Peers {
             table: RwLock::default(),
             changes: watch::Sender::new(0),
             alarms: Mutex::default(),
+            draining: AtomicBool::new(false),
+            strangers: Mutex::default(),
         };
         let peers = Self {
             inner: Arc::new(inner),
@@ -183,8 +192,23 @@ impl Peers {
         }
     }
 
+    /// The incarnation as which a node has called within this time and was refused, because it is known as another: it knows the
+    /// cluster's secret and has another directory.
+    #[must_use]
+    pub fn stranger(&self, node: NodeId, within: Duration) -> Option<Incarnation> {
+        let strangers = self.inner.strangers.lock();
+        let (incarnation, at) = strangers.get(&node)?;
+        (at.elapsed() <= within).then_some(*incarnation)
+    }
+
+    pub(super) fn note_stranger(&self, node: NodeId, incarnation: Incarnation) {
+        let mut strangers = self.inner.strangers.lock();
+        strangers.insert(node, (incarnation, Instant::now()));
+    }
+
     /// Forgets a node that left the cluster.
     pub fn remove(&self, node: NodeId) {
+        self.inner.strangers.lock().remove(&node);
         let removed = self.inner.table.write().remove(&node);
         if let Some(peer) = removed {
             peer.place.lock().cancel();
@@ -242,6 +266,7 @@ impl Peers {
             refused,
             wall_clock_offset_ms: health.wall_clock_offset_ms,
             alarms: health.alarms,
+            draining: health.draining,
         }
     }
 
@@ -252,6 +277,17 @@ impl Peers {
 
     pub(super) fn alarms(&self) -> Alarms {
         *self.inner.alarms.lock()
+    }
+
+    /// Says whether this node gives its leaderships away: the others hear it with their next beat and give it none.
+    pub fn set_draining(&self, draining: bool) {
+        self.inner.draining.store(draining, Ordering::Release);
+    }
+
+    /// Whether this node gives its leaderships away.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Acquire)
     }
 
     /// The other nodes heard within this time, without those whose process is gone.
@@ -354,6 +390,10 @@ impl Peer {
 
     pub(super) fn hear_alarms(&self, alarms: Alarms) {
         self.health.lock().alarms = alarms;
+    }
+
+    pub(super) fn hear_draining(&self, draining: bool) {
+        self.health.lock().draining = draining;
     }
 
     /// A connected node could still refuse new connections (a rule in between), so a live connection from it counts more.

@@ -244,6 +244,7 @@ impl Session {
                     memory: answer.memory_alarm,
                     disk: answer.disk_alarm,
                 });
+                peer.hear_draining(answer.draining);
             }
         }
         for reply in answer.replies {

@@ -76,6 +76,7 @@ async fn run(
                     replies: ready(&mut heartbeats),
                     memory_alarm: alarms.memory,
                     disk_alarm: alarms.disk,
+                    draining: node.parts.peers.is_draining(),
                 }
             }
             Some(first) = heartbeats.next() => {

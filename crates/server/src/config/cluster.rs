@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use warren_types::NodeId;
 
@@ -11,6 +12,7 @@ use super::listen::endpoint_fault;
 use super::report::Report;
 use super::secret::Secret;
 use super::setting::{Kind, Setting, whole};
+use super::units::{duration, show_duration};
 
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
@@ -25,6 +27,10 @@ pub struct ClusterConfig {
     pub shards: u32,
     /// Used by the node that forms the cluster.
     pub replication_factor: u32,
+    /// A shard whose leader has changed is left where it is for so long, before leaders are spread again.
+    pub leader_rest: Duration,
+    /// The replicas of a node that is silent for so long are replaced on others.
+    pub repair_after: Duration,
 }
 
 /// One node of the static list.
@@ -44,6 +50,8 @@ impl Default for ClusterConfig {
             peers: Vec::new(),
             shards: 16,
             replication_factor: 3,
+            leader_rest: Duration::from_secs(30),
+            repair_after: Duration::from_secs(600),
         }
     }
 }
@@ -99,7 +107,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "cluster.peers",
-        about: "all nodes that form the cluster, this one too [default: this one alone]",
+        about: "all nodes that form the cluster, or this one and members of the cluster it is to join [default: this one alone]",
         kind: Kind::Peers,
         set: |config, text| {
             config.cluster.peers = peers(text)?;
@@ -133,6 +141,26 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.cluster.replication_factor.to_string(),
+    },
+    Setting {
+        name: "cluster.leader_rest",
+        about: "a shard whose leader changed stays there so long before leaders are spread evenly again [default: 30s]",
+        kind: Kind::Duration,
+        set: |config, text| {
+            config.cluster.leader_rest = duration(text)?;
+            Ok(())
+        },
+        show: |config| show_duration(config.cluster.leader_rest),
+    },
+    Setting {
+        name: "cluster.repair_after",
+        about: "replicas of a node that is silent for so long are replaced on others, if there are any [default: 10min]",
+        kind: Kind::Duration,
+        set: |config, text| {
+            config.cluster.repair_after = duration(text)?;
+            Ok(())
+        },
+        show: |config| show_duration(config.cluster.repair_after),
     },
 ];
 

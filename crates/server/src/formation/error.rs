@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 use warren_storage::DataDirError;
-use warren_types::{ClusterId, Incarnation, NodeId};
+use warren_types::{ClusterId, NodeId};
 
 #[derive(Debug, Error)]
 pub enum FormationError {
@@ -34,22 +34,11 @@ pub enum FormationError {
         found: String,
         expected: String,
     },
-    #[error(
-        "this data directory is blank, but the cluster (says node {by}) knows node {node} as incarnation {known}, this one is {ours}: restore the directory of node {node}, or remove the node from the cluster and add it again"
-    )]
-    BlankButKnown {
-        node: NodeId,
-        known: Incarnation,
-        ours: Incarnation,
-        by: NodeId,
-    },
-    #[error(
-        "the cluster {cluster} (says node {by}) was formed without node {node}: nodes cannot be added to cluster.peers after that"
-    )]
-    FormedWithout {
-        cluster: ClusterId,
+    #[error("node {by} does not take node {node} into the cluster: {why}")]
+    NotTaken {
         node: NodeId,
         by: NodeId,
+        why: String,
     },
     #[error(
         "the data directory says cluster {cluster}, but the nodes {others} do not belong to it with the directories they have now: there is no majority left. Is this the directory of another cluster?"

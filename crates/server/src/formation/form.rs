@@ -17,6 +17,7 @@ use warren_raft::{HandshakeError, Lane, Peers};
 use warren_topology::{Addresses, FormCluster, Node};
 use warren_types::{ClusterId, Incarnation, Member, NodeId, ReplicaId};
 
+use super::join::{self, Joining};
 use super::{Formation, FormationError, Record};
 use crate::config::ClusterConfig;
 use crate::identity::{CLUSTER_VERSION, id_of};
@@ -26,13 +27,26 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// What is waited for is told again after this time, even if it has not changed.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 
+/// What was said last, so that it is not said all the time.
+#[derive(Default)]
+struct Told(Option<(String, Instant)>);
+
+impl Told {
+    fn tell(&mut self, waiting: String) {
+        let known = self.0.as_ref();
+        if known.is_none_or(|(said, at)| *said != waiting || at.elapsed() >= TELL_EVERY) {
+            info!(%waiting, "not part of a cluster yet");
+            self.0 = Some((waiting, Instant::now()));
+        }
+    }
+}
+
 /// What another node answered.
 enum Answer {
     /// Its directory is blank, too.
     Blank(Box<NodeHello>),
     Formed {
         cluster: ClusterId,
-        members: BTreeSet<NodeId>,
     },
     /// It knows this node under another incarnation.
     KnowsAnother {
@@ -44,7 +58,7 @@ enum Answer {
 /// Returns when this node's record is on disk: it was there, it was sent by another node, or this node formed the cluster.
 ///
 /// # Errors
-/// [`FormationError::BlankButKnown`], [`FormationError::FormedWithout`]: waiting is no use. [`FormationError::Stopped`].
+/// [`FormationError::NotTaken`]: waiting is no use. [`FormationError::Stopped`].
 pub(crate) async fn wait_formed(
     formation: &Arc<Formation>,
     peers: &Peers,
@@ -52,7 +66,7 @@ pub(crate) async fn wait_formed(
     stop: &CancellationToken,
 ) -> Result<Arc<Record>, FormationError> {
     let mut watched = formation.watch();
-    let mut told = (String::new(), Instant::now());
+    let mut told = Told::default();
     loop {
         if let Some(record) = formation.record() {
             return Ok(record);
@@ -72,16 +86,22 @@ pub(crate) async fn wait_formed(
             () = stop.cancelled() => return Err(FormationError::Stopped),
             answers = join_all(asked) => answers.into_iter().collect(),
         };
-        refuse(formation, &answers)?;
         let waiting = waiting_for(formation, &answers);
-        if waiting.is_empty() {
+        let formed = answers
+            .iter()
+            .find(|(_, answer)| matches!(answer, Answer::Formed { .. }));
+        if let Some((&by, _)) = formed {
+            tokio::select! {
+                biased; // stopping comes first; the member may tell by itself, too
+                () = stop.cancelled() => return Err(FormationError::Stopped),
+                _ = watched.changed() => {}
+                joined = join(formation, peers, by, &mut told) => joined?,
+            }
+        } else if waiting.is_empty() {
             adopt(formation, form(formation, config, &answers)).await?;
             continue;
-        }
-        let waiting = waiting.join(", ");
-        if waiting != told.0 || told.1.elapsed() >= TELL_EVERY {
-            info!(%waiting, "not part of a cluster yet");
-            told = (waiting, Instant::now());
+        } else {
+            told.tell(waiting.join(", "));
         }
         tokio::select! {
             biased; // stopping comes first
@@ -124,36 +144,30 @@ async fn ask(formation: &Formation, peers: &Peers, node: NodeId) -> Answer {
     match id_of(&hello.formed_cluster_id) {
         Some(cluster) => Answer::Formed {
             cluster: ClusterId(cluster),
-            members: hello.peer_node_ids.iter().copied().map(NodeId).collect(),
         },
         None => Answer::Blank(Box::new(hello)),
     }
 }
 
-/// Whether what the others know makes waiting useless.
-fn refuse(formation: &Formation, answers: &BTreeMap<NodeId, Answer>) -> Result<(), FormationError> {
-    let us = formation.us();
-    for (&by, answer) in answers {
-        match answer {
-            Answer::KnowsAnother { known } => {
-                return Err(FormationError::BlankButKnown {
-                    node: us.node,
-                    known: *known,
-                    ours: us.incarnation,
-                    by,
-                });
-            }
-            Answer::Formed { cluster, members } if !members.contains(&us.node) => {
-                return Err(FormationError::FormedWithout {
-                    cluster: *cluster,
-                    node: us.node,
-                    by,
-                });
-            }
-            Answer::Formed { .. } | Answer::Blank(_) | Answer::Unreached(_) => {}
+/// Asks a node that is part of a cluster to be taken in.
+async fn join(
+    formation: &Arc<Formation>,
+    peers: &Peers,
+    by: NodeId,
+    told: &mut Told,
+) -> Result<(), FormationError> {
+    match join::ask(formation, peers, by).await {
+        Joining::Taken(record) => adopt(formation, *record).await,
+        Joining::NotYet(why) => {
+            told.tell(format!("node {by} to take this one in ({why})"));
+            Ok(())
         }
+        Joining::Refused(why) => Err(FormationError::NotTaken {
+            node: formation.us().node,
+            by,
+            why,
+        }),
     }
-    Ok(())
 }
 
 /// What keeps this node from forming the cluster now; empty: nothing.
@@ -163,8 +177,11 @@ fn waiting_for(formation: &Formation, answers: &BTreeMap<NodeId, Answer>) -> Vec
     for (node, answer) in answers {
         match answer {
             Answer::Unreached(why) => waiting.push(format!("node {node} ({why})")),
-            Answer::KnowsAnother { .. } => waiting.push(format!("node {node}")),
-            Answer::Formed { cluster, .. } => {
+            Answer::KnowsAnother { known } => waiting.push(format!(
+                "node {node}, which knows this node as incarnation {known}: the directory is another now, and it is taken in with \
+                 new replicas when the old one has been silent for some seconds"
+            )),
+            Answer::Formed { cluster } => {
                 waiting.push(format!(
                     "node {node} to take this one into cluster {cluster}"
                 ));
@@ -234,7 +251,7 @@ fn form(
     }
 }
 
-fn node_of(hello: &NodeHello) -> Option<Node> {
+pub(super) fn node_of(hello: &NodeHello) -> Option<Node> {
     Some(Node {
         id: NodeId(hello.node_id),
         incarnation: Incarnation(id_of(&hello.incarnation)?),
@@ -244,6 +261,8 @@ fn node_of(hello: &NodeHello) -> Option<Node> {
             amqp: hello.amqp_endpoint.as_str().into(),
         },
         zone: hello.zone.as_str().into(),
+        leaving: false,
+        former: Vec::new(),
     })
 }
 

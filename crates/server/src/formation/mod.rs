@@ -1,4 +1,5 @@
-//! Forming a cluster from the static list of nodes, in any start order, and never from a blank directory that others know.
+//! Forming a cluster from the static list of nodes, in any start order, and never from a blank directory that others know; joining
+//! one that is there (`join`), keeping its members in mind (`renew`).
 //!
 //! Every node says hello to all others. When all are blank and name the same nodes, the one with the lowest number writes down
 //! the cluster's id and members (`record`), and tells the others until all have written it down, too (`spread`): a crash in
@@ -8,7 +9,9 @@
 mod announce;
 mod error;
 mod form;
+mod join;
 mod record;
+mod renew;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,9 @@ use warren_types::{ClusterId, NodeId};
 pub(crate) use announce::announce;
 pub use error::FormationError;
 pub(crate) use form::wait_formed;
+pub(crate) use join::serve as serve_join;
 pub(crate) use record::Record;
+pub(crate) use renew::renew;
 pub(crate) use spread::{look_round, spread};
 
 use crate::identity::Identity;
@@ -95,6 +100,19 @@ impl Formation {
     pub(crate) fn members(&self) -> BTreeSet<NodeId> {
         self.record()
             .map_or_else(|| self.us.peers.clone(), |record| record.nodes())
+    }
+
+    /// Replaces the record by that of the same cluster as it is now. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The disk's, and if the record does not name this node as it is.
+    fn renew(&self, record: Record) -> Result<(), FormationError> {
+        let _one_at_a_time = self.adopting.lock();
+        let dir = self.dir.upgrade().ok_or(FormationError::Stopped)?;
+        check_own(&record, &self.us, &dir)?;
+        record.write(&dir)?;
+        self.record.send_replace(Some(Arc::new(record)));
+        Ok(())
     }
 
     /// Makes the record this node's own, unless it has one; on disk when it returns. Blocks on the disk.

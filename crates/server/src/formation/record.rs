@@ -153,6 +153,7 @@ impl Record {
             | TopologyCommand::SetPolicy(_)
             | TopologyCommand::DeletePolicy(_)
             | TopologyCommand::Tenancy(_)
+            | TopologyCommand::Placement(_)
             | TopologyCommand::Batch(_) => Err("it forms no cluster".to_owned()),
         }
     }
@@ -184,6 +185,8 @@ mod tests {
                 amqp: "".into(),
             },
             zone: "z".into(),
+            leaving: false,
+            former: Vec::new(),
         };
         Record {
             former: NodeId(1),

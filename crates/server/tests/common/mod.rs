@@ -24,16 +24,23 @@ const WITHIN: Duration = Duration::from_secs(60);
 pub struct Home {
     pub root: TempDir,
     ports: Vec<u16>,
+    /// The nodes that form the cluster; those after them join it.
+    formed: usize,
 }
 
 impl Home {
     pub fn new(nodes: usize) -> Self {
+        Self::with_more(nodes, 0)
+    }
+
+    /// The later ones are named in their own configuration alone.
+    pub fn with_more(formed: usize, more: usize) -> Self {
         // Shown for a test that fails, as RUST_LOG says; only the first test of the process can set it.
         let _second = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        let held: Vec<TcpListener> = (0..nodes)
+        let held: Vec<TcpListener> = (0..formed + more)
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
             .collect();
         let ports = held
@@ -43,6 +50,7 @@ impl Home {
         Self {
             root: tempfile::tempdir().unwrap(),
             ports,
+            formed,
         }
     }
 
@@ -59,7 +67,12 @@ impl Home {
     }
 
     pub fn config_with(&self, node: usize, more: &[(&str, &str)]) -> Config {
-        let peers: Vec<String> = (1..=self.ports.len())
+        let known = if node > self.formed {
+            self.ports.len()
+        } else {
+            self.formed
+        };
+        let peers: Vec<String> = (1..=known)
             .map(|peer| format!("{peer}={}", self.node_address(peer)))
             .collect();
         let mut flags = vec![

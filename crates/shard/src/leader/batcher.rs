@@ -35,7 +35,7 @@ pub(crate) struct Batcher {
 }
 
 enum Pending {
-    Block(PendingBlock),
+    Block(Box<PendingBlock>),
     /// Of one atomic batch.
     Together(Vec<PendingBlock>),
 }
@@ -178,13 +178,13 @@ impl Batcher {
             .entry((part.queue, part.priority))
             .or_insert(next);
         if at == next {
-            self.blocks.push(Pending::Block(PendingBlock {
+            self.blocks.push(Pending::Block(Box::new(PendingBlock {
                 queue: part.queue,
                 priority: part.priority,
                 facts: Facts::default(),
                 payload: Vec::new(),
                 producers: Vec::new(),
-            }));
+            })));
         }
         let Some(Pending::Block(block)) = self.blocks.get_mut(at) else {
             unreachable!("the block was found or pushed above")

@@ -1,38 +1,31 @@
-//! Dead letters on the leader (features B44 to B47): where each goes, by the topology copy at hand; what is written on it; what follows from
-//! the target's answer. Not here: the books (`mover`), the headers themselves (`warren-queue`'s `death`).
+//! Dead letters on the leader (features B44 to B47): which are moved, together, and what follows from the target's answer. Not here: the
+//! books (`mover`), where each goes and what is written on it (`dead`), the headers themselves (`warren-queue`'s `death`).
 
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use tracing::error;
 use warren_codec::{StoredMessageView, encode_message};
-use warren_queue::death::{self, Death};
+use warren_queue::death;
+use warren_queue::dispatch::io::Whereabouts;
 use warren_queue::entry::{
-    Arrived, Command, MoveOut, MoveTarget, Park, ParkCause, ReturnKind, Settle, SettleReason,
+    Arrived, Command, MoveOut, MoveTarget, Park, ParkCause, Return, ReturnKind, Settle,
+    SettleReason,
 };
 use warren_queue::outcome::Effect;
 use warren_queue::rows::OutgoingRow;
 use warren_queue::store::ReadMessage;
-use warren_topology::{Published, Targets};
 use warren_types::{
     BatchSequence, DeadLetter, DeadLetterStrategy, ExchangeName, Facts, Incarnation, Message,
-    Position, PositionRange, Priority, Properties, QueueId, RoutingKey, ShardId, ShardTime,
+    Position, PositionRange, Priority, QueueId, RoutingKey, ShardId, ShardTime,
 };
 
 use super::mover::{COPIES_MAX, Job, Sent};
 use super::work::Leading;
+use crate::dead::{Passing, Way, passed_on, way};
 use crate::link::frame::{Batch, BatchException, Part, Storing};
 use crate::replica::tap::Request;
 use crate::time::wall_clock_ms;
-
-/// Where one dead letter goes.
-enum Way {
-    To(Vec<MoveTarget>),
-    /// Nothing takes it.
-    Nowhere,
-    /// Only queues that it came from, through no consumer's hands (features B46).
-    Circle,
-}
 
 impl Leading {
     /// A settle that dispatch decided: dead letters of queues with a target go another way.
@@ -70,7 +63,11 @@ impl Leading {
                 ranges,
                 reason,
             } => {
-                self.mover.try_again(*queue, ranges.clone(), *reason);
+                if *reason == SettleReason::DeadLettered {
+                    self.stay(*queue, ranges.clone());
+                } else {
+                    self.mover.try_again(*queue, ranges.clone(), *reason);
+                }
             }
             Effect::Settled { queue, ranges, .. }
             | Effect::Purged { queue, ranges, .. }
@@ -91,6 +88,24 @@ impl Leading {
             | Effect::Activated { .. }
             | Effect::Time { .. } => {}
         }
+    }
+
+    /// What was to be sent back stays: its target refused it. What was ready is so again.
+    fn stay(&mut self, queue: QueueId, ranges: Vec<PositionRange>) {
+        self.mover.forget(queue, &ranges);
+        let positions = ranges.iter().flat_map(|it| it.positions());
+        let taken_out = positions
+            .filter(|&at| self.dispatch.whereabouts(queue, at) != Whereabouts::NotInFlight);
+        let ranges = PositionRange::collect(taken_out);
+        if ranges.is_empty() {
+            return;
+        }
+        self.batcher.command(Command::Return(Return {
+            queue,
+            ranges,
+            kind: ReturnKind::Untouched,
+            not_before: None,
+        }));
     }
 
     /// Asks for what is to be read next, sends again what was not answered.
@@ -125,7 +140,8 @@ impl Leading {
     }
 
     /// Groups dead letters by where they go, and proposes what becomes of each group.
-    fn decide(&mut self, it: &Settle, messages: Vec<ReadMessage>) {
+    fn decide(&mut self, it: &Settle, mut messages: Vec<ReadMessage>) {
+        messages.retain(|it| !it.parked);
         let settings = self.settings.get(&it.queue).cloned();
         let target = settings.as_ref().and_then(|it| it.dead_letter.clone());
         let strategy =
@@ -216,48 +232,12 @@ impl Leading {
     }
 
     fn way(&self, it: &Settle, target: &DeadLetter, message: &ReadMessage) -> Way {
-        let Some(queue) = self.topology.queue_by_id(it.queue) else {
-            return Way::Nowhere;
-        };
-        let view = match StoredMessageView::open(&message.message) {
-            Ok(view) => view,
+        match StoredMessageView::open(&message.message) {
+            Ok(view) => way(&self.topology, it.queue, it.reason, target, &view),
             Err(error) => {
                 error!(queue = %it.queue, %error, "dead letter cannot be opened");
-                return Way::Nowhere;
+                Way::Nowhere
             }
-        };
-        let (key, further) = match &target.routing_key {
-            Some(key) => (key.as_str(), Vec::new()),
-            None => (view.routing_key(), further_keys(&view.properties)),
-        };
-        let dead = Published::new(target.exchange.as_str(), key)
-            .with_further_keys(&further)
-            .with_properties(&view.properties)
-            .from_broker();
-        let mut routed = Targets::new();
-        let Ok(()) = self.topology.route(queue.vhost, &dead, &mut routed) else {
-            return Way::Nowhere; // the exchange is missing
-        };
-        let (mut all, mut circles) = (BTreeMap::<ShardId, Vec<QueueId>>::new(), false);
-        for to in routed.iter() {
-            let there = self.topology.queue_by_id(to.queue);
-            let there = there.map(|it| it.name.as_str());
-            let here = queue.name.as_str();
-            if there.is_some_and(|there| {
-                death::closes_cycle(&view.properties, view.died, here, it.reason, there)
-            }) {
-                circles = true;
-                continue;
-            }
-            all.entry(to.shard).or_default().push(to.queue);
-        }
-        let targets = all.into_iter();
-        let targets = targets.map(|(shard, queues)| MoveTarget { shard, queues });
-        let targets: Vec<MoveTarget> = targets.collect();
-        match (targets.is_empty(), circles) {
-            (false, _) => Way::To(targets),
-            (true, true) => Way::Circle,
-            (true, false) => Way::Nowhere,
         }
     }
 
@@ -346,7 +326,7 @@ impl Leading {
             shard,
             number: number.0,
             refused,
-            keep: tries_again || failed,
+            keep: tries_again || failed || sent.row.reason == SettleReason::DeadLettered,
         }));
         if let Some(parked) = parked {
             self.batcher.command(parked);
@@ -363,13 +343,6 @@ impl Leading {
             let _full = uplink.requests.try_send(request);
         }
     }
-}
-
-/// Those of `CC` that are keys: other values were refused when the message came.
-fn further_keys(properties: &Properties) -> Vec<RoutingKey> {
-    let keys = death::further_keys(properties).into_iter();
-    keys.filter_map(|it| RoutingKey::try_from(it.as_str()).ok())
-        .collect()
 }
 
 fn set_aside(queue: QueueId, ranges: Vec<PositionRange>, cause: ParkCause) -> Command {
@@ -402,36 +375,15 @@ pub(crate) fn source_of(origin: Incarnation) -> Option<ShardId> {
 /// The message as it goes on. `None`: it cannot be opened, and so not be moved.
 fn dead(row: &OutgoingRow, queue: &str, message: &ReadMessage) -> Option<Message> {
     let view = StoredMessageView::open(&message.message).ok()?;
-    let routing_key = match &row.routing_key {
-        Some(key) => key.clone(),
-        None => RoutingKey::try_from(view.routing_key()).ok()?,
-    };
-    let death = Death {
+    let passing = Passing {
         queue,
         reason: row.reason,
-        exchange: view.exchange(),
-        routing_key: view.routing_key(),
+        exchange: &row.exchange,
+        routing_key: row.routing_key.as_ref(),
         time_s: row.at.0 / 1_000,
-        replaces_key: row.routing_key.is_some(),
-        died_before: view.died,
     };
-    let properties: Properties =
-        death::buried(&view.properties, &death).unwrap_or_else(|| view.properties.clone());
-    Some(Message {
-        exchange: row.exchange.clone(),
-        routing_key,
-        properties,
-        body: view.body.clone(),
-        priority: message.priority,
-        ttl_ms: None,
-        delay_ms: None,
-        group_hash: message.group_hash,
-        fairness_hash: message.fairness_hash,
-        dedup_hash: 0,
-        user: view.user().and_then(|it| it.try_into().ok()),
-        trace: view.trace,
-        died: true,
-    })
+    let (group, fairness) = (message.group_hash, message.fairness_hash);
+    passed_on(&view, &passing, message.priority, group, fairness)
 }
 
 fn without(these: &[PositionRange], those: &[PositionRange]) -> Vec<PositionRange> {

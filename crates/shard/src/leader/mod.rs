@@ -11,6 +11,7 @@ mod lifecycle;
 mod links;
 mod mover;
 mod perform;
+mod redrive;
 mod rooms;
 mod settings;
 pub(crate) mod task;

@@ -75,6 +75,13 @@ impl Mover {
         self.known.is_empty() && self.lanes.is_empty() && self.again.is_empty()
     }
 
+    /// Numbers on their way and decisions under way.
+    pub(super) fn under_way(&self) -> usize {
+        let lanes = self.lanes.values();
+        let numbers: usize = lanes.map(|it| it.waiting.len() + it.sent.len()).sum();
+        numbers + self.jobs.len()
+    }
+
     /// These are to be moved; what is known already is passed over.
     pub(super) fn add(&mut self, it: &Settle) {
         let known = self.known.entry(it.queue).or_default();
@@ -94,6 +101,16 @@ impl Mover {
                 reason: it.reason,
             });
         }
+    }
+
+    /// Messages that dispatch knows nothing of are on their way, as soon as that is committed.
+    pub(super) fn note(&mut self, queue: QueueId, positions: impl Iterator<Item = Position>) {
+        self.known.entry(queue).or_default().extend(positions);
+    }
+
+    pub(super) fn knows(&self, queue: QueueId, position: Position) -> bool {
+        let known = self.known.get(&queue);
+        known.is_some_and(|it| it.contains(&position))
     }
 
     /// They have left, or stay for another reason.
@@ -170,12 +187,7 @@ impl Mover {
                 wanted.push((Job::Send { shard, number }, row.queue, row.ranges.clone()));
             }
         }
-        let on_their_way: usize = self
-            .lanes
-            .values()
-            .map(|it| it.waiting.len() + it.sent.len())
-            .sum();
-        let mut under_way = on_their_way + self.jobs.len() + wanted.len();
+        let mut under_way = self.under_way() + wanted.len();
         while under_way < UNDER_WAY_MAX
             && let Some(it) = self.backlog.pop_front()
         {

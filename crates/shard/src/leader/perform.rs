@@ -1,14 +1,16 @@
 //! What the decisions of dispatch cause: frames down to the nodes, facts for the next entry, loads. Not here: the decisions (`warren-queue`).
 
-use warren_queue::dispatch::io::{Action, ConsumerKey, Token};
+use warren_codec::StoredMessageView;
+use warren_queue::dispatch::io::{Action, ConsumerKey, Token, Whereabouts};
 use warren_queue::entry::Command;
 use warren_queue::store::PeekedPage;
 use warren_types::{NodeId, QueueId};
 
 use super::work::Leading;
-use crate::api::QueueStats;
-use crate::link::frame::Down;
+use crate::api::{LeftTotals, LevelStats, QueueStats, StatsDepth};
+use crate::link::frame::{Down, PeekUp};
 use crate::peek::StoredPage;
+use crate::redrive::Redrive;
 use crate::replica::tap::{Request, StoredStats};
 
 impl Leading {
@@ -51,25 +53,66 @@ impl Leading {
         token: Token,
         stored: Option<(QueueId, StoredStats)>,
     ) {
-        let stats = stored.map(|(queue, stored)| {
-            let live = self.dispatch.queue_stats(queue).unwrap_or_default();
-            QueueStats {
-                ready: self.most_ready(queue, live.ready),
-                scheduled: stored.scheduled,
-                delayed: live.delayed,
-                parked: stored.parked,
-                unacked: live.unacked,
-                consumers: live.consumers,
-                enqueued: stored.enqueued,
-                settled: stored.enqueued.saturating_sub(stored.live),
-                body_bytes: stored.body_bytes,
-            }
-        });
+        let stats = stored.map(|(queue, stored)| self.stats(queue, stored));
         self.links.tell(node, Down::Stats { token, stats });
     }
 }
 
 impl Leading {
+    pub(super) fn ask_stats(&self, node: NodeId, token: Token, queue: QueueId, depth: StatsDepth) {
+        let ready_from = match depth {
+            StatsDepth::Counts => Vec::new(),
+            StatsDepth::Age => self.dispatch.ready_from(queue),
+        };
+        self.mailbox.ask(Request::Stats {
+            queue,
+            ready_from,
+            node,
+            token,
+        });
+    }
+
+    fn stats(&self, queue: QueueId, stored: StoredStats) -> QueueStats {
+        let live = self.dispatch.queue_stats(queue).unwrap_or_default();
+        let counters = stored.counters;
+        let left = LeftTotals {
+            acked: counters.acked + counters.no_ack,
+            rejected: counters.rejected,
+            expired: counters.expired,
+            dropped: counters.dropped,
+            dead_lettered: counters.dead_lettered,
+            purged: counters.purged,
+        };
+        let of_levels = |count: fn(&LevelStats) -> u64| stored.levels.iter().map(count).sum();
+        let held: u64 = of_levels(|it| it.live);
+        let waiting = stored
+            .first
+            .iter()
+            .filter(|it| self.dispatch.whereabouts(queue, it.position) == Whereabouts::NotInFlight);
+        let came = waiting.filter_map(|it| StoredMessageView::open(&it.message).ok());
+        QueueStats {
+            ready: self.most_ready(queue, live.ready),
+            scheduled: of_levels(|it| it.scheduled),
+            delayed: live.delayed,
+            parked: of_levels(|it| it.parked),
+            unacked: live.unacked,
+            consumers: live.consumers,
+            enqueued: counters.enqueued,
+            settled: counters.enqueued.saturating_sub(held),
+            left,
+            dead_lettering: stored.leaving,
+            body_bytes: counters.live_body_bytes,
+            ready_bytes: self.dispatch.ready_bytes(queue),
+            oldest_ready_ms: came.map(|it| it.enqueued_at.0).min(),
+            levels: stored.levels,
+        }
+    }
+
+    /// Has a page of messages read.
+    pub(super) fn look(&self, node: NodeId, it: PeekUp, redrive: Option<Redrive>) {
+        self.mailbox.ask(Request::Peek { node, it, redrive });
+    }
+
     /// What the store knows of messages, with who has them.
     pub(super) fn answer_peek(
         &mut self,

@@ -109,6 +109,7 @@ impl Leading {
                 let delay = delay.min(DELAY_MS_MAX);
                 Wait::Until(ShardTime(self.now().0.saturating_add(delay)))
             }
+            ReturnWait::Parked => Wait::Parked,
             ReturnWait::ByPolicy => Wait::ByPolicy,
         }
     }

@@ -32,7 +32,7 @@ use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::api::AnswerTime;
 use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, SettleUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
-use crate::replica::tap::{Mailbox, Request, TapEvent};
+use crate::replica::tap::{Mailbox, TapEvent};
 use crate::time::ShardClock;
 
 /// Entries proposed and not applied yet, at most. More would make entries smaller, not faster: what queues meanwhile is the next batch.
@@ -255,9 +255,10 @@ impl Leading {
             Up::Attach(attach) => {
                 attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
             }
-            Up::Purge { queue, .. } | Up::Stats { queue, .. } | Up::Peek(PeekUp { queue, .. }) => {
-                !self.creating.contains(queue)
-            }
+            Up::Purge { queue, .. }
+            | Up::Stats { queue, .. }
+            | Up::Peek(PeekUp { queue, .. })
+            | Up::Redrive(PeekUp { queue, .. }, _) => !self.creating.contains(queue),
             Up::Hello(_)
             | Up::Reported
             | Up::Credit { .. }
@@ -336,8 +337,13 @@ impl Leading {
                 states,
             }),
             Up::CancelScheduled(it) => self.ask_to_cancel(node, it),
-            Up::Peek(it) => self.mailbox.ask(Request::Peek { node, it }),
-            Up::Stats { queue, token } => self.mailbox.ask(Request::Stats { queue, node, token }),
+            Up::Peek(it) => self.look(node, it, None),
+            Up::Redrive(it, wish) => self.look(node, it, Some(wish)),
+            Up::Stats {
+                queue,
+                token,
+                depth,
+            } => self.ask_stats(node, token, queue, depth),
         }
     }
 
@@ -414,7 +420,11 @@ impl Leading {
                 token,
                 queue,
                 page,
-            } => self.answer_peek(node, token, queue, page),
+                redrive,
+            } => match redrive {
+                Some(wish) => self.redrive(node, token, queue, page, wish),
+                None => self.answer_peek(node, token, queue, page),
+            },
             TapEvent::Restored => {
                 debug!(shard_id = %self.shard, "a snapshot replaced the leader's state")
             }
@@ -433,7 +443,7 @@ impl Leading {
     }
 
     fn propose(&mut self) -> bool {
-        while self.in_flight.len() < IN_FLIGHT_MAX {
+        while self.in_flight.len() < IN_FLIGHT_MAX && !self.group.is_handing_over() {
             if self.batcher.holds_acks_only() && self.acks.may_wait(Instant::now()) {
                 return true;
             }

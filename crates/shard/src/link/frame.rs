@@ -11,8 +11,9 @@ use warren_types::{
     ProducerSpan, QueueId, Run, ShardId, Term, TopologyIndex,
 };
 
-use crate::api::{AnswerTime, CancelResult, QueueStats, ReturnWait};
+use crate::api::{AnswerTime, CancelResult, QueueStats, ReturnWait, StatsDepth};
 use crate::peek::StoredPage;
+use crate::redrive::{Redrive, RedriveStep};
 
 /// From a node's uplink to a shard's leader.
 #[derive(Clone, Debug)]
@@ -45,8 +46,10 @@ pub(crate) enum Up {
     Stats {
         queue: QueueId,
         token: Token,
+        depth: StatsDepth,
     },
     Peek(PeekUp),
+    Redrive(PeekUp, Redrive),
     CancelScheduled(CancelUp),
     /// Messages of another shard, under the next number of the pair of shards: the batch's sequence.
     Move {
@@ -55,14 +58,14 @@ pub(crate) enum Up {
     },
 }
 
-impl Up {
-    pub(crate) fn peek(token: Token, queue: QueueId, from: Position, max: usize) -> Self {
-        Self::Peek(PeekUp {
+impl PeekUp {
+    pub(crate) fn new(token: Token, queue: QueueId, from: Position, max: usize) -> Self {
+        Self {
             token,
             queue,
             from,
             max,
-        })
+        }
     }
 }
 
@@ -96,6 +99,32 @@ pub(crate) enum Storing {
     Each,
     /// All or none (features A20).
     Together,
+}
+
+impl Batch {
+    /// The part that a message of the batch is in, and its index there; messages are counted through all parts.
+    pub(crate) fn part_of(&self, index: u32) -> Option<(&Part, usize)> {
+        let mut at = usize::try_from(index).ok()?;
+        for part in &self.parts {
+            let count = part.facts.size.len();
+            if at < count {
+                return Some((part, at));
+            }
+            at -= count;
+        }
+        None
+    }
+}
+
+impl Part {
+    /// The encoding of the message at an index.
+    pub(crate) fn message(&self, index: usize) -> Option<Bytes> {
+        let size = |it: &u32| usize::try_from(*it).ok();
+        let before = self.facts.size.get(..index)?.iter();
+        let start: usize = before.map(size).sum::<Option<usize>>()?;
+        let end = start.checked_add(size(self.facts.size.get(index)?)?)?;
+        (end <= self.payload.len()).then(|| self.payload.slice(start..end))
+    }
 }
 
 /// Messages of a batch for one queue and priority, encoded.
@@ -215,6 +244,10 @@ pub(crate) enum Down {
     Peeked {
         token: Token,
         page: Option<StoredPage>,
+    },
+    Redriven {
+        token: Token,
+        step: Option<RedriveStep>,
     },
     /// One result per position asked for, in order.
     CancelResults {

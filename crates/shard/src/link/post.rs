@@ -81,6 +81,11 @@ impl LeaderDoors {
         receiver
     }
 
+    /// There is no replica of the shard here any more.
+    pub(crate) fn close(&self, shard: ShardId) {
+        self.doors.write().remove(&shard);
+    }
+
     pub(crate) fn door(&self, shard: ShardId) -> Option<mpsc::Sender<FromNode>> {
         self.doors.read().get(&shard).cloned()
     }

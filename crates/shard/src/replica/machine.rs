@@ -11,10 +11,11 @@ use warren_queue::rows::Rows as _;
 use warren_queue::store::{Store, StoreOptions};
 use warren_raft::{Changes, Committed, Machine, MachineError, MachineFactory, MachineWaker};
 use warren_storage::{ReplicaState, RowBatch};
-use warren_types::{LogId, ShardId};
+use warren_types::{LogId, Position, Priority, QueueId, ShardId};
 
 use super::rows_view::RowsView;
 use super::tap::{Mailbox, Opening, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
+use crate::api::LevelStats;
 use crate::peek::PEEK_BYTES_MAX;
 
 /// Blocks looked at for what is due, in one go: what else is due comes with the next look.
@@ -140,7 +141,7 @@ impl Machine for ShardMachine {
                     let due = self.store.due(&self.rows, queue, up_to, DUE_BLOCKS_MAX);
                     self.tell(TapEvent::Due(due));
                 }
-                Request::Peek { node, it } => {
+                Request::Peek { node, it, redrive } => {
                     let (token, queue) = (it.token, it.queue);
                     let page = self
                         .store
@@ -150,19 +151,16 @@ impl Machine for ShardMachine {
                         token,
                         queue,
                         page,
+                        redrive,
                     });
                 }
-                Request::Stats { queue, node, token } => {
-                    let stored = self.store.queue_stats(queue).map(|row| {
-                        let stats = StoredStats {
-                            live: row.live,
-                            scheduled: row.levels.iter().map(|it| it.scheduled).sum(),
-                            parked: row.levels.iter().map(|it| it.parked).sum(),
-                            enqueued: row.counters.enqueued,
-                            body_bytes: row.counters.live_body_bytes,
-                        };
-                        (queue, stats)
-                    });
+                Request::Stats {
+                    queue,
+                    ready_from,
+                    node,
+                    token,
+                } => {
+                    let stored = self.stats(queue, &ready_from).map(|it| (queue, it));
                     self.tell(TapEvent::Stats {
                         node,
                         token,
@@ -175,6 +173,25 @@ impl Machine for ShardMachine {
 }
 
 impl ShardMachine {
+    fn stats(&self, queue: QueueId, ready_from: &[(Priority, Position)]) -> Option<StoredStats> {
+        let row = self.store.queue_stats(queue)?;
+        let held = row.levels.iter().filter(|it| it.live > 0);
+        let level = |it: &warren_queue::store::LevelStats| LevelStats {
+            priority: it.priority,
+            live: it.live,
+            scheduled: it.scheduled,
+            parked: it.parked,
+        };
+        let mut levels: Vec<LevelStats> = held.map(level).collect();
+        levels.sort_unstable_by_key(|it| std::cmp::Reverse(it.priority));
+        Some(StoredStats {
+            counters: row.counters,
+            leaving: self.store.leaving_count(queue),
+            levels,
+            first: self.store.first_ready(&self.rows, queue, ready_from),
+        })
+    }
+
     fn open(&mut self, reply: oneshot::Sender<Opening>) {
         let (sender, events) = mpsc::channel(TAP_EVENTS_MAX);
         let queues: Vec<_> = self

@@ -8,15 +8,17 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use warren_queue::dispatch::io::{Due, Loaded, QueueOpening, Token};
 use warren_queue::outcome::{Effect, EntryOutcome};
-use warren_queue::rows::{OriginRow, OutgoingRow};
-use warren_queue::store::{PeekedPage, ReadMessage};
+use warren_queue::rows::{Counters, OriginRow, OutgoingRow};
+use warren_queue::store::{PeekedMessage, PeekedPage, ReadMessage};
 use warren_raft::MachineWaker;
 use warren_types::{
     Incarnation, NodeId, Position, PositionRange, Priority, QueueId, ShardId, ShardTime,
     TopologyIndex,
 };
 
+use crate::api::LevelStats;
 use crate::link::frame::PeekUp;
+use crate::redrive::Redrive;
 
 /// Chunks of outcomes that the leader has not taken yet, at most; beyond it the apply thread waits.
 pub(crate) const TAP_EVENTS_MAX: usize = 256;
@@ -44,6 +46,8 @@ pub(crate) enum TapEvent {
         token: Token,
         queue: QueueId,
         page: Option<PeekedPage>,
+        /// What is to be done with it, beside showing it.
+        redrive: Option<Redrive>,
     },
     /// A snapshot replaced the state: what the leader knows is void (it cannot lead any more, but may not know yet).
     Restored,
@@ -63,13 +67,14 @@ pub(crate) struct Opening {
 }
 
 /// Counters of a queue, for answers to people.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct StoredStats {
-    pub(crate) live: u64,
-    pub(crate) scheduled: u64,
-    pub(crate) parked: u64,
-    pub(crate) enqueued: u64,
-    pub(crate) body_bytes: u64,
+    pub(crate) counters: Counters,
+    /// On their way to other queues.
+    pub(crate) leaving: u64,
+    pub(crate) levels: Vec<LevelStats>,
+    /// Some of the first that are ready or in flight, if that was asked for.
+    pub(crate) first: Vec<PeekedMessage>,
 }
 
 pub(crate) enum Request {
@@ -96,10 +101,13 @@ pub(crate) enum Request {
     Peek {
         node: NodeId,
         it: PeekUp,
+        redrive: Option<Redrive>,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {
         queue: QueueId,
+        /// Where the first ready messages are looked for.
+        ready_from: Vec<(Priority, Position)>,
         node: NodeId,
         token: Token,
     },

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -69,6 +69,8 @@ struct Inner {
     access: watch::Receiver<TopologyIndex>,
     waiting: Waiting,
     requests: AtomicU64,
+    /// The copy has been as new as the leader's in this run: until then it may be one of the past that is made again from the log.
+    caught_up: AtomicBool,
 }
 
 /// How one attempt at the leader ended.
@@ -102,6 +104,7 @@ impl TopologyHandle {
             access,
             waiting,
             requests: AtomicU64::new(0),
+            caught_up: AtomicBool::new(false),
         };
         Self {
             inner: Arc::new(inner),
@@ -143,6 +146,9 @@ impl TopologyHandle {
         let Some(leader) = self.leader() else {
             return false;
         };
+        if !self.inner.caught_up.load(Ordering::Acquire) {
+            return false;
+        }
         if leader == self.inner.me.node {
             return self
                 .inner
@@ -210,6 +216,7 @@ impl TopologyHandle {
             })
             .await?;
         self.wait_applied(index, GIVE_UP_AFTER).await?;
+        self.inner.caught_up.store(true, Ordering::Release);
         Ok(self.current())
     }
 
@@ -394,7 +401,7 @@ impl TopologyHandle {
             .map(NodeServiceClient::new)
     }
 
-    fn cluster_bytes(&self) -> Bytes {
+    pub(crate) fn cluster_bytes(&self) -> Bytes {
         Bytes::copy_from_slice(&self.inner.cluster.0.to_be_bytes())
     }
 }

@@ -3,13 +3,17 @@
 use tokio::sync::{mpsc, watch};
 use warren_queue::dispatch::io::{Credit, Held};
 use warren_queue::entry::{PurgeStates, ReturnKind};
+use warren_raft::Group;
 use warren_types::{ConsumerId, NodeId, Position, QueueId, ShardId, Term};
 
 use super::encode::Publish;
-use crate::api::{CancelResult, ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec};
+use crate::api::{
+    CancelResult, ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec, StatsDepth,
+};
 use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
 use crate::peek::StoredPage;
+use crate::redrive::{Redrive, RedriveStep};
 
 /// Requests that the uplink has not taken yet, at most, and as many calls with publishes; then sessions wait.
 const REQUESTS_MAX: usize = 1_024;
@@ -21,6 +25,8 @@ pub(crate) struct UplinkDoor {
     pub(crate) publishes: mpsc::Sender<Vec<Publish>>,
     /// The leader that the uplink is linked to, and its term.
     pub(crate) linked: watch::Receiver<Option<(NodeId, Term)>>,
+    /// The replica on this node, if there is one that votes.
+    pub(crate) replica: watch::Sender<Option<Group>>,
 }
 
 /// The uplink's end of its door.
@@ -28,6 +34,7 @@ pub(crate) struct Doorway {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) publishes: mpsc::Receiver<Vec<Publish>>,
     pub(super) linked: watch::Sender<Option<(NodeId, Term)>>,
+    pub(super) replica: watch::Receiver<Option<Group>>,
 }
 
 /// A door and its inner side.
@@ -35,15 +42,19 @@ pub(crate) fn door() -> (UplinkDoor, Doorway) {
     let (requests, taken_requests) = mpsc::channel(REQUESTS_MAX);
     let (publishes, taken_publishes) = mpsc::channel(REQUESTS_MAX);
     let (linked, told) = watch::channel(None);
+    let replica = watch::Sender::new(None);
+    let taken_replica = replica.subscribe();
     let door = UplinkDoor {
         requests,
         publishes,
         linked: told,
+        replica,
     };
     let doorway = Doorway {
         requests: taken_requests,
         publishes: taken_publishes,
         linked,
+        replica: taken_replica,
     };
     (door, doorway)
 }
@@ -96,6 +107,13 @@ pub(crate) enum Ask {
         max: usize,
         reply: tokio::sync::oneshot::Sender<Option<StoredPage>>,
     },
+    Redrive {
+        queue: QueueId,
+        from: Position,
+        max: usize,
+        wish: Redrive,
+        reply: tokio::sync::oneshot::Sender<Option<RedriveStep>>,
+    },
     CancelScheduled {
         queue: QueueId,
         positions: Vec<Position>,
@@ -103,6 +121,7 @@ pub(crate) enum Ask {
     },
     Stats {
         queue: QueueId,
+        depth: StatsDepth,
         reply: tokio::sync::oneshot::Sender<Option<QueueStats>>,
     },
 }

@@ -5,7 +5,7 @@ mod attachments;
 pub(crate) mod door;
 pub(crate) mod encode;
 mod leadership;
-mod pending;
+pub(crate) mod pending;
 mod questions;
 mod state;
 pub(crate) mod task;

@@ -11,6 +11,7 @@ use super::encode::Encoded;
 use crate::api::{PublishOutcome, RequestToken, SessionEvent};
 use crate::link::frame::{Batch, BatchException, BatchPlaces, Storing};
 use crate::link::outbox::Outbox;
+use crate::surplus::Surplus;
 use warren_types::TopologyIndex;
 
 /// Unconfirmed batches of a node and shard, at most; then publishes wait.
@@ -93,14 +94,15 @@ impl Pending {
         told.deliver();
     }
 
-    /// Batches up to `upto` are applied: tells their waiters.
+    /// Batches up to `upto` are applied: tells their waiters, but for those whose refused messages are dead-lettered first.
     pub(crate) fn results(
         &mut self,
         upto: BatchSequence,
         exceptions: &[BatchException],
         places: &[BatchPlaces],
+        surplus: &Surplus,
     ) {
-        let mut told = Told::default();
+        let (mut told, mut surplus) = (Told::default(), surplus.turn());
         while self
             .sent
             .front()
@@ -118,12 +120,25 @@ impl Pending {
                 .collect();
             let places = places.iter().find(|it| it.sequence == sequence);
             let mut scheduled = places.map_or_else(HashMap::new, |it| scheduled(&sent.batch, it));
+            let mut full: Vec<(u32, Option<Waiter>)> = Vec::new();
             for (index, waiter) in (0u32..).zip(sent.waiters) {
                 let stored = scheduled
                     .remove(&index)
                     .map_or(PublishOutcome::Stored, PublishOutcome::Scheduled);
-                let outcome = why.remove(&index).map_or(stored, PublishOutcome::NotStored);
-                told.add(waiter, outcome);
+                match why.remove(&index) {
+                    None => told.add(waiter, stored),
+                    Some(NotStored::QueueFull) => full.push((index, Some(waiter))),
+                    Some(why) => told.add(waiter, PublishOutcome::NotStored(why)),
+                }
+            }
+            // Nobody waits any more for what was given up on.
+            let given_up = why.into_iter().filter(|it| it.1 == NotStored::QueueFull);
+            full.extend(given_up.map(|(index, _)| (index, None)));
+            full.sort_unstable_by_key(|(index, _)| *index);
+            for (index, waiter) in full {
+                if let Some(waiter) = surplus.take(&sent.batch, index, waiter) {
+                    told.add(waiter, PublishOutcome::NotStored(NotStored::QueueFull));
+                }
             }
         }
         self.confirmed = self.confirmed.max(upto);

@@ -10,9 +10,10 @@ use warren_queue::dispatch::io::Token;
 use super::door::Ask;
 use super::state::State;
 use crate::api::{CancelResult, QueueStats, RequestToken, SessionEvent, Unavailable};
-use crate::link::frame::{CancelUp, Up};
+use crate::link::frame::{CancelUp, PeekUp, Up};
 use crate::link::outbox::Outbox;
 use crate::peek::StoredPage;
+use crate::redrive::RedriveStep;
 
 pub(super) enum Question {
     Purge {
@@ -22,6 +23,7 @@ pub(super) enum Question {
     },
     Stats(oneshot::Sender<Option<QueueStats>>, Instant),
     Peek(oneshot::Sender<Option<StoredPage>>, Instant),
+    Redrive(oneshot::Sender<Option<RedriveStep>>, Instant),
     Cancel(oneshot::Sender<Vec<CancelResult>>, Instant),
 }
 
@@ -30,6 +32,7 @@ pub(super) enum Said {
     Purged(u64),
     Stats(Option<QueueStats>),
     Peeked(Option<StoredPage>),
+    Redriven(Option<RedriveStep>),
     Cancelled(Vec<CancelResult>),
 }
 
@@ -61,7 +64,16 @@ impl State {
                 max,
                 reply,
             } => self.question(open, Question::Peek(reply, now), |token| {
-                Up::peek(token, queue, from, max)
+                Up::Peek(PeekUp::new(token, queue, from, max))
+            }),
+            Ask::Redrive {
+                queue,
+                from,
+                max,
+                wish,
+                reply,
+            } => self.question(open, Question::Redrive(reply, now), |token| {
+                Up::Redrive(PeekUp::new(token, queue, from, max), wish)
             }),
             Ask::CancelScheduled {
                 queue,
@@ -74,12 +86,15 @@ impl State {
                     positions,
                 })
             }),
-            Ask::Stats { queue, reply } => {
-                self.question(open, Question::Stats(reply, now), |token| Up::Stats {
-                    queue,
-                    token,
-                })
-            }
+            Ask::Stats {
+                queue,
+                depth,
+                reply,
+            } => self.question(open, Question::Stats(reply, now), |token| Up::Stats {
+                queue,
+                token,
+                depth,
+            }),
         }
     }
 
@@ -110,11 +125,17 @@ impl State {
             // The asker may have stopped waiting.
             (Question::Stats(reply, _), Said::Stats(stats)) => drop(reply.send(stats)),
             (Question::Peek(reply, _), Said::Peeked(page)) => drop(reply.send(page)),
+            (Question::Redrive(reply, _), Said::Redriven(step)) => drop(reply.send(step)),
             (Question::Cancel(reply, _), Said::Cancelled(results)) => drop(reply.send(results)),
             // No answer to what was asked.
-            (question, Said::Purged(_) | Said::Stats(_) | Said::Peeked(_) | Said::Cancelled(_)) => {
-                question.give_up()
-            }
+            (
+                question,
+                Said::Purged(_)
+                | Said::Stats(_)
+                | Said::Peeked(_)
+                | Said::Redriven(_)
+                | Said::Cancelled(_),
+            ) => question.give_up(),
         }
     }
 
@@ -136,6 +157,7 @@ impl Question {
             Self::Purge { asked, .. }
             | Self::Stats(_, asked)
             | Self::Peek(_, asked)
+            | Self::Redrive(_, asked)
             | Self::Cancel(_, asked) => *asked,
         }
     }
@@ -151,6 +173,8 @@ impl Question {
             // Dropping the sender tells the asker that depth is unknown.
             Self::Stats(reply, _) => drop(reply),
             Self::Peek(reply, _) => drop(reply),
+            // Some may be on their way: it may be asked again.
+            Self::Redrive(reply, _) => drop(reply),
             // That it is not known whether they are taken back: it may be asked again.
             Self::Cancel(reply, _) => drop(reply),
         }

@@ -23,6 +23,7 @@ use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
 use crate::link::outbox::Outbox;
 use crate::link::post::{DownOut, FromNode, LeaderDoors, ToUplink};
 use crate::link::remote::NodeStreams;
+use crate::surplus::Surplus;
 use crate::time::wall_clock_ms;
 
 /// A batch is closed when it holds so many encoded bytes; one larger message travels alone.
@@ -51,9 +52,11 @@ pub(crate) struct Uplink {
     pub(crate) inbox: Outbox<ToUplink>,
     pub(crate) leaders: LeaderDoors,
     pub(crate) streams: NodeStreams,
-    /// The local replica; `None` without one.
+    /// The local replica; `None` without one that votes.
     pub(crate) group: Option<Group>,
     pub(crate) topology: watch::Receiver<Arc<Topology>>,
+    /// Takes what full queues refused.
+    pub(crate) surplus: Surplus,
     pub(crate) stop: CancellationToken,
 }
 
@@ -73,6 +76,12 @@ impl Uplink {
                     None => break,
                 },
                 () = moved(&mut leadership) => self.leadership_moved(&mut state),
+                // The door keeps the other end.
+                Ok(()) = self.doorway.replica.changed() => {
+                    self.group = self.doorway.replica.borrow_and_update().clone();
+                    leadership = self.group.as_ref().map(Group::leadership);
+                    self.leadership_moved(&mut state);
+                }
                 request = self.doorway.requests.recv() => match request {
                     Some(request) => self.request(&mut state, request),
                     None => break,
@@ -195,7 +204,10 @@ impl Uplink {
                 upto,
                 exceptions,
                 places,
-            } => state.pending.results(upto, &exceptions, &places),
+            } => {
+                let surplus = &self.surplus;
+                state.pending.results(upto, &exceptions, &places, surplus);
+            }
             Down::CancelResults { token, results } => {
                 state.answer(token, Said::Cancelled(results));
             }
@@ -240,6 +252,7 @@ impl Uplink {
             Down::Purged { token, count } => state.answer(token, Said::Purged(count)),
             Down::Stats { token, stats } => state.answer(token, Said::Stats(stats)),
             Down::Peeked { token, page } => state.answer(token, Said::Peeked(page)),
+            Down::Redriven { token, step } => state.answer(token, Said::Redriven(step)),
         }
     }
 
@@ -269,7 +282,8 @@ impl Uplink {
             _ => warren_types::BatchSequence(0),
         };
         let (exceptions, places) = (&welcome.exceptions, &welcome.places);
-        state.pending.results(last, exceptions, places);
+        let surplus = &self.surplus;
+        state.pending.results(last, exceptions, places, surplus);
         state
             .out
             .extend(state.attachments.report(self.topology.borrow().index()));

@@ -6,6 +6,8 @@
     clippy::indexing_slicing
 )]
 
+mod nodes;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -17,13 +19,14 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use warren_proto::internal_v1::forward_service_server::ForwardServiceServer;
+use warren_proto::internal_v1::node_service_server::NodeServiceServer;
 use warren_raft::{
     ClusterSecret, NodeListener, PeerOptions, Peers, RaftNode, RaftOptions, node_server,
 };
 use warren_shard::api::{
     ConsumerSpec, PublishItem, PublishOutcome, RequestToken, SessionEvent, Target,
 };
-use warren_shard::{Broker, BrokerParts, ConsumerOptions, Credit, Session};
+use warren_shard::{Broker, BrokerParts, ConsumerOptions, Credit, PlacementOptions, Session};
 use warren_storage::{LogOptions, SegmentLog, StateOptions, StateStore};
 use warren_topology::{
     Addresses, DeclareQueue, FormCluster, NewQueueName, Node, TopologyCommand, TopologyReply,
@@ -32,6 +35,8 @@ use warren_types::{
     ClusterId, ExchangeName, Incarnation, Member, Message, NodeId, Priority, Properties, QueueName,
     ReplicaId, RoutingKey, Run, Table, VhostId,
 };
+
+use nodes::Nodes;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 pub const NODES: u64 = 3;
@@ -91,6 +96,8 @@ impl Cluster {
                 ..Addresses::default()
             },
             zone: "".into(),
+            leaving: false,
+            former: Vec::new(),
         });
         let form = TopologyCommand::FormCluster(FormCluster {
             cluster: CLUSTER,
@@ -147,18 +154,20 @@ impl Cluster {
                 peers,
                 topology_members: members(),
                 initialise,
+                placement: PlacementOptions::default(),
             };
             let broker = Broker::start(parts).await.unwrap();
-            let server = node_server().add_service(raft_service).add_service(
-                ForwardServiceServer::new(broker.link_service())
-                    .max_decoding_message_size(64 << 20),
-            );
+            let nodes = NodeServiceServer::new(Nodes(broker.clone()));
+            let forward = ForwardServiceServer::new(broker.link_service())
+                .max_decoding_message_size(64 << 20);
+            let services = node_server()
+                .add_service(raft_service)
+                .add_service(nodes)
+                .add_service(forward);
             tokio::spawn(async move {
                 let stopped = async { drop(stopped.await) };
-                server
-                    .serve_with_incoming_shutdown(listener.incoming(), stopped)
-                    .await
-                    .unwrap();
+                let served = services.serve_with_incoming_shutdown(listener.incoming(), stopped);
+                served.await.unwrap();
             });
             (broker, raft, log, state, stop)
         });

@@ -62,26 +62,23 @@ pub(super) fn write_secret(directory: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The configuration of one node.
+/// The configuration of one node; `peers` has the port of each node it is to know, itself among them.
 pub(super) fn render(
     number: NodeNumber,
-    ports: &[Ports],
+    own: &Ports,
+    peers: &[(NodeNumber, u16)],
     home: &Path,
     secret: &Path,
     log_filter: &str,
-) -> Result<String> {
-    let own = ports
-        .get(number.0.wrapping_sub(1))
-        .context("ports for each node")?;
-    let peers: Vec<String> = ports
+) -> String {
+    let peers: Vec<String> = peers
         .iter()
-        .enumerate()
-        .map(|(at, peer)| {
-            let address = format!("127.0.0.1:{}", peer.node);
-            format!("    {{ id = {}, address = \"{address}\" }},\n", at + 1)
+        .map(|(peer, port)| {
+            let address = format!("127.0.0.1:{port}");
+            format!("    {{ id = {}, address = \"{address}\" }},\n", peer.0)
         })
         .collect();
-    Ok(format!(
+    format!(
         "[node]\nid = {id}\ndata_dir = {data:?}\n\n\
          [cluster]\nname = \"test\"\nsecret_file = {secret:?}\npeers = [\n{peers}]\n\n\
          [listen]\ngrpc = \"127.0.0.1:{grpc}\"\nnode = \"127.0.0.1:{node}\"\namqp = \"127.0.0.1:{amqp}\"\n\
@@ -97,5 +94,5 @@ pub(super) fn render(
         amqp = own.amqp,
         http = own.http,
         metrics = own.metrics,
-    ))
+    )
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use warren_types::{Generation, GroupId, NodeId, ReplicaId, ShardId};
+use warren_types::{GroupId, NodeId, ReplicaId, ShardId};
 
 use crate::{
     cluster::{Cluster, Node},
@@ -42,11 +42,7 @@ pub(super) fn apply(
         command.replication_factor,
         &mut topology.next.replica,
     );
-    let own = Placement {
-        group: GroupId::TOPOLOGY,
-        generation: Generation(1),
-        members: command.topology_members,
-    };
+    let own = Placement::first(GroupId::TOPOLOGY, command.topology_members);
     topology.placements = Arc::new(
         std::iter::once(own)
             .chain(shards)

@@ -10,6 +10,7 @@ mod delete_policy;
 mod delete_queue;
 mod form_cluster;
 mod note_consumer;
+mod placement;
 mod set_policy;
 mod tenancy;
 mod unbind;
@@ -44,6 +45,7 @@ impl Topology {
             TopologyCommand::Bind(it) => bind::apply(self, it),
             TopologyCommand::Unbind(it) => unbind::apply(self, it),
             TopologyCommand::Tenancy(it) => tenancy::apply(self, it),
+            TopologyCommand::Placement(it) => placement::apply(self, it),
             TopologyCommand::Batch(it) => tenancy::batch::apply(self, at, it),
             TopologyCommand::NoteConsumer(it) => note_consumer::apply(self, it),
             TopologyCommand::SetPolicy(it) => set_policy::apply(self, it),

@@ -31,6 +31,8 @@ pub fn form(nodes: u64, shards: u32) -> FormCluster {
                     amqp: "".into(),
                 },
                 zone: "".into(),
+                leaving: false,
+                former: Vec::new(),
             })
             .collect(),
         topology_members: (1..=nodes)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use tokio::time::{Instant, sleep, timeout_at};
-use warren_client::{Cluster, Connection, Error, NodeState};
+use warren_client::{Cluster, Connection, Error, NodeState, Replica, ReplicaRole};
 
 use crate::args::{Global, parse_seconds};
 
@@ -94,20 +94,21 @@ fn shards_needing(cluster: &Cluster, node: u64) -> Vec<u64> {
             .any(|it| it.node_id == id && it.state == NodeState::Up)
     };
     let needs = cluster.shards.iter().filter(|shard| {
-        let here = shard.replicas.iter().any(|it| it.node_id == node);
-        let others = shard
-            .replicas
+        let votes = |it: &&Replica| it.role != ReplicaRole::Learner;
+        let voters: Vec<&Replica> = shard.replicas.iter().filter(votes).collect();
+        let here = voters.iter().any(|it| it.node_id == node);
+        let others = voters
             .iter()
             .filter(|it| it.node_id != node && is_up(it.node_id))
             .count();
-        here && shard.replicas.len() > 1 && others <= shard.replicas.len() / 2
+        here && voters.len() > 1 && others <= voters.len() / 2
     });
     needs.map(|shard| shard.shard).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use warren_client::{ClusterNode, ClusterShard, Replica, ReplicaRole};
+    use warren_client::{ClusterNode, ClusterShard};
 
     use super::*;
 

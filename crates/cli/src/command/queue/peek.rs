@@ -32,8 +32,19 @@ pub(crate) struct PeekArgs {
     cursor: String,
 }
 
+impl PeekArgs {
+    pub(crate) fn new(name: String, state: StateArg, limit: u32, cursor: String) -> Self {
+        Self {
+            name,
+            limit,
+            state: vec![state],
+            cursor,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StateArg {
+pub(crate) enum StateArg {
     Scheduled,
     Ready,
     Unacked,
@@ -65,7 +76,7 @@ struct MessageView {
     body: String,
 }
 
-pub(super) async fn peek(global: &Global, connection: &Connection, args: PeekArgs) -> Result<()> {
+pub(crate) async fn peek(global: &Global, connection: &Connection, args: PeekArgs) -> Result<()> {
     let options = PeekOptions {
         vhost: global.vhost.clone(),
         queue: args.name,

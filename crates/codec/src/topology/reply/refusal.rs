@@ -2,7 +2,7 @@
 
 use warren_proto::internal_v1 as pb;
 use warren_proto::internal_v1::CommandRefusalKind as Kind;
-use warren_topology::{ClusterFault, ObjectKind, Refusal};
+use warren_topology::{ClusterFault, ObjectKind, PlacementFault, Refusal};
 use warren_types::{ExchangeName, NodeId, QueueName, UserName, VhostId, VhostName};
 
 use crate::{
@@ -73,7 +73,16 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
             ..named(Kind::VhostLimitReached, vhost, "")
         },
         Refusal::BatchInvalid => of(Kind::BatchInvalid),
+        Refusal::PlacementRefused { reason } => {
+            numbered(Kind::PlacementRefused, placement_fault(*reason))
+        }
     }
+}
+
+fn placement_fault(fault: PlacementFault) -> u64 {
+    let all = PlacementFault::ALL.into_iter();
+    let found = (1..).zip(all).find(|(_, it)| *it == fault);
+    found.map_or(0, |(number, _)| number)
 }
 
 /// The refusals of an argument, which have the most to tell; empty for any other.
@@ -180,7 +189,20 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         Kind::VhostProtected => Refusal::VhostProtected { vhost: vhost()? },
         Kind::VhostLimitReached => vhost_limit(&it)?,
         Kind::BatchInvalid => Refusal::BatchInvalid,
+        Kind::PlacementRefused => Refusal::PlacementRefused {
+            reason: decode_placement_fault(it.number)?,
+        },
     })
+}
+
+fn decode_placement_fault(number: u64) -> Result<PlacementFault, CodecError> {
+    let found = (1..).zip(PlacementFault::ALL).find(|(it, _)| *it == number);
+    found
+        .map(|(_, fault)| fault)
+        .ok_or(CodecError::UnknownValue {
+            what: "refusal of a placement",
+            number: i64::try_from(number).unwrap_or(i64::MAX),
+        })
 }
 
 fn name_reserved(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {

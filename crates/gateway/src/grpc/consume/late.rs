@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 use warren_shard::ReturnKind;
-use warren_shard::api::{ReturnWait, SettleAction, SettleSpec};
+use warren_shard::api::{AnswerTime, ReturnWait, SettleAction, SettleSpec};
 
 use super::Attached;
 use super::session::{ConsumeSession, NO_ACK_TOKEN};
@@ -30,6 +30,7 @@ impl ConsumeSession {
             target: self.attached.target,
             items,
             action,
+            answer: AnswerTime::Soon,
         };
         // An uplink that has stopped takes its consumers with it, and what they hold returns.
         let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

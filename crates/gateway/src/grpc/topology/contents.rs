@@ -1,19 +1,23 @@
 //! A queue's contents as a whole: purge and stats. Not here: single messages (`messaging`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use warren_proto::admin_v1;
 use warren_proto::convert::error::ApiError;
-use warren_proto::convert::message::{duration_ms_from_client, time_ms_to_client};
+use warren_proto::convert::message::{
+    duration_ms_from_client, duration_to_client, time_ms_to_client,
+};
+use warren_proto::convert::reason::Reason;
 use warren_proto::v1::MessageState;
 use warren_shard::PurgeStates;
-use warren_shard::api::QueueStats;
+use warren_shard::api::{LevelStats, QueueStats, StatsDepth};
 use warren_topology::{Queue, Topology};
 use warren_types::VhostName;
 
@@ -28,6 +32,8 @@ use crate::grpc::permit::may_view_queue;
 use crate::operations::find_vhost;
 
 const QUEUES_MAX: usize = 1_000;
+/// Calls of `WatchQueueStats` that a node serves at a time.
+pub(super) const WATCHES_MAX: usize = 64;
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Leaders are asked for so many queues at a time.
@@ -79,7 +85,7 @@ impl TopologyAdmin {
                 .map_err(|error| of_operation(&error))?;
             let known = self
                 .gateway
-                .queue_stats(&queue)
+                .queue_stats(&queue, StatsDepth::Age)
                 .await
                 .map_err(|error| of_operation(&error))?;
             stats.push(self.stats_to_client(&vhost, &queue, known));
@@ -92,12 +98,13 @@ impl TopologyAdmin {
         &self,
         vhost: &VhostName,
         queues: &[&Queue],
+        depth: StatsDepth,
     ) -> Vec<admin_v1::QueueStats> {
         let mut stats = Vec::with_capacity(queues.len());
         for some in queues.chunks(ASKED_AT_ONCE) {
             let asked = some
                 .iter()
-                .map(|queue| async move { (queue, self.gateway.queue_stats(queue).await) });
+                .map(|queue| async move { (queue, self.gateway.queue_stats(queue, depth).await) });
             for (queue, known) in join_all(asked).await {
                 stats.extend(
                     known
@@ -115,6 +122,9 @@ impl TopologyAdmin {
         queue: &Queue,
         stats: QueueStats,
     ) -> admin_v1::QueueStats {
+        let now_ms = wall_clock_ms();
+        let age = |came: u64| Duration::from_millis(now_ms.saturating_sub(came));
+        let left = stats.left;
         admin_v1::QueueStats {
             vhost: vhost.to_string(),
             queue: queue.name.to_string(),
@@ -123,11 +133,21 @@ impl TopologyAdmin {
             scheduled: stats.scheduled,
             delayed: stats.delayed,
             parked: stats.parked,
+            dead_lettering: stats.dead_lettering,
             bytes: stats.body_bytes,
+            ready_bytes: stats.ready_bytes,
             consumers: u32::try_from(stats.consumers).unwrap_or(u32::MAX),
+            oldest_ready_age: stats.oldest_ready_ms.map(age).map(duration_to_client),
             published_total: stats.enqueued,
-            acked_total: stats.settled,
-            taken_at: Some(time_ms_to_client(wall_clock_ms())),
+            acked_total: left.acked,
+            otherwise_settled_total: stats.settled.saturating_sub(left.acked),
+            rejected_total: left.rejected,
+            expired_total: left.expired,
+            dropped_total: left.dropped,
+            dead_lettered_total: left.dead_lettered,
+            purged_total: left.purged,
+            priorities: stats.levels.iter().map(priority_to_client).collect(),
+            taken_at: Some(time_ms_to_client(now_ms)),
             leader: leader_hint(&self.gateway, queue.shard),
             ..admin_v1::QueueStats::default()
         }
@@ -153,6 +173,11 @@ impl TopologyAdmin {
         for name in &request.queues {
             queue_name(name)?;
         }
+        let place = Arc::clone(&self.watches).try_acquire_owned();
+        let place = place.map_err(|_| {
+            let text = format!("the node serves {WATCHES_MAX} watches already");
+            ApiError::new(Reason::LimitReached, text)
+        })?;
         let (out, rounds) = mpsc::channel(1);
         let admin = self.clone();
         let watch = Watch {
@@ -160,6 +185,7 @@ impl TopologyAdmin {
             vhost,
             names: request.queues,
             interval: interval.max(INTERVAL_MIN),
+            _place: place,
         };
         self.gateway.tasks().spawn(watch.run(out));
         Ok(Box::pin(ReceiverStream::new(rounds)))
@@ -182,6 +208,15 @@ pub(super) fn seen(
     round.stats.retain(|it| may_see(&it.queue));
     round.unknown.retain(|it| may_see(it));
     round
+}
+
+fn priority_to_client(it: &LevelStats) -> admin_v1::PriorityStats {
+    admin_v1::PriorityStats {
+        priority: it.priority.level().into(),
+        messages: it.live,
+        scheduled: it.scheduled,
+        parked: it.parked,
+    }
 }
 
 /// None named: what AMQP's purge removes.
@@ -219,6 +254,7 @@ struct Watch {
     /// None = all.
     names: Vec<String>,
     interval: Duration,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Watch {
@@ -249,7 +285,12 @@ impl Watch {
     ) -> admin_v1::WatchQueueStatsResponse {
         let topology = self.admin.gateway.topology();
         let queues = self.queues(&topology);
-        let known = self.admin.known_stats(&self.vhost, &queues).await;
+        let depth = if self.names.is_empty() {
+            StatsDepth::Counts
+        } else {
+            StatsDepth::Age
+        };
+        let known = self.admin.known_stats(&self.vhost, &queues, depth).await;
         let mut unknown: Vec<String> = queues.iter().map(|it| it.name.to_string()).collect();
         unknown.extend(
             self.names
@@ -263,6 +304,7 @@ impl Watch {
         for one in known {
             let figures = admin_v1::QueueStats {
                 taken_at: None,
+                oldest_ready_age: None, // grows by itself
                 ..one.clone()
             };
             if told.insert(one.queue.clone(), figures.clone()) != Some(figures) {

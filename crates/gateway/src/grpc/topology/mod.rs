@@ -12,8 +12,10 @@ pub(super) use exchanges::check_etag;
 pub(super) use pages::Page;
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use warren_proto::admin_v1;
 use warren_proto::admin_v1::topology_service_server::TopologyService;
@@ -34,11 +36,18 @@ const NO_USER: &str = "";
 pub(super) struct TopologyAdmin {
     gateway: Gateway,
     stop: tokio_util::sync::CancellationToken,
+    /// Places for calls of `WatchQueueStats`.
+    watches: Arc<Semaphore>,
 }
 
 impl TopologyAdmin {
     pub(super) fn new(gateway: Gateway, stop: tokio_util::sync::CancellationToken) -> Self {
-        Self { gateway, stop }
+        let watches = Arc::new(Semaphore::new(contents::WATCHES_MAX));
+        Self {
+            gateway,
+            stop,
+            watches,
+        }
     }
 
     /// With the leader of the topology, which answers changes fastest.

@@ -3,6 +3,7 @@
 use warren_proto::admin_v1;
 use warren_proto::convert::error::ApiError;
 use warren_proto::convert::value::{table_from_client, table_to_client};
+use warren_shard::api::StatsDepth;
 use warren_topology::{
     DeclareQueue, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand,
     TopologyReply,
@@ -113,7 +114,7 @@ impl TopologyAdmin {
             .filter(|queue| may_view_queue(&topology, who, space, queue.name.as_str()));
         let (found, next_page_token) = page.take(all, |queue| queue.name.to_string());
         let stats = if request.with_stats {
-            self.known_stats(&vhost, &found).await
+            self.known_stats(&vhost, &found, StatsDepth::Counts).await
         } else {
             Vec::new()
         };

@@ -235,6 +235,7 @@ impl TestNode {
                 gate: gate.clone(),
             });
             let spec = GroupSpec {
+                may_be_blank: true,
                 group: *group,
                 replica: replica(id, *group),
                 machine,

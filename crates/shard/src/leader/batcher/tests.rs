@@ -102,10 +102,14 @@ fn atomic_batch_has_blocks_of_its_own_and_keeps_its_place() {
         batcher.batch(Incarnation(1), Run(1), batch, ShardTime(1_000), |_| None);
     }
     let entry = build(&mut batcher);
-    let counts = entry.commands.iter().map(|it| match it {
-        Command::Enqueue(it) => vec![it.facts.count()],
-        Command::EnqueueTogether(it) => it.blocks.iter().map(|it| it.facts.count()).collect(),
-        other => panic!("not a block: {other:?}"),
+    let counts = entry.commands.iter().map(|it| {
+        if let Command::EnqueueTogether(it) = it {
+            return it.blocks.iter().map(|it| it.facts.count()).collect();
+        }
+        let Command::Enqueue(it) = it else {
+            panic!("not a block: {it:?}")
+        };
+        vec![it.facts.count()]
     });
     assert_eq!(counts.collect::<Vec<_>>(), [vec![1], vec![2, 1], vec![1]]);
     let part = |command, first, count| OriginPart {

@@ -6,11 +6,11 @@ use warren_proto::internal_v1 as wire;
 use warren_proto::internal_v1::down_frame::Kind as DownKind;
 use warren_queue::dispatch::io::{AttachResult, HandedOut, HeldState, SettleResult, Token};
 use warren_types::{
-    Attempt, BatchSequence, ConsumerId, NodeId, Position, QueueId, Run, ShardId, Term,
+    Attempt, BatchSequence, ConsumerId, NodeId, Position, Priority, QueueId, Run, ShardId, Term,
 };
 
 use super::{BadFrame, amount, bad, cancel, grant, peek};
-use crate::api::QueueStats;
+use crate::api::{LeftTotals, LevelStats, QueueStats};
 use crate::link::frame::{BatchException, Down, Welcome};
 
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
@@ -36,6 +36,7 @@ pub(crate) fn down_bytes(frame: &Down) -> usize {
         | Down::Cancelled { .. }
         | Down::Forget { .. }
         | Down::Purged { .. }
+        | Down::Redriven { .. }
         | Down::Stats { .. } => 64,
     }
 }
@@ -92,6 +93,7 @@ pub(crate) fn encode_down(shard: ShardId, frame: Down) -> wire::DownFrame {
             position: position.0,
         }),
         Down::Purged { token, count } => DownKind::Purged(encode_purged(token, count)),
+        Down::Redriven { token, step } => DownKind::Redriven(peek::encode_step(token, step)),
         Down::Peeked { token, page } => DownKind::Peeked(peek::encode_page(token, page)),
         Down::Stats { token, stats } => DownKind::Stats(encode_stats(token, stats)),
         Down::Moved {
@@ -155,7 +157,65 @@ fn encode_stats(token: Token, stats: Option<QueueStats>) -> wire::QueueAnswer {
         delayed: stats.delayed,
         parked: stats.parked,
         count: 0,
+        acked: stats.left.acked,
+        rejected: stats.left.rejected,
+        expired: stats.left.expired,
+        dropped: stats.left.dropped,
+        dead_lettered: stats.left.dead_lettered,
+        purged: stats.left.purged,
+        dead_lettering: stats.dead_lettering,
+        ready_bytes: stats.ready_bytes,
+        oldest_ready_ms: stats.oldest_ready_ms,
+        levels: stats.levels.iter().map(encode_level).collect(),
     }
+}
+
+fn encode_level(it: &LevelStats) -> wire::LevelAnswer {
+    wire::LevelAnswer {
+        priority: it.priority.level().into(),
+        live: it.live,
+        scheduled: it.scheduled,
+        parked: it.parked,
+    }
+}
+
+fn decode_level(it: &wire::LevelAnswer) -> Result<LevelStats, BadFrame> {
+    Ok(LevelStats {
+        priority: Priority::clamped(u8::try_from(it.priority).map_err(bad)?),
+        live: it.live,
+        scheduled: it.scheduled,
+        parked: it.parked,
+    })
+}
+
+fn decode_stats(answer: wire::QueueAnswer) -> Result<Option<QueueStats>, BadFrame> {
+    if !answer.found {
+        return Ok(None);
+    }
+    let levels = answer.levels.iter().map(decode_level);
+    Ok(Some(QueueStats {
+        ready: answer.ready,
+        unacked: answer.unacked,
+        consumers: answer.consumers,
+        enqueued: answer.enqueued,
+        settled: answer.settled,
+        left: LeftTotals {
+            acked: answer.acked,
+            rejected: answer.rejected,
+            expired: answer.expired,
+            dropped: answer.dropped,
+            dead_lettered: answer.dead_lettered,
+            purged: answer.purged,
+        },
+        dead_lettering: answer.dead_lettering,
+        body_bytes: answer.body_bytes,
+        ready_bytes: answer.ready_bytes,
+        scheduled: answer.scheduled,
+        delayed: answer.delayed,
+        parked: answer.parked,
+        oldest_ready_ms: answer.oldest_ready_ms,
+        levels: levels.collect::<Result<_, _>>()?,
+    }))
 }
 
 pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), BadFrame> {
@@ -207,20 +267,11 @@ pub(crate) fn decode_down(frame: wire::DownFrame) -> Result<(ShardId, Down), Bad
             token: Token(answer.token),
             count: answer.count,
         },
+        DownKind::Redriven(answer) => peek::decode_step(&answer),
         DownKind::Peeked(answer) => peek::decode_page(answer)?,
         DownKind::Stats(answer) => Down::Stats {
             token: Token(answer.token),
-            stats: answer.found.then_some(QueueStats {
-                ready: answer.ready,
-                unacked: answer.unacked,
-                consumers: answer.consumers,
-                enqueued: answer.enqueued,
-                settled: answer.settled,
-                body_bytes: answer.body_bytes,
-                scheduled: answer.scheduled,
-                delayed: answer.delayed,
-                parked: answer.parked,
-            }),
+            stats: decode_stats(answer)?,
         },
     };
     Ok((ShardId(frame.shard), down))

@@ -1,4 +1,4 @@
-//! The bytes of looking at messages. Not here: other frames (`up`, `down`).
+//! The bytes of looking at messages, and of sending them back. Not here: other frames (`up`, `down`).
 
 use warren_proto::internal_v1 as wire;
 use warren_queue::dispatch::io::Token;
@@ -7,8 +7,9 @@ use warren_queue::store::{PeekedMessage, PeekedState};
 use warren_types::{Position, Priority, QueueId, ShardTime};
 
 use super::{BadFrame, bad};
-use crate::link::frame::{Down, PeekUp};
+use crate::link::frame::{Down, PeekUp, Up};
 use crate::peek::{PEEK_MESSAGES_MAX, PeekState, StoredPage};
+use crate::redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 
 pub(super) fn encode_question(it: &PeekUp) -> wire::PeekQuestion {
     wire::PeekQuestion {
@@ -104,7 +105,72 @@ fn decode(it: wire::PeekedMessage) -> Result<(PeekedMessage, PeekState), BadFram
         state: PeekedState::Ready,
         delivery_count: it.delivery_count,
         acquired_count: it.acquired_count,
+        expiry: None,
         message: it.message,
     };
     Ok((message, state))
+}
+
+pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestion {
+    let (to, sources) = match wish.to {
+        RedriveTo::Queue(to) => (to.0, Vec::new()),
+        RedriveTo::Sources(sources) => (0, sources),
+    };
+    wire::RedriveQuestion {
+        page: Some(encode_question(it)),
+        to,
+        dry_run: wish.dry_run,
+        sources: sources.into_iter().map(|it| it.0).collect(),
+        parked: wish.of == RedriveOf::Parked,
+    }
+}
+
+pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame> {
+    let page = it.page.as_ref().ok_or_else(|| bad("no page"))?;
+    if it.sources.len() > PEEK_MESSAGES_MAX {
+        return Err(bad("more queues than messages"));
+    }
+    let wish = Redrive {
+        of: if it.parked {
+            RedriveOf::Parked
+        } else {
+            RedriveOf::Ready
+        },
+        to: match it.to {
+            0 => RedriveTo::Sources(it.sources.iter().map(|&it| QueueId(it)).collect()),
+            to => RedriveTo::Queue(QueueId(to)),
+        },
+        dry_run: it.dry_run,
+    };
+    Ok(Up::Redrive(decode_question(page), wish))
+}
+
+pub(super) fn encode_step(token: Token, step: Option<RedriveStep>) -> wire::RedriveAnswer {
+    let mut answer = wire::RedriveAnswer {
+        token: token.0,
+        found: step.is_some(),
+        ..wire::RedriveAnswer::default()
+    };
+    if let Some(step) = step {
+        answer.moved = step.moved;
+        answer.skipped = step.skipped;
+        answer.busy = step.busy;
+        answer.sources = step.sources.into_iter().map(|it| it.0).collect();
+        answer.next = step.next.map_or(0, |it| it.0);
+    }
+    answer
+}
+
+pub(super) fn decode_step(answer: &wire::RedriveAnswer) -> Down {
+    let step = answer.found.then_some(RedriveStep {
+        moved: answer.moved,
+        skipped: answer.skipped,
+        busy: answer.busy,
+        sources: answer.sources.iter().map(|&it| QueueId(it)).collect(),
+        next: (answer.next != 0).then_some(Position(answer.next)),
+    });
+    Down::Redriven {
+        token: Token(answer.token),
+        step,
+    }
 }

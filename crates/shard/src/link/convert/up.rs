@@ -15,7 +15,7 @@ use warren_types::{
 };
 
 use super::{BadFrame, amount, bad, cancel, grant, peek};
-use crate::api::{AnswerTime, ReturnWait};
+use crate::api::{AnswerTime, ReturnWait, StatsDepth};
 use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Storing, Up};
 
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
@@ -37,6 +37,7 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
         | Up::Detach { .. }
         | Up::Purge { .. }
         | Up::Peek(_)
+        | Up::Redrive(..)
         | Up::Stats { .. } => 64,
     }
 }
@@ -88,13 +89,20 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             queue: queue.0,
             token: token.0,
             purge: Some(encode_states(states)),
+            with_age: false,
         }),
+        Up::Redrive(it, wish) => UpKind::Redrive(peek::encode_redrive(&it, wish)),
         Up::Peek(it) => UpKind::Peek(peek::encode_question(&it)),
         Up::CancelScheduled(it) => UpKind::CancelScheduled(cancel::encode_question(&it)),
-        Up::Stats { queue, token } => UpKind::Stats(wire::QueueQuestion {
+        Up::Stats {
+            queue,
+            token,
+            depth,
+        } => UpKind::Stats(wire::QueueQuestion {
             queue: queue.0,
             token: token.0,
             purge: None,
+            with_age: depth == StatsDepth::Age,
         }),
     };
     wire::UpFrame {
@@ -147,11 +155,17 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             token: Token(question.token),
             states: decode_states(question.purge),
         },
+        UpKind::Redrive(question) => peek::decode_redrive(&question)?,
         UpKind::Peek(question) => Up::Peek(peek::decode_question(&question)),
         UpKind::CancelScheduled(it) => Up::CancelScheduled(cancel::decode_question(it)),
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
             token: Token(question.token),
+            depth: if question.with_age {
+                StatsDepth::Age
+            } else {
+                StatsDepth::Counts
+            },
         },
     };
     Ok((ShardId(frame.shard), up))
@@ -165,9 +179,10 @@ fn encode_return(give_back: &ReturnUp) -> wire::ReturnUp {
         failed: matches!(give_back.kind, ReturnKind::Failed),
         delay_ms: match give_back.wait {
             ReturnWait::Ms(delay) => Some(delay),
-            ReturnWait::Not | ReturnWait::ByPolicy => None,
+            ReturnWait::Not | ReturnWait::Parked | ReturnWait::ByPolicy => None,
         },
         by_policy: give_back.wait == ReturnWait::ByPolicy,
+        park: give_back.wait == ReturnWait::Parked,
     }
 }
 
@@ -182,6 +197,7 @@ fn decode_return(give_back: wire::ReturnUp) -> Result<ReturnUp, BadFrame> {
             ReturnKind::Untouched
         },
         wait: match (give_back.delay_ms, give_back.by_policy) {
+            _ if give_back.park => ReturnWait::Parked,
             (Some(delay), _) => ReturnWait::Ms(delay),
             (None, true) => ReturnWait::ByPolicy,
             (None, false) => ReturnWait::Not,

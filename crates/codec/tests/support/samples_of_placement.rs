@@ -1,0 +1,75 @@
+//! One of every command about nodes and replicas, in an order in which none is refused. Not here: other commands (`samples`).
+#![allow(unreachable_pub)]
+
+use warren_topology::{
+    Addresses, AdmitNode, ForgetNode, MoveReplica, Node, PlacementCommand, PlacementSettled,
+    SetLeaving, SetTopologyVoters, TopologyCommand,
+};
+use warren_types::{Generation, Incarnation, NodeId, ReplicaId, ShardId};
+
+pub fn commands() -> Vec<(&'static str, TopologyCommand)> {
+    let admit = |id, replaces| {
+        PlacementCommand::AdmitNode(AdmitNode {
+            node: node(id),
+            replaces,
+        })
+    };
+    let commands = [
+        ("admit_node", admit(4, None)),
+        ("admit_node_again", admit(4, Some(Incarnation(4)))),
+        ("admit_another", admit(5, None)),
+        (
+            "move_replica",
+            PlacementCommand::MoveReplica(MoveReplica {
+                group: ShardId(1).into(),
+                generation: Generation(1),
+                add: Some(NodeId(4)),
+                remove: Some(ReplicaId(4)),
+            }),
+        ),
+        (
+            "placement_settled",
+            PlacementCommand::PlacementSettled(PlacementSettled {
+                group: ShardId(1).into(),
+                generation: Generation(2),
+            }),
+        ),
+        (
+            "set_topology_voters",
+            PlacementCommand::SetTopologyVoters(SetTopologyVoters {
+                generation: Generation(3),
+                voters: vec![NodeId(2), NodeId(3), NodeId(4)],
+            }),
+        ),
+        (
+            "set_leaving",
+            PlacementCommand::SetLeaving(SetLeaving {
+                node: NodeId(5),
+                leaving: true,
+            }),
+        ),
+        (
+            "forget_node",
+            PlacementCommand::ForgetNode(ForgetNode { node: NodeId(5) }),
+        ),
+    ];
+    let wrapped = commands.into_iter();
+    wrapped
+        .map(|(name, it)| (name, TopologyCommand::Placement(it)))
+        .collect()
+}
+
+pub fn node(id: u64) -> Node {
+    Node {
+        id: NodeId(id),
+        incarnation: Incarnation(u128::from(id)),
+        addresses: Addresses {
+            node: "h:1".into(),
+            grpc: "h:2".into(),
+            amqp: "h:3".into(),
+        },
+        zone: "z".into(),
+        leaving: false,
+        former: Vec::new(),
+    }
+}

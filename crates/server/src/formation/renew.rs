@@ -1,0 +1,57 @@
+//! Keeps the record in the data directory as the cluster is: nodes come, go and come back with other directories, and a node that
+//! starts must know whose word counts before it has read the topology. Not here: the first record (`form`, `join`).
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use warren_shard::Broker;
+use warren_types::{GroupId, Member};
+
+use super::{Formation, Record, join};
+
+/// Returns when the node stops.
+pub(crate) async fn renew(broker: Broker, formation: Arc<Formation>, stop: CancellationToken) {
+    let mut view = broker.topology().watch();
+    loop {
+        let now = join::record(&view.borrow_and_update(), broker.node());
+        if let Some(record) = now.and_then(|now| changed(&formation, now)) {
+            let formation = formation.clone();
+            let written = tokio::task::spawn_blocking(move || formation.renew(record)).await;
+            match written {
+                Ok(Ok(())) => info!("the members of the cluster are written down anew"),
+                Ok(Err(error)) => warn!(%error, "the members of the cluster are not written down"),
+                Err(error) => warn!(%error, "the members of the cluster are not written down"),
+            }
+        }
+        tokio::select! {
+            biased; // stopping comes first
+            () = stop.cancelled() => return,
+            changed = view.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// What is to be written: only while this node is a member as it is, and its replica of the topology is the one it runs.
+fn changed(formation: &Formation, mut now: Record) -> Option<Record> {
+    let kept = formation.record()?;
+    let us = formation.us();
+    let is_us = |it: &warren_topology::Node| it.id == us.node && it.incarnation == us.incarnation;
+    let own = |record: &Record| -> Option<Member> {
+        let mut members = record.cluster.topology_members.iter();
+        members.find(|it| it.node == us.node).copied()
+    };
+    debug_assert_eq!(GroupId::TOPOLOGY, GroupId(0));
+    if !now.cluster.nodes.iter().any(is_us) || own(&now) != own(&kept) {
+        return None;
+    }
+    now.former = kept.former;
+    // Addresses are the topology's to tell; they are not worth a write.
+    let essence = |record: &Record| -> Vec<_> {
+        let nodes = record.cluster.nodes.iter();
+        nodes.map(|it| (it.id, it.incarnation)).collect()
+    };
+    let same = essence(&now) == essence(&kept)
+        && now.cluster.topology_members == kept.cluster.topology_members;
+    (!same).then_some(now)
+}

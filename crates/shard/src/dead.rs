@@ -1,0 +1,126 @@
+//! Where a dead letter goes by the topology at hand, and how it is written down there (features B44 to B46). Not here: which messages die
+//! (`warren-queue`'s dispatch), how those of a queue are moved (`leader::dead_letter`), those that a full queue refused (`surplus`).
+
+use std::collections::BTreeMap;
+
+use warren_codec::StoredMessageView;
+use warren_queue::death::{self, Death};
+use warren_queue::entry::{MoveTarget, SettleReason};
+use warren_topology::{Published, Targets, Topology};
+use warren_types::{
+    DeadLetter, ExchangeName, Message, Priority, Properties, QueueId, RoutingKey, ShardId,
+};
+
+/// Where one dead letter goes.
+pub(crate) enum Way {
+    To(Vec<MoveTarget>),
+    /// Nothing takes it.
+    Nowhere,
+    /// Only queues that it came from, through no consumer's hands (features B46).
+    Circle,
+}
+
+/// The queues that a message of `from` goes to when it dies of `reason`.
+pub(crate) fn way(
+    topology: &Topology,
+    from: QueueId,
+    reason: SettleReason,
+    target: &DeadLetter,
+    view: &StoredMessageView,
+) -> Way {
+    let Some(queue) = topology.queue_by_id(from) else {
+        return Way::Nowhere;
+    };
+    let (key, further) = match &target.routing_key {
+        Some(key) => (key.as_str(), Vec::new()),
+        None => (view.routing_key(), further_keys(&view.properties)),
+    };
+    let dead = Published::new(target.exchange.as_str(), key)
+        .with_further_keys(&further)
+        .with_properties(&view.properties)
+        .from_broker();
+    let mut routed = Targets::new();
+    let Ok(()) = topology.route(queue.vhost, &dead, &mut routed) else {
+        return Way::Nowhere; // the exchange is missing
+    };
+    let (mut all, mut circles) = (BTreeMap::<ShardId, Vec<QueueId>>::new(), false);
+    for to in routed.iter() {
+        let there = topology.queue_by_id(to.queue);
+        let there = there.map(|it| it.name.as_str());
+        let here = queue.name.as_str();
+        if there.is_some_and(|there| {
+            death::closes_cycle(&view.properties, view.died, here, reason, there)
+        }) {
+            circles = true;
+            continue;
+        }
+        all.entry(to.shard).or_default().push(to.queue);
+    }
+    let targets = all.into_iter();
+    let targets = targets.map(|(shard, queues)| MoveTarget { shard, queues });
+    let targets: Vec<MoveTarget> = targets.collect();
+    match (targets.is_empty(), circles) {
+        (false, _) => Way::To(targets),
+        (true, true) => Way::Circle,
+        (true, false) => Way::Nowhere,
+    }
+}
+
+/// Why, whence and whereto a message goes on.
+pub(crate) struct Passing<'a> {
+    /// The name of the queue it leaves.
+    pub(crate) queue: &'a str,
+    pub(crate) reason: SettleReason,
+    pub(crate) exchange: &'a ExchangeName,
+    /// `None`: its own.
+    pub(crate) routing_key: Option<&'a RoutingKey>,
+    /// Seconds since the Unix epoch.
+    pub(crate) time_s: u64,
+}
+
+/// The message as it goes on. `None`: its routing key is none of ours, so it cannot.
+pub(crate) fn passed_on(
+    view: &StoredMessageView,
+    passing: &Passing<'_>,
+    priority: Priority,
+    group_hash: u64,
+    fairness_hash: u64,
+) -> Option<Message> {
+    let routing_key = match passing.routing_key {
+        Some(key) => key.clone(),
+        None => RoutingKey::try_from(view.routing_key()).ok()?,
+    };
+    let death = Death {
+        queue: passing.queue,
+        reason: passing.reason,
+        exchange: view.exchange(),
+        routing_key: view.routing_key(),
+        time_s: passing.time_s,
+        replaces_key: passing.routing_key.is_some(),
+        died_before: view.died,
+    };
+    let properties: Properties =
+        death::buried(&view.properties, &death).unwrap_or_else(|| view.properties.clone());
+    Some(Message {
+        exchange: passing.exchange.clone(),
+        routing_key,
+        properties,
+        body: view.body.clone(),
+        priority,
+        ttl_ms: None,
+        delay_ms: None,
+        group_hash,
+        fairness_hash,
+        dedup_hash: 0,
+        user: view.user().and_then(|it| it.try_into().ok()),
+        trace: view.trace.clone(),
+        died: view.died || death::reason_name(passing.reason).is_some(),
+    })
+}
+
+/// Those of `CC` that are keys: other values were refused when the message came.
+fn further_keys(properties: &Properties) -> Vec<RoutingKey> {
+    let keys = death::further_keys(properties).into_iter();
+    keys.filter_map(|it| RoutingKey::try_from(it.as_str()).ok())
+        .collect()
+}

@@ -1,0 +1,66 @@
+//! Commands about nodes and where replicas are. Not here: what they do (`apply/placement`), which are wanted (`plan`).
+//!
+//! A placement says how a group is to be; the group's leader makes its membership so and says when it is done. Replica ids are given
+//! out when a command is applied, and never again.
+
+use warren_types::{Generation, GroupId, Incarnation, NodeId, ReplicaId};
+
+use crate::cluster::Node;
+
+/// Stored for ever: never change what a command means, add a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlacementCommand {
+    AdmitNode(AdmitNode),
+    SetLeaving(SetLeaving),
+    ForgetNode(ForgetNode),
+    MoveReplica(MoveReplica),
+    SetTopologyVoters(SetTopologyVoters),
+    PlacementSettled(PlacementSettled),
+}
+
+/// A node joins: it gets a replica of the topology that learns. A known node with a new directory gets new replicas in the place of
+/// those that are lost with the old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmitNode {
+    pub node: Node,
+    /// The incarnation that is gone for good; `None`: the node is new.
+    pub replaces: Option<Incarnation>,
+}
+
+/// A node is to have no replicas, so that it can be forgotten; or is to stay after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetLeaving {
+    pub node: NodeId,
+    pub leaving: bool,
+}
+
+/// A node that leaves and has no replicas but one of the topology that learns is a member no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForgetNode {
+    pub node: NodeId,
+}
+
+/// A replica of a shard is added, removed, or both at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveReplica {
+    pub group: GroupId,
+    /// The placement this was decided by; another one = refused.
+    pub generation: Generation,
+    pub add: Option<NodeId>,
+    pub remove: Option<ReplicaId>,
+}
+
+/// Which nodes vote on the topology; the others learn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetTopologyVoters {
+    /// The placement this was decided by; another one = refused.
+    pub generation: Generation,
+    pub voters: Vec<NodeId>,
+}
+
+/// The group's membership is as its placement says: what is kept of former replicas can go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacementSettled {
+    pub group: GroupId,
+    pub generation: Generation,
+}

@@ -1,0 +1,66 @@
+//! What is to change next so that the cluster becomes as it should be: pure functions of the topology and of what was observed.
+//! Each answer is a small step; whoever carries it out observes again and asks again. Not here: carrying it out (`warren-shard`).
+
+mod leaders;
+mod replicas;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use warren_types::{GroupId, NodeId};
+
+pub use leaders::{LeaderMove, next_leader_move, spread};
+pub use replicas::{Limits, next_changes};
+
+/// What the planning node sees of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// A node that is not here was never heard from.
+    pub nodes: BTreeMap<NodeId, Condition>,
+    /// Who leads each group, as far as known.
+    pub leaders: BTreeMap<GroupId, NodeId>,
+    /// Groups that are left alone for now: their leader has just changed, or a transfer was refused.
+    pub resting: BTreeSet<GroupId>,
+}
+
+/// How a node is, as the planning node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Condition {
+    Up,
+    /// Up, and gives its leaders away.
+    Draining,
+    /// Not heard from, for less than the grace time.
+    Silent,
+    /// Not heard from for the grace time: its replicas are replaced.
+    Lost,
+}
+
+impl Condition {
+    /// Heard from, whether it takes leaders or not.
+    pub(crate) fn is_there(self) -> bool {
+        match self {
+            Self::Up | Self::Draining => true,
+            Self::Silent | Self::Lost => false,
+        }
+    }
+}
+
+impl Observed {
+    #[must_use]
+    pub fn condition(&self, node: NodeId) -> Condition {
+        self.nodes.get(&node).copied().unwrap_or(Condition::Silent)
+    }
+
+    /// Whether the node may be given a leadership.
+    #[must_use]
+    pub fn takes_leaders(&self, node: NodeId) -> bool {
+        match self.condition(node) {
+            Condition::Up => true,
+            Condition::Draining | Condition::Silent | Condition::Lost => false,
+        }
+    }
+
+    #[must_use]
+    pub fn leader(&self, group: GroupId) -> Option<NodeId> {
+        self.leaders.get(&group).copied()
+    }
+}

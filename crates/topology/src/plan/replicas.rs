@@ -1,0 +1,279 @@
+//! Where replicas are to be: lost and leaving ones are replaced, the replication factor is reached, nodes have as many as others, up
+//! to five nodes vote on the topology. A step is a command; one per group at a time, few at once. Not here: leaders (`leaders`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use warren_types::{GroupId, Member, NodeId};
+
+use super::{Condition, Observed};
+use crate::{
+    cluster::Node,
+    command::{ForgetNode, MoveReplica, PlacementCommand, SetTopologyVoters},
+    placement::Placement,
+    topology::Topology,
+};
+
+/// More voters make the topology slower and hardly safer.
+const TOPOLOGY_VOTERS_MAX: usize = 5;
+
+/// How much may be under way at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Groups whose replicas change.
+    pub changes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { changes_max: 2 }
+    }
+}
+
+/// What to propose next; empty: nothing, or nothing for now. Groups without a leader are left alone: they could not change.
+#[must_use]
+pub fn next_changes(
+    topology: &Topology,
+    observed: &Observed,
+    limits: Limits,
+) -> Vec<PlacementCommand> {
+    let Some(cluster) = topology.cluster() else {
+        return Vec::new();
+    };
+    let factor = usize::try_from(cluster.replication_factor).unwrap_or(usize::MAX);
+    let mut plan = Plan::new(topology, observed, factor);
+    let mut changes: Vec<PlacementCommand> = plan.topology_voters().into_iter().collect();
+    changes.extend(plan.forgotten());
+    let shards = || {
+        topology
+            .placements()
+            .filter(|it| it.group.shard().is_some())
+    };
+    let changing = shards().filter(|it| !it.settled).count();
+    let mut room = limits.changes_max.saturating_sub(changing);
+    for placement in shards() {
+        let exchange_only = !placement.settled;
+        if !exchange_only && room == 0 {
+            continue;
+        }
+        if let Some(change) = plan.mend(placement) {
+            room -= usize::from(!exchange_only);
+            changes.push(PlacementCommand::MoveReplica(change));
+        }
+    }
+    if changes.is_empty() {
+        let mut taken = BTreeSet::new();
+        while taken.len() < room {
+            let Some(next) = plan.even_out(&taken) else {
+                break;
+            };
+            taken.insert(next.group);
+            changes.push(PlacementCommand::MoveReplica(next));
+        }
+    }
+    changes
+}
+
+struct Plan<'a> {
+    topology: &'a Topology,
+    observed: &'a Observed,
+    factor: usize,
+    /// Replicas of shards per node, with what was planned.
+    load: BTreeMap<NodeId, usize>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(topology: &'a Topology, observed: &'a Observed, factor: usize) -> Self {
+        let mut load: BTreeMap<NodeId, usize> = topology.nodes().map(|it| (it.id, 0)).collect();
+        let shards = topology
+            .placements()
+            .filter(|it| it.group.shard().is_some());
+        for member in shards.flat_map(|it| &it.members) {
+            *load.entry(member.node).or_default() += 1;
+        }
+        Self {
+            topology,
+            observed,
+            factor,
+            load,
+        }
+    }
+
+    fn condition(&self, node: NodeId) -> Condition {
+        self.observed.condition(node)
+    }
+
+    fn is_leaving(&self, node: NodeId) -> bool {
+        self.topology.node(node).is_none_or(|it| it.leaving)
+    }
+
+    /// Whether the node counts towards the replication factor.
+    fn stays(&self, node: NodeId) -> bool {
+        !self.is_leaving(node) && self.condition(node) != Condition::Lost
+    }
+
+    /// The nodes that may be given a replica.
+    fn takers(&self) -> impl Iterator<Item = &'a Node> {
+        let nodes = self.topology.nodes();
+        nodes.filter(|it| !it.leaving && self.condition(it.id) == Condition::Up)
+    }
+
+    /// Few voters, on nodes that do not leave; those that vote already first. A lost one is replaced if another is up, never just
+    /// dropped: it may be the one that comes back when the others do not.
+    fn topology_voters(&self) -> Option<PlacementCommand> {
+        let own = self.topology.placement(GroupId::TOPOLOGY)?;
+        let votes = |node: NodeId| own.members.iter().any(|it| it.node == node);
+        let up = |node: NodeId| self.condition(node) == Condition::Up;
+        let lost = |node: NodeId| self.condition(node) == Condition::Lost;
+        let able = own.replicas().map(|it| it.node);
+        let mut able: Vec<NodeId> = able
+            .filter(|&node| !self.is_leaving(node) && (votes(node) || up(node)))
+            .collect();
+        able.sort_by_key(|&node| (lost(node), !votes(node), !up(node), node));
+        // An even number tolerates no more than one fewer; two are kept, so that either has everything.
+        let count = match able.len().min(TOPOLOGY_VOTERS_MAX) {
+            4 => 3,
+            count => count,
+        };
+        able.truncate(count);
+        let wanted: BTreeSet<NodeId> = able.iter().copied().collect();
+        let has: BTreeSet<NodeId> = own.members.iter().map(|it| it.node).collect();
+        let stuck = !own.settled && !own.members.iter().any(|it| lost(it.node));
+        if wanted.is_empty() || wanted == has || stuck {
+            return None;
+        }
+        Some(PlacementCommand::SetTopologyVoters(SetTopologyVoters {
+            generation: own.generation,
+            voters: wanted.into_iter().collect(),
+        }))
+    }
+
+    /// Nodes that leave and have nothing left.
+    fn forgotten(&self) -> Vec<PlacementCommand> {
+        let leaving = self.topology.nodes().filter(|it| it.leaving);
+        let empty = leaving.filter(|node| {
+            self.topology.placements().all(|it| {
+                if it.group == GroupId::TOPOLOGY {
+                    it.settled && it.members.iter().all(|member| member.node != node.id)
+                } else {
+                    !it.keeps(node.id)
+                }
+            })
+        });
+        let forget = empty.map(|it| PlacementCommand::ForgetNode(ForgetNode { node: it.id }));
+        forget.take(1).collect()
+    }
+
+    /// The step that brings one shard nearer to what it is to be.
+    fn mend(&mut self, placement: &Placement) -> Option<MoveReplica> {
+        self.observed.leader(placement.group)?;
+        let members = &placement.members;
+        let lost = |it: &&Member| self.condition(it.node) == Condition::Lost;
+        let leaving = |it: &&Member| self.is_leaving(it.node);
+        let bad = members.iter().find(lost).or_else(|| {
+            let settled = placement.settled;
+            members.iter().find(leaving).filter(|_| settled)
+        });
+        let target = self.target(placement, bad);
+        let stay = self.topology.nodes().filter(|it| self.stays(it.id)).count();
+        let wanted = self.factor.min(stay.max(1));
+        match (bad, target) {
+            (Some(bad), Some(to)) => Some(self.change(placement, Some(to), Some(*bad))),
+            _ if !placement.settled => None,
+            // Asked for, and there is nowhere to go: fewer copies.
+            (Some(bad), None) if self.is_leaving(bad.node) && members.len() > wanted => {
+                // Those that are left must all be there, or the last good copy might go.
+                let others = members.iter().filter(|it| *it != bad);
+                let whole = others
+                    .into_iter()
+                    .all(|it| self.condition(it.node).is_there());
+                whole.then(|| self.change(placement, None, Some(*bad)))
+            }
+            (None, Some(to)) if members.len() < wanted => {
+                Some(self.change(placement, Some(to), None))
+            }
+            (None, _) if members.len() > self.factor => {
+                let most = members
+                    .iter()
+                    .max_by_key(|it| (self.load.get(&it.node).copied(), it.replica));
+                most.copied()
+                    .map(|most| self.change(placement, None, Some(most)))
+            }
+            (Some(_) | None, _) => None,
+        }
+    }
+
+    /// One move from a node with many replicas to one with at least two fewer, if no zone gets worse by it; of a group that is not taken.
+    fn even_out(&mut self, taken: &BTreeSet<GroupId>) -> Option<MoveReplica> {
+        let takers: Vec<NodeId> = self.takers().map(|it| it.id).collect();
+        let load = |node: &NodeId| self.load.get(node).copied().unwrap_or_default();
+        let mut full = takers.clone();
+        full.sort_by_key(|node| (std::cmp::Reverse(load(node)), *node));
+        let mut found = None;
+        'full: for from in full {
+            for placement in self.topology.placements() {
+                let member = placement.members.iter().find(|it| it.node == from);
+                let Some(member) = member.filter(|_| placement.group.shard().is_some()) else {
+                    continue;
+                };
+                let free = placement.settled
+                    && !taken.contains(&placement.group)
+                    && self.observed.leader(placement.group).is_some()
+                    && !self.observed.resting.contains(&placement.group)
+                    && placement
+                        .members
+                        .iter()
+                        .all(|it| self.condition(it.node) == Condition::Up);
+                let Some(to) = self.target(placement, Some(member)).filter(|_| free) else {
+                    continue;
+                };
+                let crowd = |node| self.in_zone(placement, Some(member), node);
+                if load(&to) + 2 <= load(&from) && crowd(to) <= crowd(from) {
+                    found = Some((placement, to, *member));
+                    break 'full;
+                }
+            }
+        }
+        let (placement, to, member) = found?;
+        Some(self.change(placement, Some(to), Some(member)))
+    }
+
+    /// The best node for a replica of the group, in the place of `instead`.
+    fn target(&self, placement: &Placement, instead: Option<&Member>) -> Option<NodeId> {
+        let free = self.takers().filter(|it| !placement.keeps(it.id));
+        let best = free.min_by_key(|it| {
+            let load = self.load.get(&it.id).copied().unwrap_or_default();
+            (self.in_zone(placement, instead, it.id), load, it.id)
+        });
+        best.map(|it| it.id)
+    }
+
+    /// Other replicas of the group in the node's zone.
+    fn in_zone(&self, placement: &Placement, instead: Option<&Member>, node: NodeId) -> usize {
+        let zone = |node: NodeId| self.topology.node(node).map(|it| &it.zone);
+        let others = placement.members.iter().filter(|it| Some(*it) != instead);
+        others
+            .filter(|it| it.node != node && zone(it.node) == zone(node))
+            .count()
+    }
+
+    fn change(
+        &mut self,
+        placement: &Placement,
+        add: Option<NodeId>,
+        remove: Option<Member>,
+    ) -> MoveReplica {
+        if let Some(add) = add {
+            *self.load.entry(add).or_default() += 1;
+        }
+        if let Some(remove) = remove {
+            let load = self.load.entry(remove.node).or_default();
+            *load = load.saturating_sub(1);
+        }
+        MoveReplica {
+            group: placement.group,
+            generation: placement.generation,
+            add,
+            remove: remove.map(|it| it.replica),
+        }
+    }
+}
