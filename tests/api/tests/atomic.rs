@@ -141,7 +141,7 @@ fn batch_is_stored_whole_or_not_at_all() {
                 ..batch
             }))
             .await;
-        assert_eq!(told(&stream.results(2, 2).await), Vec::<String>::new());
+        assert_eq!(told(&stream.results(2, 2).await), ["Committed"; 2]);
         assert_eq!(ready(&call, "one").await, ["a", "c", "d"]);
         assert_eq!(ready(&call, "two").await, ["b", "e"]);
     });

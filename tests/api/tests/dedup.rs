@@ -65,13 +65,17 @@ async fn publish(call: &Call, queue: &str, messages: Vec<v1::Message>) -> Vec<St
     told.collect()
 }
 
+/// All that is ready, however many calls it takes.
 async fn bodies(call: &Call, queue: &str) -> Vec<String> {
-    let taken = call.receive(queue, 1_000).await.unwrap();
-    let body = |it: &v1::Delivery| it.message.as_ref().unwrap().body.to_vec();
-    taken
-        .iter()
-        .map(|it| String::from_utf8(body(it)).unwrap())
-        .collect()
+    let mut bodies = Vec::new();
+    loop {
+        let taken = call.receive(queue, 1_000).await.unwrap();
+        if taken.is_empty() {
+            return bodies;
+        }
+        let body = |it: &v1::Delivery| it.message.as_ref().unwrap().body.to_vec();
+        bodies.extend(taken.iter().map(|it| String::from_utf8(body(it)).unwrap()));
+    }
 }
 
 const HOUR: (&str, i64) = ("x-dedup-window", 3_600_000);
