@@ -1,6 +1,6 @@
 //! The rows a shard's store keeps, and the synchronous view it reads them through. Not here: their bytes and keys (`codec`), the disk (`storage`).
 //!
-//! In tests the view is a `BTreeMap`, in production RocksDB under an overlay of the chunk being applied; so a long queue never has to be in memory.
+//! In tests the view is a `BTreeMap`, in production RocksDB under an overlay of what is not written yet; so a long queue never has to be in memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,6 +71,25 @@ pub enum RowKey {
         shard: ShardId,
         number: u64,
     },
+}
+
+impl RowKey {
+    /// The queue whose row it is; `None`: it belongs to the shard.
+    #[must_use]
+    pub fn queue(&self) -> Option<QueueId> {
+        match self {
+            Self::Queue(queue)
+            | Self::Block { queue, .. }
+            | Self::Settled { queue, .. }
+            | Self::Counts { queue, .. }
+            | Self::Producer { queue, .. }
+            | Self::Marks { queue, .. }
+            | Self::Timer { queue, .. }
+            | Self::Memory { queue, .. }
+            | Self::MemoryOrder { queue, .. } => Some(*queue),
+            Self::Shard | Self::Origin(_) | Self::Outgoing { .. } => None,
+        }
+    }
 }
 
 /// What a queue remembers for a while: facts under keys of 64 bits, in the order in which they came.

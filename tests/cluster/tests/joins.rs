@@ -10,28 +10,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use members::{Terms, no_change, until};
+use members::{SHAPE, Terms, end, no_change, runtime, until};
 use warren_client::{Connection, ReplicaRole};
-use warren_cluster::{Load, Shape, connect};
-use warren_testkit::checker::check;
+use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
-const SHAPE: Shape = Shape {
-    queues: 3,
-    publishers: 2,
-    consumers: 2,
-    pause: Duration::from_millis(5),
-    body_bytes: 200,
-};
 const FROZEN_FOR: Duration = Duration::from_secs(8);
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-}
 
 fn cluster(options: Options) -> Cluster {
     let mut cluster = Cluster::prepare(options).unwrap();
@@ -47,15 +31,6 @@ async fn start_load(cluster: &Cluster) -> Result<Load> {
     let servers = cluster.numbers().into_iter();
     let servers: Vec<String> = servers.map(|it| cluster.servers_from(it)).collect();
     Load::start(&servers, SHAPE).await
-}
-
-async fn end(load: Load, terms: Terms) -> Result<()> {
-    let gap = load.longest_gap_ms();
-    let report = check(&load.finish(Duration::from_secs(90)).await?);
-    println!("{report}longest time a publisher went without a confirm: {gap} ms");
-    ensure!(report.is_clean(), "{report}");
-    ensure!(report.confirmed > 500, "hardly anything was confirmed");
-    terms.end().await
 }
 
 /// The groups in which a node votes, by the word of those that have a replica of each.

@@ -8,19 +8,10 @@ mod members;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use members::{Terms, no_change, until};
+use members::{SHAPE, Terms, end, no_change, runtime, until};
 use warren_client::{Cluster as View, Connection};
-use warren_cluster::{Load, Shape, connect};
-use warren_testkit::checker::check;
+use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const SHAPE: Shape = Shape {
-    queues: 3,
-    publishers: 2,
-    consumers: 2,
-    pause: Duration::from_millis(5),
-    body_bytes: 200,
-};
 
 /// Every shard has so many replicas, on nodes other than `without`, and nothing changes.
 fn is_whole(cluster: &View, copies: usize, without: &[u64]) -> bool {
@@ -34,14 +25,6 @@ fn is_whole(cluster: &View, copies: usize, without: &[u64]) -> bool {
 
 fn is_forgotten(cluster: &View, node: u64) -> bool {
     cluster.nodes.iter().all(|it| it.node_id != node)
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
 }
 
 fn cluster(nodes: usize) -> Cluster {
@@ -71,15 +54,6 @@ async fn start_load(cluster: &Cluster, kept: &[usize]) -> Result<Load> {
         kept.rotate_left(1);
     }
     Load::start(&servers, SHAPE).await
-}
-
-async fn end(load: Load, terms: Terms) -> Result<()> {
-    let gap = load.longest_gap_ms();
-    let report = check(&load.finish(Duration::from_secs(90)).await?);
-    println!("{report}longest time a publisher went without a confirm: {gap} ms");
-    ensure!(report.is_clean(), "{report}");
-    ensure!(report.confirmed > 500, "hardly anything was confirmed");
-    terms.end().await
 }
 
 /// Five nodes: one is removed, one is lost. What is left is three whole nodes.

@@ -36,7 +36,7 @@ impl MapRows {
                 }
                 Change::DeleteQueueRows(queue) => {
                     self.0.retain(|key, _| {
-                        owner(key) != Some(*queue) || matches!(key, RowKey::Queue(_))
+                        key.queue() != Some(*queue) || matches!(key, RowKey::Queue(_))
                     });
                 }
             }
@@ -63,21 +63,6 @@ impl MapRows {
                 None
             }
         })
-    }
-}
-
-fn owner(key: &RowKey) -> Option<QueueId> {
-    match key {
-        RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
-        RowKey::Queue(queue)
-        | RowKey::Block { queue, .. }
-        | RowKey::Settled { queue, .. }
-        | RowKey::Counts { queue, .. }
-        | RowKey::Producer { queue, .. }
-        | RowKey::Marks { queue, .. }
-        | RowKey::Timer { queue, .. }
-        | RowKey::Memory { queue, .. }
-        | RowKey::MemoryOrder { queue, .. } => Some(*queue),
     }
 }
 

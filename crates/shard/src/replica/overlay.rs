@@ -62,7 +62,7 @@ impl Overlay {
     fn drop_queue(&mut self, queue: QueueId) {
         let bytes = &mut self.bytes;
         self.rows.retain(|key, row| {
-            let stays = queue_of(key) != Some(queue) || matches!(key, RowKey::Queue(_));
+            let stays = key.queue() != Some(queue) || matches!(key, RowKey::Queue(_));
             if !stays {
                 *bytes -= cost(row.as_ref());
             }
@@ -102,7 +102,8 @@ impl Overlay {
             Some(row) => Some(row.as_ref()),
             // A queue's own row is not among those that are dropped with it.
             None if matches!(key, RowKey::Queue(_)) => None,
-            None => queue_of(key)
+            None => key
+                .queue()
                 .is_some_and(|queue| self.has_dropped(queue))
                 .then_some(None),
         }
@@ -134,22 +135,10 @@ fn unshared(row: Row, entry_bytes: usize) -> Row {
 }
 
 fn cost(row: Option<&Row>) -> usize {
-    let block = match row {
-        Some(Row::Block(block)) => block.payload.len() + MESSAGE_BYTES * block.facts.size.len(),
-        Some(
-            Row::Shard(_)
-            | Row::Origin(_)
-            | Row::Queue(_)
-            | Row::Settled(_)
-            | Row::Counts(_)
-            | Row::Producer(_)
-            | Row::Outgoing(_)
-            | Row::Marks(_)
-            | Row::Timer
-            | Row::Memory(_)
-            | Row::MemoryOrder(_),
-        )
-        | None => 0,
+    let block = if let Some(Row::Block(block)) = row {
+        block.payload.len() + MESSAGE_BYTES * block.facts.size.len()
+    } else {
+        0
     };
     ROW_BYTES + block
 }
@@ -163,20 +152,5 @@ pub(super) fn table_of(table: codec::RowTable) -> Table {
     match table {
         codec::RowTable::Blocks => Table::Blocks,
         codec::RowTable::Rows => Table::Rows,
-    }
-}
-
-fn queue_of(key: &RowKey) -> Option<QueueId> {
-    match key {
-        RowKey::Queue(queue)
-        | RowKey::Block { queue, .. }
-        | RowKey::Settled { queue, .. }
-        | RowKey::Counts { queue, .. }
-        | RowKey::Producer { queue, .. }
-        | RowKey::Marks { queue, .. }
-        | RowKey::Timer { queue, .. }
-        | RowKey::Memory { queue, .. }
-        | RowKey::MemoryOrder { queue, .. } => Some(*queue),
-        RowKey::Shard | RowKey::Origin(_) | RowKey::Outgoing { .. } => None,
     }
 }

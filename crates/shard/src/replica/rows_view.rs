@@ -335,22 +335,10 @@ fn open(key: &[u8], value: &Bytes) -> Row {
 }
 
 fn block(row: Option<Row>) -> Option<BlockRow> {
-    match row {
-        Some(Row::Block(row)) => Some(row),
-        Some(
-            Row::Shard(_)
-            | Row::Origin(_)
-            | Row::Queue(_)
-            | Row::Settled(_)
-            | Row::Counts(_)
-            | Row::Producer(_)
-            | Row::Outgoing(_)
-            | Row::Marks(_)
-            | Row::Timer
-            | Row::Memory(_)
-            | Row::MemoryOrder(_),
-        )
-        | None => None,
+    if let Some(Row::Block(row)) = row {
+        Some(row)
+    } else {
+        None
     }
 }
 

@@ -1,4 +1,4 @@
-//! What tests of nodes that come and go share: waiting for a state of the cluster, and that no term has two leaders.
+//! What tests of nodes that come and go share: their load and its end, waiting for a state of the cluster, and that no term has two leaders.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,8 +7,36 @@ use anyhow::{Result, bail, ensure};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use warren_client::{Cluster, Connection};
+use warren_cluster::{Load, Shape};
+use warren_testkit::checker::check;
 
 const WITHIN: Duration = Duration::from_secs(120);
+
+pub(crate) const SHAPE: Shape = Shape {
+    queues: 3,
+    publishers: 2,
+    consumers: 2,
+    pause: Duration::from_millis(5),
+    body_bytes: 200,
+};
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// What the clients saw is checked, and who led.
+pub(crate) async fn end(load: Load, terms: Terms) -> Result<()> {
+    let gap = load.longest_gap_ms();
+    let report = check(&load.finish(Duration::from_secs(90)).await?);
+    println!("{report}longest time a publisher went without a confirm: {gap} ms");
+    ensure!(report.is_clean(), "{report}");
+    ensure!(report.confirmed > 500, "hardly anything was confirmed");
+    terms.end().await
+}
 
 /// Nothing is under way, and every shard is led.
 pub(crate) fn no_change(cluster: &Cluster) -> bool {

@@ -100,6 +100,23 @@ fn acks_by_tag_range_and_receipt_are_one_ask() {
 }
 
 #[test]
+fn range_with_a_lost_delivery_is_told_of_it_and_does_the_rest() {
+    let mut book = book(4);
+    book.lose(Position(2));
+    let plan = plan(vec![ack(tags(1, 3))], context(), &mut book);
+    let lost: Vec<_> = plan
+        .results
+        .iter()
+        .map(|it| (it.tags, reason(it)))
+        .collect();
+    let second = Some(v1::TagRange { first: 2, last: 2 });
+    assert_eq!(lost, [(second, Reason::Expired)]);
+    let asked: Vec<_> = plan.asks[0].items.iter().map(|it| it.held).collect();
+    assert_eq!(asked, [held(1), held(3)]);
+    assert_eq!(book.all().collect::<Vec<_>>(), [held(4)]);
+}
+
+#[test]
 fn receipt_of_another_queue_is_asked_there() {
     let mut book = book(1);
     let plan = plan(
