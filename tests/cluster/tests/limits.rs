@@ -355,10 +355,9 @@ async fn vhost_that_stores_as_much_as_it_may_takes_nothing_until_there_is_room()
         match &outcomes[0] {
             Outcome::Refused(it) if it.reason == "OVER_QUOTA" => break,
             Outcome::Committed { .. } => {}
-            Outcome::Refused(_)
-            | Outcome::Duplicate
-            | Outcome::Unrouted
-            | Outcome::Unknown(_) => panic!("{outcomes:?}"),
+            Outcome::Refused(_) | Outcome::Duplicate | Outcome::Unrouted | Outcome::Unknown(_) => {
+                panic!("{outcomes:?}")
+            }
         }
         assert!(Instant::now() < deadline, "no end");
     }

@@ -23,11 +23,11 @@ use warren_shard::api::SessionEvent;
 use warren_topology::{Rights, Topology};
 use warren_types::TopologyIndex;
 
-use super::batch::{check_batch, result};
+use super::batch::{Routing, check_batch, publish_time, result};
 use super::confirms::{BatchResults, EntryId};
 use super::connection::Seats;
 use super::entry::{Defaults, Publisher};
-use super::error::{bad_argument, of_denied, of_operation};
+use super::error::{aborted, bad_argument, of_denied, of_operation};
 use super::named_errors::named;
 use super::open::{DURABILITY, check_features, limits, vhost_name};
 use super::permit::open_vhost;
@@ -40,7 +40,7 @@ use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
 use crate::places::Place;
-use crate::publish::{Outcome, Publish, PublishId, Publishing, Resolved};
+use crate::publish::{Outcome, PublishId, Publishing, Resolved};
 
 /// Results wait so long for the rest of their batch.
 const PARTIAL_AFTER: Duration = Duration::from_millis(20);
@@ -149,7 +149,7 @@ struct PublishStream {
     /// What is admitted and has no outcome.
     admitted: Permit,
     /// A batch that waits for admission.
-    waiting: Option<(Vec<Publish>, Admitting)>,
+    waiting: Option<(Routing, Admitting)>,
     control: VecDeque<Response>,
     /// When the oldest so many partial batches are told.
     partial_at: Option<(Instant, usize)>,
@@ -315,6 +315,7 @@ impl PublishStream {
         };
         let mut publishes = Vec::with_capacity(batch.entries.len());
         let mut bytes = 0;
+        let mut is_whole = true;
         for (index, entry) in (0_u32..).zip(batch.entries) {
             let id = EntryId {
                 slot,
@@ -327,32 +328,45 @@ impl PublishStream {
                     bytes += publish.bytes;
                     publishes.push(publish);
                 }
-                Ok(_) => self.results.result(slot, refused(index, &over_credit())),
-                Err(error) => self.turn_down(slot, index, body, &error),
+                Ok(_) => {
+                    is_whole = false;
+                    self.results.result(slot, refused(index, &over_credit()));
+                }
+                Err(error) => {
+                    is_whole = false;
+                    self.turn_down(slot, index, body, &error);
+                }
             }
         }
-        self.admit(publishes, bytes).await;
+        if batch.atomic && !is_whole {
+            for publish in publishes {
+                self.credit.give_back(publish.bytes);
+                let index = EntryId::from(publish.id).index;
+                self.results.result(slot, refused(index, &aborted()));
+            }
+            return;
+        }
+        let routing = Routing {
+            publishes,
+            is_atomic: batch.atomic,
+        };
+        self.admit(routing, bytes).await;
     }
 
     /// Routes a batch, or lets it wait for its time and for bytes: nothing is read meanwhile.
-    async fn admit(&mut self, publishes: Vec<Publish>, bytes: u64) {
-        let is_time = may_publish_now(&self.gateway, &publishes);
+    async fn admit(&mut self, routing: Routing, bytes: u64) {
+        let is_time = routing.may_publish_now(&self.gateway);
         if is_time && let Some(permit) = self.admission.try_admit(bytes) {
             self.admitted.merge(permit);
-            return self.route(publishes).await;
+            return self.route(routing).await;
         }
         let (gateway, admission) = (self.gateway.clone(), self.admission.clone());
-        let late = publishes
-            .first()
-            .filter(|_| !is_time)
-            .map(|it| (it.vhost, publishes.len()));
+        let late = routing.late(is_time);
         let admitting = async move {
-            if let Some((vhost, count)) = late {
-                gateway.publish_time(vhost, count).await;
-            }
+            publish_time(&gateway, late).await;
             admission.admit(bytes).await
         };
-        self.waiting = Some((publishes, Box::pin(admitting)));
+        self.waiting = Some((routing, Box::pin(admitting)));
     }
 
     /// Refuses an entry that is not even routed. Its publisher has counted it, so the credit goes back.
@@ -376,13 +390,13 @@ impl PublishStream {
 
     async fn admitted(&mut self, permit: Permit) {
         self.admitted.merge(permit);
-        if let Some((publishes, _)) = self.waiting.take() {
-            self.route(publishes).await;
+        if let Some((routing, _)) = self.waiting.take() {
+            self.route(routing).await;
         }
     }
 
-    async fn route(&mut self, publishes: Vec<Publish>) {
-        self.publishing.route(publishes).await;
+    async fn route(&mut self, routing: Routing) {
+        routing.route(&mut self.publishing).await;
         self.collect();
     }
 
@@ -461,24 +475,6 @@ impl PublishStream {
     }
 }
 
-/// Takes the time of a batch by its vhost's limit; false: it is to be waited for.
-pub(super) fn may_publish_now(gateway: &Gateway, publishes: &[Publish]) -> bool {
-    let is_time = publishes
-        .first()
-        .is_none_or(|it| gateway.may_publish_now(it.vhost, publishes.len()));
-    if !is_time {
-        gateway.counters().grpc.held_back_by_rate.add(1);
-    }
-    is_time
-}
-
-/// Waits for the time of a batch, and takes it.
-pub(super) async fn publish_time(gateway: &Gateway, publishes: &[Publish]) {
-    if let Some(first) = publishes.first() {
-        gateway.publish_time(first.vhost, publishes.len()).await;
-    }
-}
-
 fn body_bytes(entry: &v1::PublishEntry) -> u64 {
     entry
         .message
@@ -486,7 +482,7 @@ fn body_bytes(entry: &v1::PublishEntry) -> u64 {
         .map_or(0, |it| u64::try_from(it.body.len()).unwrap_or(u64::MAX))
 }
 
-async fn admitted(waiting: &mut Option<(Vec<Publish>, Admitting)>) -> Permit {
+async fn admitted(waiting: &mut Option<(Routing, Admitting)>) -> Permit {
     match waiting {
         Some((_, admitting)) => admitting.await,
         None => std::future::pending().await,

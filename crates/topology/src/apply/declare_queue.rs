@@ -1,11 +1,11 @@
 //! `DeclareQueue` (features B.2, C25): makes a queue and gives it an id and a shard, or compares with the one there is.
 //! Not here: making it in its shard (the shard's leader does, from its own topology).
 
-use warren_types::{QueueId, QueueName, ShardId, Table};
+use warren_types::{QueueId, QueueName, ShardId, Table, VhostId};
 
 use super::{QUEUES_MAX, is_reserved};
 use crate::{
-    arguments::{self, Comparison},
+    arguments::{self, Comparison, PLACEMENT_GROUP},
     command::{Batch, DeclareQueue, NewQueueName, TopologyCommand},
     queue::{Queue, QueueType},
     reply::{Declared, ObjectKind, Refusal, TopologyReply},
@@ -51,7 +51,9 @@ pub(super) fn apply(
         });
     }
 
-    let shard = emptiest_shard(topology).ok_or(Refusal::ClusterNotFormed)?;
+    let of_group = shard_of_group(topology, command.vhost, &command.arguments);
+    let shard = of_group.or_else(|| emptiest_shard(topology));
+    let shard = shard.ok_or(Refusal::ClusterNotFormed)?;
     let queue = topology.next.queue;
     topology.next.queue.0 += 1;
     topology.add_queue(Queue {
@@ -151,6 +153,14 @@ impl Topology {
             self.change_queue(queue, |it| it.renewed_at = at);
         }
     }
+}
+
+/// Where a queue of the same `x-placement-group` is already. Only declares that name a group pay for the search.
+fn shard_of_group(topology: &Topology, vhost: VhostId, arguments: &Table) -> Option<ShardId> {
+    let group = arguments.get_str(PLACEMENT_GROUP)?;
+    let mut queues = topology.queues_after(vhost, None);
+    let found = queues.find(|it| it.arguments.get_str(PLACEMENT_GROUP) == Some(group));
+    found.map(|it| it.shard)
 }
 
 /// Fewest queues, then the lowest number.
