@@ -16,6 +16,7 @@ mod node;
 mod node_service;
 mod options;
 mod pages;
+pub mod recover;
 mod resources;
 mod run;
 mod storage;
