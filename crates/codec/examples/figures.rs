@@ -114,6 +114,7 @@ fn entries(facts: &Facts, payload: &Bytes) -> Result<(), Failed> {
             producers: Vec::new(),
             raise: Some(100),
             full: Vec::new(),
+            dedup: None,
         })],
     };
     let bytes = encode_entry(&entry);

@@ -17,6 +17,7 @@ pub(crate) fn encode(facts: &Facts) -> pb::MessageFacts {
         fairness_hash: facts.fairness_hash.clone(),
         dedup_hash: facts.dedup_hash.clone(),
         fairness_weight: Vec::new(),
+        dedup_body_hash: facts.dedup_body.clone(),
     }
 }
 
@@ -37,6 +38,7 @@ pub(crate) fn decode(
         facts.group_hash.len(),
         facts.fairness_hash.len(),
         facts.dedup_hash.len(),
+        facts.dedup_body_hash.len(),
     ];
     if !optional.into_iter().all(fits) {
         return Err(malformed(WHAT, "the columns differ in length"));
@@ -53,6 +55,7 @@ pub(crate) fn decode(
         group_hash: facts.group_hash,
         fairness_hash: facts.fairness_hash,
         dedup_hash: facts.dedup_hash,
+        dedup_body: facts.dedup_body_hash,
     })
 }
 

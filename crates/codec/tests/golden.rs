@@ -48,6 +48,8 @@ fn lines() -> Vec<(&'static str, String)> {
             ("entry".into(), encode_entry(&entry())),
             ("states".into(), encode_entry(&entry_of_states())),
             ("cancels".into(), encode_entry(&entry_of_cancels())),
+            ("keys".into(), encode_entry(&entry_of_keys())),
+            ("together".into(), encode_entry(&entry_of_a_batch())),
         ]),
     ));
     let keys = rows()
@@ -99,6 +101,14 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
     assert_eq!(
         decode_entry(&kept("entry.txt")[2]).unwrap(),
         entry_of_cancels()
+    );
+    assert_eq!(
+        decode_entry(&kept("entry.txt")[3]).unwrap(),
+        entry_of_keys()
+    );
+    assert_eq!(
+        decode_entry(&kept("entry.txt")[4]).unwrap(),
+        entry_of_a_batch()
     );
     let (keys, values) = (kept("keys.txt"), kept("rows.txt"));
     for (at, (_, key, row)) in rows().into_iter().enumerate() {

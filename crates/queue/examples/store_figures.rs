@@ -194,6 +194,7 @@ impl Bench {
             producers,
             raise,
             full: Vec::new(),
+            dedup: None,
         };
         let sequence = BatchSequence(self.store.last_batch(Incarnation(1)).1.0 + 1);
         let parts = vec![OriginPart {

@@ -56,6 +56,10 @@ pub struct ApplyContext {
 
 /// A fact about a shard's queues. Stored for ever: never change what a command means, add a new one.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most commands of a busy shard are of the large kind; boxing would cost an allocation for each"
+)]
 pub enum Command {
     Enqueue(Enqueue),
     Settle(Settle),
@@ -71,6 +75,7 @@ pub enum Command {
     Park(Park),
     Rearm(Rearm),
     Cancel(Cancel),
+    EnqueueTogether(EnqueueTogether),
 }
 
 /// Adds one block: messages of one queue and one priority, in order.
@@ -86,6 +91,22 @@ pub struct Enqueue {
     pub raise: Option<u32>,
     /// Messages of the block, by index, that the queue's limit refuses: they are not stored, and have no bytes.
     pub full: Vec<IndexRange>,
+    /// Messages whose key the queue remembers are not stored again; `None` = keys mean nothing.
+    pub dedup: Option<Dedup>,
+}
+
+/// How long and how many deduplication keys a queue remembers (features X8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dedup {
+    pub window_ms: u64,
+    pub keys_max: u64,
+}
+
+/// The blocks of an atomic batch (features A20): if one of their messages is refused for a reason other than being a duplicate, none is
+/// stored. Parts of batches count messages through the blocks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnqueueTogether {
+    pub blocks: Vec<Enqueue>,
 }
 
 /// `count` messages of a block from index `first` on; never empty.

@@ -69,6 +69,10 @@ pub enum Reply {
         count: u64,
     },
     Rearmed,
+    /// So many of an atomic batch are stored: all but duplicates, or none.
+    EnqueuedTogether {
+        count: u64,
+    },
     /// So many were scheduled, and left.
     Cancelled {
         count: u64,

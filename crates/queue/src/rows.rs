@@ -97,10 +97,12 @@ impl RowKey {
 pub enum MemoryOf {
     /// Cancelled messages, by position.
     Cancels,
+    /// Stored messages, by the hash of their deduplication key.
+    Dedup,
 }
 
 impl MemoryOf {
-    pub const ALL: [Self; 1] = [Self::Cancels];
+    pub const ALL: [Self; 2] = [Self::Cancels, Self::Dedup];
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -279,6 +281,8 @@ pub struct MemoryRow {
     pub number: u64,
     /// When it came.
     pub at: ShardTime,
+    /// Tells it from another thing with the same key; 0 = nothing does.
+    pub check: u64,
 }
 
 /// The key of what has a number. It may have come again since, under a later number.

@@ -16,7 +16,7 @@ use crate::api::{
 use crate::broker::Broker;
 use crate::link::outbox::Outbox;
 use crate::uplink::door::{Ask, Request};
-use crate::uplink::encode::Publish;
+use crate::uplink::encode::{Group, Publish};
 
 /// One client connection's channel or stream. Dropping it returns everything its consumers hold, counted as failed attempts.
 pub struct Session {
@@ -66,15 +66,35 @@ impl Session {
         items: Vec<PublishItem>,
         deadline: Option<Instant>,
     ) -> Result<(), Unavailable> {
-        let publishes = items
-            .into_iter()
-            .map(|item| Publish {
-                item,
-                inbox: self.inbox.clone(),
-                deadline,
-            })
-            .collect();
-        self.broker.publish(shard, publishes).await
+        let publishes = items.into_iter().map(|item| Publish {
+            item,
+            inbox: self.inbox.clone(),
+            deadline,
+            group: Group::Alone,
+        });
+        self.broker.publish(shard, publishes.collect()).await
+    }
+
+    /// As `publish`, but all messages are stored, or none (features A20).
+    ///
+    /// # Errors
+    /// Nothing was taken.
+    pub async fn publish_together(
+        &self,
+        shard: ShardId,
+        items: Vec<PublishItem>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Unavailable> {
+        let count = items.len();
+        let publishes = (1..).zip(items).map(|(number, item)| Publish {
+            item,
+            inbox: self.inbox.clone(),
+            deadline,
+            group: Group::Together {
+                following: count.saturating_sub(number),
+            },
+        });
+        self.broker.publish(shard, publishes.collect()).await
     }
 
     /// Opens a consumer; answered by [`SessionEvent::Attached`], its deliveries follow.

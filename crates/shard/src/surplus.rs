@@ -24,7 +24,7 @@ use warren_types::{DeadLetter, NotStored, Overflow, QueueId, QueueSettings, Shar
 use crate::api::{PublishItem, PublishOutcome, RequestToken, SessionEvent};
 use crate::broker::Broker;
 use crate::dead::{Passing, Way, passed_on, way};
-use crate::link::frame::Batch;
+use crate::link::frame::{Batch, Storing};
 use crate::session::Session;
 use crate::time::wall_clock_ms;
 use crate::uplink::pending::{Told, Waiter};
@@ -105,6 +105,10 @@ impl Turn<'_> {
         index: u32,
         waiter: Option<Waiter>,
     ) -> Option<Waiter> {
+        // Of an atomic batch that is refused nothing is stored anywhere.
+        if batch.storing == Storing::Together {
+            return waiter;
+        }
         let Some((part, at)) = batch.part_of(index) else {
             return waiter;
         };

@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(crate) const QUEUE_TYPE: &str = "x-queue-type";
+pub(crate) const PLACEMENT_GROUP: &str = "x-placement-group";
 pub(crate) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 pub(crate) const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
 
@@ -78,7 +79,15 @@ pub(crate) const QUEUE: Known = &[
     ("x-single-active-consumer", Shape::Flag),
     ("x-message-groups", Shape::OneOf(&["strict", "step-aside"])),
     ("x-dedup-window", Shape::CountOrFlag),
+    (
+        "x-dedup-max-keys",
+        Shape::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
+    ),
     ("x-parked-max-length", COUNT),
+    (PLACEMENT_GROUP, Shape::Text),
     (
         "x-queue-leader-locator",
         Shape::OneOf(&["client-local", "balanced"]),

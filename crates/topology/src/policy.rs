@@ -201,6 +201,7 @@ const DECLARE_ONLY: &[&str] = &[
     "queue-type",
     "max-priority",
     "single-active-consumer",
+    "placement-group",
     "quorum-initial-group-size",
     "quorum-target-group-size",
 ];

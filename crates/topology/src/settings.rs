@@ -61,7 +61,9 @@ fn of_arguments(queue_type: QueueType, arguments: &Table) -> QueueSettings {
         },
         dedup_window_ms: read
             .count("x-dedup-window")
-            .or_else(|| read.flag("x-dedup-window").then_some(DEDUP_WINDOW_MS)),
+            .or_else(|| read.flag("x-dedup-window").then_some(DEDUP_WINDOW_MS))
+            .filter(|window| *window > 0),
+        dedup_keys_max: read.count("x-dedup-max-keys"),
         parked_max_length: read.count("x-parked-max-length"),
     }
 }
@@ -143,6 +145,15 @@ mod tests {
     }
 
     #[test]
+    fn window_of_no_time_or_false_switches_deduplication_off() {
+        for value in [Value::Bool(false), Value::I64(0)] {
+            let arguments = table(&[("x-dedup-window", value)]);
+            let settings = of_arguments(QueueType::Classic, &arguments);
+            assert_eq!(settings.dedup_window_ms, None);
+        }
+    }
+
+    #[test]
     fn arguments_become_settings() {
         let it = of_arguments(
             QueueType::Quorum,
@@ -157,6 +168,7 @@ mod tests {
                 ("x-dead-letter-exchange", Value::from("")),
                 ("x-dead-letter-routing-key", Value::from("dead")),
                 ("x-dedup-window", Value::Bool(true)),
+                ("x-dedup-max-keys", Value::I32(7)),
             ]),
         );
         let dead = DeadLetter {
@@ -176,6 +188,7 @@ mod tests {
             },
             dead_letter: Some(dead),
             dedup_window_ms: Some(600_000),
+            dedup_keys_max: Some(7),
             ..QueueSettings::default()
         };
         assert_eq!(it, expected);

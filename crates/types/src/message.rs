@@ -44,6 +44,8 @@ pub struct Facts {
     pub group_hash: Vec<u64>,
     pub fairness_hash: Vec<u64>,
     pub dedup_hash: Vec<u64>,
+    /// Hash of each body, for queues that deduplicate; 0 = not told. Not kept once the message is stored.
+    pub dedup_body: Vec<u64>,
 }
 
 impl Facts {
@@ -90,6 +92,8 @@ pub enum NotStored {
     DedupConflict,
     /// The batch came twice or out of order from its node; the node resumes from the last one taken.
     BatchRefused,
+    /// Another message of the atomic batch is not stored.
+    BatchAborted,
 }
 
 /// A message handed to a consumer.

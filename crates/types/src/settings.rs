@@ -38,6 +38,8 @@ pub struct QueueSettings {
     pub message_groups: Option<MessageGroups>,
     /// How long a deduplication key is remembered (`x-dedup-window`, features X8). `None` = off.
     pub dedup_window_ms: Option<u64>,
+    /// How many deduplication keys are remembered (`x-dedup-max-keys`). `None` = the default.
+    pub dedup_keys_max: Option<u64>,
     /// Parked messages kept; beyond it the oldest are dropped and counted (features B49). `None` = no limit.
     pub parked_max_length: Option<u64>,
 }

@@ -55,25 +55,60 @@ impl Connection {
         target: &Target,
         messages: Vec<Message>,
     ) -> Result<Vec<Outcome>, Error> {
-        let sent = messages.len();
-        let entry = |(message, sequence): (Message, u64)| v1::PublishEntry {
+        let entry = |message: Message| v1::PublishEntry {
             message: Some(message.into_wire()),
-            sequence,
             ..v1::PublishEntry::default()
         };
+        let batch = v1::PublishBatch {
+            exchange: target.exchange.as_ref().to_owned(),
+            routing_key: target.routing_key.as_ref().to_owned(),
+            entries: messages.into_iter().map(entry).collect(),
+            ..v1::PublishBatch::default()
+        };
+        self.publish_batch(vhost, batch).await
+    }
+
+    /// Publishes up to 1,000 messages of which all are stored or none, and waits for their outcomes, in their order. All their queues
+    /// must be in one shard: declare them with the same `x-placement-group`.
+    ///
+    /// # Errors
+    /// No node answers in time: then the outcomes are unknown.
+    pub async fn publish_together(
+        &self,
+        vhost: &str,
+        messages: Vec<(Target, Message)>,
+    ) -> Result<Vec<Outcome>, Error> {
+        let entry = |(target, message): (Target, Message)| v1::PublishEntry {
+            message: Some(message.into_wire()),
+            exchange: Some(target.exchange.as_ref().to_owned()),
+            routing_key: Some(target.routing_key.as_ref().to_owned()),
+            ..v1::PublishEntry::default()
+        };
+        let batch = v1::PublishBatch {
+            entries: messages.into_iter().map(entry).collect(),
+            atomic: true,
+            ..v1::PublishBatch::default()
+        };
+        self.publish_batch(vhost, batch).await
+    }
+
+    async fn publish_batch(
+        &self,
+        vhost: &str,
+        mut batch: v1::PublishBatch,
+    ) -> Result<Vec<Outcome>, Error> {
+        let sent = batch.entries.len();
+        batch.batch_ref = 1;
+        for (sequence, entry) in (1..).zip(&mut batch.entries) {
+            entry.sequence = sequence;
+        }
         let request = v1::PublishRequest {
             vhost: vhost.to_owned(),
             producer: Some(v1::Producer {
                 producer_id: request_id(),
                 producer_epoch: 0,
             }),
-            batch: Some(v1::PublishBatch {
-                batch_ref: 1,
-                exchange: target.exchange.as_ref().to_owned(),
-                routing_key: target.routing_key.as_ref().to_owned(),
-                entries: messages.into_iter().zip(1..).map(entry).collect(),
-                atomic: false,
-            }),
+            batch: Some(batch),
         };
         let call = |attempt: Attempt| {
             let request = attempt.request(request.clone());

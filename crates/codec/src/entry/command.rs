@@ -3,8 +3,8 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, Park, Purge,
-    Release, Return, Settle, SettleReason,
+    Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, EnqueueTogether, HandOut,
+    IndexRange, Park, Purge, Release, Return, Settle, SettleReason,
 };
 use warren_types::{
     Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, TopologyIndex,
@@ -79,6 +79,9 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             failed: is_failed(it.kind),
         }),
         Command::Rearm(it) => Kind::Rearm(rearm(it)),
+        Command::EnqueueTogether(it) => Kind::EnqueueTogether(pb::EnqueueTogether {
+            blocks: it.blocks.iter().map(enqueue).collect(),
+        }),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
@@ -142,6 +145,11 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             kind: return_kind(it.failed),
         }),
         Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
+        Kind::EnqueueTogether(it) => {
+            let blocks = it.blocks.into_iter().map(decode_enqueue);
+            let blocks = blocks.collect::<Result<_, _>>()?;
+            Command::EnqueueTogether(EnqueueTogether { blocks })
+        }
         Kind::CancelScheduled(it) => Command::Cancel(Cancel {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
@@ -168,7 +176,8 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::EndMove(_)
         | Kind::Park(_)
         | Kind::Rearm(_)
-        | Kind::CancelScheduled(_) => None,
+        | Kind::CancelScheduled(_)
+        | Kind::EnqueueTogether(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),
@@ -186,6 +195,8 @@ fn enqueue(it: &Enqueue) -> pb::Enqueue {
         hand_out_raise: it.raise,
         full_first: it.full.iter().map(|it| it.first).collect(),
         full_count: it.full.iter().map(|it| it.count).collect(),
+        dedup_window_ms: it.dedup.map_or(0, |it| it.window_ms),
+        dedup_keys_max: it.dedup.map_or(0, |it| it.keys_max),
         ..pb::Enqueue::default()
     }
 }
@@ -214,6 +225,10 @@ fn decode_enqueue(it: pb::Enqueue) -> Result<Enqueue, CodecError> {
             .map(decode_producer)
             .collect::<Result<_, _>>()?,
         raise: it.hand_out_raise,
+        dedup: (it.dedup_window_ms > 0).then_some(Dedup {
+            window_ms: it.dedup_window_ms,
+            keys_max: it.dedup_keys_max,
+        }),
     })
 }
 

@@ -10,12 +10,14 @@ use crate::error::CodecError;
 fn kind(of: MemoryOf) -> pb::MemoryKind {
     match of {
         MemoryOf::Cancels => pb::MemoryKind::Cancels,
+        MemoryOf::Dedup => pb::MemoryKind::Dedup,
     }
 }
 
 fn decode_kind(number: i32) -> Result<MemoryOf, CodecError> {
     match pb::MemoryKind::try_from(number) {
         Ok(pb::MemoryKind::Cancels) => Ok(MemoryOf::Cancels),
+        Ok(pb::MemoryKind::Dedup) => Ok(MemoryOf::Dedup),
         Ok(pb::MemoryKind::Unspecified) | Err(_) => Err(CodecError::UnknownValue {
             what: "kind of memory",
             number: i64::from(number),
@@ -50,6 +52,7 @@ pub(super) fn row(row: &MemoryRow) -> pb::MemoryRow {
         format_version: FORMAT,
         number: row.number,
         at_ms: row.at.0,
+        check: row.check,
     }
 }
 
@@ -58,6 +61,7 @@ pub(super) fn decode_row(row: &pb::MemoryRow) -> Result<MemoryRow, CodecError> {
     Ok(MemoryRow {
         number: row.number,
         at: ShardTime(row.at_ms),
+        check: row.check,
     })
 }
 

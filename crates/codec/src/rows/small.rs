@@ -101,6 +101,7 @@ pub(crate) fn not_stored(reason: NotStored) -> pb::NotStoredReason {
         NotStored::QueueFull => pb::NotStoredReason::QueueFull,
         NotStored::DedupConflict => pb::NotStoredReason::DedupConflict,
         NotStored::BatchRefused => pb::NotStoredReason::BatchRefused,
+        NotStored::BatchAborted => pb::NotStoredReason::BatchAborted,
     }
 }
 
@@ -117,6 +118,7 @@ pub(crate) fn decode_not_stored(number: i32) -> Result<NotStored, CodecError> {
         pb::NotStoredReason::QueueFull => Ok(NotStored::QueueFull),
         pb::NotStoredReason::DedupConflict => Ok(NotStored::DedupConflict),
         pb::NotStoredReason::BatchRefused => Ok(NotStored::BatchRefused),
+        pb::NotStoredReason::BatchAborted => Ok(NotStored::BatchAborted),
         pb::NotStoredReason::Unspecified => Err(unknown()),
     }
 }

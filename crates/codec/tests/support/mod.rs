@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod blocks;
 mod messages;
 mod moves;
 mod states;
@@ -17,6 +18,7 @@ use proptest::{collection::vec, option, prelude::*};
 use warren_queue::{entry::*, rows::*};
 use warren_types::*;
 
+use blocks::{block_of_queue, enqueue};
 pub use messages::message;
 use moves::{move_out, outgoing_row};
 use states::{counts_row, marks_row};
@@ -65,6 +67,7 @@ pub fn block() -> impl Strategy<Value = (Facts, Bytes)> {
                 column(any::<u64>(), count),
                 column(any::<u64>(), count),
                 column(any::<u64>(), count),
+                column(any::<u64>(), count),
             ),
             vec(any::<u8>(), total..=total),
         )
@@ -78,6 +81,7 @@ pub fn block() -> impl Strategy<Value = (Facts, Bytes)> {
                         group_hash: hashes.0,
                         fairness_hash: hashes.1,
                         dedup_hash: hashes.2,
+                        dedup_body: hashes.3,
                     },
                     Bytes::from(payload),
                 )
@@ -119,32 +123,6 @@ fn park_cause() -> impl Strategy<Value = ParkCause> {
     ])
 }
 
-fn enqueue() -> impl Strategy<Value = Command> {
-    (
-        any::<u64>().prop_map(QueueId),
-        priority(),
-        block(),
-        vec(producer(), 0..3),
-        option::of(any::<u32>()),
-        vec(any::<(u32, u32)>(), 0..3),
-    )
-        .prop_map(
-            |(queue, priority, (facts, payload), producers, raise, full)| {
-                let full = full.into_iter();
-                let full = full.map(|(first, count)| IndexRange { first, count });
-                Command::Enqueue(Enqueue {
-                    queue,
-                    priority,
-                    facts,
-                    payload,
-                    producers,
-                    raise,
-                    full: full.collect(),
-                })
-            },
-        )
-}
-
 fn command_of_states() -> impl Strategy<Value = Command> {
     let queue = || any::<u64>().prop_map(QueueId);
     let position = || (1..u64::MAX).prop_map(Position);
@@ -171,6 +149,8 @@ fn command_of_states() -> impl Strategy<Value = Command> {
                 })
             }
         ),
+        vec(block_of_queue(), 1..4)
+            .prop_map(|blocks| Command::EnqueueTogether(EnqueueTogether { blocks })),
         (queue(), ranges()).prop_map(|(queue, ranges)| Command::Cancel(Cancel { queue, ranges })),
         (queue(), vec((priority(), position()), 0..4))
             .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
@@ -365,6 +345,7 @@ fn origin_row() -> impl Strategy<Value = OriginRow> {
         NotStored::QueueFull,
         NotStored::DedupConflict,
         NotStored::BatchRefused,
+        NotStored::BatchAborted,
     ]);
     let exceptions = vec(vec((any::<u32>(), reason), 1..4), 0..4);
     let places = vec(
@@ -468,10 +449,10 @@ pub fn row() -> impl Strategy<Value = (RowKey, Row)> {
             RowKey::Counts { .. } => counts_row().prop_map(Row::Counts).boxed(),
             RowKey::Marks { .. } => marks_row().prop_map(Row::Marks).boxed(),
             RowKey::Timer { .. } => Just(Row::Timer).boxed(),
-            RowKey::Memory { .. } => any::<(u64, u64)>()
-                .prop_map(|(number, at)| {
+            RowKey::Memory { .. } => any::<(u64, u64, u64)>()
+                .prop_map(|(number, at, check)| {
                     let at = ShardTime(at);
-                    Row::Memory(MemoryRow { number, at })
+                    Row::Memory(MemoryRow { number, at, check })
                 })
                 .boxed(),
             RowKey::MemoryOrder { .. } => any::<(u64, u64)>()

@@ -64,6 +64,7 @@ fn facts() -> Facts {
         group_hash: vec![5, 6],
         fairness_hash: vec![],
         dedup_hash: vec![7, 8],
+        dedup_body: vec![],
     }
 }
 
@@ -116,6 +117,7 @@ fn shard_commands(queue: QueueId) -> Vec<Command> {
             }],
             raise: Some(0),
             full: vec![],
+            dedup: None,
         }),
         Command::Settle(Settle {
             queue,

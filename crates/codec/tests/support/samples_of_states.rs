@@ -28,6 +28,7 @@ pub fn entry_of_states() -> ShardEntry {
             producers: vec![],
             raise: None,
             full: vec![IndexRange { first: 1, count: 1 }],
+            dedup: None,
         }),
         Command::Release(Release {
             queue,
@@ -134,7 +135,11 @@ pub(super) fn rows_of_memories(
         (
             "memory",
             RowKey::Memory { queue, of, key: 77 },
-            Row::Memory(MemoryRow { number: 6, at }),
+            Row::Memory(MemoryRow {
+                number: 6,
+                at,
+                check: 0,
+            }),
         ),
         (
             "memory_order",
@@ -155,5 +160,48 @@ pub(super) fn rows_of_memories(
             RowKey::Origin(Incarnation(258)),
             Row::Origin(placed),
         ),
+        (
+            "memory_of_a_key",
+            RowKey::Memory {
+                queue,
+                of: MemoryOf::Dedup,
+                key: 77,
+            },
+            Row::Memory(MemoryRow {
+                number: 6,
+                at,
+                check: 99,
+            }),
+        ),
     ]
+}
+
+/// An entry of a queue that deduplicates.
+pub fn entry_of_keys() -> ShardEntry {
+    let mut entry = entry_of_states();
+    if let Some(Command::Enqueue(it)) = entry.commands.first_mut() {
+        it.facts.dedup_body = vec![10, 11];
+        it.dedup = Some(Dedup {
+            window_ms: 600_000,
+            keys_max: 100_000,
+        });
+    }
+    entry.commands.truncate(1);
+    entry
+}
+
+/// An entry with an atomic batch.
+pub fn entry_of_a_batch() -> ShardEntry {
+    let blocks = entry_of_keys().commands.into_iter().filter_map(|it| {
+        if let Command::Enqueue(it) = it {
+            Some(it)
+        } else {
+            None
+        }
+    });
+    let blocks = blocks.collect();
+    ShardEntry {
+        commands: vec![Command::EnqueueTogether(EnqueueTogether { blocks })],
+        ..entry_of_keys()
+    }
 }

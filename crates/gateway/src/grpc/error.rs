@@ -183,6 +183,15 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
         }
         Refused::Unavailable(why) => of_unavailable(*why),
         Refused::Low(alarm) => of_alarm(*alarm),
+        Refused::OverQuota => ApiError::new(
+            Reason::OverQuota,
+            "the vhost stores as many bytes of messages as it may",
+        ),
+        Refused::CrossShard => ApiError::new(
+            Reason::CrossShard,
+            "the queues of an atomic batch must share a shard: x-placement-group sees to it",
+        ),
+        Refused::Aborted => aborted(),
         Refused::Unknown => ApiError::new(
             Reason::OutcomeUnknown,
             "whether the message is stored is not known",
@@ -200,6 +209,14 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
         }
     };
     publish::refused(index, &error)
+}
+
+/// Another message of the same atomic batch was refused.
+pub(super) fn aborted() -> ApiError {
+    ApiError::new(
+        Reason::BatchAborted,
+        "another message of the atomic batch was refused",
+    )
 }
 
 /// A queue's name, or its number if it is gone.

@@ -1,7 +1,9 @@
-//! What a consumer holds, by position and by delivery tag. Tags count from 1 on each stream. Pure. Not here: settling (`settle_plan`).
+//! What a consumer holds, by position and by delivery tag, and until when it may. Tags count from 1 on each stream. Pure.
+//! Not here: settling (`settle_plan`), returning what was held too long (`consume`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::time::Instant;
 use warren_shard::Held;
 use warren_types::Position;
 
@@ -14,6 +16,8 @@ pub(super) struct HeldDelivery {
     pub(super) bytes: u64,
     /// On the present stream; 0 = it came on an older one.
     pub(super) tag: u64,
+    /// It returns if it is held still.
+    pub(super) until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -22,6 +26,18 @@ pub(super) struct HeldBook {
     by_tag: BTreeMap<u64, Position>,
     last_tag: u64,
     lost: BTreeSet<u64>,
+    by_time: BTreeSet<(Instant, Position)>,
+    /// Held too long and returned; their credit comes back when the client settles them. Bounded by its credit.
+    late: BTreeMap<Position, HeldDelivery>,
+    /// Bytes of late ones that were settled since they were last asked for.
+    settled_late: Vec<u64>,
+}
+
+/// Deliveries that a client wants to hold longer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Extended {
+    Receipt(Held),
+    Tags { first: u64, last: u64 },
 }
 
 /// Why a tag names nothing that is held.
@@ -35,15 +51,17 @@ pub(super) enum NotHeld {
 
 impl HeldBook {
     /// What a client holds from before its stream.
-    pub(super) fn resumed(held: Vec<(Held, u64)>) -> Self {
-        let before = |(held, bytes): (Held, u64)| {
-            let tag = 0;
-            (held.position, HeldDelivery { held, bytes, tag })
-        };
-        Self {
-            by_position: held.into_iter().map(before).collect(),
-            ..Self::default()
+    pub(super) fn resumed(held: Vec<(Held, u64)>, until: Option<Instant>) -> Self {
+        let mut book = Self::default();
+        for (held, bytes) in held {
+            book.put_back(HeldDelivery {
+                held,
+                bytes,
+                tag: 0,
+                until,
+            });
         }
+        book
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,12 +79,96 @@ impl HeldBook {
     }
 
     /// A delivery is written: its tag.
-    pub(super) fn add(&mut self, held: Held, bytes: u64) -> u64 {
+    pub(super) fn add(&mut self, held: Held, bytes: u64, until: Option<Instant>) -> u64 {
         let tag = self.skip();
-        self.by_tag.insert(tag, held.position);
-        self.by_position
-            .insert(held.position, HeldDelivery { held, bytes, tag });
+        self.put_back(HeldDelivery {
+            held,
+            bytes,
+            tag,
+            until,
+        });
         tag
+    }
+
+    /// When the next delivery has been held too long.
+    pub(super) fn next_time(&self) -> Option<Instant> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out what has been held too long. A late settle of it is told so.
+    pub(super) fn take_late(&mut self, now: Instant) -> Vec<Held> {
+        let mut late = Vec::new();
+        while let Some(&(at, position)) = self.by_time.first() {
+            if at > now {
+                break;
+            }
+            let Some(taken) = self.remove(position) else {
+                self.by_time.pop_first();
+                continue;
+            };
+            self.by_tag.remove(&taken.tag);
+            self.note_lost(taken.tag);
+            late.push(taken.held);
+            self.late.insert(position, taken);
+        }
+        late
+    }
+
+    /// Bytes of late deliveries that their client has settled since: it may have others now.
+    pub(super) fn take_settled_late(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.settled_late)
+    }
+
+    /// A delivery may be held until then. `Late`: it was held too long already.
+    pub(super) fn extend(&mut self, named: Extended, until: Instant) -> Result<(), NotHeld> {
+        let positions: Vec<Position> = match named {
+            Extended::Receipt(held) => vec![held.position],
+            Extended::Tags { first, last } if first > last => Vec::new(),
+            Extended::Tags { first, last } => {
+                let named = self.by_tag.range(first..=last);
+                named.map(|(_, position)| *position).collect()
+            }
+        };
+        let mut is_late = match named {
+            Extended::Receipt(held) => self
+                .late
+                .get(&held.position)
+                .is_some_and(|it| it.held == held),
+            Extended::Tags { first, last } => self
+                .late
+                .values()
+                .any(|it| (first..=last).contains(&it.tag)),
+        };
+        for position in positions {
+            if let Some(held) = self.by_position.get_mut(&position)
+                && let Some(before) = held.until.replace(until)
+            {
+                self.by_time.remove(&(before, position));
+                self.by_time.insert((until, position));
+                is_late = false;
+            }
+        }
+        if is_late { Err(NotHeld::Lost) } else { Ok(()) }
+    }
+
+    fn remove(&mut self, position: Position) -> Option<HeldDelivery> {
+        let taken = self.by_position.remove(&position)?;
+        if let Some(until) = taken.until {
+            self.by_time.remove(&(until, position));
+        }
+        Some(taken)
+    }
+
+    /// The client settles what it held too long.
+    fn settle_late(&mut self, is_meant: impl Fn(&HeldDelivery) -> bool) {
+        let settled_late = &mut self.settled_late;
+        self.late.retain(|_, it| {
+            let is_meant = is_meant(it);
+            if is_meant {
+                settled_late.push(it.bytes);
+            }
+            !is_meant
+        });
     }
 
     /// # Errors
@@ -76,7 +178,10 @@ impl HeldBook {
             return Err(NotHeld::NeverGiven);
         }
         let position = self.by_tag.remove(&tag);
-        let taken = position.and_then(|position| self.by_position.remove(&position));
+        let taken = position.and_then(|position| self.remove(position));
+        if taken.is_none() {
+            self.settle_late(|it| it.tag == tag);
+        }
         taken.ok_or(if self.lost.contains(&tag) {
             NotHeld::Lost
         } else {
@@ -101,10 +206,11 @@ impl HeldBook {
             let mut rest = inside.split_off(&after);
             self.by_tag.append(&mut rest);
         }
+        let inside = inside.into_values();
         let taken: Vec<HeldDelivery> = inside
-            .into_values()
-            .filter_map(|position| self.by_position.remove(&position))
+            .filter_map(|position| self.remove(position))
             .collect();
+        self.settle_late(|it| (first..=last).contains(&it.tag));
         if !taken.is_empty() {
             return Ok(taken);
         }
@@ -117,23 +223,28 @@ impl HeldBook {
 
     /// A delivery named by its receipt; `None`: not held here, under this attempt.
     pub(super) fn take(&mut self, held: Held) -> Option<HeldDelivery> {
+        self.settle_late(|it| it.held == held);
         if self.by_position.get(&held.position)?.held != held {
             return None;
         }
-        let taken = self.by_position.remove(&held.position)?;
+        let taken = self.remove(held.position)?;
         self.by_tag.remove(&taken.tag);
         Some(taken)
     }
 
     /// It was settled or returned through another door.
     pub(super) fn lose(&mut self, position: Position) -> Option<HeldDelivery> {
-        let lost = self.by_position.remove(&position)?;
+        let lost = self.remove(position)?;
         self.by_tag.remove(&lost.tag);
-        self.lost.insert(lost.tag);
+        self.note_lost(lost.tag);
+        Some(lost)
+    }
+
+    fn note_lost(&mut self, tag: u64) {
+        self.lost.insert(tag);
         if self.lost.len() > LOST_MAX {
             self.lost.pop_first();
         }
-        Some(lost)
     }
 
     /// Tags between two, both included, that were lost: settling them does nothing.
@@ -149,13 +260,19 @@ impl HeldBook {
         if delivery.tag != 0 {
             self.by_tag.insert(delivery.tag, delivery.held.position);
         }
-        self.by_position.insert(delivery.held.position, delivery);
+        let position = delivery.held.position;
+        if let Some(until) = delivery.until {
+            self.by_time.insert((until, position));
+        }
+        self.by_position.insert(position, delivery);
     }
 
     /// A new stream: tags start anew.
     pub(super) fn restart(&mut self) {
         self.by_tag.clear();
         self.lost.clear();
+        self.late.clear();
+        self.settled_late.clear();
         self.last_tag = 0;
         for held in self.by_position.values_mut() {
             held.tag = 0;
@@ -192,7 +309,7 @@ mod tests {
     fn book(count: u64) -> HeldBook {
         let mut book = HeldBook::default();
         for position in 1..=count {
-            assert_eq!(book.add(held(position + 100), 10), position);
+            assert_eq!(book.add(held(position + 100), 10, None), position);
         }
         book
     }
@@ -248,7 +365,7 @@ mod tests {
         let mut book = book(2);
         book.restart();
         assert_eq!(book.take_tag(1), Err(NotHeld::NeverGiven));
-        assert_eq!(book.add(held(200), 1), 1);
+        assert_eq!(book.add(held(200), 1, None), 1);
         assert_eq!(book.take(held(101)).unwrap().tag, 0);
         assert_eq!(book.all().collect::<Vec<_>>(), vec![held(102), held(200)]);
     }
@@ -259,5 +376,34 @@ mod tests {
         let taken = book.take_tag(1).unwrap();
         book.put_back(taken);
         assert_eq!(book.take_tag(1), Ok(taken));
+    }
+
+    #[test]
+    fn delivery_held_too_long_is_late_once_and_frees_its_credit_when_settled() {
+        let start = Instant::now();
+        let at = |seconds| start + std::time::Duration::from_secs(seconds);
+        let mut book = HeldBook::default();
+        for (position, until) in [(1, 10), (2, 10), (3, 20), (4, 10), (5, 10)] {
+            book.add(held(position), position, Some(at(until)));
+        }
+        let longer = Extended::Tags { first: 2, last: 2 };
+        assert_eq!(book.extend(longer, at(30)), Ok(()));
+        assert_eq!(book.next_time(), Some(at(10)));
+        assert_eq!(book.take_late(at(9)), vec![]);
+        assert_eq!(book.take_late(at(10)), [held(1), held(4), held(5)]);
+        assert_eq!((book.take_late(at(10)), book.len()), (vec![], 2));
+        assert_eq!(book.next_time(), Some(at(20)));
+        assert_eq!(book.take_settled_late(), Vec::<u64>::new());
+        let longer = Extended::Receipt(held(1));
+        assert_eq!(book.extend(longer, at(30)), Err(NotHeld::Lost));
+        // By tag, by receipt, and in a range with one that is held.
+        assert_eq!(book.take_tag(1), Err(NotHeld::Lost));
+        assert_eq!(book.take_settled_late(), [1]);
+        assert_eq!(book.take(held(4)), None);
+        assert_eq!(book.take_settled_late(), [4]);
+        assert_eq!(tags(&book.take_range(2, 9).unwrap()), [2, 3]);
+        assert_eq!(book.lost_within(2, 9), [4, 5]);
+        assert_eq!(book.take_settled_late(), [5]);
+        assert_eq!((book.next_time(), book.len()), (None, 0));
     }
 }

@@ -23,10 +23,11 @@ use warren_shard::api::SessionEvent;
 use warren_topology::{Rights, Topology};
 use warren_types::TopologyIndex;
 
-use super::batch::{check_batch, result};
+use super::batch::{Routing, check_batch, publish_time, result};
 use super::confirms::{BatchResults, EntryId};
+use super::connection::Seats;
 use super::entry::{Defaults, Publisher};
-use super::error::{bad_argument, of_denied, of_operation};
+use super::error::{aborted, bad_argument, of_denied, of_operation};
 use super::named_errors::named;
 use super::open::{DURABILITY, check_features, limits, vhost_name};
 use super::permit::open_vhost;
@@ -38,7 +39,8 @@ use crate::admission::{ConnectionAdmission, Permit};
 use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
-use crate::publish::{Outcome, Publish, PublishId, Publishing, Resolved};
+use crate::places::Place;
+use crate::publish::{Outcome, PublishId, Publishing, Resolved};
 
 /// Results wait so long for the rest of their batch.
 const PARTIAL_AFTER: Duration = Duration::from_millis(20);
@@ -55,13 +57,15 @@ pub(super) struct PublishParts {
     pub(super) inbound: Streaming<v1::PublishStreamRequest>,
     pub(super) outbound: PublishOut,
     pub(super) admission: ConnectionAdmission,
+    pub(super) seats: Seats,
     pub(super) stop: CancellationToken,
 }
 
 /// Runs a stream to its end.
 pub(super) async fn run(mut parts: PublishParts) {
-    let opened = open(&parts.gateway, &mut parts.who, &mut parts.inbound).await;
-    let (publisher, rights) = match opened {
+    let opened = open(&mut parts).await;
+    // The seat is held while the stream is there.
+    let (publisher, rights, _seat) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             // The client may have left already.
@@ -79,11 +83,9 @@ pub(super) async fn run(mut parts: PublishParts) {
     stream.linger().await;
 }
 
-async fn open(
-    gateway: &Gateway,
-    who: &mut Who,
-    inbound: &mut Streaming<v1::PublishStreamRequest>,
-) -> Result<(Publisher, Rights), ApiError> {
+async fn open(parts: &mut PublishParts) -> Result<(Publisher, Rights, Arc<Place>), ApiError> {
+    let (gateway, who) = (&parts.gateway, &mut parts.who);
+    let inbound = &mut parts.inbound;
     let first = timeout(OPEN_WITHIN, inbound.message()).await;
     let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
     let frame = first
@@ -104,7 +106,9 @@ async fn open(
     }
     who.client_id = open.client_id.into();
     let rights = open_vhost(gateway, who, &open.vhost).await?;
-    Ok((publisher(gateway, &open.vhost, open.producer)?, rights))
+    let publisher = publisher(gateway, &open.vhost, open.producer)?;
+    let seat = parts.seats.take(gateway, who, rights.vhost())?;
+    Ok((publisher, rights, seat))
 }
 
 /// Checks vhost and producer.
@@ -145,7 +149,7 @@ struct PublishStream {
     /// What is admitted and has no outcome.
     admitted: Permit,
     /// A batch that waits for admission.
-    waiting: Option<(Vec<Publish>, Admitting)>,
+    waiting: Option<(Routing, Admitting)>,
     control: VecDeque<Response>,
     /// When the oldest so many partial batches are told.
     partial_at: Option<(Instant, usize)>,
@@ -162,6 +166,7 @@ impl PublishStream {
             inbound,
             outbound,
             admission,
+            seats: _,
             stop,
         } = parts;
         let session = Arc::new(gateway.broker().session());
@@ -310,6 +315,7 @@ impl PublishStream {
         };
         let mut publishes = Vec::with_capacity(batch.entries.len());
         let mut bytes = 0;
+        let mut is_whole = true;
         for (index, entry) in (0_u32..).zip(batch.entries) {
             let id = EntryId {
                 slot,
@@ -322,23 +328,45 @@ impl PublishStream {
                     bytes += publish.bytes;
                     publishes.push(publish);
                 }
-                Ok(_) => self.results.result(slot, refused(index, &over_credit())),
-                Err(error) => self.turn_down(slot, index, body, &error),
+                Ok(_) => {
+                    is_whole = false;
+                    self.results.result(slot, refused(index, &over_credit()));
+                }
+                Err(error) => {
+                    is_whole = false;
+                    self.turn_down(slot, index, body, &error);
+                }
             }
         }
-        match self.admission.try_admit(bytes) {
-            Some(permit) => {
-                self.admitted.merge(permit);
-                self.route(publishes).await;
+        if batch.atomic && !is_whole {
+            for publish in publishes {
+                self.credit.give_back(publish.bytes);
+                let index = EntryId::from(publish.id).index;
+                self.results.result(slot, refused(index, &aborted()));
             }
-            None => {
-                let admission = self.admission.clone();
-                self.waiting = Some((
-                    publishes,
-                    Box::pin(async move { admission.admit(bytes).await }),
-                ));
-            }
+            return;
         }
+        let routing = Routing {
+            publishes,
+            is_atomic: batch.atomic,
+        };
+        self.admit(routing, bytes).await;
+    }
+
+    /// Routes a batch, or lets it wait for its time and for bytes: nothing is read meanwhile.
+    async fn admit(&mut self, routing: Routing, bytes: u64) {
+        let is_time = routing.may_publish_now(&self.gateway);
+        if is_time && let Some(permit) = self.admission.try_admit(bytes) {
+            self.admitted.merge(permit);
+            return self.route(routing).await;
+        }
+        let (gateway, admission) = (self.gateway.clone(), self.admission.clone());
+        let late = routing.late(is_time);
+        let admitting = async move {
+            publish_time(&gateway, late).await;
+            admission.admit(bytes).await
+        };
+        self.waiting = Some((routing, Box::pin(admitting)));
     }
 
     /// Refuses an entry that is not even routed. Its publisher has counted it, so the credit goes back.
@@ -362,13 +390,13 @@ impl PublishStream {
 
     async fn admitted(&mut self, permit: Permit) {
         self.admitted.merge(permit);
-        if let Some((publishes, _)) = self.waiting.take() {
-            self.route(publishes).await;
+        if let Some((routing, _)) = self.waiting.take() {
+            self.route(routing).await;
         }
     }
 
-    async fn route(&mut self, publishes: Vec<Publish>) {
-        self.publishing.route(publishes).await;
+    async fn route(&mut self, routing: Routing) {
+        routing.route(&mut self.publishing).await;
         self.collect();
     }
 
@@ -454,7 +482,7 @@ fn body_bytes(entry: &v1::PublishEntry) -> u64 {
         .map_or(0, |it| u64::try_from(it.body.len()).unwrap_or(u64::MAX))
 }
 
-async fn admitted(waiting: &mut Option<(Vec<Publish>, Admitting)>) -> Permit {
+async fn admitted(waiting: &mut Option<(Routing, Admitting)>) -> Permit {
     match waiting {
         Some((_, admitting)) => admitting.await,
         None => std::future::pending().await,

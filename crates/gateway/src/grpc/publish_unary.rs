@@ -12,10 +12,10 @@ use warren_proto::v1;
 use warren_shard::Session;
 use warren_shard::api::SessionEvent;
 
-use super::batch::{check_batch, result};
+use super::batch::{Routing, check_batch, publish_time, result};
 use super::confirms::EntryId;
 use super::entry::Defaults;
-use super::error::bad_argument;
+use super::error::{aborted, bad_argument};
 use super::permit::open_vhost;
 use super::publish_stream::publisher;
 use crate::admission::ConnectionAdmission;
@@ -69,18 +69,31 @@ pub(super) async fn publish(
             Err(error) => results.set(refused(index, &error)),
         }
     }
+    if batch.atomic && results.is_any_known() {
+        results.abort();
+        return results.into_response();
+    }
     if deadline <= Instant::now() {
         return Err(not_started());
     }
     let bytes = publishes.iter().map(|it| it.bytes).sum();
+    let routing = Routing {
+        publishes,
+        is_atomic: batch.atomic,
+    };
+    let admitted = async {
+        let late = routing.late(routing.may_publish_now(gateway));
+        publish_time(gateway, late).await;
+        admission.admit(bytes).await
+    };
     // Held until every result is known or given up on.
-    let _permit = timeout_at(deadline, admission.admit(bytes))
+    let _permit = timeout_at(deadline, admitted)
         .await
         .map_err(|_| not_started())?;
     let session = Arc::new(gateway.broker().session());
     let mut publishing =
         Publishing::new(gateway.clone(), Arc::clone(&session), rights).until(begin_by(deadline));
-    let all = publish_all(gateway, &session, publishes, &mut publishing, &mut results);
+    let all = publish_all(gateway, &session, routing, &mut publishing, &mut results);
     if timeout_at(deadline, all).await.is_err() {
         collect(gateway, &mut publishing, &mut results);
         results.give_up(&mut publishing)?;
@@ -99,11 +112,11 @@ fn begin_by(deadline: Instant) -> Instant {
 async fn publish_all(
     gateway: &Gateway,
     session: &Session,
-    publishes: Vec<Publish>,
+    routing: Routing,
     publishing: &mut Publishing,
     results: &mut Results,
 ) {
-    publishing.route(publishes).await;
+    routing.route(publishing).await;
     loop {
         collect(gateway, publishing, results);
         if publishing.is_idle() {
@@ -142,6 +155,17 @@ struct Results {
 }
 
 impl Results {
+    fn is_any_known(&self) -> bool {
+        self.found.iter().any(Option::is_some)
+    }
+
+    /// One message cannot be published, so none is.
+    fn abort(&mut self) {
+        for (index, place) in (0_u32..).zip(&mut self.found) {
+            place.get_or_insert_with(|| refused(index, &aborted()));
+        }
+    }
+
     fn set(&mut self, result: v1::PublishResult) {
         let place = usize::try_from(result.index)
             .ok()

@@ -42,6 +42,7 @@ pub(super) async fn settle(
         cluster: gateway.cluster(),
         own: None,
         now_ms: wall_clock_ms(),
+        now: Instant::now(),
     };
     let mut plan = plan(request.settlements, context, &mut HeldBook::default());
     may_settle(gateway, who, &plan).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use warren_proto::convert::error::ApiError;
 use warren_proto::convert::message::{
     duration_ms_from_client, duration_to_client, time_ms_to_client,
@@ -17,7 +18,7 @@ use warren_shard::{Held, ReturnKind, SettleReason, SettleResult};
 use warren_types::ClusterId;
 
 use super::error::{bad_argument, of_settle, of_unavailable, unsupported};
-use super::held::{HeldBook, HeldDelivery, NotHeld};
+use super::held::{Extended, HeldBook, HeldDelivery, NotHeld};
 use super::receipt::Receipt;
 use crate::clock::millis;
 
@@ -60,6 +61,7 @@ pub(super) struct Context {
     /// The stream's queue; `None` outside streams, where tags mean nothing.
     pub(super) own: Option<Target>,
     pub(super) now_ms: u64,
+    pub(super) now: Instant,
 }
 
 /// What a batch comes to.
@@ -92,7 +94,7 @@ pub(super) fn plan(
         };
         let added = match wish {
             Ok(Wish::Do(action)) => add(&mut plan, index, settlement.target, action, context, book),
-            Ok(Wish::Extend(by)) => extend(&mut plan, index, settlement.target, by, context),
+            Ok(Wish::Extend(by)) => extend(&mut plan, index, settlement.target, by, context, book),
             Err(error) => Err(error),
         };
         if let Err(error) = added {
@@ -252,29 +254,42 @@ fn ask(plan: &mut Plan, target: Target, action: SettleAction, item: AskItem) {
     }
 }
 
-/// On a stream the lease is the consumer's, whatever its client asks for; a lease of `Receive` is prolonged.
+/// On a stream the lease is the consumer's, whatever its client asks for; what a delivery may be held at most is prolonged, as is a lease of
+/// `Receive`.
 fn extend(
     plan: &mut Plan,
     index: u32,
     named: Option<Named>,
     by: std::time::Duration,
     context: Context,
+    book: &mut HeldBook,
 ) -> Result<(), ApiError> {
-    match named {
+    let named = match named {
         Some(Named::Receipt(receipt)) => {
             let receipt = read_receipt(context, &receipt)?;
-            if context.own == Some(receipt.target) {
-                plan.results.push(extended(index, context.now_ms, by));
-            } else {
+            if context.own != Some(receipt.target) {
                 plan.extensions.push((index, receipt, by));
+                return Ok(());
             }
+            Extended::Receipt(receipt.held)
         }
-        Some(Named::DeliveryTag(_) | Named::Tags(_)) => {
+        Some(Named::DeliveryTag(tag)) => {
             own(context)?;
-            plan.results.push(extended(index, context.now_ms, by));
+            let (first, last) = (tag, tag);
+            Extended::Tags { first, last }
+        }
+        Some(Named::Tags(range)) => {
+            own(context)?;
+            let (first, last) = (range.first, range.last);
+            Extended::Tags { first, last }
         }
         None => return Err(bad_argument("target", "is missing or unknown")),
-    }
+    };
+    plan.results
+        .push(match book.extend(named, context.now + by) {
+            Ok(()) => extended(index, context.now_ms, by),
+            Err(_) => result_of(index, 0, SettleResult::Expired),
+        });
     Ok(())
 }
 

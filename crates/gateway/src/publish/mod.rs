@@ -1,6 +1,7 @@
 //! The road of published messages from a session to the shards, the same for both fronts: route by this node's topology, group per
 //! shard, hand over in order, track the answers. Admission comes before. Not here: decoding, and what clients are told.
 
+mod together;
 mod tracker;
 
 use std::future::Future;
@@ -41,6 +42,20 @@ impl Publish {
     }
 }
 
+/// What goes to one shard in one go.
+struct Group {
+    shard: ShardId,
+    items: Vec<PublishItem>,
+    storing: Storing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Storing {
+    Each,
+    /// All or none.
+    Together,
+}
+
 /// Items on their way to one shard's uplink; gives back the tokens if nothing was taken.
 type HandOver = Pin<Box<dyn Future<Output = Option<(Vec<RequestToken>, Unavailable)>> + Send>>;
 
@@ -53,7 +68,7 @@ pub(crate) struct Publishing {
     /// Where the message that is being routed goes, each queue once.
     routed: Targets,
     /// What is routed and not handed over, per shard in the order of its first message.
-    groups: Vec<(ShardId, Vec<PublishItem>)>,
+    groups: Vec<Group>,
     under_way: Option<HandOver>,
     /// Nothing is begun after this.
     deadline: Option<Instant>,
@@ -130,12 +145,9 @@ impl Publishing {
             }
             received += 1;
             if found {
-                match self.gateway.stopped_by(self.routed.as_slice(), &view) {
+                match self.held_back(&view, publish.vhost) {
                     None => self.queue_up(&view, publish),
-                    Some(alarm) => {
-                        self.front().held_back(alarm);
-                        self.resolve(publish, Outcome::Refused(Refused::Low(alarm)));
-                    }
+                    Some(refused) => self.resolve(publish, Outcome::Refused(refused)),
                 }
             } else if is_certain {
                 let outcome = self.negative(&view, &publish);
@@ -148,6 +160,17 @@ impl Publishing {
             }
         }
         self.front().received.add(received);
+    }
+
+    /// What holds a message back that goes to the queues that were found last.
+    fn held_back(&self, view: &Topology, vhost: VhostId) -> Option<Refused> {
+        if self.gateway.quotas().is_over(vhost) {
+            self.front().held_back_by_quota.add(1);
+            return Some(Refused::OverQuota);
+        }
+        let alarm = self.gateway.stopped_by(self.routed.as_slice(), view)?;
+        self.front().held_back(alarm);
+        Some(Refused::Low(alarm))
     }
 
     /// Only gRPC's sessions use this type.
@@ -255,13 +278,10 @@ impl Publishing {
                     if self.groups.is_empty() {
                         return;
                     }
-                    let (shard, items) = self.groups.remove(0);
-                    self.under_way.insert(hand_over(
-                        Arc::clone(&self.session),
-                        shard,
-                        items,
-                        self.deadline,
-                    ))
+                    let group = self.groups.remove(0);
+                    let session = Arc::clone(&self.session);
+                    self.under_way
+                        .insert(hand_over(session, group, self.deadline))
                 }
             };
             let refused = under_way.await;
@@ -296,11 +316,13 @@ impl Publishing {
                     confirmed += 1;
                 }
                 Outcome::Unrouted => unroutable += 1,
-                Outcome::Refused(Refused::Low(_)) => {} // counted as held back
+                Outcome::Refused(Refused::Low(_) | Refused::OverQuota) => {} // counted as held back
                 Outcome::Refused(
                     Refused::NotStored { .. }
                     | Refused::Unavailable(_)
                     | Refused::Unknown
+                    | Refused::CrossShard
+                    | Refused::Aborted
                     | Refused::Denied(_)
                     | Refused::NoSuchVhost
                     | Refused::NoSuchExchange { .. }
@@ -317,8 +339,8 @@ impl Publishing {
     /// Forgets what has no outcome: not begun, and begun with an unknown outcome.
     pub(crate) fn give_up(&mut self) -> GivenUp {
         let mut not_started = Vec::new();
-        for (_, items) in self.groups.drain(..) {
-            for item in items {
+        for group in self.groups.drain(..) {
+            for item in group.items {
                 let outcome = PublishOutcome::NotStarted(Unavailable::NotReady);
                 not_started.extend(self.tracker.resolve(item.token, outcome).map(|it| it.id));
             }
@@ -339,26 +361,31 @@ pub(crate) struct GivenUp {
     pub(crate) unknown: Vec<PublishId>,
 }
 
-fn push(groups: &mut Vec<(ShardId, Vec<PublishItem>)>, shard: ShardId, item: PublishItem) {
+/// Into the last group of its shard; into none that is closed, and so behind it.
+fn push(groups: &mut Vec<Group>, shard: ShardId, item: PublishItem) {
     // The last one is the likely one; there are few shards.
-    match groups.iter_mut().rev().find(|(known, _)| *known == shard) {
-        Some((_, items)) => items.push(item),
-        None => groups.push((shard, vec![item])),
+    match groups.iter_mut().rev().find(|it| it.shard == shard) {
+        Some(group) if group.storing == Storing::Each => group.items.push(item),
+        Some(_) | None => groups.push(Group {
+            shard,
+            items: vec![item],
+            storing: Storing::Each,
+        }),
     }
 }
 
-fn hand_over(
-    session: Arc<Session>,
-    shard: ShardId,
-    items: Vec<PublishItem>,
-    deadline: Option<Instant>,
-) -> HandOver {
+fn hand_over(session: Arc<Session>, group: Group, deadline: Option<Instant>) -> HandOver {
+    let Group {
+        shard,
+        items,
+        storing,
+    } = group;
     let tokens: Vec<RequestToken> = items.iter().map(|item| item.token).collect();
     Box::pin(async move {
-        session
-            .publish(shard, items, deadline)
-            .await
-            .err()
-            .map(|why| (tokens, why))
+        let taken = match storing {
+            Storing::Each => session.publish(shard, items, deadline).await,
+            Storing::Together => session.publish_together(shard, items, deadline).await,
+        };
+        taken.err().map(|why| (tokens, why))
     })
 }

@@ -65,6 +65,10 @@ pub fn not_stored(index: u32, queue: &str, why: NotStored) -> PublishResult {
         ),
         // The node resumes by itself; a publisher hears of it only if that cannot be waited for.
         NotStored::BatchRefused => (Reason::NotReady, "did not take the batch"),
+        NotStored::BatchAborted => (
+            Reason::BatchAborted,
+            "stores all messages of the batch or none, and another one was refused",
+        ),
     };
     let error = ApiError::new(reason, format!("queue {queue:?} {text}"))
         .with("queue", queue)
@@ -93,6 +97,7 @@ mod tests {
             (NotStored::QueueFull, Reason::QueueFull),
             (NotStored::DedupConflict, Reason::DedupConflict),
             (NotStored::BatchRefused, Reason::NotReady),
+            (NotStored::BatchAborted, Reason::BatchAborted),
         ];
         for (why, reason) in cases {
             let result = not_stored(0, "orders", why);

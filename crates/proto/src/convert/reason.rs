@@ -116,6 +116,8 @@ reasons! {
     ResourceLocked = "RESOURCE_LOCKED", FailedPrecondition, No;
     /// What should be one step spans several shards.
     CrossShard = "CROSS_SHARD", FailedPrecondition, No;
+    /// Another message of the atomic batch was refused.
+    BatchAborted = "BATCH_ABORTED", FailedPrecondition, No;
     /// The lease of the delivery had ended.
     Expired = "EXPIRED", FailedPrecondition, No;
     /// Another consumer has the message now.

@@ -2,13 +2,15 @@
 //! The caller writes the changes on every replica and passes the effects on, on the leader only.
 //! Not here: the commands (`command`), the rows of what they touched (`flush`).
 
+use std::ops::Range;
+
 use warren_types::{NotStored, Position};
 
 use super::Store;
 use super::command::enqueue::Enqueued;
 use super::command::{
     activate, arrived, cancel, create, delete, enqueue, hand_out, move_out, park, purge, rearm,
-    release, requeue, settle,
+    release, requeue, settle, together,
 };
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
@@ -26,8 +28,8 @@ pub(super) enum Note {
     Block {
         count: u32,
         absent: Vec<(u32, NotStored)>,
-        /// Where the first one is, if some are scheduled.
-        place: Option<Position>,
+        /// Of each stored block with scheduled messages: its indexes, and where the first of them is. Ascending.
+        places: Vec<(Range<u32>, Position)>,
     },
 }
 
@@ -79,6 +81,11 @@ impl Store {
             Command::Enqueue(it) => {
                 let Enqueued { reply, note } =
                     enqueue::apply(self, rows, it, refused.of(number), out);
+                return (reply, note);
+            }
+            Command::EnqueueTogether(it) => {
+                let Enqueued { reply, note } =
+                    together::apply(self, rows, it, refused.of(number), out);
                 return (reply, note);
             }
             Command::Settle(it) => settle::apply(self, rows, &it, out),

@@ -18,7 +18,15 @@ pub(super) struct Keep {
     pub(super) since: Option<ShardTime>,
 }
 
-#[derive(Debug, Default)]
+/// What is to be remembered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fact {
+    pub(super) key: u64,
+    pub(super) at: ShardTime,
+    pub(super) check: u64,
+}
+
+#[derive(Debug, Default, Clone)]
 pub(super) struct Memories {
     spans: BTreeMap<MemoryOf, MemorySpan>,
     /// As the current entry leaves them; with whether there is such a row.
@@ -65,15 +73,15 @@ impl Memories {
         rows: &dyn Rows,
         queue: QueueId,
         of: MemoryOf,
-        key: u64,
-        at: ShardTime,
+        fact: Fact,
         keep: Keep,
     ) {
+        let Fact { key, at, check } = fact;
         let mut span = self.spans.get(&of).copied().unwrap_or_default();
         let number = span.next;
         span.next += 1;
         let mut place = self.row(rows, queue, of, key);
-        place.row = Some(MemoryRow { number, at });
+        place.row = Some(MemoryRow { number, at, check });
         self.rows.insert((of, key), place);
         let order = Changed {
             is_stored: false,

@@ -9,6 +9,7 @@ mod apply;
 mod blocks;
 mod cache;
 mod command;
+mod dedup;
 mod digest;
 mod flush;
 mod invariants;

@@ -330,7 +330,11 @@ fn of_batch<T: Clone>(lists: &[(BatchSequence, Vec<T>)], sequence: BatchSequence
 /// Where the first message of each part is, if one of the blocks has scheduled messages; else nothing.
 fn places_of(parts: &[OriginPart], notes: &[Note]) -> Vec<Position> {
     let place = |part: &OriginPart| match notes.get(part.command as usize) {
-        Some(Note::Block { place, .. }) => place.map(|it| it.plus(u64::from(part.first))),
+        Some(Note::Block { places, .. }) => {
+            let mut places = places.iter();
+            let (indexes, first) = places.find(|(indexes, _)| indexes.contains(&part.first))?;
+            Some(first.plus(u64::from(part.first - indexes.start)))
+        }
         Some(Note::NoMessages | Note::Gone { .. }) | None => None,
     };
     if parts.iter().all(|part| place(part).is_none()) {

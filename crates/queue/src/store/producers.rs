@@ -43,33 +43,37 @@ impl Producers {
         count: u32,
         absent: &mut BTreeMap<u32, NotStored>,
     ) {
-        let due = |absent: &BTreeMap<u32, NotStored>, index: u32| {
-            index < count && !absent.contains_key(&index)
-        };
-        if !span.sequences.iter().any(|&(index, _)| due(absent, index)) {
+        if !is_due(span, count, absent) {
             return;
         }
         self.list
             .get_or_insert_with(|| List::read(rows.producers(queue)));
         let mut row = self.row(queue, rows, now, &span.producer);
-        if span.epoch < row.epoch {
-            for &(index, _) in &span.sequences {
-                if due(absent, index) {
-                    absent.insert(index, NotStored::ProducerFenced);
-                }
-            }
-            return;
+        if row.judge(now, span, count, absent) {
+            self.keep(&span.producer, row, now);
         }
-        row.epoch = span.epoch;
-        row.seen = now;
-        for &(index, sequence) in &span.sequences {
-            if due(absent, index)
-                && let Err(why) = row.take(sequence)
-            {
-                absent.insert(index, why);
-            }
+    }
+
+    /// As `check`, but remembers nothing: gives the row as it would be, from `known` on if that is told.
+    #[expect(clippy::too_many_arguments, reason = "those of `check`, and the row")]
+    pub(super) fn try_out(
+        &self,
+        queue: QueueId,
+        rows: &dyn Rows,
+        now: ShardTime,
+        span: &ProducerSpan,
+        count: u32,
+        known: Option<&ProducerRow>,
+        absent: &mut BTreeMap<u32, NotStored>,
+    ) -> Option<ProducerRow> {
+        if !is_due(span, count, absent) {
+            return None;
         }
-        self.keep(&span.producer, row, now);
+        let mut row = match known {
+            Some(row) => row.clone(),
+            None => self.row(queue, rows, now, &span.producer),
+        };
+        row.judge(now, span, count, absent).then_some(row)
     }
 
     fn row(
@@ -161,7 +165,39 @@ fn is_idle(seen: ShardTime, now: ShardTime) -> bool {
     now.0.saturating_sub(seen.0) > PRODUCER_IDLE_MS_MAX
 }
 
+/// Whether a message of the span is to be decided.
+fn is_due(span: &ProducerSpan, count: u32, absent: &BTreeMap<u32, NotStored>) -> bool {
+    let mut indexes = span.sequences.iter().map(|&(index, _)| index);
+    indexes.any(|index| index < count && !absent.contains_key(&index))
+}
+
 impl ProducerRow {
+    /// Decides the messages of a span that are not absent. False: an older epoch, nothing has changed.
+    fn judge(
+        &mut self,
+        now: ShardTime,
+        span: &ProducerSpan,
+        count: u32,
+        absent: &mut BTreeMap<u32, NotStored>,
+    ) -> bool {
+        let is_fenced = span.epoch < self.epoch;
+        if !is_fenced {
+            self.epoch = span.epoch;
+            self.seen = now;
+        }
+        for &(index, sequence) in &span.sequences {
+            if index >= count || absent.contains_key(&index) {
+                continue;
+            }
+            if is_fenced {
+                absent.insert(index, NotStored::ProducerFenced);
+            } else if let Err(why) = self.take(sequence) {
+                absent.insert(index, why);
+            }
+        }
+        !is_fenced
+    }
+
     /// Remembers a sequence as stored, or tells why its message must not be.
     fn take(&mut self, sequence: u64) -> Result<(), NotStored> {
         if sequence > self.last {

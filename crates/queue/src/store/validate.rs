@@ -44,6 +44,12 @@ impl ShardEntry {
         for (number, command) in self.commands.iter().enumerate() {
             match command {
                 Command::Enqueue(it) => enqueue(number, it)?,
+                Command::EnqueueTogether(it) => {
+                    if it.blocks.is_empty() {
+                        return Err(EntryError::NoMessages { command: number });
+                    }
+                    it.blocks.iter().try_for_each(|it| enqueue(number, it))?;
+                }
                 Command::Settle(it) => ranges(number, &it.ranges)?,
                 Command::MoveOut(it) => ranges(number, &it.ranges)?,
                 Command::Arrived(it) => ranges(number, &it.refused)?,
@@ -75,6 +81,10 @@ impl ShardEntry {
         for (part, batch) in parts {
             let inside = match self.commands.get(part.command as usize) {
                 Some(Command::Enqueue(it)) => end(part) <= it.facts.count(),
+                Some(Command::EnqueueTogether(it)) => {
+                    let counts = it.blocks.iter().map(|it| it.facts.count());
+                    end(part) <= counts.sum()
+                }
                 Some(
                     Command::Settle(_)
                     | Command::Return(_)
@@ -148,7 +158,7 @@ fn enqueue(command: usize, it: &Enqueue) -> Result<(), EntryError> {
 }
 
 /// `(name, entries, may be empty)`.
-fn columns(facts: &Facts) -> [(&'static str, usize, bool); 6] {
+fn columns(facts: &Facts) -> [(&'static str, usize, bool); 7] {
     [
         ("body_size", facts.body_size.len(), false),
         ("expiry", facts.expiry.len(), true),
@@ -156,6 +166,7 @@ fn columns(facts: &Facts) -> [(&'static str, usize, bool); 6] {
         ("group_hash", facts.group_hash.len(), true),
         ("fairness_hash", facts.fairness_hash.len(), true),
         ("dedup_hash", facts.dedup_hash.len(), true),
+        ("dedup_body", facts.dedup_body.len(), true),
     ]
 }
 

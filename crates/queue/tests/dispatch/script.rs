@@ -405,6 +405,7 @@ fn proposal(command: &Command) -> String {
             format!("Rearm([{}])", blocks.collect::<Vec<_>>().join(" "))
         }
         Command::Enqueue(_)
+        | Command::EnqueueTogether(_)
         | Command::MoveOut(_)
         | Command::Arrived(_)
         | Command::Cancel(_)

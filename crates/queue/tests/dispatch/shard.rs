@@ -38,6 +38,7 @@ pub(crate) fn enqueue(queue: QueueId, priority: Priority, ids: &[u64], body: u32
         producers: Vec::new(),
         raise: None,
         full: Vec::new(),
+        dedup: None,
     }
 }
 

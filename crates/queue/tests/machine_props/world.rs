@@ -161,6 +161,7 @@ impl World {
             producers: Vec::new(),
             raise,
             full: Vec::new(),
+            dedup: None,
         }));
     }
 

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange, OriginBatch,
-    OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
-    ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, EnqueueTogether, HandOut,
+    IndexRange, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm,
+    Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
     BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId, ProducerSpan,
@@ -54,10 +54,27 @@ impl Plan {
         for (number, (command, (left, right, cut))) in
             self.commands.iter().zip(&self.owners).enumerate()
         {
-            let Command::Enqueue(it) = command else {
-                continue;
+            let count = match command {
+                Command::Enqueue(it) => it.facts.count() as u32,
+                // One batch has it all, in parts.
+                Command::EnqueueTogether(it) => {
+                    let mut first = 0;
+                    for block in &it.blocks {
+                        let (command, count) = (number as u32, block.facts.count() as u32);
+                        if *left < origins.len() {
+                            origins[*left].parts.push(OriginPart {
+                                command,
+                                first,
+                                count,
+                            });
+                        }
+                        first += count;
+                    }
+                    continue;
+                }
+                _ => continue,
             };
-            let (command, count) = (number as u32, it.facts.count() as u32);
+            let command = number as u32;
             let cut = cut % (count + 1);
             for (owner, first, count) in [(*left, 0, cut), (*right, cut, count - cut)] {
                 if count > 0 && owner < origins.len() {
@@ -171,6 +188,9 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         2 => (queue(), ranges(), any::<bool>()).prop_map(|(queue, ranges, hand_out)| {
             Command::Release(Release { queue, ranges, hand_out })
         }),
+        3 => prop::collection::vec(enqueue(), 1..4).prop_map(|blocks| {
+            Command::EnqueueTogether(EnqueueTogether { blocks })
+        }),
         2 => (queue(), ranges()).prop_map(|(queue, ranges)| {
             Command::Cancel(Cancel { queue, ranges })
         }),
@@ -214,15 +234,22 @@ fn enqueue() -> impl Strategy<Value = Enqueue> {
         prop::option::of(0..20_u32),
         prop::option::of(0..9_000_u64),
         prop::option::of((0..12_u32, 1..4_u32)),
+        prop::option::of(((1..3_000_u64, 1..6_u64), any::<[u8; 12]>())),
     )
         .prop_map(
-            |(queue, priority, body, scheduled, producers, raise, expiry, full)| {
+            |(queue, priority, body, scheduled, producers, raise, expiry, full, dedup)| {
                 let due = body.iter().map(|(_, due)| due.map(ShardTime));
                 let expires = |at: u64| {
                     let each = (0..body.len() as u64).map(|it| Some(ShardTime(at + it)));
                     each.collect()
                 };
+                let keys = dedup.map_or(Vec::new(), |(_, drawn)| {
+                    drawn.into_iter().take(body.len()).collect()
+                });
                 let facts = Facts {
+                    // Few keys, with one of two bodies each; 0 = none.
+                    dedup_hash: keys.iter().map(|it| u64::from(it % 7)).collect(),
+                    dedup_body: keys.iter().map(|it| u64::from(it % 16 / 15) + 1).collect(),
                     size: body.iter().map(|(bytes, _)| bytes + 1).collect(),
                     body_size: body.iter().map(|(bytes, _)| *bytes).collect(),
                     due: if scheduled { due.collect() } else { Vec::new() },
@@ -242,6 +269,10 @@ fn enqueue() -> impl Strategy<Value = Enqueue> {
                         .map(|(first, count)| IndexRange { first, count })
                         .into_iter()
                         .collect(),
+                    dedup: dedup.map(|((window_ms, keys_max), _)| Dedup {
+                        window_ms,
+                        keys_max,
+                    }),
                 }
             },
         )

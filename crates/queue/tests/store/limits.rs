@@ -78,6 +78,7 @@ pub(crate) fn enqueue(queue: QueueId, count: usize, producers: Vec<ProducerSpan>
         producers,
         raise: None,
         full: Vec::new(),
+        dedup: None,
     })
 }
 

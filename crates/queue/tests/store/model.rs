@@ -5,7 +5,7 @@ mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use warren_queue::entry::{Command, OriginBatch, ShardEntry};
+use warren_queue::entry::{Command, EnqueueTogether, OriginBatch, ShardEntry};
 use warren_queue::outcome::{BatchOutcome, BatchVerdict, EntryOutcome, Reply};
 use warren_types::{BatchSequence, NotStored, Position, Run};
 
@@ -16,6 +16,8 @@ pub(crate) struct Model {
     pub(crate) now: u64,
     pub(crate) queues: BTreeMap<u64, ModelQueue>,
     origins: BTreeMap<u128, ModelOrigin>,
+    /// Of the last entry: where scheduled messages of its atomic batches are, by the first index of their block.
+    together: Vec<Vec<(std::ops::Range<u32>, u64)>>,
     /// Of the last entry: what each of its cancels found, in order.
     pub(crate) cancels: Vec<ModelCancel>,
 }
@@ -48,6 +50,7 @@ impl Model {
     pub(crate) fn apply(&mut self, entry: &ShardEntry) -> EntryOutcome {
         self.now = self.now.max(entry.now.0);
         self.cancels.clear();
+        self.together.clear();
         let verdicts: Vec<Option<BatchVerdict>> =
             entry.origins.iter().map(|it| self.judge(it)).collect();
         let refused = |command: usize| {
@@ -147,7 +150,7 @@ impl Model {
                 index += 1;
             }
         }
-        let places = places(batch, entry, absents, replies);
+        let places = places(batch, entry, absents, replies, &self.together);
         let origin = self.origins.get_mut(&batch.incarnation.0).unwrap();
         if origin.run == batch.run.0 {
             origin
@@ -209,6 +212,7 @@ impl Model {
                     .map_or(0, |queue| queue.live());
                 return Reply::Deleted { messages };
             }
+            Command::EnqueueTogether(it) => return self.together(it, absent),
             Command::Enqueue(it) => it.queue,
             Command::Settle(it) => it.queue,
             Command::Return(it) => it.queue,
@@ -252,9 +256,59 @@ impl Model {
             }
             Command::CreateQueue(_)
             | Command::DeleteQueue(_)
+            | Command::EnqueueTogether(_)
             | Command::MoveOut(_)
             | Command::Arrived(_) => unreachable!("answered above"),
         }
+    }
+}
+
+impl Model {
+    /// All or none: done on a copy, which is kept if nothing was refused.
+    fn together(&mut self, it: &EnqueueTogether, absent: &mut Absent) -> Reply {
+        let none = Reply::EnqueuedTogether { count: 0 };
+        let total: u64 = it.blocks.iter().map(|it| it.facts.count()).sum();
+        self.together.push(Vec::new());
+        if !absent.is_empty() {
+            absent.extend((0..total as u32).map(|at| (at, NotStored::BatchRefused)));
+            return none;
+        }
+        let mut copy = self.queues.clone();
+        let (mut stored, mut base, mut refused) = (0, 0, Absent::new());
+        let mut places = Vec::new();
+        for block in &it.blocks {
+            let count = block.facts.count() as u32;
+            let mut of_block = Absent::new();
+            match copy.get_mut(&block.queue.0) {
+                Some(queue) => {
+                    let first = queue.next();
+                    if let Reply::Enqueued { count, .. } =
+                        queue.enqueue(self.now, block, &mut of_block)
+                    {
+                        stored += count;
+                    }
+                    let due = block.facts.due.iter().zip(0..);
+                    let mut due =
+                        due.filter(|(due, at)| due.is_some() && !of_block.contains_key(at));
+                    if due.next().is_some() {
+                        places.push((base..base + count, first));
+                    }
+                }
+                None => of_block.extend((0..count).map(|at| (at, NotStored::QueueGone))),
+            }
+            refused.extend(of_block.into_iter().map(|(at, why)| (base + at, why)));
+            base += count;
+        }
+        if refused.values().all(|why| *why == NotStored::Duplicate) {
+            self.queues = copy;
+            *absent = refused;
+            *self.together.last_mut().unwrap() = places;
+            return Reply::EnqueuedTogether { count: stored };
+        }
+        refused.retain(|_, why| *why != NotStored::Duplicate);
+        absent.extend((0..base).map(|at| (at, NotStored::BatchAborted)));
+        absent.extend(refused);
+        none
     }
 }
 
@@ -264,8 +318,24 @@ fn places(
     entry: &ShardEntry,
     absents: &[Absent],
     replies: &[Reply],
+    together: &[Vec<(std::ops::Range<u32>, u64)>],
 ) -> Vec<Position> {
+    let atomic = |command: u32| {
+        let before = &entry.commands[..command as usize];
+        let before = before
+            .iter()
+            .filter(|it| matches!(it, Command::EnqueueTogether(_)));
+        &together[before.count()]
+    };
     let place = |command: u32, first: u32| {
+        if let Command::EnqueueTogether(_) = &entry.commands[command as usize] {
+            let found = atomic(command)
+                .iter()
+                .find(|(indexes, _)| indexes.contains(&first));
+            return found.map_or(Position(0), |(indexes, at)| {
+                Position(at + u64::from(first - indexes.start))
+            });
+        }
         let (Command::Enqueue(it), Reply::Enqueued { first: at, .. }) = (
             &entry.commands[command as usize],
             &replies[command as usize],

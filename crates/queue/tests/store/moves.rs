@@ -211,6 +211,7 @@ fn block(queue: QueueId, ids: &[u64]) -> Command {
         producers: Vec::new(),
         raise: None,
         full: Vec::new(),
+        dedup: None,
     })
 }
 

@@ -69,6 +69,7 @@ fn any_enqueue() -> impl Strategy<Value = Command> {
                 producers,
                 raise,
                 full: Vec::new(),
+                dedup: None,
             })
         })
 }
@@ -105,13 +106,23 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::Cancel(it) => Command::Cancel(warren_queue::entry::Cancel { ranges: a, ..it }),
             Command::Park(it) => Command::Park(warren_queue::entry::Park { ranges: a, ..it }),
             it @ (Command::Enqueue(_)
+            | Command::EnqueueTogether(_)
             | Command::CreateQueue(_)
             | Command::DeleteQueue(_)
             | Command::MoveOut(_)
             | Command::Arrived(_)
             | Command::Rearm(_)) => it,
         });
-    prop_oneof![3 => ranged, 1 => any_enqueue()]
+    let together = prop::collection::vec(any_enqueue(), 0..4).prop_map(|blocks| {
+        let blocks = blocks.into_iter().filter_map(|it| match it {
+            Command::Enqueue(it) => Some(it),
+            _ => None,
+        });
+        Command::EnqueueTogether(warren_queue::entry::EnqueueTogether {
+            blocks: blocks.collect(),
+        })
+    });
+    prop_oneof![3 => ranged, 1 => any_enqueue(), 1 => together]
 }
 
 fn any_entry() -> impl Strategy<Value = ShardEntry> {

@@ -1,16 +1,20 @@
 //! Reads script lines into entries and questions, and answers them. Not here: files (`scripts`), values as text (`show`).
 
+mod answers;
+
 use bytes::Bytes;
 use warren_queue::entry::{
-    Activate, Arrived, Cancel, Command, CreateQueue, DeleteQueue, Enqueue, HandOut, IndexRange,
-    MoveOut, MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates,
-    Rearm, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    Activate, Arrived, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, EnqueueTogether,
+    HandOut, IndexRange, MoveOut, MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId,
+    Purge, PurgeStates, Rearm, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
     BatchSequence, ExchangeName, Facts, Incarnation, Position, PositionRange, Priority, ProducerId,
     ProducerSpan, QueueId, QueueName, Run, ShardId, ShardTime, TopologyIndex, VhostId,
 };
+
+use answers::{due, load, opening, peek, stats};
 
 use crate::machine::{Machine, SMALL};
 use crate::show;
@@ -82,6 +86,24 @@ pub(crate) fn step(machine: &mut Machine, lines: &[&str]) -> String {
         match line.words[0] {
             "now" => entry.now = ShardTime(line.words[1].parse().unwrap()),
             "batch" => entry.origins.push(batch(&line)),
+            // The block joins the atomic batch of the line before.
+            "with" => {
+                let Command::Enqueue(block) = enqueued(&line) else {
+                    panic!("only blocks come together")
+                };
+                match entry.commands.last_mut() {
+                    Some(Command::EnqueueTogether(it)) => it.blocks.push(block),
+                    _ => panic!("nothing to come with"),
+                }
+            }
+            "together" => {
+                let Command::Enqueue(block) = enqueued(&line) else {
+                    panic!("only blocks come together")
+                };
+                let blocks = vec![block];
+                let together = EnqueueTogether { blocks };
+                entry.commands.push(Command::EnqueueTogether(together));
+            }
             _ => entry.commands.push(command(&line)),
         }
     }
@@ -89,6 +111,12 @@ pub(crate) fn step(machine: &mut Machine, lines: &[&str]) -> String {
         .validate()
         .expect("scripts propose what a leader may propose");
     outcome(&machine.apply(entry))
+}
+
+/// The rest of the line is an enqueue.
+fn enqueued(line: &Line<'_>) -> Command {
+    let words = line.words[1..].to_vec();
+    command(&Line { words })
 }
 
 fn outcome(out: &Output) -> String {
@@ -271,6 +299,12 @@ fn enqueue(line: &Line<'_>) -> Enqueue {
     if let Some(due) = line.number("due") {
         facts.due = vec![Some(ShardTime(due)); count];
     }
+    if let Some(keys) = line.value("keys") {
+        facts.dedup_hash = keys.split(',').map(|it| it.parse().unwrap()).collect();
+    }
+    if let Some(bodies) = line.value("bodies") {
+        facts.dedup_body = bodies.split(',').map(|it| it.parse().unwrap()).collect();
+    }
     let producers = line.value("producer").map(|producer| {
         let first = line.number("seq").unwrap();
         ProducerSpan {
@@ -296,6 +330,13 @@ fn enqueue(line: &Line<'_>) -> Enqueue {
                 count: it.count as u32,
             })
             .collect(),
+        dedup: line.value("dedup").map(|dedup| {
+            let (window, most) = dedup.split_once(':').unwrap();
+            Dedup {
+                window_ms: window.parse().unwrap(),
+                keys_max: most.parse().unwrap(),
+            }
+        }),
     }
 }
 
@@ -357,125 +398,4 @@ fn question(machine: &mut Machine, line: &Line<'_>) -> Option<String> {
         _ => return None,
     };
     Some(answer)
-}
-
-fn stats(machine: &Machine, queue: QueueId) -> String {
-    let Some(stats) = machine.store.queue_stats(queue) else {
-        return "no such queue\n".to_owned();
-    };
-    let it = stats.counters;
-    let (name, live, next) = (stats.name, stats.live, stats.next);
-    let settled = format!(
-        "acked={} rejected={} expired={} dropped={} dead_lettered={} no_ack={} purged={}{}",
-        it.acked,
-        it.rejected,
-        it.expired,
-        it.dropped,
-        it.dead_lettered,
-        it.no_ack,
-        it.purged,
-        if it.cancelled == 0 {
-            String::new()
-        } else {
-            format!(" cancelled={}", it.cancelled)
-        }
-    );
-    format!(
-        "{name}: live={live} next={next} enqueued={} body_bytes={}\n{settled}\n",
-        it.enqueued, it.live_body_bytes
-    )
-}
-
-fn opening(machine: &Machine, queue: QueueId) -> String {
-    let Some(opening) = machine.store.opening(&machine.rows, queue) else {
-        return "no such queue\n".to_owned();
-    };
-    let levels = opening.levels.iter().map(|it| {
-        let mut states = String::new();
-        if it.scheduled + it.parked > 0 {
-            states = format!(" scheduled={} parked={}", it.scheduled, it.parked);
-        }
-        format!(
-            "priority={} head={} live={} handed_out={} released={}{states}\n",
-            it.priority.level(),
-            it.head,
-            it.live,
-            it.handed_out,
-            show::ranges(&it.released)
-        )
-    });
-    let mut text = format!("next={}\n", opening.next) + &levels.collect::<String>();
-    for it in &opening.delayed {
-        let (position, until) = (it.position, it.until);
-        let (delivered, acquired) = (it.delivery_count, it.acquired_count);
-        text += &format!("delayed {position} until {until} counts={delivered}/{acquired}\n");
-    }
-    if let Some(first) = opening.first_timer {
-        text += &format!("first timer {first}\n");
-    }
-    text
-}
-
-fn due(machine: &mut Machine, line: &Line<'_>) -> String {
-    let up_to = ShardTime(line.number("up_to").unwrap());
-    let blocks = line.number("blocks").unwrap_or(16) as usize;
-    let due = machine
-        .store
-        .due(&machine.rows, line.queue(), up_to, blocks);
-    let mut text = String::new();
-    for it in &due.blocks {
-        let expired: Vec<Position> = it.expired.iter().map(|(at, _)| *at).collect();
-        let release = &it.release;
-        text += &format!(
-            "block {} release={release:?} expired={expired:?}\n",
-            it.first
-        );
-    }
-    text + &format!("next={:?}\n", due.next)
-}
-
-fn peek(machine: &Machine, line: &Line<'_>) -> String {
-    let from = Position(line.number("from").unwrap_or(0));
-    let max = line.number("max").unwrap_or(100) as usize;
-    let bytes = line.number("bytes").unwrap_or(u64::MAX >> 1) as usize;
-    let store = &machine.store;
-    let Some(page) = store.peek(&machine.rows, line.queue(), from, max, bytes) else {
-        return "no queue\n".to_owned();
-    };
-    let mut text = String::new();
-    for it in &page.messages {
-        let (position, level, state) = (it.position, it.priority.level(), it.state);
-        let counts = (it.delivery_count, it.acquired_count);
-        text += &format!(
-            "{position} priority={level} {state:?} counts={counts:?} {:?}\n",
-            it.message
-        );
-    }
-    text + &format!("next={:?}\n", page.next)
-}
-
-fn load(machine: &Machine, line: &Line<'_>) -> String {
-    let from = Position(line.number("from").unwrap());
-    let loaded = machine
-        .store
-        .load(&machine.rows, line.queue(), line.priority(), from);
-    match loaded.block {
-        None => "no block\n".to_owned(),
-        Some(it) => {
-            let (first, last) = (
-                it.block.first,
-                it.block.first.0 + u64::from(it.block.count) - 1,
-            );
-            format!(
-                "block {first}-{last} settled={} counts={:?}{}\n",
-                show::ranges(&it.settled),
-                it.counts,
-                if it.released.is_empty() {
-                    String::new()
-                } else {
-                    format!(" released={}", show::ranges(&it.released))
-                }
-            )
-        }
-    }
 }

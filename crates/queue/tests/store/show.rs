@@ -34,6 +34,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Arrived => "Arrived".to_owned(),
         Reply::Parked { count } => format!("Parked count={count}"),
         Reply::Rearmed => "Rearmed".to_owned(),
+        Reply::EnqueuedTogether { count } => format!("EnqueuedTogether count={count}"),
         Reply::Cancelled { count } => format!("Cancelled count={count}"),
         Reply::QueueGone => "QueueGone".to_owned(),
     }

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
 use warren_queue::entry::{
-    Command, Enqueue, IndexRange, OriginBatch, OriginPart, ProposalId, Settle, SettleReason,
-    ShardEntry,
+    Command, Dedup, Enqueue, EnqueueTogether, IndexRange, OriginBatch, OriginPart, ProposalId,
+    Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
     Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run, ShardTime,
@@ -15,7 +15,7 @@ use warren_types::{
 };
 
 use super::facts::{set_times, without};
-use crate::link::frame::{Batch, Part};
+use crate::link::frame::{Batch, Part, Storing};
 
 /// An entry is closed when it holds so many payload bytes; one larger batch travels alone.
 pub(crate) const ENTRY_BYTES_MAX: usize = 1 << 20;
@@ -25,13 +25,19 @@ pub(crate) const ENTRY_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Batcher {
     /// Creations and deletions: before everything that names their queues.
     structure: Vec<Command>,
-    blocks: Vec<PendingBlock>,
+    blocks: Vec<Pending>,
     block_of: HashMap<(QueueId, Priority), usize>,
     settles: Vec<Settle>,
     settle_of: HashMap<(QueueId, SettleReason), usize>,
     others: Vec<Command>,
     origins: Vec<OriginBatch>,
     bytes: usize,
+}
+
+enum Pending {
+    Block(Box<PendingBlock>),
+    /// Of one atomic batch.
+    Together(Vec<PendingBlock>),
 }
 
 struct PendingBlock {
@@ -79,6 +85,7 @@ impl Batcher {
             Command::CreateQueue(_) | Command::DeleteQueue(_) => self.structure.push(command),
             Command::Settle(settle) => self.settle(settle),
             Command::Enqueue(_)
+            | Command::EnqueueTogether(_)
             | Command::Return(_)
             | Command::HandOut(_)
             | Command::Release(_)
@@ -112,17 +119,54 @@ impl Batcher {
         now: ShardTime,
         ttl_ms: impl Fn(QueueId) -> Option<u64>,
     ) {
-        let parts = batch.parts.into_iter().map(|part| {
-            let ttl_ms = ttl_ms(part.queue);
-            self.part(part, now, ttl_ms)
-        });
-        let parts = parts.collect();
+        let parts = match batch.storing {
+            Storing::Each => {
+                let parts = batch.parts.into_iter().map(|part| {
+                    let ttl_ms = ttl_ms(part.queue);
+                    self.part(part, now, ttl_ms)
+                });
+                parts.collect()
+            }
+            Storing::Together => self.together(batch.parts, now, ttl_ms),
+        };
         self.origins.push(OriginBatch {
             incarnation,
             run,
             sequence: batch.sequence,
             parts,
         });
+    }
+
+    /// Blocks of their own, at their place: what comes later for the same queues comes after them.
+    fn together(
+        &mut self,
+        parts: Vec<Part>,
+        now: ShardTime,
+        ttl_ms: impl Fn(QueueId) -> Option<u64>,
+    ) -> Vec<OriginPart> {
+        let command = narrow(self.blocks.len() as u64);
+        let (mut blocks, mut origin, mut first) = (Vec::new(), Vec::new(), 0);
+        for mut part in parts {
+            set_times(&mut part.facts, now, ttl_ms(part.queue));
+            self.bytes += part.payload.len();
+            let count = narrow(part.facts.count());
+            origin.push(OriginPart {
+                command,
+                first,
+                count,
+            });
+            first += count;
+            blocks.push(PendingBlock {
+                queue: part.queue,
+                priority: part.priority,
+                facts: part.facts,
+                payload: vec![part.payload],
+                producers: part.producers,
+            });
+        }
+        self.blocks.push(Pending::Together(blocks));
+        self.block_of.clear();
+        origin
     }
 
     fn part(&mut self, mut part: Part, now: ShardTime, ttl_ms: Option<u64>) -> OriginPart {
@@ -134,18 +178,17 @@ impl Batcher {
             .entry((part.queue, part.priority))
             .or_insert(next);
         if at == next {
-            self.blocks.push(PendingBlock {
+            self.blocks.push(Pending::Block(Box::new(PendingBlock {
                 queue: part.queue,
                 priority: part.priority,
                 facts: Facts::default(),
                 payload: Vec::new(),
                 producers: Vec::new(),
-            });
+            })));
         }
-        let block = self
-            .blocks
-            .get_mut(at)
-            .expect("the block was found or pushed above");
+        let Some(Pending::Block(block)) = self.blocks.get_mut(at) else {
+            unreachable!("the block was found or pushed above")
+        };
         let first = narrow(block.facts.count());
         let count = narrow(part.facts.count());
         for mut span in part.producers {
@@ -170,7 +213,8 @@ impl Batcher {
         now: ShardTime,
         topology: TopologyIndex,
         raise: impl Fn(QueueId, Priority) -> Option<u32>,
-        mut admit: impl FnMut(QueueId, &Facts) -> Vec<IndexRange>,
+        mut admit: impl FnMut(Storing, &[(QueueId, &Facts)]) -> Vec<Vec<IndexRange>>,
+        dedup: impl Fn(QueueId) -> Option<Dedup>,
     ) -> Option<ShardEntry> {
         if self.is_empty() {
             return None;
@@ -188,22 +232,25 @@ impl Batcher {
             part.command += offset;
         }
         let mut commands = structure;
-        commands.extend(blocks.into_iter().map(|block| {
-            let raise = raise(block.queue, block.priority);
-            let full = admit(block.queue, &block.facts);
-            let (mut facts, mut payload) = (block.facts, join_payload(block.payload));
-            if !full.is_empty() {
-                payload = without(&mut facts, &payload, &full);
+        commands.extend(blocks.into_iter().map(|pending| match pending {
+            Pending::Block(block) => {
+                let full = admit(Storing::Each, &[(block.queue, &block.facts)]).pop();
+                let raise = raise(block.queue, block.priority);
+                let dedup = dedup(block.queue);
+                Command::Enqueue(block.enqueue(full.unwrap_or_default(), raise, dedup))
             }
-            Command::Enqueue(Enqueue {
-                queue: block.queue,
-                priority: block.priority,
-                facts,
-                payload,
-                producers: block.producers,
-                raise,
-                full,
-            })
+            Pending::Together(blocks) => {
+                let named: Vec<_> = blocks.iter().map(|it| (it.queue, &it.facts)).collect();
+                let full = admit(Storing::Together, &named);
+                let blocks = blocks.into_iter().zip(full);
+                let blocks = blocks.map(|(block, full)| {
+                    let dedup = dedup(block.queue);
+                    block.enqueue(full, None, dedup)
+                });
+                Command::EnqueueTogether(EnqueueTogether {
+                    blocks: blocks.collect(),
+                })
+            }
         }));
         commands.extend(settles.into_iter().map(|mut settle| {
             settle.ranges = join_ranges(settle.ranges);
@@ -217,6 +264,25 @@ impl Batcher {
             origins,
             commands,
         })
+    }
+}
+
+impl PendingBlock {
+    fn enqueue(self, full: Vec<IndexRange>, raise: Option<u32>, dedup: Option<Dedup>) -> Enqueue {
+        let (mut facts, mut payload) = (self.facts, join_payload(self.payload));
+        if !full.is_empty() {
+            payload = without(&mut facts, &payload, &full);
+        }
+        Enqueue {
+            queue: self.queue,
+            priority: self.priority,
+            facts,
+            payload,
+            producers: self.producers,
+            raise,
+            full,
+            dedup,
+        }
     }
 }
 
@@ -280,6 +346,7 @@ fn join_facts(facts: &mut Facts, more: Facts) {
     join_column(&mut facts.group_hash, more.group_hash, before, after);
     join_column(&mut facts.fairness_hash, more.fairness_hash, before, after);
     join_column(&mut facts.dedup_hash, more.dedup_hash, before, after);
+    join_column(&mut facts.dedup_body, more.dedup_body, before, after);
     facts.size.extend(more.size);
     facts.body_size.extend(more.body_size);
 }
@@ -294,175 +361,4 @@ fn join_column<T: Clone + Default>(column: &mut Vec<T>, more: Vec<T>, before: us
 }
 
 #[cfg(test)]
-mod tests {
-    use warren_types::{BatchSequence, Position, ProducerId};
-
-    use super::*;
-
-    fn part(queue: u64, sizes: &[u32]) -> Part {
-        let bytes: usize = sizes.iter().map(|&size| size as usize).sum();
-        Part {
-            queue: QueueId(queue),
-            priority: Priority::DEFAULT,
-            facts: Facts {
-                size: sizes.to_vec(),
-                body_size: sizes.to_vec(),
-                ..Facts::default()
-            },
-            payload: Bytes::from(vec![queue as u8; bytes]),
-            producers: Vec::new(),
-        }
-    }
-
-    fn batch(sequence: u64, parts: Vec<Part>) -> Batch {
-        Batch {
-            sequence: BatchSequence(sequence),
-            topology: TopologyIndex(1),
-            parts,
-        }
-    }
-
-    fn build(batcher: &mut Batcher) -> ShardEntry {
-        batcher
-            .build(
-                ProposalId::default(),
-                ShardTime(1),
-                TopologyIndex(1),
-                |_, _| Some(7),
-                |_, _| Vec::new(),
-            )
-            .unwrap()
-    }
-
-    #[test]
-    fn batches_of_one_queue_share_a_block() {
-        let mut batcher = Batcher::default();
-        batcher.batch(
-            Incarnation(1),
-            Run(1),
-            batch(1, vec![part(5, &[2, 3])]),
-            ShardTime(1_000),
-            |_| None,
-        );
-        batcher.batch(
-            Incarnation(2),
-            Run(1),
-            batch(9, vec![part(6, &[1]), part(5, &[4])]),
-            ShardTime(1_000),
-            |_| None,
-        );
-        let entry = build(&mut batcher);
-        assert_eq!(entry.commands.len(), 2);
-        let Command::Enqueue(block) = &entry.commands[0] else {
-            panic!("an enqueue comes first")
-        };
-        assert_eq!(
-            (block.queue, block.facts.count(), block.payload.len()),
-            (QueueId(5), 3, 9)
-        );
-        assert_eq!(block.raise, Some(7));
-        assert_eq!(
-            entry.origins[1].parts,
-            vec![
-                OriginPart {
-                    command: 1,
-                    first: 0,
-                    count: 1
-                },
-                OriginPart {
-                    command: 0,
-                    first: 2,
-                    count: 1
-                }
-            ]
-        );
-        assert!(batcher.is_empty());
-    }
-
-    #[test]
-    fn creations_come_first_and_shift_the_origins() {
-        let mut batcher = Batcher::default();
-        batcher.batch(
-            Incarnation(1),
-            Run(1),
-            batch(1, vec![part(5, &[2])]),
-            ShardTime(1_000),
-            |_| None,
-        );
-        batcher.command(Command::DeleteQueue(warren_queue::entry::DeleteQueue {
-            queue: QueueId(4),
-            topology: TopologyIndex(3),
-        }));
-        let entry = build(&mut batcher);
-        assert!(matches!(entry.commands[0], Command::DeleteQueue(_)));
-        assert_eq!(entry.origins[0].parts[0].command, 1);
-    }
-
-    #[test]
-    fn settles_of_one_queue_and_reason_are_joined() {
-        let mut batcher = Batcher::default();
-        for first in [3, 1, 2, 9] {
-            batcher.command(Command::Settle(Settle {
-                queue: QueueId(5),
-                ranges: vec![PositionRange::one(Position(first))],
-                reason: SettleReason::Acked,
-            }));
-        }
-        let entry = build(&mut batcher);
-        let Command::Settle(settle) = &entry.commands[0] else {
-            panic!("one settle")
-        };
-        assert_eq!(
-            settle.ranges,
-            vec![
-                PositionRange {
-                    first: Position(1),
-                    count: 3
-                },
-                PositionRange::one(Position(9))
-            ]
-        );
-    }
-
-    #[test]
-    fn optional_columns_are_padded_when_parts_differ() {
-        let mut batcher = Batcher::default();
-        let mut dated = part(5, &[1]);
-        dated.facts.expiry = vec![Some(ShardTime(77))];
-        dated.producers = vec![ProducerSpan {
-            producer: ProducerId(Bytes::from_static(b"p")),
-            epoch: 0,
-            sequences: vec![(0, 4)],
-        }];
-        batcher.batch(
-            Incarnation(1),
-            Run(1),
-            batch(1, vec![part(5, &[1, 1])]),
-            ShardTime(1_000),
-            |_| None,
-        );
-        batcher.batch(
-            Incarnation(1),
-            Run(1),
-            batch(2, vec![dated]),
-            ShardTime(1_000),
-            |_| None,
-        );
-        batcher.batch(
-            Incarnation(1),
-            Run(1),
-            batch(3, vec![part(5, &[1])]),
-            ShardTime(1_000),
-            |_| None,
-        );
-        let entry = build(&mut batcher);
-        let Command::Enqueue(block) = &entry.commands[0] else {
-            panic!("one block")
-        };
-        assert_eq!(
-            block.facts.expiry,
-            vec![None, None, Some(ShardTime(1_077)), None]
-        );
-        assert_eq!(block.producers[0].sequences, vec![(2, 4)]);
-    }
-}
+mod tests;

@@ -23,7 +23,7 @@ use warren_types::{
 use super::mover::{COPIES_MAX, Job, Sent};
 use super::work::Leading;
 use crate::dead::{Passing, Way, passed_on, way};
-use crate::link::frame::{Batch, BatchException, Part};
+use crate::link::frame::{Batch, BatchException, Part, Storing};
 use crate::replica::tap::Request;
 use crate::time::wall_clock_ms;
 
@@ -292,6 +292,7 @@ impl Leading {
             sequence: BatchSequence(number),
             topology: self.topology.index(),
             parts,
+            storing: Storing::Each,
         };
         Sent { batch, copies, row }
     }

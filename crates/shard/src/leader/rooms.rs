@@ -10,6 +10,8 @@ use warren_queue::entry::IndexRange;
 use warren_queue::outcome::Tally;
 use warren_types::{Facts, Overflow, QueueId, QueueSettings};
 
+use crate::link::frame::Storing;
+
 /// What entries on their way bring, in the order of their proposals.
 #[derive(Default)]
 pub(super) struct Rooms {
@@ -36,8 +38,30 @@ impl Rooms {
         }
     }
 
+    /// Which messages of each block find no room. If they are stored together and one finds none, none takes any.
+    pub(super) fn admit_all<'a>(
+        &mut self,
+        storing: Storing,
+        blocks: impl Iterator<Item = (QueueId, Option<&'a QueueSettings>, Tally, &'a Facts)>,
+    ) -> Vec<Vec<IndexRange>> {
+        let before = match storing {
+            Storing::Each => None,
+            Storing::Together => self.coming.back().map(|(_, coming)| coming.clone()),
+        };
+        let full = blocks.map(|(queue, settings, ready, facts)| {
+            settings.map_or(Vec::new(), |it| self.admit(queue, it, ready, facts))
+        });
+        let full: Vec<Vec<IndexRange>> = full.collect();
+        if let (Some(before), Some((_, coming))) = (before, self.coming.back_mut())
+            && full.iter().any(|it| !it.is_empty())
+        {
+            *coming = before;
+        }
+        full
+    }
+
     /// Which messages of a block find no room, ascending; the others take theirs.
-    pub(super) fn admit(
+    fn admit(
         &mut self,
         queue: QueueId,
         settings: &QueueSettings,
@@ -145,6 +169,24 @@ mod tests {
         let limit = settings(None, Some(10));
         let refused = rooms.admit(QueueId(1), &limit, Tally::default(), &facts(&[6, 6, 4, 1]));
         assert_eq!(refused, vec![range(1, 1), range(3, 1)]);
+    }
+
+    #[test]
+    fn blocks_stored_together_take_no_room_if_one_finds_none() {
+        let (queue, limit) = (QueueId(1), settings(Some(2), None));
+        let mut rooms = Rooms::default();
+        rooms.begin(1);
+        let facts = [facts(&[1]), facts(&[1, 1])];
+        let blocks = || {
+            let all = facts.iter();
+            all.map(|it| (queue, Some(&limit), Tally::default(), it))
+        };
+        let refused = rooms.admit_all(Storing::Together, blocks());
+        assert_eq!(refused, vec![vec![], vec![range(1, 1)]]);
+        let taken = rooms.admit_all(Storing::Together, blocks().skip(1));
+        assert_eq!(taken, vec![vec![]]);
+        let refused = rooms.admit_all(Storing::Each, blocks().take(1));
+        assert_eq!(refused, vec![vec![range(0, 1)]]);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use warren_queue::dispatch::DELAY_MS_MAX;
 use warren_queue::dispatch::io::{Input, Wait};
-use warren_queue::entry::{Command, CreateQueue, DeleteQueue};
+use warren_queue::entry::{Command, CreateQueue, Dedup, DeleteQueue};
 use warren_topology::Topology;
-use warren_types::{Overflow, QueueId, ShardTime};
+use warren_types::{Overflow, QueueId, QueueSettings, ShardTime};
 
 use super::work::Leading;
 use crate::api::ReturnWait;
@@ -131,4 +131,15 @@ impl Leading {
             None => ready,
         }
     }
+}
+
+/// Deduplication keys a queue remembers unless it says otherwise.
+const DEDUP_KEYS_MAX: u64 = 100_000;
+
+/// How long and how many deduplication keys a queue remembers, if it does.
+pub(super) fn dedup_of(settings: &QueueSettings) -> Option<Dedup> {
+    Some(Dedup {
+        window_ms: settings.dedup_window_ms?,
+        keys_max: settings.dedup_keys_max.unwrap_or(DEDUP_KEYS_MAX),
+    })
 }

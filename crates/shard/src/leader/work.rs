@@ -27,6 +27,7 @@ use super::lifecycle::{By, Lifecycle};
 use super::links::Links;
 use super::mover::Mover;
 use super::rooms::Rooms;
+use super::settings::dedup_of;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
 use crate::api::AnswerTime;
 use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, SettleUp, Up};
@@ -458,13 +459,18 @@ impl Leading {
             self.rooms.begin(number);
             let (rooms, settings) = (&mut self.rooms, &self.settings);
             let raise = |queue, level| dispatch.raise_hint(queue, level);
-            let admit = |queue, facts: &Facts| {
-                let settings = settings.get(&queue);
-                settings.map_or(Vec::new(), |it| {
-                    rooms.admit(queue, it, dispatch.ready(queue), facts)
-                })
+            let admit = |storing, blocks: &[(QueueId, &Facts)]| {
+                let blocks = blocks.iter().map(|&(queue, facts)| {
+                    let settings = settings.get(&queue).map(|it| &**it);
+                    (queue, settings, dispatch.ready(queue), facts)
+                });
+                rooms.admit_all(storing, blocks)
             };
-            let Some(entry) = self.batcher.build(proposal, now, topology, raise, admit) else {
+            let dedup = |queue| dedup_of(settings.get(&queue)?);
+            let built = self
+                .batcher
+                .build(proposal, now, topology, raise, admit, dedup);
+            let Some(entry) = built else {
                 return true;
             };
             self.acks.gone();

@@ -90,6 +90,15 @@ pub(crate) struct Batch {
     /// Routed by this topology: the leader waits until its own copy has applied it.
     pub topology: TopologyIndex,
     pub parts: Vec<Part>,
+    pub storing: Storing,
+}
+
+/// Whether messages of a batch stand for themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storing {
+    Each,
+    /// All or none (features A20).
+    Together,
 }
 
 impl Batch {

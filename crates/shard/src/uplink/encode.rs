@@ -21,6 +21,17 @@ pub(crate) struct Publish {
     pub(crate) inbox: Outbox<crate::api::SessionEvent>,
     /// It is not begun after this.
     pub(crate) deadline: Option<Instant>,
+    pub(crate) group: Group,
+}
+
+/// Whether a publish stands for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Alone,
+    /// It is stored with so many that follow, all or none.
+    Together {
+        following: usize,
+    },
 }
 
 impl Publish {
@@ -77,7 +88,9 @@ pub(crate) fn encode(
         let part = open
             .get_mut(at)
             .expect("the part was found or pushed above");
-        part.push(&item.message, item.producer, now_ms);
+        let is_meant = item.message.dedup_hash != 0 && levels.deduplicates(item.queue);
+        let body = is_meant.then(|| body_hash(&item.message.body));
+        part.push(&item.message, item.producer, now_ms, body);
         part.waiters.push(Waiter {
             inbox,
             token: item.token,
@@ -111,7 +124,7 @@ fn bytes_of(publishes: &[Publish]) -> HashMap<QueueId, usize> {
     bytes
 }
 
-/// How the queues of a batch count priorities (`x-max-priority`, features B52).
+/// What of the queues of a batch matters here: how they count priorities (`x-max-priority`, features B52), whether they deduplicate.
 struct Levels<'a> {
     topology: &'a Topology,
     known: HashMap<QueueId, Option<QueueSettings>>,
@@ -128,17 +141,31 @@ impl<'a> Levels<'a> {
         let settings = self.known.entry(queue).or_insert_with(|| {
             let queue = topology.queue_by_id(queue);
             let settings = queue.map(|it| topology.queue_settings(it));
-            settings.filter(|it| it.max_priority.is_some())
+            settings.filter(|it| it.max_priority.is_some() || it.dedup_window_ms.is_some())
         });
         match settings {
-            Some(settings) => settings.level(message.properties.priority()),
-            None => message.priority,
+            Some(settings) if settings.max_priority.is_some() => {
+                settings.level(message.properties.priority())
+            }
+            Some(_) | None => message.priority,
         }
+    }
+
+    /// Of a queue that was asked for before.
+    fn deduplicates(&self, queue: QueueId) -> bool {
+        let settings = self.known.get(&queue).and_then(Option::as_ref);
+        settings.is_some_and(|it| it.dedup_window_ms.is_some())
     }
 }
 
 impl Open {
-    fn push(&mut self, message: &Message, producer: Option<ProducerTag>, now_ms: u64) {
+    fn push(
+        &mut self,
+        message: &Message,
+        producer: Option<ProducerTag>,
+        now_ms: u64,
+        body_hash: Option<u64>,
+    ) {
         let index = self.facts.size.len();
         let sizes = encode_message(&mut self.payload, message, ShardTime(now_ms));
         self.facts.size.push(sizes.encoded);
@@ -154,6 +181,7 @@ impl Open {
         push_fact(&mut self.facts.group_hash, index, message.group_hash);
         push_fact(&mut self.facts.fairness_hash, index, message.fairness_hash);
         push_fact(&mut self.facts.dedup_hash, index, message.dedup_hash);
+        push_fact(&mut self.facts.dedup_body, index, body_hash.unwrap_or(0));
         let Some(tag) = producer else { return };
         let index = u32::try_from(index).expect("a batch holds fewer than 2^32 messages");
         match self
@@ -169,6 +197,24 @@ impl Open {
             }),
         }
     }
+}
+
+/// Tells bodies with the same deduplication key apart; stored, so it never changes. Eight bytes at a time, each mixed in by a multiply and a
+/// shift (constants of splitmix64), the length first. Never 0, which says "not told".
+fn body_hash(body: &[u8]) -> u64 {
+    let mix = |hash: u64, word: u64| {
+        let value = (hash.rotate_left(23) ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value ^ (value >> 29)
+    };
+    let (words, rest) = body.as_chunks::<8>();
+    let mut hash = mix(0x94d0_49bb_1331_11eb, body.len() as u64);
+    for word in words {
+        hash = mix(hash, u64::from_le_bytes(*word));
+    }
+    let last = rest
+        .iter()
+        .fold(0_u64, |last, byte| last << 8 | u64::from(*byte));
+    mix(mix(hash, last), 0).max(1)
 }
 
 /// An optional column exists from the first message that has the fact.
@@ -189,4 +235,32 @@ impl Tokens {
         self.0 += 1;
         Token(self.0)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn body_hash_tells_bodies_apart_and_stays_what_it_was() {
+        let mut seen = std::collections::BTreeSet::new();
+        for length in 0..40_usize {
+            for byte in [0, 1, 0xff] {
+                let mut body = vec![7; length];
+                if let Some(last) = body.last_mut() {
+                    *last = byte;
+                }
+                seen.insert(body_hash(&body));
+            }
+        }
+        assert_eq!(seen.len(), 1 + 39 * 3);
+        let kept = [&b""[..], b"hello", b"twelve bytes"].map(body_hash);
+        assert_eq!(kept, KEPT, "stored: never change it");
+    }
+
+    const KEPT: [u64; 3] = [
+        0x1837_96f3_b89c_5bbc,
+        0x4dd3_e7aa_7692_86a8,
+        0xd08a_2aa7_166f_1b99,
+    ];
 }

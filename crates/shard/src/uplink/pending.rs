@@ -9,7 +9,7 @@ use warren_types::{BatchSequence, NotStored, Position};
 
 use super::encode::Encoded;
 use crate::api::{PublishOutcome, RequestToken, SessionEvent};
-use crate::link::frame::{Batch, BatchException, BatchPlaces};
+use crate::link::frame::{Batch, BatchException, BatchPlaces, Storing};
 use crate::link::outbox::Outbox;
 use crate::surplus::Surplus;
 use warren_types::TopologyIndex;
@@ -56,12 +56,18 @@ impl Pending {
     }
 
     /// Numbers a batch and keeps it; what is returned is to be sent.
-    pub(crate) fn number(&mut self, encoded: Encoded, topology: TopologyIndex) -> Batch {
+    pub(crate) fn number(
+        &mut self,
+        encoded: Encoded,
+        topology: TopologyIndex,
+        storing: Storing,
+    ) -> Batch {
         self.last = BatchSequence(self.last.0 + 1);
         let batch = Batch {
             sequence: self.last,
             topology,
             parts: encoded.parts,
+            storing,
         };
         self.bytes += encoded.bytes;
         self.sent.push_back(Sent {

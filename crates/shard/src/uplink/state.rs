@@ -8,11 +8,11 @@ use warren_queue::dispatch::io::Token;
 use warren_types::{NodeId, Term};
 
 use super::attachments::Attachments;
-use super::encode::{Publish, Tokens};
+use super::encode::{Group, Publish, Tokens};
 use super::pending::{Pending, Told};
 use super::questions::Question;
 use crate::api::{PublishOutcome, Unavailable};
-use crate::link::frame::Up;
+use crate::link::frame::{Storing, Up};
 
 pub(super) enum Link {
     /// Looking for the leader.
@@ -115,17 +115,21 @@ impl State {
         }
     }
 
-    /// Takes the next batch of what waits, up to so many bytes of bodies; one larger message goes alone.
-    pub(super) fn next_batch(&mut self, bytes_max: usize) -> Vec<Publish> {
+    /// Takes the next batch of what waits, up to so many bytes of bodies; one larger message goes alone, as does what is stored together.
+    pub(super) fn next_batch(&mut self, bytes_max: usize) -> (Vec<Publish>, Storing) {
+        if let Some(Group::Together { following }) = self.waiting.front().map(|it| it.group) {
+            let count = self.waiting.len().min(following.saturating_add(1));
+            return (self.waiting.drain(..count).collect(), Storing::Together);
+        }
         let mut bytes = 0;
         let mut next = Vec::new();
         while bytes < bytes_max
-            && let Some(publish) = self.waiting.pop_front()
+            && let Some(publish) = self.waiting.pop_front_if(|it| it.group == Group::Alone)
         {
             bytes += publish.item.message.body.len();
             next.push(publish);
         }
-        next
+        (next, Storing::Each)
     }
 
     pub(super) fn refuse_waiting(&mut self, outcome: PublishOutcome) {

@@ -415,13 +415,13 @@ impl Uplink {
             if !matches!(state.link, Link::Open { .. }) || state.powerless_since.is_some() {
                 break;
             }
-            let next = state.next_batch(BATCH_BYTES_MAX);
+            let (next, storing) = state.next_batch(BATCH_BYTES_MAX);
             if next.is_empty() {
                 break;
             }
             let topology = Arc::clone(&self.topology.borrow());
             let encoded = encode(next, wall_clock_ms(), &topology);
-            let batch = state.pending.number(encoded, topology.index());
+            let batch = state.pending.number(encoded, topology.index(), storing);
             state.out.push(Up::Publish(batch));
             state.stuck_since = None;
         }

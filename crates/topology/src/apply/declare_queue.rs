@@ -1,12 +1,12 @@
 //! `DeclareQueue` (features B.2, C25): makes a queue and gives it an id and a shard, or compares with the one there is.
 //! Not here: making it in its shard (the shard's leader does, from its own topology).
 
-use warren_types::{QueueId, QueueName, ShardId, Table};
+use warren_types::{QueueId, QueueName, ShardId, Table, VhostId};
 
 use super::{QUEUES_MAX, is_reserved};
 use crate::{
-    arguments::{self, Comparison},
-    command::{DeclareQueue, NewQueueName},
+    arguments::{self, Comparison, PLACEMENT_GROUP},
+    command::{Batch, DeclareQueue, NewQueueName, TopologyCommand},
     queue::{Queue, QueueType},
     reply::{Declared, ObjectKind, Refusal, TopologyReply},
     topology::{Space, Topology},
@@ -51,7 +51,9 @@ pub(super) fn apply(
         });
     }
 
-    let shard = emptiest_shard(topology).ok_or(Refusal::ClusterNotFormed)?;
+    let of_group = shard_of_group(topology, command.vhost, &command.arguments);
+    let shard = of_group.or_else(|| emptiest_shard(topology));
+    let shard = shard.ok_or(Refusal::ClusterNotFormed)?;
     let queue = topology.next.queue;
     topology.next.queue.0 += 1;
     topology.add_queue(Queue {
@@ -105,6 +107,43 @@ fn room(topology: &Topology) -> Result<(), Refusal> {
     })
 }
 
+impl TopologyCommand {
+    /// What a node proposes for its clients: queues whose declare names no type, in a vhost that says none, get the node's (features
+    /// B21). It is part of the command: replicas know no node's settings.
+    #[must_use]
+    pub fn with_default_queue_type(self, topology: &Topology, default: QueueType) -> Self {
+        match self {
+            Self::DeclareQueue(mut it) => {
+                let vhost = topology.vhost_by_id(it.vhost);
+                let says_none = vhost.is_some_and(|it| it.settings.default_queue_type.is_none());
+                if says_none && it.arguments.get(arguments::QUEUE_TYPE).is_none() {
+                    it.arguments = with_type(it.arguments, default);
+                }
+                Self::DeclareQueue(it)
+            }
+            Self::Batch(batch) => {
+                let commands = batch.commands.into_iter();
+                let commands = commands.map(|it| it.with_default_queue_type(topology, default));
+                Self::Batch(Batch {
+                    commands: commands.collect(),
+                })
+            }
+            it @ (Self::FormCluster(_)
+            | Self::UpdateNode(_)
+            | Self::DeclareExchange(_)
+            | Self::DeleteExchange(_)
+            | Self::DeleteQueue(_)
+            | Self::Bind(_)
+            | Self::Unbind(_)
+            | Self::Tenancy(_)
+            | Self::Placement(_)
+            | Self::NoteConsumer(_)
+            | Self::SetPolicy(_)
+            | Self::DeletePolicy(_)) => it,
+        }
+    }
+}
+
 impl Topology {
     /// A declare counts as a use of a queue that expires (features B28).
     fn renew(&mut self, queue: QueueId) {
@@ -114,6 +153,14 @@ impl Topology {
             self.change_queue(queue, |it| it.renewed_at = at);
         }
     }
+}
+
+/// Where a queue of the same `x-placement-group` is already. Only declares that name a group pay for the search.
+fn shard_of_group(topology: &Topology, vhost: VhostId, arguments: &Table) -> Option<ShardId> {
+    let group = arguments.get_str(PLACEMENT_GROUP)?;
+    let mut queues = topology.queues_after(vhost, None);
+    let found = queues.find(|it| it.arguments.get_str(PLACEMENT_GROUP) == Some(group));
+    found.map(|it| it.shard)
 }
 
 /// Fewest queues, then the lowest number.

@@ -64,8 +64,12 @@ impl ConsumeSession {
             cluster: self.cluster,
             own: Some(self.attached.target),
             now_ms: wall_clock_ms(),
+            now: Instant::now(),
         };
         let mut plan = plan(batch.settlements, context, &mut self.held);
+        for bytes in self.held.take_settled_late() {
+            self.attached.credit.returned(bytes);
+        }
         for (index, receipt, by) in std::mem::take(&mut plan.extensions) {
             let is_extended =
                 self.attached

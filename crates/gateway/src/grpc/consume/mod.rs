@@ -3,11 +3,14 @@
 
 mod frames;
 mod hand_over;
+mod late;
 mod park;
 mod revoke;
 mod session;
 
 pub(super) use frames::not_leased;
+
+use std::time::Duration;
 
 use tokio::sync::mpsc::error::SendError;
 use tokio::time::timeout;
@@ -15,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::debug;
 use warren_proto::convert::error::ApiError;
+use warren_proto::convert::message::duration_ms_from_client;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::consume_request::Frame as Request;
@@ -37,12 +41,14 @@ use session::ConsumeSession;
 const ATTACH_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// A consumer tag is an AMQP short string.
 const TAG_BYTES_MAX: usize = 255;
+/// The longest time a client may ask to hold a delivery: ten years.
+const MAX_PROCESSING_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1_000;
 
 /// Runs a stream to its end, or hands it to the task that keeps the consumer.
 pub(super) async fn run(gateway: Gateway, mut who: Who, mut link: Link, stop: CancellationToken) {
     let first = open_frame(&mut link).await;
     let opened = match first {
-        Ok(open) => match opening(&gateway, &mut who, &open).await {
+        Ok(open) => match seated(&gateway, &mut who, &mut link, &open).await {
             Ok(opening) => join(&gateway, link, open, opening).await,
             Err(error) => Err((link, error.into())),
         },
@@ -79,6 +85,19 @@ struct Opening {
     tag: String,
     credit: ConsumerCredit,
     who: Who,
+    max_processing: Option<Duration>,
+}
+
+/// What is asked for, and a place for it among the connections of its user and vhost.
+async fn seated(
+    gateway: &Gateway,
+    who: &mut Who,
+    link: &mut Link,
+    open: &v1::ConsumeOpen,
+) -> Result<Opening, ApiError> {
+    let opening = opening(gateway, who, open).await?;
+    link.seat = Some(link.seats.take(gateway, who, opening.queue.vhost)?);
+    Ok(opening)
 }
 
 async fn opening(
@@ -90,9 +109,6 @@ async fn opening(
     check_features(&open.features)?;
     if !open.filter.is_empty() {
         return Err(unsupported("filter"));
-    }
-    if open.max_processing.is_some() {
-        return Err(unsupported("max_processing"));
     }
     if open.consumer_tag.len() > TAG_BYTES_MAX {
         return Err(bad_argument(
@@ -126,12 +142,39 @@ async fn opening(
         open.consumer_tag.clone()
     };
     let who = who.clone();
+    let max_processing = max_processing(gateway, open, &queue)?;
     Ok(Opening {
         queue,
         tag,
         credit,
         who,
+        max_processing,
     })
+}
+
+/// How long the client may hold a delivery: what it says, else what its queue says (features B51).
+///
+/// # Errors
+/// It is no time, or too long.
+fn max_processing(
+    gateway: &Gateway,
+    open: &v1::ConsumeOpen,
+    queue: &Queue,
+) -> Result<Option<Duration>, ApiError> {
+    let ms = match &open.max_processing {
+        Some(given) => match duration_ms_from_client(given) {
+            Some(ms) if ms > 0 => Some(ms),
+            Some(_) | None => {
+                let text = "must be more than nothing, and not too long";
+                return Err(bad_argument("max_processing", text));
+            }
+        },
+        None => {
+            let settings = gateway.topology().queue_settings(queue);
+            settings.consumer_timeout_ms.filter(|ms| *ms > 0)
+        }
+    };
+    Ok(ms.map(|ms| Duration::from_millis(ms.min(MAX_PROCESSING_MS))))
 }
 
 /// # Errors
@@ -237,6 +280,8 @@ struct Attached {
     tag: String,
     credit: ConsumerCredit,
     no_ack: bool,
+    /// How long the client may hold a delivery.
+    max_processing: Option<Duration>,
 }
 
 async fn attach(
@@ -251,6 +296,7 @@ async fn attach(
         mut tag,
         mut credit,
         who,
+        max_processing,
     } = opening;
     if open.consumer_tag.is_empty() && !handed.consumer_tag.is_empty() {
         tag = handed.consumer_tag;
@@ -279,7 +325,6 @@ async fn attach(
         },
         credit: credit.lend().unwrap_or_default(),
     };
-    let target = spec.target;
     let asked = session.attach_holding(spec, handed.held.clone()).await;
     let consumer = asked.map_err(of_unavailable)?;
     let (states, events) = answered(&session, link, &queue).await?;
@@ -298,12 +343,13 @@ async fn attach(
             gateway: gateway.clone(),
             session,
             consumer,
-            target,
+            target: target_of(&queue),
             queue,
             who,
             tag,
             credit,
             no_ack: open.no_ack,
+            max_processing,
         },
         early,
     ))

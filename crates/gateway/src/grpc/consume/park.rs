@@ -9,6 +9,7 @@ use warren_shard::api::Unavailable;
 use super::session::{ConsumeSession, End, Phase};
 use crate::grpc::deliveries::body_bytes;
 use crate::grpc::resume::{Coming, Registration, Rejoin};
+use crate::grpc::streams::reached;
 
 impl ConsumeSession {
     /// The stream broke: keeps what is held until the client is back, or the grace is over.
@@ -20,6 +21,8 @@ impl ConsumeSession {
         {
             return End::Broken;
         }
+        // The client comes back on another stream, with its own.
+        self.link.seat = None;
         let everything = self.attached.credit.recall_all();
         // An uplink that has stopped ends the session.
         let _stopped = self
@@ -40,6 +43,7 @@ impl ConsumeSession {
                         None => return End::Broken,
                     },
                     coming = coming(&mut self.registration) => return End::from(coming),
+                    () = reached(self.held.next_time()), if self.held.next_time().is_some() => self.return_late().await,
                 }
                 if self.is_cancelled {
                     return End::Broken;

@@ -110,7 +110,7 @@ impl ConsumeSession {
         };
         Self {
             cluster: gateway.cluster(),
-            held: HeldBook::resumed(early.held),
+            held: HeldBook::resumed(early.held, attached.until()),
             settles: SettleResults::default(),
             outbox: VecDeque::new(),
             control: VecDeque::new(),
@@ -233,6 +233,7 @@ impl ConsumeSession {
                     Err(status) => return broken(&status),
                 },
                 Ok(()) = self.access.changed() => self.look_at_rights(),
+                () = reached(self.held.next_time()), if self.held.next_time().is_some() => self.return_late().await,
                 () = reached(lease), if lease.is_some() => {
                     let error = ApiError::new(Reason::Expired, "the lease ended: no ping came");
                     return End::Status { error, returns: ReturnKind::Failed };
@@ -400,7 +401,8 @@ impl ConsumeSession {
     /// Writes a frame of deliveries: what is there, without waiting for more.
     async fn deliver(&mut self) {
         let no_ack = self.attached.no_ack;
-        let lease_ms = millis(self.attached.gateway.options().lease);
+        let lease = self.attached.gateway.options().lease;
+        let lease_ms = millis(self.attached.max_processing.unwrap_or(lease));
         let frame = Frame {
             cluster: self.cluster,
             target: self.attached.target,
@@ -430,7 +432,7 @@ impl ConsumeSession {
                 self.attached.credit.returned(bytes);
                 self.held.skip()
             } else {
-                self.held.add(held, bytes)
+                self.held.add(held, bytes, self.attached.until())
             };
             deliveries.push(to_client(delivery, tag, frame, &mut receipts));
         }

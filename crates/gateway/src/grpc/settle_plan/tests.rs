@@ -13,11 +13,15 @@ const OTHER: Target = Target {
     queue: QueueId(2),
     shard: ShardId(3),
 };
-const CONTEXT: Context = Context {
-    cluster: CLUSTER,
-    own: Some(OWN),
-    now_ms: 1_000,
-};
+
+fn context() -> Context {
+    Context {
+        cluster: CLUSTER,
+        own: Some(OWN),
+        now_ms: 1_000,
+        now: tokio::time::Instant::now(),
+    }
+}
 
 fn held(position: u64) -> Held {
     Held {
@@ -32,7 +36,7 @@ fn held(position: u64) -> Held {
 fn book(count: u64) -> HeldBook {
     let mut book = HeldBook::default();
     for position in 1..=count {
-        book.add(held(position), 10);
+        book.add(held(position), 10, None);
     }
     book
 }
@@ -85,7 +89,7 @@ fn acks_by_tag_range_and_receipt_are_one_ask() {
         ack(tags(2, 3)),
         ack(receipt(OWN, 5)),
     ];
-    let plan = plan(settlements, CONTEXT, &mut book);
+    let plan = plan(settlements, context(), &mut book);
     assert!(plan.results.is_empty());
     assert_eq!(plan.asks.len(), 1);
     let spec = plan.asks[0].spec(AnswerTime::Soon);
@@ -99,7 +103,7 @@ fn acks_by_tag_range_and_receipt_are_one_ask() {
 fn range_with_a_lost_delivery_is_told_of_it_and_does_the_rest() {
     let mut book = book(4);
     book.lose(Position(2));
-    let plan = plan(vec![ack(tags(1, 3))], CONTEXT, &mut book);
+    let plan = plan(vec![ack(tags(1, 3))], context(), &mut book);
     let lost: Vec<_> = plan
         .results
         .iter()
@@ -117,7 +121,7 @@ fn receipt_of_another_queue_is_asked_there() {
     let mut book = book(1);
     let plan = plan(
         vec![ack(receipt(OTHER, 1)), ack(receipt(OWN, 1))],
-        CONTEXT,
+        context(),
         &mut book,
     );
     let targets: Vec<Target> = plan.asks.iter().map(|it| it.target).collect();
@@ -170,7 +174,7 @@ fn every_action_becomes_its_fact() {
     for (action, fact) in cases {
         let plan = plan(
             vec![settlement(Named::DeliveryTag(1), action)],
-            CONTEXT,
+            context(),
             &mut book(1),
         );
         assert_eq!(plan.asks[0].action, fact);
@@ -193,7 +197,7 @@ fn one_bad_settlement_affects_only_itself() {
         },
         ack(tags(4, 2)),
     ];
-    let plan = plan(settlements, CONTEXT, &mut book);
+    let plan = plan(settlements, context(), &mut book);
     assert_eq!(plan.asks.len(), 1);
     assert_eq!(plan.asks[0].items.len(), 1);
     let named: Vec<(u32, Reason)> = plan
@@ -219,7 +223,7 @@ fn one_bad_settlement_affects_only_itself() {
 fn tags_mean_nothing_outside_streams() {
     let context = Context {
         own: None,
-        ..CONTEXT
+        ..context()
     };
     let plan = plan(
         vec![ack(Named::DeliveryTag(1)), ack(receipt(OWN, 1))],
@@ -234,7 +238,7 @@ fn tags_mean_nothing_outside_streams() {
 fn results_name_only_what_was_not_done() {
     let plan = plan(
         vec![ack(tags(1, 3)), ack(receipt(OTHER, 1))],
-        CONTEXT,
+        context(),
         &mut book(3),
     );
     let mut results = SettleResults::default();
@@ -265,7 +269,7 @@ fn results_name_only_what_was_not_done() {
 #[test]
 fn ask_that_could_not_be_made_gives_its_items_back() {
     let mut book = book(1);
-    let plan = plan(vec![ack(Named::DeliveryTag(1))], CONTEXT, &mut book);
+    let plan = plan(vec![ack(Named::DeliveryTag(1))], context(), &mut book);
     let mut results = SettleResults::default();
     let asked = results.open(1, plan.results, &plan.asks, tokens());
     for item in results.not_asked(asked[0], Unavailable::NotReady) {
@@ -279,7 +283,7 @@ fn ask_that_could_not_be_made_gives_its_items_back() {
 #[test]
 fn batch_that_waits_does_not_hold_up_the_next() {
     let mut results = SettleResults::default();
-    let plan = plan(vec![ack(Named::DeliveryTag(1))], CONTEXT, &mut book(1));
+    let plan = plan(vec![ack(Named::DeliveryTag(1))], context(), &mut book(1));
     results.open(1, Vec::new(), &plan.asks, tokens());
     results.open(2, Vec::new(), &[], tokens());
     assert_eq!(results.take_done().unwrap().settle_ref, 2);
@@ -297,7 +301,7 @@ fn extension_on_a_stream_is_the_lease() {
         settlement(Named::DeliveryTag(1), extend.clone()),
         settlement(receipt(OTHER, 1), extend),
     ];
-    let plan = plan(settlements, CONTEXT, &mut book(1));
+    let plan = plan(settlements, context(), &mut book(1));
     assert_eq!(plan.results[0].lease_until, Some(time_ms_to_client(6_000)));
     assert_eq!(plan.extensions.len(), 1);
 }

@@ -53,6 +53,7 @@ const TABLE: &[(Code, &[&str])] = &[
             "EXPIRED",
             "NOT_OWNER",
             "TOO_LATE",
+            "BATCH_ABORTED",
         ],
     ),
     (

@@ -5,7 +5,7 @@ use warren_types::{Position, PositionRange};
 
 use super::super::Store;
 use super::super::limits::CANCELS_REMEMBERED;
-use super::super::memory::Keep;
+use super::super::memory::{Fact, Keep};
 use super::super::ranges;
 use super::super::states::MessageState;
 use super::settle;
@@ -58,9 +58,14 @@ pub(in super::super) fn apply(
         since: None,
     };
     for position in gone.iter().flat_map(|range| range.positions()) {
+        let fact = Fact {
+            key: position.0,
+            at: now,
+            check: 0,
+        };
         queue
             .memories
-            .remember(rows, queue.id, MemoryOf::Cancels, position.0, now, keep);
+            .remember(rows, queue.id, MemoryOf::Cancels, fact, keep);
     }
     out.effects.push(Effect::Cancelled(Cancelled {
         queue: it.queue,

@@ -6,18 +6,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use warren_types::{NotStored, PositionRange};
+use warren_types::{NotStored, PositionRange, ProducerId, ShardTime};
 
 use super::super::Store;
 use super::super::apply::Note;
 use super::super::blocks::{self, Block};
+use super::super::dedup::Repeats;
 use super::super::limits::MARK_AHEAD_MAX;
+use super::super::memory::Memories;
 use super::super::queue::Queue;
 use super::super::reach::Reach;
 use super::super::states;
-use crate::entry::{Enqueue, OriginPart};
+use crate::entry::{Enqueue, IndexRange, OriginPart};
 use crate::outcome::{Added, BlockRef, Effect, Output, Reply, Tally};
-use crate::rows::Rows;
+use crate::rows::{ProducerRow, Rows};
 
 pub(in super::super) struct Enqueued {
     pub(in super::super) reply: Reply,
@@ -41,24 +43,30 @@ pub(in super::super) fn apply(
         };
     };
     let mut absent = refused_messages(refused, count);
-    for full in std::mem::take(&mut it.full) {
-        let indexes = full.first..full.first.saturating_add(full.count).min(count);
-        for index in indexes {
-            absent.entry(index).or_insert(NotStored::QueueFull);
-        }
-    }
+    full_messages(&it.full, count, &mut absent);
+    let repeats = it.dedup.map(|window| {
+        let facts = (window, &it.facts);
+        Repeats::look(&queue.memories, it.queue, rows, now, facts, &mut absent)
+    });
     for span in std::mem::take(&mut it.producers) {
         queue
             .producers
             .check(it.queue, rows, now, &span, count, &mut absent);
     }
+    if let Some(repeats) = repeats {
+        let memories = &mut queue.memories;
+        repeats.finish(memories, it.queue, rows, now, &it.facts, &mut absent);
+    }
+    it.facts.dedup_body = Vec::new(); // of no use any more
     let absent: Vec<(u32, NotStored)> = absent.into_iter().collect();
     let (first, raise, priority) = (queue.next, it.raise, it.priority);
     let stored = u64::from(count) - absent.len() as u64;
-    let mut place = None;
+    let mut places = Vec::new();
     if stored > 0 {
         let added = add(queue, &mut reach, it, count, &absent);
-        place = (added.scheduled.messages > 0).then_some(first);
+        if added.scheduled.messages > 0 {
+            places.push((0..count, first));
+        }
         out.effects.push(Effect::Added(added));
     }
     if let Some(ahead) = raise {
@@ -79,8 +87,56 @@ pub(in super::super) fn apply(
         note: Note::Block {
             count,
             absent,
-            place,
+            places,
         },
+    }
+}
+
+/// What blocks of one queue would have changed, while they are only tried out.
+#[derive(Default)]
+pub(super) struct Tried {
+    producers: BTreeMap<ProducerId, ProducerRow>,
+    memories: Option<Memories>,
+}
+
+/// Which messages would be refused, and why; duplicates among the stored are not told.
+pub(super) fn try_out(
+    queue: &Queue,
+    rows: &dyn Rows,
+    now: ShardTime,
+    it: &Enqueue,
+    tried: &mut Tried,
+) -> BTreeMap<u32, NotStored> {
+    let count = blocks::block_count(&it.facts);
+    let mut absent = BTreeMap::new();
+    full_messages(&it.full, count, &mut absent);
+    let memories = tried.memories.get_or_insert_with(|| queue.memories.clone());
+    let repeats = it.dedup.map(|window| {
+        let facts = (window, &it.facts);
+        Repeats::look(memories, it.queue, rows, now, facts, &mut absent)
+    });
+    for span in &it.producers {
+        let known = tried.producers.get(&span.producer);
+        let changed = queue
+            .producers
+            .try_out(it.queue, rows, now, span, count, known, &mut absent);
+        if let Some(row) = changed {
+            tried.producers.insert(span.producer.clone(), row);
+        }
+    }
+    if let Some(repeats) = repeats {
+        repeats.finish(memories, it.queue, rows, now, &it.facts, &mut absent);
+    }
+    absent.retain(|_, why| *why != NotStored::Duplicate);
+    absent
+}
+
+fn full_messages(full: &[IndexRange], count: u32, absent: &mut BTreeMap<u32, NotStored>) {
+    for range in full {
+        let indexes = range.first..range.first.saturating_add(range.count).min(count);
+        for index in indexes {
+            absent.entry(index).or_insert(NotStored::QueueFull);
+        }
     }
 }
 

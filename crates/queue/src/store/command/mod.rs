@@ -14,3 +14,4 @@ pub(super) mod rearm;
 pub(super) mod release;
 pub(super) mod requeue;
 pub(super) mod settle;
+pub(super) mod together;

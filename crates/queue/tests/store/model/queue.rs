@@ -12,7 +12,7 @@ use warren_types::{NotStored, Position, PositionRange, ProducerId, ProducerSpan,
 
 use super::{Absent, ModelCancel};
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct ModelQueue {
     pub(crate) fencing: u64,
     /// Message `n` has position `n + 1`.
@@ -21,6 +21,8 @@ pub(crate) struct ModelQueue {
     pub(crate) marks: BTreeMap<u8, u64>,
     producers: BTreeMap<ProducerId, ModelProducer>,
     cancelled: BTreeSet<u64>,
+    /// `(key, body, when)` of stored messages, oldest first.
+    keys: Vec<(u64, u64, u64)>,
 }
 
 #[derive(Clone)]
@@ -39,12 +41,20 @@ pub(crate) struct ModelMessage {
     body: u64,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct ModelProducer {
     epoch: u64,
     last: u64,
     stored: BTreeSet<u64>,
     seen: u64,
+}
+
+/// `(index, key, body)` of messages with a key.
+fn keys(it: &Enqueue) -> Vec<(u32, u64, u64)> {
+    let keys = it.facts.dedup_hash.iter().zip(&it.facts.dedup_body);
+    let keys = (0..).zip(keys).filter(|(_, (key, _))| **key != 0);
+    keys.map(|(index, (key, body))| (index, *key, *body))
+        .collect()
 }
 
 impl ModelQueue {
@@ -75,9 +85,11 @@ impl ModelQueue {
                 absent.entry(at).or_insert(NotStored::QueueFull);
             }
         }
+        let known = self.look_at_keys(now, it, absent);
         for span in &it.producers {
             self.producer(now, span, absent);
         }
+        self.remember_keys(now, it, &known, absent);
         let (first, count) = (self.next(), it.facts.count());
         let stored = count - absent.len() as u64;
         if stored > 0 {
@@ -114,6 +126,61 @@ impl ModelQueue {
         Reply::Enqueued {
             first: Position(first),
             count: stored,
+        }
+    }
+
+    /// Which messages have a key that is remembered with the same body; others with a remembered key are refused.
+    fn look_at_keys(&self, now: u64, it: &Enqueue, absent: &mut Absent) -> BTreeSet<u32> {
+        let mut known = BTreeSet::new();
+        let Some(dedup) = it.dedup else { return known };
+        let mut before: BTreeMap<u64, u64> = BTreeMap::new();
+        for (index, key, body) in keys(it) {
+            if absent.contains_key(&index) {
+                continue;
+            }
+            let remembered = self.keys.iter().rev().find(|it| it.0 == key);
+            let remembered = remembered.filter(|it| it.2 + dedup.window_ms > now);
+            let other = match remembered {
+                Some(it) => it.1,
+                None => *before.entry(key).or_insert(body),
+            };
+            if other != body {
+                absent.insert(index, NotStored::DedupConflict);
+            } else if remembered.is_some() {
+                known.insert(index);
+            }
+        }
+        known
+    }
+
+    fn remember_keys(
+        &mut self,
+        now: u64,
+        it: &Enqueue,
+        known: &BTreeSet<u32>,
+        absent: &mut Absent,
+    ) {
+        let Some(dedup) = it.dedup else { return };
+        let mut stored = BTreeSet::new();
+        for (index, key, body) in keys(it) {
+            if absent.contains_key(&index) {
+                continue;
+            }
+            if known.contains(&index) || !stored.insert(key) {
+                absent.insert(index, NotStored::Duplicate);
+                continue;
+            }
+            self.keys.push((key, body, now));
+            let mut forgotten = 0;
+            while self.keys.len() > 1 {
+                let too_many = self.keys.len() as u64 > dedup.keys_max;
+                let too_old = self.keys[0].2 < now.saturating_sub(dedup.window_ms);
+                if !too_many && (!too_old || forgotten >= 4) {
+                    break;
+                }
+                self.keys.remove(0);
+                forgotten += 1;
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use warren_types::{
 
 use super::{BadFrame, amount, bad, cancel, grant, peek};
 use crate::api::{AnswerTime, ReturnWait, StatsDepth};
-use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Up};
+use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Storing, Up};
 
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
 pub(crate) fn up_bytes(frame: &Up) -> usize {
@@ -241,6 +241,7 @@ fn encode_batch(batch: Batch) -> wire::PublishBatch {
         sequence: batch.sequence.0,
         topology_index: batch.topology.0,
         parts: batch.parts.into_iter().map(encode_part).collect(),
+        atomic: batch.storing == Storing::Together,
     }
 }
 
@@ -253,6 +254,11 @@ fn decode_batch(batch: wire::PublishBatch) -> Result<Batch, BadFrame> {
             .into_iter()
             .map(decode_part)
             .collect::<Result<_, _>>()?,
+        storing: if batch.atomic {
+            Storing::Together
+        } else {
+            Storing::Each
+        },
     })
 }
 

@@ -1,0 +1,111 @@
+//! The road of an atomic batch: all its messages are stored, or none; so all their queues must be in one shard (features A20).
+//! Not here: that the shard keeps to it (`warren-queue`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use warren_shard::api::Unavailable;
+use warren_topology::Topology;
+use warren_types::ShardId;
+
+use super::{Group, Outcome, Publish, PublishId, Publishing, Refused, Storing};
+
+impl Publishing {
+    /// Routes a batch of which all or none is to be stored. One that is refused here is refused whole: each message with its own reason,
+    /// or because of the others.
+    pub(crate) async fn route_together(
+        &mut self,
+        batch: Vec<Publish>,
+        is_mandatory: impl Fn(PublishId) -> bool,
+    ) {
+        self.front().received.add(batch.len());
+        let Some(view) = self.certain_view(&batch).await else {
+            let refused = Refused::Unavailable(Unavailable::NotReady);
+            return self.resolve_all(batch, Outcome::Refused(refused));
+        };
+        let mut shards: BTreeSet<ShardId> = BTreeSet::new();
+        let mut known: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());
+        for publish in &batch {
+            known.push(self.known_outcome(&view, publish, &mut shards));
+        }
+        let is_refused = |(publish, known): (&Publish, &Option<Outcome>)| match known {
+            Some(Outcome::Refused(_)) => true,
+            Some(Outcome::Unrouted) => is_mandatory(publish.id),
+            Some(Outcome::Committed { .. } | Outcome::Scheduled { .. } | Outcome::Duplicate)
+            | None => false,
+        };
+        if batch.iter().zip(&known).any(is_refused) {
+            for (publish, known) in batch.into_iter().zip(known) {
+                let aborted = Outcome::Refused(Refused::Aborted);
+                let is_mandatory = is_mandatory(publish.id);
+                let outcome = known.filter(|it| *it != Outcome::Unrouted || is_mandatory);
+                self.resolve(publish, outcome.unwrap_or(aborted));
+            }
+            return;
+        }
+        if shards.len() > 1 {
+            return self.resolve_all(batch, Outcome::Refused(Refused::CrossShard));
+        }
+        let Some(shard) = shards.pop_first() else {
+            return self.resolve_all(batch, Outcome::Unrouted);
+        };
+        self.queue_up_together(&view, shard, batch.into_iter().zip(known));
+    }
+
+    /// A copy of the topology by which a negative answer is certain, or nothing is negative. `None`: there is none now.
+    async fn certain_view(&mut self, batch: &[Publish]) -> Option<Arc<Topology>> {
+        let broker = self.gateway.broker().clone();
+        let view = broker.topology().current();
+        if batch.iter().all(|it| self.may_and_find(&view, it)) {
+            return Some(view);
+        }
+        if broker.topology().is_recent() {
+            // It may have grown since.
+            return Some(broker.topology().current());
+        }
+        broker.topology().fresh().await.ok()
+    }
+
+    /// What is known of a message before it is handed over; notes the shards it goes to.
+    fn known_outcome(
+        &mut self,
+        view: &Topology,
+        publish: &Publish,
+        shards: &mut BTreeSet<ShardId>,
+    ) -> Option<Outcome> {
+        if !self.may_and_find(view, publish) {
+            return Some(self.negative(view, publish));
+        }
+        shards.extend(self.routed.as_slice().iter().map(|it| it.shard));
+        let refused = self.held_back(view, publish.vhost)?;
+        Some(Outcome::Refused(refused))
+    }
+
+    fn queue_up_together(
+        &mut self,
+        view: &Topology,
+        shard: ShardId,
+        batch: impl Iterator<Item = (Publish, Option<Outcome>)>,
+    ) {
+        let before = std::mem::take(&mut self.groups);
+        for (publish, known) in batch {
+            match known {
+                Some(outcome) => self.resolve(publish, outcome),
+                None if self.find(view, &publish) => self.queue_up(view, publish),
+                None => self.resolve(publish, Outcome::Unrouted),
+            }
+        }
+        let items = std::mem::replace(&mut self.groups, before).into_iter();
+        self.groups.push(Group {
+            shard,
+            items: items.flat_map(|it| it.items).collect(),
+            storing: Storing::Together,
+        });
+    }
+
+    fn resolve_all(&mut self, batch: Vec<Publish>, outcome: Outcome) {
+        for publish in batch {
+            self.resolve(publish, outcome.clone());
+        }
+    }
+}
