@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use warren_codec::{encode_message, encoded_bytes_max};
 use warren_queue::dispatch::io::Token;
 use warren_topology::Topology;
-use warren_types::{Facts, Message, Priority, ProducerSpan, QueueId, QueueSettings, ShardTime};
+use warren_types::{
+    Facts, Message, Priority, ProducerSpan, QueueId, QueueSettings, Run, ShardTime,
+};
 
 use super::pending::Waiter;
 use crate::api::{ProducerTag, PublishItem};
@@ -226,11 +228,19 @@ fn push_fact<T: Clone + Default + PartialEq>(column: &mut Vec<T>, index: usize, 
     column.push(fact);
 }
 
-/// Tokens of requests that one node sent to one shard.
-#[derive(Debug, Default)]
+/// Tokens of requests that one node sent to one shard. Another run of the node uses others: the leader may still answer what the
+/// run before it asked.
+#[derive(Debug)]
 pub(crate) struct Tokens(u64);
 
+/// Bits of a token that count the requests of one run.
+const COUNT_BITS: u32 = 40;
+
 impl Tokens {
+    pub(crate) fn of(run: Run) -> Self {
+        Self(run.0 << COUNT_BITS)
+    }
+
     pub(crate) fn next(&mut self) -> Token {
         self.0 += 1;
         Token(self.0)
@@ -240,6 +250,13 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_of_a_node_share_no_token() {
+        let (mut one, mut other) = (Tokens::of(Run(1)), Tokens::of(Run(2)));
+        let of_one: Vec<_> = (0..1_000).map(|_| one.next()).collect();
+        assert!((0..1_000).all(|_| !of_one.contains(&other.next())));
+    }
 
     #[test]
     fn body_hash_tells_bodies_apart_and_stays_what_it_was() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use warren_queue::dispatch::io::Token;
-use warren_types::{NodeId, Term};
+use warren_types::{NodeId, Run, Term};
 
 use super::attachments::Attachments;
 use super::encode::{Group, Publish, Tokens};
@@ -60,7 +60,7 @@ impl Link {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(run: Run) -> Self {
         let now = Instant::now();
         Self {
             link: Link::Down {
@@ -73,7 +73,7 @@ impl State {
             turn: 0,
             pending: Pending::default(),
             attachments: Attachments::default(),
-            tokens: Tokens::default(),
+            tokens: Tokens::of(run),
             questions: Vec::new(),
             waiting: VecDeque::new(),
             stuck_since: None,

@@ -62,7 +62,7 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     pub(crate) async fn run(mut self) {
-        let mut state = State::new();
+        let mut state = State::new(self.me.run);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leadership = self.group.as_ref().map(Group::leadership);
