@@ -378,6 +378,42 @@ async fn frozen_node_is_left_for_another() {
 }
 
 #[tokio::test]
+async fn node_without_a_majority_is_left_for_another() {
+    let (mut cut_off, mut other) = (Node::start().await, Node::start().await);
+    let publisher = connect(&[&cut_off, &other]).publisher(PublisherOptions::default());
+    let target = Target::queue("q");
+    let first = publisher.publish(&target, body(1)).await.unwrap();
+    let mut session = cut_off.publish_session().await;
+    open(&mut session, 1000, 1 << 20).await;
+    let refused = batch(&mut session).await;
+    let second = publisher.publish(&target, body(2)).await.unwrap();
+    batch(&mut session).await;
+    let error = ApiError::new(Reason::NoQuorum, "no majority").retry_after(Duration::from_secs(1));
+    let result = v1::PublishResult {
+        index: 0,
+        outcome: PublishOutcome::Refused.into(),
+        error: Some(error.to_status()),
+        ..v1::PublishResult::default()
+    };
+    let refusal = v1::BatchConfirm {
+        batch_ref: refused.batch_ref,
+        all_committed: false,
+        results: vec![result],
+    };
+    confirm(&session, vec![refusal]).await;
+    let mut session = other.publish_session().await;
+    open(&mut session, 1000, 1 << 20).await;
+    let batches = take(&mut session, 2).await;
+    let order: Vec<u64> = batches.iter().flat_map(sequences).collect();
+    assert_eq!(order, [1, 2]);
+    for it in &batches {
+        confirm(&session, vec![all_committed(it)]).await;
+    }
+    assert!(first.await.unwrap().is_success());
+    assert!(second.await.unwrap().is_success());
+}
+
+#[tokio::test]
 async fn node_that_holds_the_stream_back_but_answers_calls_is_waited_for() {
     let (mut slow, other) = (Node::start().await, Node::start().await);
     let publisher = connect(&[&slow, &other]).publisher(PublisherOptions {

@@ -12,6 +12,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use warren_proto::convert::reason::Reason;
 use warren_proto::v1::{
     self, publish_stream_request::Frame as Request, publish_stream_response::Frame as Response,
 };
@@ -279,7 +280,7 @@ impl Driver {
     /// An error means that this stream is of no more use.
     fn answer(&mut self, response: v1::PublishStreamResponse) -> Result<(), Error> {
         match response.frame {
-            Some(Response::Confirms(confirms)) => self.confirm(confirms),
+            Some(Response::Confirms(confirms)) => return self.confirm(confirms),
             Some(Response::Credit(credit)) => self.grant(Some(credit)),
             Some(Response::Notice(notice)) => match v1::NoticeKind::try_from(notice.kind) {
                 Ok(v1::NoticeKind::Draining) => return Err(notice_error(&notice)),
@@ -300,13 +301,26 @@ impl Driver {
         Ok(())
     }
 
-    fn confirm(&mut self, confirms: v1::Confirms) {
+    /// An error means that another node may do.
+    fn confirm(&mut self, confirms: v1::Confirms) -> Result<(), Error> {
+        let mut cut_off = None;
         for batch in confirms.batches {
             if let Some(refusal) = self.window.confirm(batch, &mut self.resolved) {
                 self.pause(&refusal);
+                let is_cut_off = Reason::parse(&refusal.reason) == Some(Reason::NoQuorum);
+                cut_off = is_cut_off.then_some(refusal).or(cut_off);
             }
         }
         self.hand_out();
+        match cut_off {
+            // Only what is deduplicated may go to another node while some of it has no outcome yet.
+            Some(refusal)
+                if self.open.producer.is_some() && self.connection.addresses().nth(1).is_some() =>
+            {
+                Err(Error::Refused(refusal))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn pause(&mut self, refusal: &Refusal) {
