@@ -241,7 +241,9 @@ fn wrong_files_and_values() -> Vec<(Case, &'static [&'static str])> {
         ),
         (
             with_good("colour = 3\n"),
-            &["node.toml:4: node.colour: unknown key; [node] has id, data_dir, zone, threads"],
+            &[
+                "node.toml:4: node.colour: unknown key; [node] has id, data_dir, zone, threads, default_queue_type, load_definitions",
+            ],
         ),
         (
             with_good("[nod]\nid = 1\n"),
