@@ -205,9 +205,11 @@ impl Call {
         let until = Instant::now() + self.limits.lease;
         let lease = self.gateway.leases().add(self.queue.id, &held, until);
         let response = self.response(taken.deliveries).await;
+        // Asked before it is answered: whoever has the answer listens no more. Who leaves in between costs the length of the lease.
+        let is_alone = self.sender.is_closed();
         self.sender.send_replace(Some(Ok(response)));
-        // Nobody has heard the answer, and nobody can ask for it again.
-        if self.sender.is_closed() && self.key.attempt_id.is_empty() {
+        // Nobody hears the answer, and nobody can ask for it again.
+        if is_alone && self.key.attempt_id.is_empty() {
             return give_back(&taken.session, self.target(), held, ReturnKind::Untouched).await;
         }
         self.keep(&taken.session, &lease).await;
