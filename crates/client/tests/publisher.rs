@@ -68,6 +68,21 @@ fn all_committed(batch: &v1::PublishBatch) -> v1::BatchConfirm {
     }
 }
 
+/// The batch's first message is refused.
+fn first_refused(batch: &v1::PublishBatch, error: &ApiError) -> v1::BatchConfirm {
+    let result = v1::PublishResult {
+        index: 0,
+        outcome: PublishOutcome::Refused.into(),
+        error: Some(error.to_status()),
+        ..v1::PublishResult::default()
+    };
+    v1::BatchConfirm {
+        batch_ref: batch.batch_ref,
+        all_committed: false,
+        results: vec![result],
+    }
+}
+
 fn body(number: u64) -> Message {
     Message::new(number.to_string())
 }
@@ -306,17 +321,7 @@ async fn transient_refusal_is_sent_again_before_anything_newer() {
     let second = publisher.publish(&target, body(2)).await.unwrap();
     let stored = batch(&mut session).await;
     let error = ApiError::new(Reason::NotReady, "no leader").retry_after(Duration::from_millis(50));
-    let result = v1::PublishResult {
-        index: 0,
-        outcome: PublishOutcome::Refused.into(),
-        error: Some(error.to_status()),
-        ..v1::PublishResult::default()
-    };
-    let refusal = v1::BatchConfirm {
-        batch_ref: refused.batch_ref,
-        all_committed: false,
-        results: vec![result],
-    };
+    let refusal = first_refused(&refused, &error);
     confirm(&session, vec![refusal, all_committed(&stored)]).await;
     assert!(
         second.await.unwrap().is_success(),
@@ -389,18 +394,7 @@ async fn node_without_a_majority_is_left_for_another() {
     let second = publisher.publish(&target, body(2)).await.unwrap();
     batch(&mut session).await;
     let error = ApiError::new(Reason::NoQuorum, "no majority").retry_after(Duration::from_secs(1));
-    let result = v1::PublishResult {
-        index: 0,
-        outcome: PublishOutcome::Refused.into(),
-        error: Some(error.to_status()),
-        ..v1::PublishResult::default()
-    };
-    let refusal = v1::BatchConfirm {
-        batch_ref: refused.batch_ref,
-        all_committed: false,
-        results: vec![result],
-    };
-    confirm(&session, vec![refusal]).await;
+    confirm(&session, vec![first_refused(&refused, &error)]).await;
     let mut session = other.publish_session().await;
     open(&mut session, 1000, 1 << 20).await;
     let batches = take(&mut session, 2).await;
