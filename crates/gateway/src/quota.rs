@@ -68,15 +68,24 @@ impl Gateway {
     /// What was measured before stays.
     pub async fn measure_stored(&self) {
         let (broker, topology) = (self.broker(), self.topology());
+        let with_quota = topology.vhosts().filter(|it| it.limits.bytes.is_some());
+        let mut led: HashMap<VhostId, Vec<Target>> =
+            with_quota.map(|it| (it.id, Vec::new())).collect();
+        if led.is_empty() {
+            self.quotas().here.lock().clear();
+            return;
+        }
+        for queue in topology.queues() {
+            let target = target_of(queue);
+            if let Some(targets) = led.get_mut(&queue.vhost)
+                && broker.leader_of(target.shard) == Some(broker.node())
+            {
+                targets.push(target);
+            }
+        }
         let mut here = HashMap::new();
-        for vhost in topology.vhosts().filter(|it| it.limits.bytes.is_some()) {
-            let led: Vec<Target> = topology
-                .queues()
-                .filter(|it| it.vhost == vhost.id)
-                .map(target_of)
-                .filter(|it| broker.leader_of(it.shard) == Some(broker.node()))
-                .collect();
-            let asked = stream::iter(led).map(|target| broker.queue_stats(target));
+        for (vhost, targets) in led {
+            let asked = stream::iter(targets).map(|target| broker.queue_stats(target));
             let sum =
                 asked
                     .buffer_unordered(ASKED_AT_ONCE)
@@ -85,10 +94,7 @@ impl Gateway {
                         Some(sum?.saturating_add(bytes))
                     });
             let sum = timeout(WITHIN, sum).await.ok().flatten();
-            here.insert(
-                vhost.id,
-                sum.unwrap_or_else(|| self.quotas().here(vhost.id)),
-            );
+            here.insert(vhost, sum.unwrap_or_else(|| self.quotas().here(vhost)));
         }
         *self.quotas().here.lock() = here;
     }
