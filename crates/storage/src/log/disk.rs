@@ -262,3 +262,42 @@ pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
     }
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        write_all(file, &mut [IoSlice::new(bytes)], offset)
+    }
+
+    fn read(file: &dyn DiskFile, bytes: usize) -> Vec<u8> {
+        let mut buffer = vec![0; bytes];
+        let read = read_full(file, &mut buffer, 0).unwrap();
+        buffer.truncate(read);
+        buffer
+    }
+
+    #[test]
+    fn file_that_cannot_be_opened_directly_goes_through_the_page_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&dir.path().join("file")).unwrap();
+        write(&*file, b"one", 0).unwrap();
+        file.stream(&dir.path().join("not there"));
+        write(&*file, b"two", 3).unwrap();
+        assert_eq!(read(&*file, 100), b"onetwo");
+    }
+
+    #[test]
+    fn file_whose_disk_refuses_a_direct_write_goes_through_the_page_cache_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = RealDisk.create(&path).unwrap();
+        file.stream(&path);
+        write(&*file, b"one", 0).unwrap();
+        // The system says of such an offset what it says of blocks that do not fit.
+        assert!(write(&*file, b"far", u64::MAX - 8_191).is_err());
+        write(&*file, b"two", 3).unwrap();
+        assert_eq!(read(&*file, 6), b"onetwo");
+    }
+}
