@@ -4,8 +4,10 @@
 
 mod bystander;
 mod calls;
+mod nodes;
 mod streams;
 
 pub use bystander::Bystander;
 pub use calls::{Call, in_band, message, number, queue_batch, reason_of, retry_of, runtime, text};
+pub use nodes::{FIRST, one_node};
 pub use streams::{Consuming, Ended, Publishing};

@@ -4,21 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use warren_api::{Call, Publishing, in_band, message, runtime};
+use warren_api::{Call, FIRST, Publishing, in_band, message, one_node, runtime};
 use warren_proto::admin_v1;
 use warren_proto::v1::publish_stream_request::Frame;
 use warren_proto::v1::{self, PublishOutcome};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 enum Argument<'a> {
     Int(i64),

@@ -1,21 +1,11 @@
 //! What a consumer may do wrong on its stream, and what it is told. Not here: receipts (`receipts`), coming back (`resume`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use warren_api::{Bystander, Call, Consuming, reason_of, runtime};
+use warren_api::{Bystander, Call, Consuming, FIRST, one_node, reason_of, runtime};
 use warren_proto::v1;
 use warren_proto::v1::consume_request::Frame;
-use warren_testkit::process::{Cluster, NodeNumber, Options};
 
-const FIRST: NodeNumber = NodeNumber(1);
 const BAD: Option<&str> = Some("InvalidArgument BAD_ARGUMENT");
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn open(queue: &str) -> v1::ConsumeOpen {
     v1::ConsumeOpen {

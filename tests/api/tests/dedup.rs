@@ -4,20 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use warren_api::{Call, in_band, message, queue_batch, runtime};
+use warren_api::{Call, FIRST, in_band, message, one_node, queue_batch, runtime};
 use warren_proto::admin_v1;
 use warren_proto::v1::{self, PublishOutcome};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 /// A queue with arguments.
 async fn declare(call: &Call, name: &str, arguments: &[(&str, i64)]) {

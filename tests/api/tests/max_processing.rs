@@ -5,22 +5,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use warren_api::{Call, Consuming, message, queue_batch, runtime};
+use warren_api::{Call, Consuming, FIRST, message, one_node, queue_batch, runtime};
 use warren_proto::admin_v1;
 use warren_proto::v1::consume_request::Frame;
 use warren_proto::v1::settlement::{Action, Target};
 use warren_proto::v1::{self, SettleOutcome};
-use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn open(prefetch: u32, max_processing_ms: Option<i32>) -> v1::ConsumeOpen {
     v1::ConsumeOpen {

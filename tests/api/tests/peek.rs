@@ -1,19 +1,8 @@
 //! Looking at messages: every state is seen, nothing happens to what is looked at, pages join (features A31).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use warren_api::{Call, message, queue_batch, reason_of, runtime};
+use warren_api::{Call, FIRST, message, one_node, queue_batch, reason_of, runtime};
 use warren_proto::v1::{self, MessageState};
-use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn request(queue: &str) -> v1::PeekRequest {
     v1::PeekRequest {

@@ -2,20 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
-use warren_api::{Bystander, Call, Publishing, in_band, message, queue_batch, reason_of, runtime};
+use warren_api::{
+    Bystander, Call, FIRST, Publishing, in_band, message, one_node, queue_batch, reason_of, runtime,
+};
 use warren_proto::v1;
 use warren_proto::v1::publish_stream_request::Frame;
-use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn to_exchange(exchange: &str, key: &str, mandatory: bool) -> v1::PublishEntry {
     v1::PublishEntry {

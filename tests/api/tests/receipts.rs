@@ -2,21 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
-use warren_api::{Bystander, Call, Consuming, in_band, runtime};
+use warren_api::{Bystander, Call, Consuming, FIRST, in_band, one_node, runtime};
 use warren_proto::v1;
 use warren_proto::v1::consume_request::Frame;
 use warren_proto::v1::settlement::{Action, Target};
-use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn said(result: &v1::SettleResult) -> String {
     format!("{:?}: {}", result.outcome(), in_band(result.error.as_ref()))

@@ -3,20 +3,9 @@
 
 use std::time::Duration;
 
-use warren_api::{Call, message, number, queue_batch, reason_of, runtime, text};
+use warren_api::{Call, FIRST, message, number, one_node, queue_batch, reason_of, runtime, text};
 use warren_proto::admin_v1::{self, RedriveRequest};
 use warren_proto::v1;
-use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 /// Takes so many and rejects them.
 async fn reject(call: &Call, queue: &str, count: usize) {

@@ -2,20 +2,10 @@
 //! whoever leads (features A30).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use warren_api::{Call, in_band, message, queue_batch, reason_of, runtime};
+use warren_api::{Call, FIRST, in_band, message, one_node, queue_batch, reason_of, runtime};
 use warren_proto::admin_v1;
 use warren_proto::v1::{self, CancelOutcome, MessageState};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn after(body: &str, ms: i64) -> v1::Message {
     let mut message = message(body);

@@ -7,10 +7,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use warren_api::{Call, runtime};
-use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
-
-const FIRST: NodeNumber = NodeNumber(1);
+use warren_api::{Call, FIRST, runtime};
+use warren_testkit::process::{Cluster, Options, run_within};
 
 fn prepared() -> Cluster {
     Cluster::prepare(Options {

@@ -4,12 +4,10 @@
 
 use std::time::Duration;
 
-use warren_api::{Call, message, number, queue_batch, reason_of, runtime, text};
+use warren_api::{Call, FIRST, message, number, queue_batch, reason_of, runtime, text};
 use warren_proto::admin_v1::{self, QueueStats, WatchQueueStatsRequest};
 use warren_proto::v1::{self, settlement::Action};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
 
 fn cluster(nodes: usize) -> Cluster {
     Cluster::start(Options {

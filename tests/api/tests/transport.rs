@@ -9,21 +9,11 @@ use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Status;
-use warren_api::{Bystander, Call, message, queue_batch, reason_of, runtime};
+use warren_api::{Bystander, Call, FIRST, message, one_node, queue_batch, reason_of, runtime};
 use warren_proto::v1;
-use warren_testkit::process::{Cluster, NodeNumber, Options};
 
-const FIRST: NodeNumber = NodeNumber(1);
 const PUBLISH: &str = "/warren.v1.MessagingService/Publish";
 const PUBLISH_STREAM: &str = "/warren.v1.MessagingService/PublishStream";
-
-fn one_node() -> Cluster {
-    Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 /// A bare HTTP/2 connection.
 async fn connect(address: &str) -> SendRequest<Bytes> {

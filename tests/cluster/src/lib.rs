@@ -3,6 +3,7 @@
 
 pub mod network;
 pub mod probe;
+pub mod run;
 pub mod watch;
 
 use std::collections::BTreeSet;

@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use warren_client::{
     Connection, Message, PeekOptions, PeekState, Peeked, PublisherOptions, QueueSpec, Target,
 };
+use warren_cluster::run::runtime;
 use warren_cluster::{Load, Shape, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
@@ -148,10 +149,5 @@ fn cluster_that_serves_is_backed_up_and_restored_into_a_new_one() {
         },
     );
     let (old, new) = (Cluster::start(old).unwrap(), Cluster::start(new).unwrap());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(run(&old, &new)).unwrap();
+    runtime().block_on(run(&old, &new)).unwrap();
 }

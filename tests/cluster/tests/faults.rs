@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use warren_cluster::run::{conclude, runtime, seed};
 use warren_cluster::{Load, Shape};
-use warren_testkit::checker::check;
 use warren_testkit::faults::{self, plan, run};
-use warren_testkit::history::write_json_lines;
 use warren_testkit::process::{Cluster, Options};
 
 const SHAPE: Shape = Shape {
@@ -17,13 +16,6 @@ const SHAPE: Shape = Shape {
     pause: Duration::from_millis(4),
     body_bytes: 200,
 };
-
-fn seed() -> u64 {
-    let given = std::env::var("WARREN_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    given.unwrap_or_else(|| u64::from(std::process::id()))
-}
 
 /// Ends with a panic while the cluster still is there: then its data and logs are kept.
 fn fault_run(seed: u64, steps: usize, shape: faults::Shape) {
@@ -35,10 +27,7 @@ fn fault_run(seed: u64, steps: usize, shape: faults::Shape) {
 }
 
 fn play(cluster: &mut Cluster, seed: u64, steps: usize, shape: faults::Shape) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = runtime();
     let servers: Vec<String> = cluster
         .numbers()
         .into_iter()
@@ -54,22 +43,7 @@ fn play(cluster: &mut Cluster, seed: u64, steps: usize, shape: faults::Shape) ->
             load.confirmed()
         );
     })?;
-    let gap = load.longest_gap_ms();
-    let events = runtime.block_on(load.finish(Duration::from_secs(90)))?;
-    let report = check(&events);
-    println!("{report}longest time a publisher went without a confirm: {gap} ms");
-    if !report.is_clean() {
-        let path = cluster.directory().join("history.jsonl");
-        write_json_lines(&events, &mut std::fs::File::create(&path)?)?;
-        println!("history kept at {}", path.display());
-    }
-    assert!(report.is_clean(), "seed {seed}: {report}");
-    ensure!(
-        report.confirmed > 500,
-        "hardly anything was confirmed: {}",
-        report.confirmed
-    );
-    Ok(())
+    runtime.block_on(conclude(load, cluster.directory()))
 }
 
 #[test]

@@ -10,8 +10,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use members::{SHAPE, end, runtime};
+use members::{SHAPE, end};
 use warren_client::{Connection, ReplicaRole};
+use warren_cluster::run::runtime;
 use warren_cluster::watch::{Terms, no_change, until};
 use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
@@ -94,7 +95,7 @@ async fn run_join(cluster: &mut Cluster) -> Result<()> {
         it.nodes.len() == 4 && no_change(it)
     })
     .await?;
-    end(load, terms).await
+    end(cluster, load, terms).await
 }
 
 #[test]
@@ -172,7 +173,7 @@ async fn run_blank(cluster: &mut Cluster) -> Result<()> {
     cluster.restart(lost)?;
     until(first, "node 2 is back", no_change).await?;
     ensure!(replicas(first, 2).await? == after);
-    end(load, terms).await
+    end(cluster, load, terms).await
 }
 
 #[test]

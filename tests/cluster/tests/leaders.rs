@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use warren_client::{Connection, NodeState};
+use warren_cluster::run::{conclude, runtime};
 use warren_cluster::{Load, Shape, connect};
-use warren_testkit::checker::check;
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
 const SHAPE: Shape = Shape {
@@ -102,12 +102,7 @@ async fn run(cluster: &mut Cluster) -> Result<()> {
     cluster.kill(NodeNumber(2))?;
     cluster.restart(NodeNumber(2))?;
     until_even(&third, &[0, 1, 2]).await?;
-    let gap = load.longest_gap_ms();
-    let report = check(&load.finish(Duration::from_secs(90)).await?);
-    println!("{report}longest time a publisher went without a confirm: {gap} ms");
-    ensure!(report.is_clean(), "{report}");
-    ensure!(report.confirmed > 500, "hardly anything was confirmed");
-    Ok(())
+    conclude(load, cluster.directory()).await
 }
 
 #[test]
@@ -118,12 +113,7 @@ fn leaders_moved_under_load_end_even_and_lose_nothing() {
         cluster.spawn(number).unwrap();
     }
     cluster.wait_all_ready().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(run(&mut cluster)).unwrap();
+    runtime().block_on(run(&mut cluster)).unwrap();
 }
 
 #[test]

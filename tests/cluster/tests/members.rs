@@ -8,8 +8,9 @@ mod members;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use members::{SHAPE, end, runtime};
+use members::{SHAPE, end};
 use warren_client::{Cluster as View, Connection};
+use warren_cluster::run::runtime;
 use warren_cluster::watch::{Terms, no_change, until};
 use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
@@ -95,7 +96,7 @@ async fn run_shrink(cluster: &mut Cluster) -> Result<()> {
     cluster.restart(NodeNumber(4))?;
     let nodes = first.cluster().await?.nodes;
     ensure!(nodes.len() == 4, "{nodes:?}");
-    end(load, terms).await
+    end(cluster, load, terms).await
 }
 
 #[test]
@@ -136,7 +137,7 @@ async fn run_down_to_one(cluster: &mut Cluster) -> Result<()> {
     cluster.kill(NodeNumber(2))?;
     let error = first.remove_node(1).await.unwrap_err();
     println!("the last node: {error}");
-    end(load, terms).await
+    end(cluster, load, terms).await
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use warren_cluster::run::{conclude, runtime};
 use warren_cluster::{Load, Shape};
-use warren_testkit::checker::check;
 use warren_testkit::faults::{kill_all, start_all};
 use warren_testkit::power::Disk;
 use warren_testkit::process::{Cluster, Options};
@@ -15,19 +15,30 @@ const DISK_MIB: u64 = 4_096;
 #[test]
 #[ignore = "long form"]
 fn power_cuts_of_all_nodes_lose_nothing_confirmed() {
-    power_run(20).unwrap();
+    power_run(20, true).unwrap();
 }
 
-fn power_run(cuts: u32) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+/// What is written past the page cache is in the image before it is synced. So a sync that is missing shows here, where the log goes
+/// through the page cache, and there only in what the file system itself keeps back.
+#[test]
+#[ignore = "long form"]
+fn power_cuts_with_the_log_in_the_page_cache_lose_nothing_confirmed() {
+    power_run(20, false).unwrap();
+}
+
+fn power_run(cuts: u32, log_direct: bool) -> Result<()> {
+    let runtime = runtime();
     let mut disk = Disk::create(DISK_MIB)?;
-    let mut cluster = Cluster::start(Options {
+    let mut cluster = Cluster::prepare(Options {
         directory: Some(disk.mount_point()),
         ..Options::default()
     })?;
+    for number in cluster.numbers() {
+        let direct = log_direct.to_string();
+        cluster.set_environment(number, "WARREN_STORAGE_LOG_DIRECT", &direct);
+        cluster.spawn(number)?;
+    }
+    cluster.wait_all_ready()?;
     disk.keep()?;
     let servers: Vec<String> = cluster
         .numbers()
@@ -49,9 +60,5 @@ fn power_run(cuts: u32) -> Result<()> {
         start_all(&mut cluster)?;
         println!("cut {cut} of {cuts}: {} confirmed so far", load.confirmed());
     }
-    let events = runtime.block_on(load.finish(Duration::from_secs(90)))?;
-    let report = check(&events);
-    println!("{report}");
-    assert!(report.is_clean(), "{report}");
-    Ok(())
+    runtime.block_on(conclude(load, cluster.directory()))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use warren_client::{Connection, ConsumerOptions, Message, PublisherOptions, QueueSpec, Target};
 use warren_cluster::connect;
+use warren_cluster::run::runtime;
 use warren_cluster::watch::{no_change, until};
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
@@ -147,10 +148,5 @@ async fn run(cluster: &mut Cluster) -> Result<()> {
 #[test]
 fn two_of_three_nodes_lost_for_good_third_becomes_the_cluster() {
     let mut cluster = Cluster::start(Options::default()).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(run(&mut cluster)).unwrap();
+    runtime().block_on(run(&mut cluster)).unwrap();
 }
