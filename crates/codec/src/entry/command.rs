@@ -146,11 +146,7 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
         }),
         Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
         Kind::EnqueueTogether(it) => Command::EnqueueTogether(EnqueueTogether {
-            blocks: it
-                .blocks
-                .into_iter()
-                .map(decode_enqueue)
-                .collect::<Result<_, _>>()?,
+            blocks: decode_blocks(it.blocks)?,
         }),
         Kind::CancelScheduled(it) => Command::Cancel(Cancel {
             queue: QueueId(it.queue),
@@ -185,6 +181,10 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
     }
+}
+
+fn decode_blocks(blocks: Vec<pb::Enqueue>) -> Result<Vec<Enqueue>, CodecError> {
+    blocks.into_iter().map(decode_enqueue).collect()
 }
 
 fn enqueue(it: &Enqueue) -> pb::Enqueue {

@@ -327,21 +327,19 @@ async fn attach(
             HeldState::Settled | HeldState::Lost => credit.returned(held.1),
         }
     }
-    Ok((
-        Attached {
-            gateway: gateway.clone(),
-            session,
-            consumer,
-            target,
-            queue,
-            who,
-            tag,
-            credit,
-            no_ack: open.no_ack,
-            max_processing,
-        },
-        early,
-    ))
+    let attached = Attached {
+        gateway: gateway.clone(),
+        session,
+        consumer,
+        target,
+        queue,
+        who,
+        tag,
+        credit,
+        no_ack: open.no_ack,
+        max_processing,
+    };
+    Ok((attached, early))
 }
 
 /// Waits until the consumer is attached; gives what it holds of what it brought, and what came with the answer.
