@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Measures the local cluster and prints the figures, one JSON object per measurement.
 #
-# usage: scripts/bench.sh [throughput|failover|idle] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
+# usage: scripts/bench.sh [throughput|failover|idle|routing|import|churn] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
 #   throughput    `warren perf` in three modes (the default)
 #   failover      SIGKILL of a queue's leader under 1,000 messages per second, clients on the other nodes: the longest
 #                 time without a confirm and without a delivery, per round and as percentiles
 #   idle          CPU and memory of each node while nothing is asked of the cluster
+#   routing       the routing tables alone, on one core: keys per second, bytes of 100,000 bindings, hostile patterns
+#   import        10,000 queues, each bound to a topic exchange, imported into an empty local cluster
+#   churn         200 cycles per second of declare, bind, publish, consume and delete while nodes restart, on a cluster of its
+#                 own for --seconds (tests/cluster, topology_churn): no error, nothing left behind, memory of each node
 #   --seconds N   length of each mode, or of the idle time (default 15)
 #   --size BYTES  body size (default 1024)
 #   --rounds N    leader kills (default 20)
@@ -28,7 +32,7 @@ while [[ $# -gt 0 ]]; do
             show_help "${BASH_SOURCE[0]}"
             exit 0
             ;;
-        throughput | failover | idle) what="$1" ;;
+        throughput | failover | idle | routing | import | churn) what="$1" ;;
         --seconds | --size | --rounds | --out)
             [[ $# -ge 2 ]] || fail "$1 needs a value"
             case "$1" in
@@ -140,7 +144,49 @@ print(json.dumps({"what": "idle", "seconds": seconds,
     "rss_mib": [round(rss(pid), 1) for pid in pids]}))' "$(node_pids)" "$seconds" | keep
 }
 
+routing() {
+    cargo run --quiet --locked --release --package warren-topology --example routing_figures | keep
+}
+
+# The names are new in each run, so that all of it is to be made.
+import() {
+    work="$(mktemp --directory)"
+    local run="import-$$"
+    python3 -c '
+import json, sys
+run = sys.argv[1]
+names = [f"{run}-{n}" for n in range(10_000)]
+json.dump({
+    "exchanges": [{"name": run, "vhost": "/", "type": "topic", "durable": True, "auto_delete": False, "internal": False, "arguments": {}}],
+    "queues": [{"name": name, "vhost": "/", "durable": True, "auto_delete": False, "arguments": {}} for name in names],
+    "bindings": [{"source": run, "vhost": "/", "destination": name, "destination_type": "queue", "routing_key": f"k.{n}.#", "arguments": {}}
+                 for n, name in enumerate(names)],
+}, open(sys.argv[2], "w"))' "$run" "$work/definitions.json"
+    say "10,000 queues and bindings"
+    local begin
+    begin="$(now_ms)"
+    "$WARREN_BIN" definitions import "$work/definitions.json" --server "$servers" >&2
+    printf '{"what": "import", "queues": 10000, "bindings": 10000, "ms": %s}\n' "$(($(now_ms) - begin))" | keep
+    rm --recursive --force "$work"
+}
+
+churn() {
+    say "200 cycles per second for $seconds s"
+    WARREN_CHURN_SECONDS="$seconds" cargo test --quiet --locked --package warren-cluster --test topology_churn -- \
+        --nocapture churn_of_the_topology | keep
+}
+
 ensure_tools
+if [[ "$what" == routing ]]; then
+    cd "$REPO_DIR"
+    routing
+    exit 0
+fi
 build_release
+if [[ "$what" == churn ]]; then
+    cd "$REPO_DIR"
+    churn
+    exit 0
+fi
 "$REPO_DIR/scripts/local-cluster.sh" up
 "$what"

@@ -60,6 +60,9 @@ ensure_packages() {
     if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
     # The tests with amqplib.
     if ! have node || ! have npm; then missing+=(nodejs npm); fi
+    # The tests that cut the network between nodes. Their directory is not in everybody's PATH.
+    if ! PATH="$PATH:/usr/sbin:/sbin" have nft; then missing+=(nftables); fi
+    if ! PATH="$PATH:/usr/sbin:/sbin" have ip; then missing+=(iproute2); fi
     if ! have setsid || ! have ps; then missing+=(util-linux procps); fi
     if [[ "${#missing[@]}" -eq 0 ]]; then return 0; fi
     have apt-get || fail "please install: ${missing[*]} (no apt-get here to do it)"

@@ -2,7 +2,8 @@
 # Installs what is missing, builds, and runs all tests of Warren.
 #
 # usage: scripts/test.sh [--long] [--only NAME] [--help]
-#   --long       the long forms of the fault tests too (about an hour more)
+#   --long       the long forms of the fault tests too (more than an hour more): 200 faults, power cuts, ten minutes of churn of
+#                the topology (WARREN_CHURN_SECONDS and WARREN_CHURN_RATE say how long and how fast, with or without --long)
 #   --only NAME  one package: a directory of crates/ or tests/ (queue, storage, tidy, cluster, ...)
 #
 # Crates without RocksDB are tested in the dev profile, the others in release, then the packages under tests/ start the

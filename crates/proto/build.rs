@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
+        .codec_path("crate::codec::SizedCodec")
         .emit_rerun_if_changed(false)
         .include_file("packages.rs")
         .compile_fds_with_config(descriptors, config)?;

@@ -115,6 +115,9 @@ pub(crate) enum Command {
     /// Export and import all that is declared, as RabbitMQ's JSON
     #[command(subcommand)]
     Definitions(command::definitions::DefinitionsCommand),
+    /// Write what is declared and all messages to a file, and restore them into another cluster
+    #[command(subcommand)]
+    Backup(command::backup::BackupCommand),
     /// Look at the cluster, drain a node
     #[command(subcommand)]
     Cluster(command::cluster::ClusterCommand),

@@ -1,5 +1,6 @@
 //! The commands. Each has a file with its options and what it does. Not here: `perf`.
 
+pub(crate) mod backup;
 pub(crate) mod binding;
 pub(crate) mod cluster;
 pub(crate) mod consume;
@@ -56,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         | Command::User(_)
         | Command::Permission(_)
         | Command::Definitions(_)
+        | Command::Backup(_)
         | Command::Cluster(_)
         | Command::Data(_)
         | Command::Health(_) => 2,
@@ -90,6 +92,7 @@ async fn run_client(cli: Cli) -> Result<()> {
         Command::User(command) => user::run(&global, command).await,
         Command::Permission(command) => permission::run(&global, command).await,
         Command::Definitions(command) => definitions::run(&global, command).await,
+        Command::Backup(command) => backup::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
         Command::Health(args) => health::run(args).await,
         Command::Perf(args) => perf::run(&global, *args).await,

@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Unavailable(String),
     #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
     Precondition(String),
     /// Everything was said already; only the exit code is left.
     #[error("")]
@@ -64,6 +66,7 @@ fn code(error: &anyhow::Error) -> u8 {
             Failure::Failed(_) => FAILED,
             Failure::Usage(_) => USAGE,
             Failure::Unavailable(_) => UNAVAILABLE,
+            Failure::NotFound(_) => NOT_FOUND,
             Failure::Precondition(_) => PRECONDITION,
             Failure::Said(code) => *code,
         };

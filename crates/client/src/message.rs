@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use prost::Message as _;
 use warren_proto::{
     convert::{hints::DELAY, message},
     v1,
@@ -50,6 +51,38 @@ impl Message {
         let delayed = PropertiesBuilder::from(&self.properties).headers(&headers);
         self.properties = delayed.build()?;
         Ok(self)
+    }
+
+    /// The same, to be published once more: ready at once, or after so long, whatever delay it had been published with.
+    ///
+    /// # Errors
+    /// The properties have no room for one header more.
+    pub fn due_in(self, delay: Option<Duration>) -> Result<Self, PropertiesError> {
+        let headers = self.properties.headers();
+        let had_delay = headers.is_some_and(|it| it.get(DELAY).is_some());
+        match delay {
+            Some(delay) => self.after(delay),
+            None if had_delay => self.after(Duration::ZERO),
+            None => Ok(self),
+        }
+    }
+
+    /// As bytes to be kept, which any later version reads: `warren.v1.Message`.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        self.clone().into_wire().encode_to_vec().into()
+    }
+
+    /// From bytes that were kept.
+    ///
+    /// # Errors
+    /// They are no message.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, Error> {
+        let wire = v1::Message::decode(bytes).map_err(|error| Error::BadAnswer {
+            operation: "reading a message",
+            detail: error.to_string(),
+        })?;
+        Self::from_wire(wire)
     }
 
     /// What counts against credit and windows: body and properties, in bytes.

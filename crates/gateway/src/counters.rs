@@ -39,6 +39,10 @@ pub struct FrontCounters {
     /// Publishes that memory or disk held back: refused over gRPC, made to wait over AMQP.
     pub held_back_by_memory: Counter,
     pub held_back_by_disk: Counter,
+    /// Publishes that waited for their time by their vhost's limit; over gRPC, batches.
+    pub held_back_by_rate: Counter,
+    /// Publishes into a vhost that stores as much as it may: refused over gRPC, made to wait over AMQP.
+    pub held_back_by_quota: Counter,
 }
 
 impl FrontCounters {

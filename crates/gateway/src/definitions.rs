@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use warren_shard::TopologyError;
 use warren_topology::definitions::{Document, Item, Report, Section};
-use warren_topology::{Batch, Topology, TopologyCommand, TopologyReply};
+use warren_topology::{Batch, QueueType, Topology, TopologyCommand, TopologyReply};
 use warren_types::VhostName;
 
 use crate::auth::{Password, new_hash};
@@ -52,7 +52,10 @@ pub(crate) async fn import(
             let (labels, commands): (Vec<String>, Vec<TopologyCommand>) =
                 some.into_iter().map(|it| (it.label, it.command)).unzip();
             let replies = match &mut trial {
-                Some(trial) => tried(trial, commands),
+                Some(trial) => {
+                    let default = gateway.options().default_queue_type;
+                    tried(trial, commands, default)
+                }
                 None => done(gateway, commands, how.by).await?,
             };
             for (label, reply) in labels.iter().zip(&replies) {
@@ -63,10 +66,18 @@ pub(crate) async fn import(
     Ok(report)
 }
 
-fn tried(trial: &mut Topology, commands: Vec<TopologyCommand>) -> Vec<TopologyReply> {
+fn tried(
+    trial: &mut Topology,
+    commands: Vec<TopologyCommand>,
+    default: QueueType,
+) -> Vec<TopologyReply> {
     let at = trial.index();
-    let commands = commands.into_iter();
-    commands.map(|command| trial.apply(at, command)).collect()
+    let mut replies = Vec::with_capacity(commands.len());
+    for command in commands {
+        let command = command.with_default_queue_type(trial, default);
+        replies.push(trial.apply(at, command));
+    }
+    replies
 }
 
 async fn done(

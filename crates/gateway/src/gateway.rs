@@ -21,6 +21,8 @@ use crate::grpc::Leases;
 use crate::grpc::Parked;
 use crate::options::GatewayOptions;
 use crate::places::Places;
+use crate::quota::Quotas;
+use crate::rates::Rates;
 use crate::replies::Replies;
 
 /// A node that has not heard of the topology's leader for so long takes no publishes.
@@ -49,6 +51,8 @@ struct Inner {
     /// AMQP connections that may open yet.
     connections: Arc<Semaphore>,
     places: Places,
+    rates: Rates,
+    quotas: Quotas,
     authenticator: Authenticator,
 }
 
@@ -80,6 +84,8 @@ impl Gateway {
             replies: Replies::default(),
             connections: Arc::new(Semaphore::new(options.amqp.connections_max)),
             places: Places::default(),
+            rates: Rates::default(),
+            quotas: Quotas::default(),
             authenticator: Authenticator::new(options.loopback_guest),
             broker,
             options,
@@ -147,7 +153,15 @@ impl Gateway {
         Arc::clone(&self.inner.connections).try_acquire_owned().ok()
     }
 
-    /// The places of open AMQP connections by vhost and user.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.inner.rates
+    }
+
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.inner.quotas
+    }
+
+    /// The places of open connections by vhost and user.
     pub(crate) fn places(&self) -> &Places {
         &self.inner.places
     }

@@ -65,6 +65,8 @@ impl Gateway {
         command: TopologyCommand,
         user: &str,
     ) -> Result<TopologyReply, OperationError> {
+        let default = self.options().default_queue_type;
+        let command = command.with_default_queue_type(&self.topology(), default);
         let reply = self.broker().topology().propose(command, user).await?;
         if let TopologyReply::Refused(refusal) = reply {
             return Err(OperationError::Refused(refusal));

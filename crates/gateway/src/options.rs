@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use warren_topology::QueueType;
+
 /// Limits and switches of the gateway of one node.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
@@ -40,6 +42,8 @@ pub struct GatewayOptions {
     /// Serve gRPC reflection.
     pub reflection: bool,
     pub amqp: AmqpOptions,
+    /// Of queues whose declare names no type, in vhosts that say none either.
+    pub default_queue_type: QueueType,
     /// Let clients on this machine in as `guest`, who may everything: over AMQP with the password `guest`, over gRPC without any.
     pub loopback_guest: bool,
 }
@@ -94,6 +98,7 @@ impl Default for GatewayOptions {
             grpc_connections_max: 20_000,
             reflection: true,
             amqp: AmqpOptions::default(),
+            default_queue_type: QueueType::default(),
             loopback_guest: false,
         }
     }

@@ -1,7 +1,8 @@
-//! AMQP connections and channels of this node by vhost and user, against the limits of both (features E2, E3). Not here: setting
-//! limits (`grpc`), the connections of a node as a whole (`gateway`).
+//! Connections and channels by vhost and user, against the limits of both (features E2, E3). Not here: setting limits (`grpc`), what the
+//! nodes tell each other (`usage`), the connections of a node as a whole (`gateway`).
 //!
-//! Counted on each node: a limit of 10 lets in 10 on every one.
+//! Counted over all nodes: what the others have is as they told it last, within about half a second. Connections that are opened on
+//! several nodes in that time may exceed a limit by as many; none of them is closed for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,19 +33,36 @@ pub(crate) enum LimitReached {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
-    counts: Arc<Mutex<Counts>>,
+    counts: Arc<Mutex<Everywhere>>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
-    vhosts: HashMap<VhostId, u32>,
-    users: HashMap<UserName, OfUser>,
+struct Everywhere {
+    here: Counts,
+    elsewhere: Counts,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct OfUser {
-    connections: u32,
-    channels: u32,
+/// What is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) vhosts: HashMap<VhostId, u32>,
+    pub(crate) users: HashMap<UserName, OfUser>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OfUser {
+    pub(crate) connections: u32,
+    pub(crate) channels: u32,
+}
+
+impl Counts {
+    fn of_vhost(&self, vhost: VhostId) -> u32 {
+        self.vhosts.get(&vhost).copied().unwrap_or(0)
+    }
+
+    fn of_user(&self, user: &UserName) -> OfUser {
+        self.users.get(user).copied().unwrap_or_default()
+    }
 }
 
 impl Places {
@@ -59,9 +77,12 @@ impl Places {
         user: &UserName,
     ) -> Result<Place, LimitReached> {
         let mut counts = self.counts.lock();
+        let Everywhere { here, elsewhere } = &mut *counts;
+        let in_vhost = here.of_vhost(vhost);
+        let in_vhost = in_vhost.saturating_add(elsewhere.of_vhost(vhost));
         if let Some(it) = topology.vhost_by_id(vhost)
             && let Some(limit) = it.limits.connections
-            && counts.vhosts.get(&vhost).copied().unwrap_or(0) >= limit
+            && in_vhost >= limit
         {
             return Err(LimitReached::VhostConnections {
                 vhost: it.name.clone(),
@@ -69,20 +90,31 @@ impl Places {
                 limit,
             });
         }
-        let of_user = counts.users.get(user).copied().unwrap_or_default();
+        let of_user = here.of_user(user).connections;
+        let of_user = of_user.saturating_add(elsewhere.of_user(user).connections);
         let limit = topology.user(user.as_str()).map(|it| it.limits.connections);
-        if let Some(limit) = limit.flatten().filter(|it| of_user.connections >= *it) {
+        if let Some(limit) = limit.flatten().filter(|it| of_user >= *it) {
             let user = user.clone();
             return Err(LimitReached::UserConnections { user, limit });
         }
-        *counts.vhosts.entry(vhost).or_default() += 1;
-        counts.users.entry(user.clone()).or_default().connections += 1;
+        *here.vhosts.entry(vhost).or_default() += 1;
+        here.users.entry(user.clone()).or_default().connections += 1;
         Ok(Place {
             places: self.clone(),
             vhost,
             user: user.clone(),
             channels: 0,
         })
+    }
+
+    /// What is open on this node.
+    pub(crate) fn here(&self) -> Counts {
+        self.counts.lock().here.clone()
+    }
+
+    /// What is open on all other nodes together.
+    pub(crate) fn set_elsewhere(&self, elsewhere: Counts) {
+        self.counts.lock().elsewhere = elsewhere;
     }
 }
 
@@ -110,19 +142,23 @@ impl Place {
             return None;
         }
         let mut counts = self.places.counts.lock();
-        let of_user = counts.users.entry(self.user.clone()).or_default();
+        let Everywhere { here, elsewhere } = &mut *counts;
+        let of_user = here.users.entry(self.user.clone()).or_default();
         of_user.channels = (of_user.channels - self.channels).saturating_add(channels);
         self.channels = channels;
         let limit = limit?;
         let user = self.user.clone();
+        let open = of_user.channels;
+        let open = open.saturating_add(elsewhere.of_user(&user).channels);
         let why = LimitReached::UserChannels { user, limit };
-        Some((limit.saturating_sub(of_user.channels), why))
+        Some((limit.saturating_sub(open), why))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.places.counts.lock();
+        let counts = &mut counts.here;
         if let Some(count) = counts.vhosts.get_mut(&self.vhost) {
             *count -= 1;
             if *count == 0 {
@@ -223,6 +259,29 @@ mod tests {
         drop((first, third));
         let again = places.open(&topology, VHOST, &user());
         assert!(again.is_ok());
+    }
+
+    #[test]
+    fn what_other_nodes_have_open_counts_and_is_forgotten_when_they_say_so() {
+        let (topology, places) = (topology(), Places::default());
+        let of_user = OfUser {
+            connections: 1,
+            channels: 2,
+        };
+        let elsewhere = Counts {
+            vhosts: HashMap::from([(VHOST, 1)]),
+            users: HashMap::from([(user(), of_user)]),
+        };
+        places.set_elsewhere(elsewhere);
+        let mut first = places.open(&topology, VHOST, &user()).unwrap();
+        assert!(places.open(&topology, VHOST, &user()).is_err());
+        assert_eq!(first.channel_room(&topology, 1).unwrap().0, 0);
+        let other = UserName::try_from("other").unwrap();
+        let _second = places.open(&topology, VHOST, &other).unwrap();
+        assert!(places.open(&topology, VHOST, &other).is_err());
+        assert_eq!(places.here().of_vhost(VHOST), 2);
+        places.set_elsewhere(Counts::default());
+        assert!(places.open(&topology, VHOST, &user()).is_ok());
     }
 
     #[test]

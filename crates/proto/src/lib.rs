@@ -1,6 +1,7 @@
 //! Warren's protocol packages as Rust code, and their conversions to and from `warren-types`.
 //! Not here: sockets, tasks, storage, and any decision about a message.
 
+pub mod codec;
 pub mod convert;
 mod generated;
 

@@ -131,6 +131,7 @@ pub(crate) fn options(config: &Config) -> GatewayOptions {
         admission_bytes: config.limits.admission_bytes,
         grpc_connections_max: usize::try_from(connections).unwrap_or(usize::MAX),
         amqp: amqp_options(config),
+        default_queue_type: config.node.default_queue_type,
         loopback_guest: config.auth.loopback_guest,
         ..GatewayOptions::default()
     }

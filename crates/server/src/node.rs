@@ -15,10 +15,7 @@ use warren_management::Overview;
 use warren_proto::internal_v1::forward_service_server::ForwardServiceServer;
 use warren_proto::internal_v1::node_service_server::NodeServiceServer;
 use warren_proto::internal_v1::raft_service_server::RaftServiceServer;
-use warren_raft::{
-    ClusterSecret, CompactionOptions, NodeListener, PeerOptions, Peers, RaftNode, RaftOptions,
-    RaftService, node_server,
-};
+use warren_raft::{NodeListener, Peers, RaftNode, RaftService, node_server};
 use warren_shard::{Broker, BrokerError, BrokerParts, LinkService, PlacementOptions};
 use warren_storage::{DataDir, DataDirError};
 use warren_topology::Addresses;
@@ -27,6 +24,7 @@ use warren_types::ClusterId;
 use crate::clients::{self, ClientSockets, Clients};
 use crate::config::Config;
 use crate::cut::Cut;
+use crate::definitions;
 use crate::first_user::first_user;
 use crate::formation::{
     Formation, FormationError, Record, announce, look_round, renew, spread, wait_formed,
@@ -35,11 +33,12 @@ use crate::identity::Identity;
 use crate::late::Late;
 use crate::listeners::{Bound, ListenError, Sockets};
 use crate::node_service::Nodes;
+use crate::options::{peers, raft_options};
 use crate::pages::Pages;
 use crate::resources::Monitor;
 use crate::storage::{Storage, StorageError};
+use crate::usage;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Frames of links and Raft are bounded by what they carry, far below this.
 const NODE_MESSAGE_BYTES_MAX: usize = 160 << 20;
 /// Clients that have not left by then are cut off.
@@ -401,6 +400,13 @@ impl Base {
     /// From now on the node tells how it is.
     fn monitor(&self, config: &Config, gateway: Gateway) {
         self.overview.joined(gateway.clone());
+        let (peers, halt) = (self.peers.clone(), self.halt.clone());
+        self.tasks.spawn(usage::run(gateway.clone(), peers, halt));
+        if let Some(path) = config.node.load_definitions.clone() {
+            let halt = self.halt.clone();
+            self.tasks
+                .spawn(definitions::load(gateway.clone(), path, halt));
+        }
         let monitor = Monitor {
             data_dir: self.dir.path().to_owned(),
             limits: config.limits.clone(),
@@ -435,42 +441,6 @@ impl Base {
         if let Err(error) = closed.await {
             error!(%error, "storage not closed");
         }
-    }
-}
-
-fn peers(config: &Config, us: &Identity) -> Peers {
-    let secret = config
-        .cluster
-        .secret
-        .as_ref()
-        .map_or(&[][..], |secret| secret.expose());
-    Peers::new(PeerOptions {
-        node: us.node,
-        incarnation: us.incarnation,
-        cluster_name: us.cluster_name.clone(),
-        secret: ClusterSecret::new(secret),
-        addresses: config
-            .cluster
-            .peers
-            .iter()
-            .map(|peer| (peer.id, peer.address.clone()))
-            .collect(),
-        connect_within: CONNECT_WITHIN,
-    })
-}
-
-fn raft_options(config: &Config, cluster: ClusterId) -> RaftOptions {
-    let raft = &config.raft;
-    RaftOptions {
-        heartbeat: raft.heartbeat,
-        election_timeout: raft.election_timeout_min..raft.election_timeout_max,
-        early_election: raft.early_election,
-        compaction: CompactionOptions {
-            every: raft.compaction_interval,
-            applied_bytes: raft.compaction_bytes,
-            ..CompactionOptions::default()
-        },
-        ..RaftOptions::new(config.node.id, cluster)
     }
 }
 

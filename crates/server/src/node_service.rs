@@ -17,6 +17,7 @@ use warren_proto::internal_v1::{
 };
 use warren_raft::PeerIdentity;
 use warren_shard::{Broker, TopologyHandle};
+use warren_topology::Topology;
 
 use crate::formation::{Adopted, Formation, Record, serve_join};
 use crate::identity::{id_bytes, id_of};
@@ -55,11 +56,39 @@ impl Nodes {
         self.broker(cluster).map(Broker::topology)
     }
 
-    async fn take(&self, request: FormClusterRequest) -> Result<FormClusterResponse, Status> {
+    /// Whether a node of this cluster was removed from it. Certain: a majority was asked.
+    async fn has_left(&self, caller: PeerIdentity, cluster: &[u8]) -> bool {
+        let Ok(topology) = self.topology(cluster) else {
+            return false;
+        };
+        let is_member = |view: &Topology| {
+            let known = view.node(caller.node);
+            known.is_some_and(|it| it.incarnation == caller.incarnation)
+        };
+        let formed = |view: &Topology| view.cluster().is_some();
+        let now = topology.current();
+        if !formed(&now) || is_member(&now) {
+            return false;
+        }
+        let fresh = topology.fresh().await;
+        fresh.is_ok_and(|view| formed(&view) && !is_member(&view))
+    }
+
+    async fn take(
+        &self,
+        caller: Option<PeerIdentity>,
+        request: FormClusterRequest,
+    ) -> Result<FormClusterResponse, Status> {
         let answer = |outcome: Outcome, cluster: Bytes| FormClusterResponse {
             outcome: outcome.into(),
             cluster_id: cluster,
         };
+        if let Some(caller) = caller
+            && self.has_left(caller, &request.cluster_id).await
+        {
+            warn!(node_id = %caller.node, incarnation = %caller.incarnation, "called by a node that was removed");
+            return Ok(answer(Outcome::CallerLeft, request.cluster_id));
+        }
         let us = self.formation.us();
         if id_of(&request.to_incarnation) != Some(us.incarnation.0) {
             warn!(
@@ -112,7 +141,10 @@ impl NodeService for Nodes {
         &self,
         request: Request<FormClusterRequest>,
     ) -> Result<Response<FormClusterResponse>, Status> {
-        self.take(request.into_inner()).await.map(Response::new)
+        let caller = request.extensions().get::<PeerIdentity>().copied();
+        self.take(caller, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn propose_topology(

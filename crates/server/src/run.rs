@@ -23,6 +23,18 @@ pub enum RunError {
     Failed(#[from] Failure),
 }
 
+impl RunError {
+    /// Whether the node can only start with another data directory.
+    #[must_use]
+    pub fn wants_another_directory(&self) -> bool {
+        match self {
+            Self::Start(StartError::Formation(error)) => error.wants_another_directory(),
+            Self::Failed(Failure::Formation(error)) => error.wants_another_directory(),
+            Self::Log(_) | Self::Signals(_) | Self::Start(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
 /// Runs a node until SIGTERM or SIGINT ends it in good order; a second signal ends it at once.
 ///
 /// # Errors

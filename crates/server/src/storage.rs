@@ -37,6 +37,7 @@ impl Storage {
             queue_bytes: bytes(config.log_queue),
             wal_bytes_max: config.log_wal_max,
             segment_bytes: config.log_segment,
+            direct: config.log_direct,
             log_bytes_max: config.log_size,
             ..LogOptions::default()
         };

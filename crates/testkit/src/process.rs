@@ -1,10 +1,11 @@
 //! A cluster of real `warren server` processes on free loopback ports, to be killed, frozen and started again.
-//! Not here: what the clients do, and faults of disk and network.
+//! Or each in a network namespace of its own. Not here: what the clients do, making namespaces, faults of disk and network.
 
 mod binary;
 mod config;
 mod node;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 pub use binary::warren_binary;
-pub use config::Ports;
+pub use config::{FIRST_PASSWORD, FIRST_USER, Ports};
 
 use node::Node;
 
@@ -32,6 +33,17 @@ pub struct Options {
     pub binary: PathBuf,
     /// Where data, logs and configuration go; a temporary directory when none is given.
     pub directory: Option<PathBuf>,
+    /// One for each node, spare ones too; empty: all nodes are on 127.0.0.1 of this machine, and let its clients in as guest.
+    pub hosts: Vec<Host>,
+}
+
+/// Where a node runs that is to have a network of its own. Its clients come from elsewhere and log in as [`FIRST_USER`].
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Where the node listens.
+    pub address: Ipv4Addr,
+    /// What is put before the node's command, such as `ip netns exec NAME`; it must become the command, not start it.
+    pub enter: Vec<String>,
 }
 
 impl Default for Options {
@@ -43,6 +55,7 @@ impl Default for Options {
             ready_within: Duration::from_secs(60),
             binary: warren_binary(),
             directory: None,
+            hosts: Vec::new(),
         }
     }
 }
@@ -96,22 +109,40 @@ impl Cluster {
         };
         let all = options.nodes + options.spare;
         let ports = Ports::find(all)?;
+        let host = |index: usize| {
+            options
+                .hosts
+                .get(index)
+                .map_or(Ipv4Addr::LOCALHOST, |it| it.address)
+        };
         let mut nodes = Vec::with_capacity(all);
         let secret = config::write_secret(directory.path())?;
         for (index, own) in ports.iter().enumerate() {
             let number = NodeNumber(index + 1);
             let home = directory.path().join(format!("node-{}", number.0));
-            let mut peers: Vec<(NodeNumber, u16)> = Vec::with_capacity(options.nodes + 1);
+            let mut peers: Vec<(NodeNumber, String)> = Vec::with_capacity(options.nodes + 1);
             let formers = ports.iter().take(options.nodes).enumerate();
-            peers.extend(formers.map(|(at, it)| (NodeNumber(at + 1), it.node)));
+            peers.extend(
+                formers.map(|(at, it)| (NodeNumber(at + 1), format!("{}:{}", host(at), it.node))),
+            );
             if index >= options.nodes {
-                peers.push((number, own.node));
+                peers.push((number, format!("{}:{}", host(index), own.node)));
             }
-            let text = config::render(number, own, &peers, &home, &secret, &options.log_filter);
-            nodes.push(Node::create(number, home, &text)?);
-        }
-        for (node, ports) in nodes.iter_mut().zip(&ports) {
-            node.ports = *ports;
+            let place = config::Place {
+                number,
+                host: host(index),
+                ports: *own,
+                home: &home,
+                is_alone: !options.hosts.is_empty(),
+            };
+            let text = config::render(&place, &peers, &secret, &options.log_filter);
+            let mut node = Node::create(number, home, &text)?;
+            (node.host, node.ports) = (host(index), *own);
+            if let Some(host) = options.hosts.get(index) {
+                node.enter.clone_from(&host.enter);
+                node.set_environment("WARREN_AUTH_FIRST_PASSWORD", FIRST_PASSWORD);
+            }
+            nodes.push(node);
         }
         Ok(Self {
             options,
@@ -130,22 +161,22 @@ impl Cluster {
     /// # Panics
     /// As all methods that take a number: if there is no such node, which is a mistake of the test.
     pub fn grpc_address(&self, number: NodeNumber) -> String {
-        format!("127.0.0.1:{}", self.node(number).ports.grpc)
+        self.node(number).address(|it| it.grpc)
     }
 
     /// Where the node takes AMQP clients.
     pub fn amqp_address(&self, number: NodeNumber) -> String {
-        format!("127.0.0.1:{}", self.node(number).ports.amqp)
+        self.node(number).address(|it| it.amqp)
     }
 
     /// Where the node tells its health.
     pub fn http_address(&self, number: NodeNumber) -> String {
-        format!("127.0.0.1:{}", self.node(number).ports.http)
+        self.node(number).address(|it| it.http)
     }
 
     /// Where the node tells its metrics.
     pub fn metrics_address(&self, number: NodeNumber) -> String {
-        format!("127.0.0.1:{}", self.node(number).ports.metrics)
+        self.node(number).address(|it| it.metrics)
     }
 
     /// The list for `--server`: this node first, then the others.
@@ -231,6 +262,30 @@ impl Cluster {
         self.node_mut(number).terminate(within)
     }
 
+    /// Starts a node that cannot run and waits until it has ended by itself; how, and the end of its log.
+    ///
+    /// # Errors
+    /// When it has not ended within `within`; it is killed then.
+    pub fn run_to_its_end(
+        &mut self,
+        number: NodeNumber,
+        within: Duration,
+    ) -> Result<(ExitStatus, String)> {
+        self.spawn(number)?;
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.node_mut(number).ended()? {
+                return Ok((status, self.log_end(number)));
+            }
+            if Instant::now() >= deadline {
+                let log = self.log_end(number);
+                self.kill(number)?;
+                bail!("node {} still runs after {within:?}\n{log}", number.0);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until the node answers `warren cluster status` well.
     ///
     /// # Errors
@@ -277,7 +332,14 @@ impl Cluster {
 
     /// The binary, ready for arguments of a client.
     pub fn warren(&self) -> Command {
-        Command::new(&self.options.binary)
+        let mut command = Command::new(&self.options.binary);
+        if !self.options.hosts.is_empty() {
+            command.envs([
+                ("WARREN_LOGIN", FIRST_USER),
+                ("WARREN_PASSWORD", FIRST_PASSWORD),
+            ]);
+        }
+        command
     }
 
     /// Runs a client command against the whole cluster (`--server` is added) and gives its output.

@@ -41,8 +41,10 @@ pub struct VhostLimits {
     pub connections: Option<u32>,
     pub queues: Option<u32>,
     pub exchanges: Option<u32>,
-    /// Of messages, on each node.
+    /// Of messages, shared by the nodes where they come in.
     pub publishes_per_second: Option<u32>,
+    /// Of message bodies that are stored.
+    pub bytes: Option<u64>,
 }
 
 impl Vhost {

@@ -1,19 +1,28 @@
 //! Load for fault runs: publishers and consumers on all nodes that record what they did and saw. Not here: faults and the checker
-//! (`warren-testkit`), the runs themselves (`tests/`).
+//! (`warren-testkit`) but for those of the network, the runs themselves (`tests/`).
+
+pub mod network;
+pub mod probe;
+pub mod watch;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::task::JoinHandle;
+use tonic::metadata::{Ascii, MetadataValue};
 use warren_client::{
-    Connection, ConnectionOptions, ConsumerOptions, Message, Outcome, Publication,
+    Connection, ConnectionOptions, ConsumerOptions, Credentials, Message, Outcome, Publication,
     PublisherOptions, QueueSpec, Target, parse_addresses,
 };
 use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId, PublishOutcome, Recorder};
 use warren_testkit::payload;
+
+use crate::probe::Probe;
 
 /// How much load, on how many queues.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +41,8 @@ pub struct Load {
     recorder: Recorder,
     stop: Arc<AtomicBool>,
     shared: Arc<Shared>,
+    options: ConnectionOptions,
+    probes: AtomicU32,
     publishers: Vec<JoinHandle<Result<()>>>,
     consumers: Vec<JoinHandle<Result<()>>>,
 }
@@ -73,10 +84,25 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// # Errors
 /// If the addresses cannot be read.
 pub fn connect(servers: &str) -> Result<Connection> {
+    connect_as(servers, &ConnectionOptions::default())
+}
+
+/// The same for clients that log in.
+///
+/// # Errors
+/// If the addresses cannot be read.
+pub fn connect_as(servers: &str, options: &ConnectionOptions) -> Result<Connection> {
     Ok(Connection::new(
         &parse_addresses(servers)?,
-        ConnectionOptions::default(),
+        options.clone(),
     )?)
+}
+
+/// `authorization` as RFC 7617 has it.
+fn basic(credentials: &Credentials) -> MetadataValue<Ascii> {
+    let pair = format!("{}:{}", credentials.user, credentials.password);
+    let text = format!("Basic {}", STANDARD.encode(pair));
+    text.parse().expect("base64 is a header's value")
 }
 
 fn queue_name(queue: u32) -> String {
@@ -89,15 +115,29 @@ impl Load {
     /// # Errors
     /// If the queues cannot be declared.
     pub async fn start(servers: &[String], shape: Shape) -> Result<Self> {
+        Self::start_as(servers, shape, ConnectionOptions::default()).await
+    }
+
+    /// The same for clients that log in.
+    ///
+    /// # Errors
+    /// If the queues cannot be declared.
+    pub async fn start_as(
+        servers: &[String],
+        shape: Shape,
+        options: ConnectionOptions,
+    ) -> Result<Self> {
         let mut load = Self {
             recorder: Recorder::default(),
             stop: Arc::default(),
             shared: Arc::default(),
+            options,
+            probes: AtomicU32::new(0),
             publishers: Vec::new(),
             consumers: Vec::new(),
         };
         let first = servers.first().context("no servers")?;
-        let admin = connect(first)?;
+        let admin = connect_as(first, &load.options)?;
         for queue in 0..shape.queues {
             admin
                 .declare_queue(&QueueSpec::durable(&queue_name(queue)))
@@ -122,7 +162,7 @@ impl Load {
         queue: u32,
         publisher: u32,
     ) -> Result<()> {
-        let connection = connect(servers)?;
+        let connection = connect_as(servers, &self.options)?;
         let (recorder, shared, stop) = (
             self.recorder.clone(),
             self.shared.clone(),
@@ -185,7 +225,7 @@ impl Load {
         number: u32,
         prefetch: u32,
     ) -> Result<()> {
-        let connection = connect(servers)?;
+        let connection = connect_as(servers, &self.options)?;
         let (recorder, shared) = (self.recorder.clone(), self.shared.clone());
         let consumer = ConsumerId(number);
         self.consumers.push(tokio::spawn(async move {
@@ -216,6 +256,21 @@ impl Load {
             Ok(())
         }));
         Ok(())
+    }
+
+    /// Publishes one by one through the node at `address`; part of the same history.
+    ///
+    /// # Errors
+    /// If the address cannot be read, or the load does not log in.
+    pub fn probe(&self, address: &str, queue: u32) -> Result<Probe> {
+        let number = self.probes.fetch_add(1, Ordering::Relaxed);
+        let credentials = self.options.credentials.as_ref();
+        Probe::new(
+            (self.recorder.clone(), self.shared.clone()),
+            address,
+            credentials.context("probes log in")?,
+            (queue, number),
+        )
     }
 
     /// Confirms so far.

@@ -2,12 +2,14 @@
 //! when it has enough again. What it is short of is planted by its watermark.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+#[path = "support/pages.rs"]
+mod pages;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use pages::page;
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
 const NONE_SHORT: NodeNumber = NodeNumber(1);
@@ -67,15 +69,6 @@ fn until(what: &str, holds: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn page(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 /// Starts the node again with this variable.

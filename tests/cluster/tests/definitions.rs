@@ -5,6 +5,9 @@
 #[path = "support/amqp.rs"]
 mod amqp;
 
+use std::path::Path;
+use std::time::Duration;
+
 use amqp::{Amqp, Heard};
 use warren_client::{Connection, ConnectionOptions, Credentials, Error, parse_addresses};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
@@ -179,4 +182,78 @@ async fn definitions_of_one_vhost_come_into_another() {
     assert_eq!(copied.replace("\"copy\"", "\"shop\""), text);
     let broken = chief.import_definitions(b"{\"queues\": 5}".to_vec(), None, false);
     assert!(matches!(broken.await, Err(Error::Refused(_))));
+}
+
+/// A document with one queue.
+fn write_queue(directory: &Path, name: &str, queue: &str) {
+    let json = format!(
+        r#"{{"queues": [{{"name": "{queue}", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {{}}}}]}}"#
+    );
+    std::fs::write(directory.join(name), json).unwrap();
+}
+
+/// Waits until these are the queues, and gives their types.
+async fn types_of(guest: &Connection, wanted: &[&str]) -> Vec<String> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let queues = guest.queues("/", "").await.unwrap();
+        let names: Vec<&str> = queues.iter().map(|(it, _)| it.name.as_str()).collect();
+        if names == wanted {
+            let types = queues
+                .iter()
+                .map(|(it, _)| it.arguments.get_str("x-queue-type"));
+            return types.map(|it| it.unwrap().to_owned()).collect();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{names:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn restart_all(cluster: &mut Cluster) {
+    for number in cluster.numbers() {
+        cluster.terminate(number, Duration::from_secs(60)).unwrap();
+    }
+    for number in cluster.numbers() {
+        cluster.spawn(number).unwrap();
+    }
+    cluster.wait_all_ready().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions_are_loaded_at_the_start_once_and_again_when_they_differ() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    write_queue(directory, "1.json", "one");
+    write_queue(directory, "2.json", "two");
+    std::fs::write(directory.join("notes.txt"), "no definitions").unwrap();
+    let mut cluster = Cluster::prepare(Options::default()).unwrap();
+    for number in cluster.numbers() {
+        let path = directory.to_str().unwrap();
+        cluster.set_environment(number, "WARREN_NODE_LOAD_DEFINITIONS", path);
+        cluster.set_environment(number, "WARREN_NODE_DEFAULT_QUEUE_TYPE", "quorum");
+        cluster.spawn(number).unwrap();
+    }
+    cluster.wait_all_ready().unwrap();
+    let guest = connect(&cluster, 1, None);
+    // The node's default type, written down.
+    let types = types_of(&guest, &["one", "two"]).await;
+    assert_eq!(types, ["quorum", "quorum"]);
+
+    // Others are loaded at the next start.
+    let delete = async |name| guest.delete_queue("/", name, Default::default()).await;
+    delete("one").await.unwrap();
+    write_queue(directory, "3.json", "three");
+    std::fs::remove_file(directory.join("1.json")).unwrap();
+    restart_all(&mut cluster);
+    types_of(&guest, &["three", "two"]).await;
+
+    // These were: they are not loaded again, and what is deleted stays away.
+    delete("two").await.unwrap();
+    restart_all(&mut cluster);
+    // Longer than any node waits before it would load them.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    types_of(&guest, &["three"]).await;
+    let exported = guest.export_definitions(None).await.unwrap();
+    let exported = String::from_utf8(exported).unwrap();
+    assert!(!exported.contains("warren_loaded_definitions"));
 }

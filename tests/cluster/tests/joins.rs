@@ -10,8 +10,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use members::{SHAPE, Terms, end, no_change, runtime, until};
+use members::{SHAPE, end, runtime};
 use warren_client::{Connection, ReplicaRole};
+use warren_cluster::watch::{Terms, no_change, until};
 use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 

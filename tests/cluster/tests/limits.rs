@@ -4,11 +4,18 @@
 
 #[path = "support/amqp.rs"]
 mod amqp;
+#[path = "support/pages.rs"]
+mod pages;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use amqp::{Amqp, Heard};
-use warren_client::{Connection, ConnectionOptions, VhostLimits, parse_addresses};
+use pages::{figure, page};
+use warren_client::{
+    Connection, ConnectionOptions, ConsumerOptions, Credentials, Error, Message, Outcome,
+    QueueSpec, Target, VhostLimits, parse_addresses,
+};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
 const NODE: NodeNumber = NodeNumber(1);
@@ -38,8 +45,12 @@ const DECLARED: Heard = Heard::Method {
 };
 
 async fn limited_node() -> Cluster {
+    limited(1).await
+}
+
+async fn limited(nodes: usize) -> Cluster {
     let cluster = Cluster::start(Options {
-        nodes: 1,
+        nodes,
         ..Options::default()
     })
     .unwrap();
@@ -48,6 +59,19 @@ async fn limited_node() -> Cluster {
     let done = guest.import_definitions(LIMITED.to_vec(), None, false);
     assert_eq!(done.await.unwrap().refused, Vec::<String>::new());
     cluster
+}
+
+/// As this user; `None`: as the guest.
+fn connect(cluster: &Cluster, node: NodeNumber, user: Option<&str>) -> Connection {
+    let options = ConnectionOptions {
+        credentials: user.map(|user| Credentials {
+            user: user.to_owned(),
+            password: "pw".to_owned(),
+        }),
+        ..ConnectionOptions::default()
+    };
+    let servers = parse_addresses(&cluster.grpc_address(node)).unwrap();
+    Connection::new(&servers, options).unwrap()
 }
 
 fn login(at: &str, user: &str) -> Amqp {
@@ -127,13 +151,17 @@ async fn limits_set_over_grpc_count_at_once() {
     let one = VhostLimits {
         connections: Some(1),
         queues: Some(1),
+        ..VhostLimits::default()
     };
     assert_eq!(guest.vhost_limits("small").await.unwrap(), one);
     let missing = guest.set_vhost_limits("missing", one).await.unwrap_err();
     assert_eq!(missing.reason(), Some("VHOST_NOT_FOUND"), "{missing}");
     let two = VhostLimits {
-        connections: None,
         queues: Some(2),
+        exchanges: Some(1_000),
+        publishes_per_second: Some(1_000_000),
+        bytes: Some(1 << 40),
+        ..VhostLimits::default()
     };
     assert_eq!(guest.set_vhost_limits("small", two).await.unwrap(), two);
     assert_eq!(guest.vhost_limits("small").await.unwrap(), two);
@@ -192,4 +220,176 @@ async fn wrong_logins_in_a_storm_hold_up_neither_messages_nor_users_that_are_kno
         });
     });
     test.await.unwrap();
+}
+
+/// Opens one connection too many again and again until it is refused: what other nodes have is told within a second.
+fn refused_soon(at: &str, user: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while login(at, user).open("/").is_ok() {
+        assert!(Instant::now() < deadline, "not counted");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn open_soon(at: &str, user: &str) -> Amqp {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut client = login(at, user);
+        if client.open("/").is_ok() {
+            return client;
+        }
+        assert!(Instant::now() < deadline, "no place");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_count_over_all_nodes_and_over_both_fronts() {
+    let cluster = limited(3).await;
+    let [one, two, three] = [1, 2, 3].map(NodeNumber);
+    let guest = connect(&cluster, one, None);
+    guest.declare_queue(&QueueSpec::durable("q")).await.unwrap();
+    let at = [one, two, three].map(|node| cluster.amqp_address(node));
+    let at_all = at.clone();
+    let amqp = tokio::task::spawn_blocking(move || {
+        let first = open(&at_all[0], "few", "/");
+        let second = open(&at_all[1], "few", "/");
+        refused_soon(&at_all[2], "few");
+        drop(second);
+        drop(open_soon(&at_all[2], "few"));
+        first
+    });
+    let first = amqp.await.unwrap();
+
+    // Two streams of one connection take the second place.
+    let few = connect(&cluster, two, Some("few"));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let consumer = loop {
+        match few.consume(ConsumerOptions::queue("q")).await {
+            Ok(consumer) => break consumer,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let same = few.consume(ConsumerOptions::queue("q")).await.unwrap();
+    let third = at[2].clone();
+    tokio::task::spawn_blocking(move || refused_soon(&third, "few"))
+        .await
+        .unwrap();
+    let more = connect(&cluster, three, Some("few"));
+    let refused = more.consume(ConsumerOptions::queue("q")).await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::Refused(it) if it.reason == "LIMIT_REACHED"),
+        "{refused}"
+    );
+    consumer.close(Duration::from_secs(10)).await.unwrap();
+    same.close(Duration::from_secs(10)).await.unwrap();
+    let third = at[2].clone();
+    tokio::task::spawn_blocking(move || drop(open_soon(&third, "few")))
+        .await
+        .unwrap();
+    drop(first);
+}
+
+async fn limit(guest: &Connection, limits: VhostLimits) {
+    guest.set_vhost_limits("small", limits).await.unwrap();
+    let queue = QueueSpec {
+        vhost: "small".to_owned(),
+        ..QueueSpec::durable("q")
+    };
+    guest.declare_queue(&queue).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishes_beyond_the_rate_of_their_vhost_wait_on_both_fronts() {
+    let cluster = limited_node().await;
+    let guest = connect(&cluster, NODE, None);
+    let fifty = VhostLimits {
+        publishes_per_second: Some(50),
+        ..VhostLimits::default()
+    };
+    limit(&guest, fifty).await;
+    let at = cluster.amqp_address(NODE);
+    // A hundred take two seconds, less what may come at once.
+    let (messages, at_least) = (100, Duration::from_millis(1_800));
+    tokio::task::spawn_blocking(move || {
+        let mut user = open(&at, "free", "small");
+        user.channel(1);
+        user.confirm_select(1);
+        let began = Instant::now();
+        for _ in 0..messages {
+            user.publish(1, "", "q");
+            assert_eq!(user.heard(), CONFIRMED);
+        }
+        assert!(began.elapsed() >= at_least, "{:?}", began.elapsed());
+    })
+    .await
+    .unwrap();
+    let began = Instant::now();
+    let target = Target::queue("q");
+    for _ in 0..messages / 10 {
+        let batch = vec![Message::new("x"); 10];
+        let outcomes = guest.publish_now("small", &target, batch).await.unwrap();
+        let stored = |it: &Outcome| matches!(it, Outcome::Committed { .. });
+        assert!(outcomes.iter().all(stored), "{outcomes:?}");
+    }
+    // The last batch goes whole.
+    let at_least = at_least - Duration::from_millis(200);
+    assert!(began.elapsed() >= at_least, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vhost_that_stores_as_much_as_it_may_takes_nothing_until_there_is_room() {
+    let cluster = limited_node().await;
+    let guest = connect(&cluster, NODE, None);
+    let quota = VhostLimits {
+        bytes: Some(10_000),
+        ..VhostLimits::default()
+    };
+    limit(&guest, quota).await;
+    let target = Target::queue("q");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let message = vec![Message::new(vec![0; 6_000])];
+        let outcomes = guest.publish_now("small", &target, message).await.unwrap();
+        match &outcomes[0] {
+            Outcome::Refused(it) if it.reason == "OVER_QUOTA" => break,
+            Outcome::Committed { .. } => {}
+            Outcome::Refused(_) | Outcome::Duplicate | Outcome::Unrouted | Outcome::Unknown(_) => {
+                panic!("{outcomes:?}")
+            }
+        }
+        assert!(Instant::now() < deadline, "no end");
+    }
+    // Other vhosts go on.
+    guest.declare_queue(&QueueSpec::durable("q")).await.unwrap();
+    let elsewhere = guest.publish_now("", &target, vec![Message::new("x")]);
+    let elsewhere = elsewhere.await.unwrap();
+    assert!(
+        matches!(elsewhere[0], Outcome::Committed { .. }),
+        "{elsewhere:?}"
+    );
+    let at = cluster.amqp_address(NODE);
+    let mut waiting = tokio::task::spawn_blocking(move || {
+        let mut user = open(&at, "free", "small");
+        user.channel(1);
+        user.confirm_select(1);
+        user.publish(1, "", "q");
+        user
+    })
+    .await
+    .unwrap();
+    let held_back = "warren_publishes_held_back_total{protocol=\"amqp091\",reason=\"quota\"}";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let metrics = page(&cluster.metrics_address(NODE), "/metrics");
+        if figure(&metrics, held_back) == Some(1.0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it does not wait: {metrics}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    guest.purge_queue("small", "q").await.unwrap();
+    let confirmed = tokio::task::spawn_blocking(move || waiting.heard());
+    assert_eq!(confirmed.await.unwrap(), CONFIRMED);
 }

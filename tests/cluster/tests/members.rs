@@ -8,8 +8,9 @@ mod members;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use members::{SHAPE, Terms, end, no_change, runtime, until};
+use members::{SHAPE, end, runtime};
 use warren_client::{Cluster as View, Connection};
+use warren_cluster::watch::{Terms, no_change, until};
 use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -73,6 +74,15 @@ async fn run_shrink(cluster: &mut Cluster) -> Result<()> {
     })
     .await?;
     cluster.kill(NodeNumber(5))?;
+    // Started again with what it has, it says why it cannot be, and ends.
+    let (code, log) = cluster.run_to_its_end(NodeNumber(5), Duration::from_secs(60))?;
+    println!("the removed node, started again, ends with {code}");
+    ensure!(code.code() == Some(5), "{code}: {log}");
+    let told = "error: node 5 was removed from cluster";
+    ensure!(
+        log.contains(told) && log.contains("empty the directory"),
+        "{log}"
+    );
     println!("after the removal: {} confirmed", load.confirmed());
 
     cluster.kill(NodeNumber(4))?;

@@ -3,6 +3,7 @@
 mod add;
 mod drain;
 mod leaders;
+mod recover;
 mod remove;
 
 use std::{fmt::Write as _, time::Duration};
@@ -24,10 +25,10 @@ Ready means: the cluster is formed and every shard has a leader, as far as the a
 Example: wait until a node serves
   until warren cluster status --server 127.0.0.1:7101 > /dev/null 2>&1; do sleep 0.2; done")]
     Status,
-    /// Have the asked node give its leaders away before it is stopped
+    /// Have a node give its leaders away before it is stopped
     Drain(drain::DrainArgs),
-    /// End the drain of the asked node
-    Revive,
+    /// End the drain of a node
+    Revive(drain::ReviveArgs),
     /// Hand the leadership of a shard to a node
     TransferLeader(leaders::TransferArgs),
     /// Spread leaders evenly over the nodes, one per second
@@ -36,17 +37,20 @@ Example: wait until a node serves
     Add(add::AddArgs),
     /// Move everything off a node, then forget it
     Remove(remove::RemoveArgs),
+    /// Last resort: make a cluster of one node's copies when most nodes are lost for good
+    RecoverMajority(recover::RecoverArgs),
 }
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> {
     match command {
         ClusterCommand::Status => status(global).await,
         ClusterCommand::Drain(args) => drain::run(global, args).await,
-        ClusterCommand::Revive => Ok(global.connect()?.revive_node().await?),
+        ClusterCommand::Revive(args) => drain::revive(global, args).await,
         ClusterCommand::TransferLeader(args) => leaders::transfer(global, args).await,
         ClusterCommand::Rebalance(args) => leaders::rebalance(global, args).await,
         ClusterCommand::Add(args) => add::run(global, args).await,
         ClusterCommand::Remove(args) => remove::run(global, args).await,
+        ClusterCommand::RecoverMajority(args) => recover::run(global, args),
     }
 }
 

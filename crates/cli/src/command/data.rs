@@ -1,5 +1,6 @@
 //! `warren data`: looks at the data directory of a node that does not run. Not here: what is checked (`warren-storage`).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,8 @@ struct VerifiedView {
     bytes: u64,
     log_records: u64,
     state_rows: u64,
+    /// By the group's number.
+    group_rows: BTreeMap<u32, u64>,
     damaged: bool,
     findings: Vec<FindingView>,
 }
@@ -119,6 +122,11 @@ impl From<&Verified> for VerifiedView {
             bytes: verified.bytes,
             log_records: verified.records,
             state_rows: verified.rows,
+            group_rows: verified
+                .group_rows
+                .iter()
+                .map(|(it, rows)| (it.0, *rows))
+                .collect(),
             damaged: verified.findings.iter().any(|it| it.grade == Grade::Damage),
             findings: verified.findings.iter().map(FindingView::from).collect(),
         }

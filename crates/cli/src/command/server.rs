@@ -105,7 +105,13 @@ pub(crate) fn run(args: ServerArgs) -> Result<()> {
     let ended = runtime.block_on(warren_server::run(loaded));
     // After a failure of a disk nothing may be waited for; in good order everything has ended by now.
     runtime.shutdown_background();
-    Ok(ended?)
+    ended.map_err(|error| {
+        if error.wants_another_directory() {
+            Failure::Precondition(error.to_string()).into()
+        } else {
+            error.into()
+        }
+    })
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

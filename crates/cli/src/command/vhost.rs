@@ -55,12 +55,21 @@ pub(crate) struct SettingsArgs {
 pub(crate) struct LimitsArgs {
     /// Name of the vhost
     name: String,
-    /// Most connections, on each node
+    /// Most connections, to all nodes together
     #[arg(long, value_name = "N")]
     max_connections: Option<u32>,
     /// Most queues
     #[arg(long, value_name = "N")]
     max_queues: Option<u32>,
+    /// Most exchanges, without the predeclared ones
+    #[arg(long, value_name = "N")]
+    max_exchanges: Option<u32>,
+    /// Most messages published per second; more wait
+    #[arg(long, value_name = "N")]
+    max_publishes_per_second: Option<u32>,
+    /// Most bytes of message bodies stored; beyond it nothing is published
+    #[arg(long, value_name = "BYTES")]
+    max_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +77,9 @@ struct LimitsView {
     name: String,
     max_connections: Option<u32>,
     max_queues: Option<u32>,
+    max_exchanges: Option<u32>,
+    max_publishes_per_second: Option<u32>,
+    max_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -108,6 +120,9 @@ pub(crate) async fn run(global: &Global, command: VhostCommand) -> Result<()> {
             let limits = VhostLimits {
                 connections: args.max_connections,
                 queues: args.max_queues,
+                exchanges: args.max_exchanges,
+                publishes_per_second: args.max_publishes_per_second,
+                bytes: args.max_bytes,
             };
             let limits = connection.set_vhost_limits(&args.name, limits).await?;
             show_limits(global, args.name, limits)
@@ -138,16 +153,25 @@ fn show_limits(global: &Global, name: String, limits: VhostLimits) -> Result<()>
         name,
         max_connections: limits.connections,
         max_queues: limits.queues,
+        max_exchanges: limits.exchanges,
+        max_publishes_per_second: limits.publishes_per_second,
+        max_bytes: limits.bytes,
     };
-    let shown = |limit: Option<u32>| limit.map_or_else(|| "none".to_owned(), |it| it.to_string());
     output::result(global.output, &view, |it| {
         format!(
-            "vhost {}: most connections on each node: {}; most queues: {}",
+            "vhost {}: most connections: {}; queues: {}; exchanges: {}; publishes per second: {}; bytes stored: {}",
             it.name,
             shown(it.max_connections),
-            shown(it.max_queues)
+            shown(it.max_queues),
+            shown(it.max_exchanges),
+            shown(it.max_publishes_per_second),
+            shown(it.max_bytes)
         )
     })
+}
+
+fn shown<T: ToString>(limit: Option<T>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |it| it.to_string())
 }
 
 async fn list(global: &Global, connection: &Connection) -> Result<()> {

@@ -23,9 +23,15 @@ pub struct Vhost {
 /// Most of something that a vhost may have; `None` = no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VhostLimits {
-    /// On each node.
+    /// To all nodes together.
     pub connections: Option<u32>,
     pub queues: Option<u32>,
+    /// Without the predeclared ones.
+    pub exchanges: Option<u32>,
+    /// Shared by the nodes where they come in; more wait.
+    pub publishes_per_second: Option<u32>,
+    /// Of message bodies that are stored; then publishes are refused.
+    pub bytes: Option<u64>,
 }
 
 impl Connection {
@@ -59,6 +65,9 @@ impl Connection {
                 vhost: name.to_owned(),
                 max_connections: limits.connections,
                 max_queues: limits.queues,
+                max_exchanges: limits.exchanges,
+                max_publishes_per_second: limits.publishes_per_second,
+                max_bytes: limits.bytes,
                 ..admin_v1::VhostLimits::default()
             }),
             request_id: request_id(),
@@ -160,6 +169,9 @@ fn plain_limits(it: &admin_v1::VhostLimits) -> VhostLimits {
     VhostLimits {
         connections: it.max_connections,
         queues: it.max_queues,
+        exchanges: it.max_exchanges,
+        publishes_per_second: it.max_publishes_per_second,
+        bytes: it.max_bytes,
     }
 }
 

@@ -145,9 +145,11 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             kind: return_kind(it.failed),
         }),
         Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
-        Kind::EnqueueTogether(it) => Command::EnqueueTogether(EnqueueTogether {
-            blocks: decode_blocks(it.blocks)?,
-        }),
+        Kind::EnqueueTogether(it) => {
+            let blocks = it.blocks.into_iter().map(decode_enqueue);
+            let blocks = blocks.collect::<Result<_, _>>()?;
+            Command::EnqueueTogether(EnqueueTogether { blocks })
+        }
         Kind::CancelScheduled(it) => Command::Cancel(Cancel {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
@@ -181,10 +183,6 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
     }
-}
-
-fn decode_blocks(blocks: Vec<pb::Enqueue>) -> Result<Vec<Enqueue>, CodecError> {
-    blocks.into_iter().map(decode_enqueue).collect()
 }
 
 fn enqueue(it: &Enqueue) -> pb::Enqueue {

@@ -199,6 +199,7 @@ fn vhost_limits(it: VhostLimits) -> pb::StoredVhostLimits {
         queues: it.queues,
         exchanges: it.exchanges,
         publishes_per_second: it.publishes_per_second,
+        bytes: it.bytes,
     }
 }
 
@@ -208,6 +209,7 @@ fn decode_vhost_limits(it: pb::StoredVhostLimits) -> VhostLimits {
         queues: it.queues,
         exchanges: it.exchanges,
         publishes_per_second: it.publishes_per_second,
+        bytes: it.bytes,
     }
 }
 

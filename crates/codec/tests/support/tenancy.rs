@@ -128,6 +128,7 @@ pub fn commands() -> Vec<(&'static str, TopologyCommand)> {
         queues: Some(2),
         exchanges: None,
         publishes_per_second: Some(0),
+        bytes: None,
     };
     let set = |vhost| SetParameter {
         vhost,

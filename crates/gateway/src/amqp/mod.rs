@@ -28,6 +28,7 @@ mod run;
 mod session;
 mod settle;
 mod shares;
+mod stall;
 mod steps;
 mod timeout;
 mod transaction;

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use warren_amqp::{Body, Time};
+use warren_amqp::Body;
 use warren_shard::api::{PublishItem, PublishOutcome, RequestToken};
 use warren_topology::{Published, RouteError, Target, Targets, Topology};
-use warren_types::{Alarm, Message, Properties, QueueId, ShardId, VhostId};
+use warren_types::{Message, Properties, QueueId, ShardId, VhostId};
 
 use super::pipeline::{Op, Pipeline};
 use crate::admission::{ConnectionAdmission, Permit};
@@ -216,15 +216,6 @@ fn push(groups: &mut Vec<(ShardId, Vec<PublishItem>)>, shard: ShardId, item: Pub
         Some((_, items)) => items.push(item),
         None => groups.push((shard, vec![item])),
     }
-}
-
-/// A publish waits for admission; what `Publishes` has routed last are its queues.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Stalled {
-    pub(super) bytes: u64,
-    pub(super) since: Time,
-    /// A node that would have to keep it is short of this.
-    pub(super) alarm: Option<Alarm>,
 }
 
 /// The topology as it was when a turn of the session began.

@@ -24,6 +24,7 @@ use super::operation::{Answer, Finished};
 use super::pipeline::Sent;
 use super::reply::next_reply;
 use super::session::{AmqpSession, Closing};
+use super::stall::Why;
 use super::wire::{Progress, Wire};
 use crate::admission::Permit;
 use crate::replies::Reply;
@@ -208,12 +209,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             let gateway = self.session.gateway.clone();
             let admission = self.session.publishes.admission().clone();
             // Nothing else is routed while this message waits.
-            let targets = match stalled.alarm {
-                Some(_) => self.session.publishes.targets().to_vec(),
-                None => Vec::new(),
+            let targets = match stalled.why {
+                Why::Alarm(_) => self.session.publishes.targets().to_vec(),
+                Why::Rate(_) | Why::Quota(_) | Why::Bytes => Vec::new(),
             };
             self.admitting = Some(Box::pin(async move {
-                gateway.relief(&targets).await;
+                match stalled.why {
+                    Why::Rate(vhost) => gateway.publish_time(vhost, 1).await,
+                    Why::Quota(vhost) => gateway.quota_room(vhost).await,
+                    Why::Alarm(_) => gateway.relief(&targets).await,
+                    Why::Bytes => {}
+                }
                 admission.admit(stalled.bytes).await
             }));
         }

@@ -21,12 +21,14 @@ use super::consume::Consumer;
 use super::operation::{Answer, Finished, Operation, find_vhost};
 use super::outbox::Outbox;
 use super::pipeline::{Pipeline, Sent};
-use super::publishes::{PublishKey, Publishes, Stalled, View};
+use super::publishes::{PublishKey, Publishes, View};
 use super::reply::ReplyInbox;
 use super::settle::Settles;
+use super::stall::{Stalled, Why};
 use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::places::Place;
+use crate::rates::limit_of;
 
 /// Bytes of steps that wait for their channels; then the socket is not read.
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -87,6 +89,10 @@ pub(super) struct AmqpSession {
     /// Bytes of the channels' waiting steps.
     pub(super) waiting_bytes: usize,
     pub(super) stalled: Option<Stalled>,
+    /// Publishes per second of its vhost, in this turn.
+    pub(super) publish_limit: Option<u32>,
+    /// The next message has its time by that limit already.
+    pub(super) has_time: bool,
     pub(super) exclusive: BTreeMap<QueueName, QueueId>,
     /// Direct replies for its channels.
     pub(super) replies: Option<ReplyInbox>,
@@ -141,6 +147,8 @@ impl AmqpSession {
             freed: Vec::new(),
             waiting_bytes: 0,
             stalled: None,
+            publish_limit: None,
+            has_time: false,
             exclusive: BTreeMap::new(),
             replies: None,
             place: None,
@@ -157,6 +165,8 @@ impl AmqpSession {
     pub(super) fn turn(&mut self, input: &mut BytesMut) {
         self.view = self.gateway.topology();
         self.serving = None;
+        let vhost = self.caller.as_ref().map(|it| it.vhost);
+        self.publish_limit = vhost.and_then(|it| limit_of(&self.view, it));
         self.look_at_rights();
         self.make_channel_room();
         loop {
@@ -315,6 +325,7 @@ impl AmqpSession {
     /// Bytes for the message that waits are there.
     pub(super) fn admitted(&mut self, permit: crate::admission::Permit) {
         if let Some(stalled) = self.stalled.take() {
+            self.has_time |= matches!(stalled.why, Why::Rate(_));
             self.publishes.admitted(permit, stalled.bytes);
         }
         self.conn.unblock();

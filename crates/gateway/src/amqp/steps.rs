@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use warren_amqp::method::{basic, confirm, queue};
 use warren_amqp::{
-    AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned, Time,
+    AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned,
 };
 use warren_topology::{Denied, Principal, Published, Topology};
-use warren_types::{Alarm, Message, QueueName, RoutingKey};
+use warren_types::{Message, QueueName, RoutingKey};
 
 use super::binding;
 use super::caller::Caller;
@@ -17,15 +17,12 @@ use super::error;
 use super::names::NameCache;
 use super::operation::{self, Answer};
 use super::permit;
-use super::publishes::{Kept, Publishes, Stalled};
+use super::publishes::{Kept, Publishes};
 use super::reply::{declare_reply_queue, is_reply_name};
 use super::session::AmqpSession;
 use crate::copies::{further_keys, without_blind_copies};
 use crate::message::{counted_bytes, message, with_spent_delay};
 use crate::replies::DIRECT_REPLY_TO;
-
-/// A publisher that waits so long for admission is told.
-const TELL_BLOCKED_MS: u64 = 1_000;
 
 impl AmqpSession {
     /// One step of a channel that waits for nothing.
@@ -337,20 +334,15 @@ impl AmqpSession {
         let Some(it) = self.keep_publish(channel, it)? else {
             return Ok(());
         };
+        let body_bytes = it.body.len() + it.properties.as_wire().len();
+        let charge = Publishes::charge(u64::try_from(body_bytes).unwrap_or(u64::MAX));
+        if let Some(why) = self.held_back(caller.vhost, is_routed, charge) {
+            self.stall(channel, Step::Publish(it), charge, why);
+            return Ok(());
+        }
         let Some(state) = self.channels.get_mut(&channel) else {
             return Ok(());
         };
-        let body_bytes = it.body.len() + it.properties.as_wire().len();
-        let charge = Publishes::charge(u64::try_from(body_bytes).unwrap_or(u64::MAX));
-        if is_routed {
-            let alarm = self
-                .gateway
-                .stopped_by(self.publishes.targets(), &self.view);
-            if alarm.is_some() || !self.publishes.admit(charge) {
-                self.stall(channel, Step::Publish(it), charge, alarm);
-                return Ok(());
-            }
-        }
         let key = state.next_publish();
         if let Some(confirms) = &mut state.confirms {
             confirms.tracker.publish();
@@ -401,39 +393,6 @@ impl AmqpSession {
             body: it.body.segments(),
         };
         self.conn.return_message(channel, &returned, content);
-    }
-
-    /// No bytes are left, or a node is short of something: the message waits, and with it everything behind it on the connection.
-    fn stall(&mut self, channel: ChannelId, step: Step, bytes: u64, alarm: Option<Alarm>) {
-        self.wait(channel, step);
-        let since = self.now;
-        self.stalled = Some(Stalled {
-            bytes,
-            since,
-            alarm,
-        });
-        match alarm {
-            // An alarm does not go away in a moment: it is told at once.
-            Some(alarm) => {
-                self.gateway.counters().amqp.held_back(alarm);
-                self.conn.block(&format!("low on {alarm}"));
-            }
-            None => self.check_at(since.plus_ms(TELL_BLOCKED_MS)),
-        }
-    }
-
-    /// Tells a publisher that has waited long.
-    pub(super) fn tell_blocked(&mut self) {
-        let Some(stalled) = self.stalled.filter(|it| it.alarm.is_none()) else {
-            return;
-        };
-        let at: Time = stalled.since.plus_ms(TELL_BLOCKED_MS);
-        if self.now >= at {
-            self.conn
-                .block("too many bytes of messages are not stored yet");
-        } else {
-            self.check_at(at);
-        }
     }
 }
 

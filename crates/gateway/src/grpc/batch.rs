@@ -6,6 +6,7 @@ use warren_proto::convert::publish::{committed, refused, unrouted};
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_topology::Topology;
+use warren_types::VhostId;
 
 use super::confirms::EntryId;
 use super::error::{bad_argument, refused_publish};
@@ -60,6 +61,23 @@ pub(super) struct Routing {
 }
 
 impl Routing {
+    /// Takes the time of the batch by its vhost's limit of publishes per second; false: it is to be waited for.
+    pub(super) fn may_publish_now(&self, gateway: &Gateway) -> bool {
+        let count = self.publishes.len();
+        let first = self.publishes.first();
+        let is_time = first.is_none_or(|it| gateway.may_publish_now(it.vhost, count));
+        if !is_time {
+            gateway.counters().grpc.held_back_by_rate.add(1);
+        }
+        is_time
+    }
+
+    /// How many messages for which vhost have to wait for their time, if it is not now.
+    pub(super) fn late(&self, is_time: bool) -> Option<(VhostId, usize)> {
+        let first = self.publishes.first().filter(|_| !is_time)?;
+        Some((first.vhost, self.publishes.len()))
+    }
+
     pub(super) async fn route(self, publishing: &mut Publishing) {
         if self.is_atomic {
             let is_mandatory = |id| EntryId::from(id).is_mandatory;
@@ -69,5 +87,12 @@ impl Routing {
         } else {
             publishing.route(self.publishes).await;
         }
+    }
+}
+
+/// Waits for the time of messages that are late, and takes it.
+pub(super) async fn publish_time(gateway: &Gateway, late: Option<(VhostId, usize)>) {
+    if let Some((vhost, count)) = late {
+        gateway.publish_time(vhost, count).await;
     }
 }

@@ -183,6 +183,10 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
         }
         Refused::Unavailable(why) => of_unavailable(*why),
         Refused::Low(alarm) => of_alarm(*alarm),
+        Refused::OverQuota => ApiError::new(
+            Reason::OverQuota,
+            "the vhost stores as many bytes of messages as it may",
+        ),
         Refused::CrossShard => ApiError::new(
             Reason::CrossShard,
             "the queues of an atomic batch must share a shard: x-placement-group sees to it",

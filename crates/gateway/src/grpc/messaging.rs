@@ -14,7 +14,7 @@ use warren_proto::v1::settlement;
 use warren_topology::{Published, Targets};
 use warren_types::ShardId;
 
-use super::connection::ConnectionInfo;
+use super::connection::{ConnectionInfo, Seats};
 use super::deadline::deadline;
 use super::login::caller;
 use super::open::{leader_metadata, vhost_name, with_hint};
@@ -54,6 +54,12 @@ impl Messaging {
             || self.gateway.admission().connection(),
             |info| info.admission.clone(),
         )
+    }
+
+    /// The connection's seats; a call that came otherwise has its own.
+    fn seats<T>(request: &Request<T>) -> Seats {
+        let info = request.extensions().get::<ConnectionInfo>();
+        info.map_or_else(Seats::default, |info| info.seats.clone())
     }
 
     /// Where the queue of a call is led, if this node knows both.
@@ -129,6 +135,7 @@ impl MessagingService for Messaging {
         let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
         let parts = PublishParts {
             who,
+            seats: Self::seats(&request),
             gateway: self.gateway.clone(),
             inbound: request.into_inner(),
             outbound,
@@ -149,6 +156,8 @@ impl MessagingService for Messaging {
         let who = caller(request.extensions())?;
         let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
         let link = Link {
+            seats: Self::seats(&request),
+            seat: None,
             inbound: request.into_inner(),
             outbound,
         };

@@ -23,8 +23,9 @@ use warren_shard::api::SessionEvent;
 use warren_topology::{Rights, Topology};
 use warren_types::TopologyIndex;
 
-use super::batch::{Routing, check_batch, result};
+use super::batch::{Routing, check_batch, publish_time, result};
 use super::confirms::{BatchResults, EntryId};
+use super::connection::Seats;
 use super::entry::{Defaults, Publisher};
 use super::error::{aborted, bad_argument, of_denied, of_operation};
 use super::named_errors::named;
@@ -38,6 +39,7 @@ use crate::admission::{ConnectionAdmission, Permit};
 use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::operations::find_vhost;
+use crate::places::Place;
 use crate::publish::{Outcome, PublishId, Publishing, Resolved};
 
 /// Results wait so long for the rest of their batch.
@@ -55,13 +57,15 @@ pub(super) struct PublishParts {
     pub(super) inbound: Streaming<v1::PublishStreamRequest>,
     pub(super) outbound: PublishOut,
     pub(super) admission: ConnectionAdmission,
+    pub(super) seats: Seats,
     pub(super) stop: CancellationToken,
 }
 
 /// Runs a stream to its end.
 pub(super) async fn run(mut parts: PublishParts) {
-    let opened = open(&parts.gateway, &mut parts.who, &mut parts.inbound).await;
-    let (publisher, rights) = match opened {
+    let opened = open(&mut parts).await;
+    // The seat is held while the stream is there.
+    let (publisher, rights, _seat) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             // The client may have left already.
@@ -79,11 +83,9 @@ pub(super) async fn run(mut parts: PublishParts) {
     stream.linger().await;
 }
 
-async fn open(
-    gateway: &Gateway,
-    who: &mut Who,
-    inbound: &mut Streaming<v1::PublishStreamRequest>,
-) -> Result<(Publisher, Rights), ApiError> {
+async fn open(parts: &mut PublishParts) -> Result<(Publisher, Rights, Arc<Place>), ApiError> {
+    let (gateway, who) = (&parts.gateway, &mut parts.who);
+    let inbound = &mut parts.inbound;
     let first = timeout(OPEN_WITHIN, inbound.message()).await;
     let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
     let frame = first
@@ -104,7 +106,9 @@ async fn open(
     }
     who.client_id = open.client_id.into();
     let rights = open_vhost(gateway, who, &open.vhost).await?;
-    Ok((publisher(gateway, &open.vhost, open.producer)?, rights))
+    let publisher = publisher(gateway, &open.vhost, open.producer)?;
+    let seat = parts.seats.take(gateway, who, rights.vhost())?;
+    Ok((publisher, rights, seat))
 }
 
 /// Checks vhost and producer.
@@ -162,6 +166,7 @@ impl PublishStream {
             inbound,
             outbound,
             admission,
+            seats: _,
             stop,
         } = parts;
         let session = Arc::new(gateway.broker().session());
@@ -345,19 +350,23 @@ impl PublishStream {
             publishes,
             is_atomic: batch.atomic,
         };
-        match self.admission.try_admit(bytes) {
-            Some(permit) => {
-                self.admitted.merge(permit);
-                self.route(routing).await;
-            }
-            None => {
-                let admission = self.admission.clone();
-                self.waiting = Some((
-                    routing,
-                    Box::pin(async move { admission.admit(bytes).await }),
-                ));
-            }
+        self.admit(routing, bytes).await;
+    }
+
+    /// Routes a batch, or lets it wait for its time and for bytes: nothing is read meanwhile.
+    async fn admit(&mut self, routing: Routing, bytes: u64) {
+        let is_time = routing.may_publish_now(&self.gateway);
+        if is_time && let Some(permit) = self.admission.try_admit(bytes) {
+            self.admitted.merge(permit);
+            return self.route(routing).await;
         }
+        let (gateway, admission) = (self.gateway.clone(), self.admission.clone());
+        let late = routing.late(is_time);
+        let admitting = async move {
+            publish_time(&gateway, late).await;
+            admission.admit(bytes).await
+        };
+        self.waiting = Some((routing, Box::pin(admitting)));
     }
 
     /// Refuses an entry that is not even routed. Its publisher has counted it, so the credit goes back.

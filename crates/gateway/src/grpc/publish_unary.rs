@@ -12,7 +12,7 @@ use warren_proto::v1;
 use warren_shard::Session;
 use warren_shard::api::SessionEvent;
 
-use super::batch::{Routing, check_batch, result};
+use super::batch::{Routing, check_batch, publish_time, result};
 use super::confirms::EntryId;
 use super::entry::Defaults;
 use super::error::{aborted, bad_argument};
@@ -77,17 +77,22 @@ pub(super) async fn publish(
         return Err(not_started());
     }
     let bytes = publishes.iter().map(|it| it.bytes).sum();
+    let routing = Routing {
+        publishes,
+        is_atomic: batch.atomic,
+    };
+    let admitted = async {
+        let late = routing.late(routing.may_publish_now(gateway));
+        publish_time(gateway, late).await;
+        admission.admit(bytes).await
+    };
     // Held until every result is known or given up on.
-    let _permit = timeout_at(deadline, admission.admit(bytes))
+    let _permit = timeout_at(deadline, admitted)
         .await
         .map_err(|_| not_started())?;
     let session = Arc::new(gateway.broker().session());
     let mut publishing =
         Publishing::new(gateway.clone(), Arc::clone(&session), rights).until(begin_by(deadline));
-    let routing = Routing {
-        publishes,
-        is_atomic: batch.atomic,
-    };
     let all = publish_all(gateway, &session, routing, &mut publishing, &mut results);
     if timeout_at(deadline, all).await.is_err() {
         collect(gateway, &mut publishing, &mut results);

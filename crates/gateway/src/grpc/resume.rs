@@ -13,7 +13,9 @@ use warren_proto::v1;
 use warren_shard::{HandOverRequest, HandedOver};
 use warren_types::{NodeId, QueueId, Run};
 
+use super::connection::Seats;
 use crate::auth::Who;
+use crate::places::Place;
 
 const VERSION: u8 = 1;
 
@@ -21,6 +23,10 @@ const VERSION: u8 = 1;
 pub(super) struct Link {
     pub(super) inbound: Streaming<v1::ConsumeRequest>,
     pub(super) outbound: mpsc::Sender<Result<v1::ConsumeResponse, Status>>,
+    /// Of its connection.
+    pub(super) seats: Seats,
+    /// Its own, once it has said for whom it is.
+    pub(super) seat: Option<Arc<Place>>,
 }
 
 /// A client comes back for its consumer.

@@ -145,12 +145,9 @@ impl Publishing {
             }
             received += 1;
             if found {
-                match self.gateway.stopped_by(self.routed.as_slice(), &view) {
+                match self.held_back(&view, publish.vhost) {
                     None => self.queue_up(&view, publish),
-                    Some(alarm) => {
-                        self.front().held_back(alarm);
-                        self.resolve(publish, Outcome::Refused(Refused::Low(alarm)));
-                    }
+                    Some(refused) => self.resolve(publish, Outcome::Refused(refused)),
                 }
             } else if is_certain {
                 let outcome = self.negative(&view, &publish);
@@ -163,6 +160,17 @@ impl Publishing {
             }
         }
         self.front().received.add(received);
+    }
+
+    /// What holds a message back that goes to the queues that were found last.
+    fn held_back(&self, view: &Topology, vhost: VhostId) -> Option<Refused> {
+        if self.gateway.quotas().is_over(vhost) {
+            self.front().held_back_by_quota.add(1);
+            return Some(Refused::OverQuota);
+        }
+        let alarm = self.gateway.stopped_by(self.routed.as_slice(), view)?;
+        self.front().held_back(alarm);
+        Some(Refused::Low(alarm))
     }
 
     /// Only gRPC's sessions use this type.
@@ -308,7 +316,7 @@ impl Publishing {
                     confirmed += 1;
                 }
                 Outcome::Unrouted => unroutable += 1,
-                Outcome::Refused(Refused::Low(_)) => {} // counted as held back
+                Outcome::Refused(Refused::Low(_) | Refused::OverQuota) => {} // counted as held back
                 Outcome::Refused(
                     Refused::NotStored { .. }
                     | Refused::Unavailable(_)

@@ -77,9 +77,8 @@ impl Publishing {
             return Some(self.negative(view, publish));
         }
         shards.extend(self.routed.as_slice().iter().map(|it| it.shard));
-        let alarm = self.gateway.stopped_by(self.routed.as_slice(), view)?;
-        self.front().held_back(alarm);
-        Some(Outcome::Refused(Refused::Low(alarm)))
+        let refused = self.held_back(view, publish.vhost)?;
+        Some(Outcome::Refused(refused))
     }
 
     fn queue_up_together(

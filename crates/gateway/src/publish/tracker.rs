@@ -43,6 +43,8 @@ pub(crate) enum Refused {
     Unavailable(Unavailable),
     /// A node that would have to keep it is short of this: safe to try again.
     Low(Alarm),
+    /// The vhost stores as many bytes as it may: safe to try again.
+    OverQuota,
     /// Its atomic batch goes to queues of several shards.
     CrossShard,
     /// Another message of its atomic batch was refused.

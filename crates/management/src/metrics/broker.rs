@@ -234,12 +234,14 @@ fn held_back(page: &mut MetricsPage, fronts: [(&str, &FrontCounters); 2]) {
     let mut family = page.family(
         "warren_publishes_held_back_total",
         FamilyKind::Counter,
-        "Publishes that an alarm refused (gRPC) or let wait (AMQP).",
+        "Publishes that were refused or let wait, for an alarm or a limit of their vhost.",
     );
     for (protocol, front) in fronts {
-        let kinds: [(&dyn Display, &Counter); 2] = [
+        let kinds: [(&dyn Display, &Counter); 4] = [
             (&"memory", &front.held_back_by_memory),
             (&"disk", &front.held_back_by_disk),
+            (&"rate", &front.held_back_by_rate),
+            (&"quota", &front.held_back_by_quota),
         ];
         for (reason, counter) in kinds {
             let labels: [(&str, &dyn Display); 2] = [("protocol", &protocol), ("reason", reason)];

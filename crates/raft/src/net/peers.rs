@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -79,6 +80,8 @@ struct Inner {
     alarms: Mutex<Alarms>,
     /// This node gives its leaderships away; the others hear it with their next beat.
     draining: AtomicBool,
+    /// What this node's clients use; the others hear it with their next beat.
+    usage: Mutex<Bytes>,
     /// Who has called lately as a node that is known as another incarnation; one per node.
     strangers: Mutex<BTreeMap<NodeId, (Incarnation, Instant)>>,
 }
@@ -111,6 +114,7 @@ struct Health {
     wall_clock_offset_ms: Option<i64>,
     alarms: Alarms,
     draining: bool,
+    usage: Bytes,
 }
 
 impl Peers {
@@ -137,6 +141,7 @@ impl Peers {
             changes: watch::Sender::new(0),
             alarms: Mutex::default(),
             draining: AtomicBool::new(false),
+            usage: Mutex::default(),
             strangers: Mutex::default(),
         };
         let peers = Self {
@@ -279,6 +284,22 @@ impl Peers {
         *self.inner.alarms.lock()
     }
 
+    /// Says what this node's clients use, in a form that is the gateway's: the others hear it with their next beat.
+    pub fn set_usage(&self, usage: Bytes) {
+        *self.inner.usage.lock() = usage;
+    }
+
+    pub(super) fn own_usage(&self) -> Bytes {
+        self.inner.usage.lock().clone()
+    }
+
+    /// What a node said last of what its clients use; empty if it has said nothing.
+    #[must_use]
+    pub fn usage(&self, node: NodeId) -> Bytes {
+        let peer = self.peer(node);
+        peer.map_or_else(Bytes::new, |peer| peer.health.lock().usage.clone())
+    }
+
     /// Says whether this node gives its leaderships away: the others hear it with their next beat and give it none.
     pub fn set_draining(&self, draining: bool) {
         self.inner.draining.store(draining, Ordering::Release);
@@ -390,6 +411,10 @@ impl Peer {
 
     pub(super) fn hear_alarms(&self, alarms: Alarms) {
         self.health.lock().alarms = alarms;
+    }
+
+    pub(super) fn hear_usage(&self, usage: Bytes) {
+        self.health.lock().usage = usage;
     }
 
     pub(super) fn hear_draining(&self, draining: bool) {

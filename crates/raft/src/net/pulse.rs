@@ -245,6 +245,7 @@ impl Session {
                     disk: answer.disk_alarm,
                 });
                 peer.hear_draining(answer.draining);
+                peer.hear_usage(answer.usage);
             }
         }
         for reply in answer.replies {

@@ -77,6 +77,7 @@ async fn run(
                     memory_alarm: alarms.memory,
                     disk_alarm: alarms.disk,
                     draining: node.parts.peers.is_draining(),
+                    usage: node.parts.peers.own_usage(),
                 }
             }
             Some(first) = heartbeats.next() => {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use warren_topology::QueueType;
 use warren_types::NodeId;
 
 use super::Config;
@@ -20,6 +21,10 @@ pub struct NodeConfig {
     pub zone: String,
     /// Threads that serve clients and replicate; 0 = one per processor.
     pub threads: u32,
+    /// Of queues whose declare names no type, in vhosts that say none either.
+    pub default_queue_type: QueueType,
+    /// Definitions to be there after the start: a file, or a directory of files `*.json` in the order of their names.
+    pub load_definitions: Option<PathBuf>,
 }
 
 const ZONE_BYTES_MAX: usize = 255;
@@ -71,6 +76,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
         show: |config| config.node.threads.to_string(),
     },
+    Setting {
+        name: "node.default_queue_type",
+        about: "type of queues whose declare names none, in vhosts that name none: classic or quorum; the same on each node [default: classic]",
+        kind: Kind::Choice(&["classic", "quorum"]),
+        set: |config, text| {
+            let named = QueueType::ALL.into_iter().find(|it| it.name() == text);
+            config.node.default_queue_type = named.ok_or(None)?;
+            Ok(())
+        },
+        show: |config| config.node.default_queue_type.to_string(),
+    },
+    Setting {
+        name: "node.load_definitions",
+        about: "definitions to import at the start, unless the same were before: a JSON file or a directory of such files [default: none]",
+        kind: Kind::Path,
+        set: |config, text| {
+            config.node.load_definitions = (!text.is_empty()).then(|| PathBuf::from(text));
+            Ok(())
+        },
+        show: |config| {
+            let path = config.node.load_definitions.as_ref();
+            path.map_or_else(String::new, |it| it.display().to_string())
+        },
+    },
 ];
 
 /// Takes the id from the host's name, if that was asked for: the pods of a StatefulSet are counted from 0, nodes from 1.
@@ -112,6 +141,14 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         report.wrong(
             "node.data_dir",
             "is missing: name the directory that holds the node's data",
+        );
+    }
+    if let Some(path) = config.node.load_definitions.as_ref()
+        && !path.exists()
+    {
+        report.wrong(
+            "node.load_definitions",
+            format!("there is no file or directory {}", path.display()),
         );
     }
     if config.node.threads > THREADS_MAX {

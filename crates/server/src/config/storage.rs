@@ -6,7 +6,7 @@ use warren_storage::LogEngineKind;
 
 use super::Config;
 use super::report::Report;
-use super::setting::{Kind, Setting, whole};
+use super::setting::{Kind, Setting, switch, whole};
 use super::units::{show_size, size};
 
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct StorageConfig {
     pub log_engine: LogEngineKind,
     /// Size of one of the log's files.
     pub log_segment: u64,
+    /// The log's files are written and read past the page cache, where their file system can.
+    pub log_direct: bool,
     /// Beyond this old entries that are still needed are written again, so that the files they are in can go.
     pub log_size: u64,
     /// Log entries kept in memory for followers and for apply, of all groups together.
@@ -34,6 +36,7 @@ impl Default for StorageConfig {
         Self {
             log_engine: LogEngineKind::default(),
             log_segment: 64 << 20,
+            log_direct: true,
             log_size: 1 << 30,
             log_tail_cache: 16 << 20,
             log_queue: 64 << 20,
@@ -76,6 +79,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         "storage.log_segment",
         "size of one of the log's files [default: 64 MiB]"
     ),
+    Setting {
+        name: "storage.log_direct",
+        about: "write the log past the page cache (O_DIRECT) where its file system can [default: true]",
+        kind: Kind::Switch,
+        set: |config, text| {
+            config.storage.log_direct = switch(text)?;
+            Ok(())
+        },
+        show: |config| config.storage.log_direct.to_string(),
+    },
     setting!(
         log_size,
         "storage.log_size",

@@ -44,6 +44,33 @@ pub enum FormationError {
         "the data directory says cluster {cluster}, but the nodes {others} do not belong to it with the directories they have now: there is no majority left. Is this the directory of another cluster?"
     )]
     Outnumbered { cluster: ClusterId, others: String },
+    #[error(
+        "node {node} was removed from cluster {cluster}, says node {by}: its data directory is of no use any more; empty the directory to add the node again"
+    )]
+    Left {
+        node: NodeId,
+        cluster: ClusterId,
+        by: NodeId,
+    },
     #[error("the node is stopping")]
     Stopped,
+}
+
+impl FormationError {
+    /// Whether the node can only start with another data directory.
+    #[must_use]
+    pub fn wants_another_directory(&self) -> bool {
+        match self {
+            Self::OtherName { .. }
+            | Self::NotTaken { .. }
+            | Self::Left { .. }
+            | Self::Outnumbered { .. } => true,
+            Self::DataDir(_)
+            | Self::Io { .. }
+            | Self::Damaged { .. }
+            | Self::Missing { .. }
+            | Self::StorageMissing { .. }
+            | Self::Stopped => false,
+        }
+    }
 }

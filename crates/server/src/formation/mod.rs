@@ -57,7 +57,7 @@ impl Formation {
     /// # Errors
     /// What is kept is damaged, incomplete, or not this node's.
     pub(crate) fn open(dir: &Arc<DataDir>, us: Arc<Identity>) -> Result<Self, FormationError> {
-        let record = Record::read(dir)?;
+        let record = Record::read(dir.path())?;
         match (&record, dir.cluster()) {
             (None, None) => {}
             (Some(record), kept) => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
@@ -74,8 +74,8 @@ impl Record {
     }
 
     /// `None`: there is none.
-    pub(super) fn read(dir: &DataDir) -> Result<Option<Self>, FormationError> {
-        let path = Self::path(dir);
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, FormationError> {
+        let path = dir.join(FILE);
         let damaged = |detail: &str| FormationError::Damaged {
             path: path.clone(),
             detail: detail.to_owned(),
@@ -105,7 +105,7 @@ impl Record {
     }
 
     /// Temporary file, sync, rename, sync of the directory: a crash leaves nothing or the whole.
-    pub(super) fn write(&self, dir: &DataDir) -> Result<(), FormationError> {
+    pub(crate) fn write(&self, dir: &DataDir) -> Result<(), FormationError> {
         let path = Self::path(dir);
         let temporary = path.with_extension("tmp");
         let content = self.encode();
@@ -211,9 +211,9 @@ mod tests {
     fn record_survives_file_and_wire() {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path(), NodeId(1)).unwrap();
-        assert_eq!(Record::read(&dir).unwrap(), None);
+        assert_eq!(Record::read(dir.path()).unwrap(), None);
         record().write(&dir).unwrap();
-        assert_eq!(Record::read(&dir).unwrap(), Some(record()));
+        assert_eq!(Record::read(dir.path()).unwrap(), Some(record()));
         let request = record().to_request(Incarnation(5));
         assert_eq!(Record::from_request(request), Ok(record()));
     }
@@ -230,14 +230,20 @@ mod tests {
             bad[byte] ^= 1;
             fs::write(&path, bad).unwrap();
             assert!(
-                matches!(Record::read(&dir), Err(FormationError::Damaged { .. })),
+                matches!(
+                    Record::read(dir.path()),
+                    Err(FormationError::Damaged { .. })
+                ),
                 "byte {byte}"
             );
         }
         for length in 0..good.len() {
             fs::write(&path, &good[..length]).unwrap();
             assert!(
-                matches!(Record::read(&dir), Err(FormationError::Damaged { .. })),
+                matches!(
+                    Record::read(dir.path()),
+                    Err(FormationError::Damaged { .. })
+                ),
                 "length {length}"
             );
         }

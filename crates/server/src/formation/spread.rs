@@ -30,6 +30,8 @@ enum Told {
     Holds,
     /// It has another directory than the one the cluster was formed with, or belongs to another cluster.
     Conflict(String),
+    /// This node was removed from the cluster.
+    Left,
     Later,
 }
 
@@ -54,22 +56,29 @@ pub(crate) async fn look_round(
         .map(async |node| (node.id, tell(record, peers, node).await))
         .collect();
     let mut conflicts = BTreeSet::new();
+    let mut left = None;
     let conflicting = async {
         while let Some((node, told)) = asked.next().await {
-            if matches!(told, Told::Conflict(_)) {
-                conflicts.insert(node);
+            match told {
+                Told::Conflict(_) => {
+                    conflicts.insert(node);
+                }
+                Told::Left => left = Some(node),
+                Told::Holds | Told::Later => {}
             }
         }
     };
     // Who has not answered by then is asked again by `spread`.
     let _all_answered = timeout(LOOK_WITHIN, conflicting).await;
+    refuse_if_left(record, us, left)?;
     refuse_if_outnumbered(record, &conflicts)
 }
 
 /// Returns when every member holds the record.
 ///
 /// # Errors
-/// [`FormationError::Outnumbered`]: so many members are others now that no majority is left.
+/// [`FormationError::Outnumbered`]: so many members are others now that no majority is left. [`FormationError::Left`]: this node was
+/// removed from the cluster.
 pub(crate) async fn spread(
     record: Arc<Record>,
     us: Arc<Identity>,
@@ -95,6 +104,9 @@ pub(crate) async fn spread(
         for (node, told) in pending.iter().zip(&told) {
             note(node, told, &mut conflicts);
         }
+        let mut all = pending.iter().zip(&told);
+        let left = all.find(|(_, told)| matches!(told, Told::Left));
+        refuse_if_left(&record, &us, left.map(|(node, _)| node.id))?;
         refuse_if_outnumbered(&record, &conflicts)?;
         let mut told = told.into_iter();
         pending.retain(|_| !matches!(told.next(), Some(Told::Holds)));
@@ -121,8 +133,23 @@ fn note(node: &Node, told: &Told, conflicts: &mut BTreeSet<NodeId>) {
                 error!(node_id = %node.id, %why, "the node does not belong to this cluster with the directory it has");
             }
         }
-        Told::Later => {}
+        Told::Left | Told::Later => {}
     }
+}
+
+/// A node that was removed is told so by any member that has asked a majority.
+fn refuse_if_left(
+    record: &Record,
+    us: &Identity,
+    by: Option<NodeId>,
+) -> Result<(), FormationError> {
+    by.map_or(Ok(()), |by| {
+        Err(FormationError::Left {
+            node: us.node,
+            cluster: record.cluster.cluster,
+            by,
+        })
+    })
 }
 
 fn refuse_if_outnumbered(
@@ -154,6 +181,7 @@ async fn tell(record: &Record, peers: &Peers, node: &Node) -> Told {
             Outcome::Joined | Outcome::AlreadyJoined => Told::Holds,
             Outcome::OtherCluster => Told::Conflict("it belongs to another cluster".to_owned()),
             Outcome::OtherNode => Told::Conflict("its data directory was replaced".to_owned()),
+            Outcome::CallerLeft => Told::Left,
             Outcome::Unspecified => Told::Later,
         },
         Err(status) => match handshake_error(&status) {

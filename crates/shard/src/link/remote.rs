@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, stream};
 use parking_lot::Mutex;
@@ -28,6 +29,9 @@ pub(crate) const LINK_MESSAGE_BYTES: usize = 1 << 20;
 /// One frame can be larger: the largest message plus what goes with it.
 pub(crate) const LINK_MESSAGE_BYTES_MAX: usize = 160 << 20;
 
+/// Beats come several times a second: a node that is silent for so long is gone, frozen or cut off.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+
 /// What a stream to another node carries.
 pub(crate) enum Outgoing {
     Frame(ShardId, Up),
@@ -51,6 +55,12 @@ struct Inner {
 }
 
 impl NodeStreams {
+    /// Whether nothing was heard from another node for a while.
+    pub(crate) fn is_silent(&self, node: NodeId) -> bool {
+        let heard = self.inner.peers.heard(node).last_heard;
+        heard.is_some_and(|at| at.elapsed() >= SILENT_AFTER)
+    }
+
     pub(crate) fn new(
         peers: Peers,
         uplinks: UplinkDoors,

@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) waiting: VecDeque<Publish>,
     /// Since when publishes have waited without one being numbered.
     pub(super) stuck_since: Option<Instant>,
+    /// Since when the leader that the link goes to has been without a majority, on this node, or silent, on another.
+    pub(super) powerless_since: Option<Instant>,
     pub(super) out: Vec<Up>,
 }
 
@@ -75,6 +77,7 @@ impl State {
             questions: Vec::new(),
             waiting: VecDeque::new(),
             stuck_since: None,
+            powerless_since: None,
             out: Vec::new(),
         }
     }
@@ -82,7 +85,7 @@ impl State {
     pub(super) fn lose_link(&mut self) {
         let now = Instant::now();
         let since = match self.link {
-            Link::Open { .. } => now,
+            Link::Open { .. } => self.powerless_since.take().unwrap_or(now),
             Link::Asked { since, .. } | Link::Down { since, .. } => since,
         };
         self.link = Link::Down {
@@ -98,15 +101,16 @@ impl State {
     /// Whether anything here happens by time alone. An idle uplink with a link is not to be woken for nothing.
     pub(super) fn needs_time(&self) -> bool {
         !matches!(self.link, Link::Open { .. })
+            || self.powerless_since.is_some()
             || !self.questions.is_empty()
             || !self.waiting.is_empty()
             || !self.pending.is_empty()
     }
 
-    /// How long there has been no link; `None`: there is one.
+    /// How long there has been no link to a leader that can lead; `None`: there is one.
     pub(super) fn leaderless_for(&self, now: Instant) -> Option<Duration> {
         match self.link {
-            Link::Open { .. } => None,
+            Link::Open { .. } => self.powerless_since.map(|since| now.duration_since(since)),
             Link::Asked { since, .. } | Link::Down { since, .. } => Some(now.duration_since(since)),
         }
     }

@@ -321,6 +321,15 @@ impl Uplink {
                 .is_some_and(|until| Instant::now() < until)
     }
 
+    /// To a leader that is cut off nothing is sent: here it can still be refused as "not started".
+    fn feel_lease(&self, state: &mut State) {
+        let cut_off = |node| !self.leader_may_deliver(node) || self.streams.is_silent(node);
+        let powerless = matches!(state.link, Link::Open { node } if cut_off(node));
+        // From now, not from when it was heard last: it may have been this process that was frozen.
+        let since = state.powerless_since.unwrap_or_else(Instant::now);
+        state.powerless_since = powerless.then_some(since);
+    }
+
     /// Asks whoever should lead, if there is no link.
     async fn seek(&self, state: &mut State) {
         let now = Instant::now();
@@ -398,9 +407,12 @@ impl Uplink {
         if state.stuck_since.is_some() {
             state.refuse_overdue(Instant::now());
         }
+        if !state.waiting.is_empty() {
+            self.feel_lease(state);
+        }
         while !state.waiting.is_empty() && !state.pending.is_full(UNCONFIRMED_BYTES_MAX) {
             // Nothing is numbered that could not be sent: it can still be refused as "not started".
-            if !matches!(state.link, Link::Open { .. }) {
+            if !matches!(state.link, Link::Open { .. }) || state.powerless_since.is_some() {
                 break;
             }
             let (next, storing) = state.next_batch(BATCH_BYTES_MAX);
@@ -460,6 +472,7 @@ impl Uplink {
     /// What must not wait for ever is answered (grpc-api.md rules 9 and 10).
     fn tick(&mut self, state: &mut State) {
         let now = Instant::now();
+        self.feel_lease(state);
         let leaderless = state.leaderless_for(now);
         let without = |most: Duration| leaderless.is_some_and(|time| time >= most);
         let stuck = state

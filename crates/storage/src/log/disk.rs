@@ -5,9 +5,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FallocateFlags, fallocate};
+
+use super::direct::DirectFile;
 
 /// A file system, as far as the log needs one.
 pub(crate) trait Disk: Send + Sync {
@@ -48,6 +51,9 @@ pub(crate) trait DiskFile: Send + Sync {
 
     /// Makes sure of space for the first `bytes` bytes; the file is at least as long then.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
+
+    /// From now on the file is written from front to back and read seldom; `path` is where it is. Nobody reads it at this moment.
+    fn stream(&self, path: &Path);
 }
 
 /// The operating system's.
@@ -70,13 +76,13 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile::new(file)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(Arc::new(RealFile::new(options.open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -113,7 +119,7 @@ impl Disk for ReadOnlyDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(File::open(path)?)))
+        Ok(Arc::new(RealFile::new(File::open(path)?)))
     }
 
     fn create(&self, _path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -137,33 +143,83 @@ impl Disk for ReadOnlyDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Reads and writes go through it while the disk takes them.
+    direct: OnceLock<DirectFile>,
+    is_direct: AtomicBool,
+}
+
+impl RealFile {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            direct: OnceLock::new(),
+            is_direct: AtomicBool::new(false),
+        }
+    }
+
+    /// Goes past the page cache where that is possible. `None`: it is to go through it.
+    fn directly<T>(&self, go: impl FnOnce(&DirectFile) -> io::Result<T>) -> Option<io::Result<T>> {
+        let direct = self.direct.get()?;
+        if !self.is_direct.load(Ordering::Relaxed) {
+            return None;
+        }
+        match go(direct) {
+            // Its blocks are larger than any known, or it says only now that it cannot.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.is_direct.store(false, Ordering::Relaxed);
+                tracing::info!(%error, "log goes through the page cache: its disk takes no direct access");
+                None
+            }
+            result => Some(result),
+        }
+    }
+}
 
 impl DiskFile for RealFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        match self.directly(|direct| direct.read_at(buffer, offset)) {
+            Some(read) => read,
+            None => self.file.read_at(buffer, offset),
+        }
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwritev(&self.0, slices, offset)?)
+        match self.directly(|direct| direct.write_at(slices, offset)) {
+            Some(written) => written,
+            None => Ok(rustix::io::pwritev(&self.file, slices, offset)?),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        match fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => Ok(()),
             // A file system without preallocation: the file is as long, its blocks come when it is written.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                self.0.set_len(self.0.metadata()?.len().max(bytes))
+                self.file.set_len(self.file.metadata()?.len().max(bytes))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    fn stream(&self, path: &Path) {
+        match DirectFile::open(path) {
+            Ok(direct) => {
+                let is_new = self.direct.set(direct).is_ok();
+                self.is_direct.store(is_new, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "no direct access: the page cache is used");
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod acked;
 mod contract;
+mod direct;
 mod disk;
 mod options;
 mod rocks;

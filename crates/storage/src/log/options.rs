@@ -11,6 +11,8 @@ pub struct LogOptions {
     pub wal_bytes_max: u64,
     /// Size of a segment as it is allocated. The segmented engine only.
     pub segment_bytes: u64,
+    /// Segments are written and read past the page cache, where their file system can.
+    pub direct: bool,
     /// Retired segments kept for use again instead of being given back.
     pub spare_segments: usize,
     /// Beyond this the oldest segment is emptied by writing what lives in it again, if that frees space at all.
@@ -26,6 +28,7 @@ impl Default for LogOptions {
             queue_bytes: 256 << 20,
             wal_bytes_max: 128 << 20,
             segment_bytes: 64 << 20,
+            direct: true,
             spare_segments: 1,
             log_bytes_max: 1 << 30,
             free_bytes_min: 512 << 20,

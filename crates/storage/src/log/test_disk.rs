@@ -310,4 +310,6 @@ impl DiskFile for TestFile {
         node.bytes.resize(bytes, 0);
         Ok(())
     }
+
+    fn stream(&self, _: &Path) {}
 }

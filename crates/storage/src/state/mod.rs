@@ -25,4 +25,4 @@ pub use install::Installer;
 pub use replica::ReplicaState;
 pub use snapshot::{SnapshotChunks, StateSnapshot};
 pub use store::StateStore;
-pub(crate) use verify::{verify_epochs, verify_row};
+pub(crate) use verify::{group_of_row, verify_epochs, verify_row};

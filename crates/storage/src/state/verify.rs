@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use warren_types::GroupId;
+
 use super::epochs;
 use super::layout::{META, current_group, decode_current, decode_meta};
 
@@ -23,4 +25,13 @@ pub(crate) fn verify_row(family: &str, key: &[u8], value: &[u8]) -> Option<Strin
     (!whole).then(|| {
         format!("the row about a replica under key {key:02x?} does not match its checksum")
     })
+}
+
+/// Whose row it is, if it is one of a replica's.
+pub(crate) fn group_of_row(family: &str, key: &[u8]) -> Option<GroupId> {
+    if family == META {
+        return None;
+    }
+    let (head, _) = key.split_first_chunk()?;
+    Some(GroupId(u32::from_be_bytes(*head)))
 }

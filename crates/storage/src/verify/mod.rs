@@ -7,6 +7,7 @@
 
 mod rocks;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,8 @@ pub struct Verified {
     pub records: u64,
     /// Rows of the applied state.
     pub rows: u64,
+    /// Those of each group's replica; those about replicas are none of them.
+    pub group_rows: BTreeMap<GroupId, u64>,
     pub findings: Vec<Finding>,
 }
 
@@ -130,6 +133,7 @@ pub fn verify(dir: &Path, begin: &mut dyn FnMut(&Path, u64)) -> Result<Verified,
         _lock,
     } = look(dir)?;
     let mut findings = Findings::new(begin);
+    let mut group_rows = BTreeMap::new();
     if log_dir.is_dir() {
         match manifest.log_engine {
             LogEngineKind::Segments => log::verify_segments(&log_dir, &mut findings),
@@ -144,8 +148,14 @@ pub fn verify(dir: &Path, begin: &mut dyn FnMut(&Path, u64)) -> Result<Verified,
         if let Some(detail) = state::verify_epochs(&state_dir) {
             findings.damage(&state_dir.join("epochs"), None, detail);
         }
+        let mut check = |family: &str, key: &[u8], value: &[u8]| {
+            if let Some(group) = state::group_of_row(family, key) {
+                *group_rows.entry(group).or_default() += 1;
+            }
+            state::verify_row(family, key, value)
+        };
         for database in rocks::databases(&state_dir) {
-            rocks::verify(&database, &mut findings, &mut state::verify_row);
+            rocks::verify(&database, &mut findings, &mut check);
         }
     }
     Ok(Verified {
@@ -156,6 +166,7 @@ pub fn verify(dir: &Path, begin: &mut dyn FnMut(&Path, u64)) -> Result<Verified,
         bytes: findings.bytes,
         records: findings.records,
         rows: findings.rows,
+        group_rows,
         findings: findings.found,
     })
 }

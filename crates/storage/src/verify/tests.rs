@@ -218,6 +218,8 @@ fn verify_changes_nothing_and_counts_what_it_reads() {
     assert_eq!(verified.records, 200);
     // Of both replicas: 60 blocks, 60 rows, and two rows about each.
     assert_eq!(verified.rows, 2 * (60 + 60 + 2));
+    assert_eq!(verified.group_rows.values().sum::<u64>(), 2 * (60 + 60));
+    assert_eq!(verified.group_rows.len(), 2);
     assert_eq!(usize::try_from(verified.files).unwrap(), begun.len());
     assert_eq!(files(root.path(), |_| true), before);
     assert_eq!(bytes(&before), content_before);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,12 @@ use rand::Rng;
 use super::NodeNumber;
 use crate::ports::free_ports;
 
-/// Where one node listens, all on 127.0.0.1.
+/// Who clients from another host log in as.
+pub const FIRST_USER: &str = "admin";
+/// Their password.
+pub const FIRST_PASSWORD: &str = "password of the tests";
+
+/// Where one node listens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ports {
     /// Clients over gRPC.
@@ -62,37 +68,48 @@ pub(super) fn write_secret(directory: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The configuration of one node; `peers` has the port of each node it is to know, itself among them.
+/// One node, for its configuration.
+pub(super) struct Place<'a> {
+    pub(super) number: NodeNumber,
+    pub(super) host: Ipv4Addr,
+    pub(super) ports: Ports,
+    pub(super) home: &'a Path,
+    /// Its clients come from other hosts and have to log in.
+    pub(super) is_alone: bool,
+}
+
+/// The configuration of one node; `peers` has the address of each node it is to know, itself among them.
 pub(super) fn render(
-    number: NodeNumber,
-    own: &Ports,
-    peers: &[(NodeNumber, u16)],
-    home: &Path,
+    place: &Place<'_>,
+    peers: &[(NodeNumber, String)],
     secret: &Path,
     log_filter: &str,
 ) -> String {
     let peers: Vec<String> = peers
         .iter()
-        .map(|(peer, port)| {
-            let address = format!("127.0.0.1:{port}");
-            format!("    {{ id = {}, address = \"{address}\" }},\n", peer.0)
-        })
+        .map(|(peer, address)| format!("    {{ id = {}, address = \"{address}\" }},\n", peer.0))
         .collect();
+    let auth = if place.is_alone {
+        format!("first_user = {FIRST_USER:?}")
+    } else {
+        "loopback_guest = true".to_owned()
+    };
+    let (host, ports) = (place.host, place.ports);
     format!(
         "[node]\nid = {id}\ndata_dir = {data:?}\n\n\
          [cluster]\nname = \"test\"\nsecret_file = {secret:?}\npeers = [\n{peers}]\n\n\
-         [listen]\ngrpc = \"127.0.0.1:{grpc}\"\nnode = \"127.0.0.1:{node}\"\namqp = \"127.0.0.1:{amqp}\"\n\
-         http = \"127.0.0.1:{http}\"\nmetrics = \"127.0.0.1:{metrics}\"\n\n\
-         [auth]\nloopback_guest = true\n\n\
+         [listen]\ngrpc = \"{host}:{grpc}\"\nnode = \"{host}:{node}\"\namqp = \"{host}:{amqp}\"\n\
+         http = \"{host}:{http}\"\nmetrics = \"{host}:{metrics}\"\n\n\
+         [auth]\n{auth}\n\n\
          [limits]\ndisk_free_min = \"16 MiB\"\n\n\
          [log]\nfilter = {log_filter:?}\nformat = \"text\"\n",
-        id = number.0,
-        data = home.join("data"),
+        id = place.number.0,
+        data = place.home.join("data"),
         peers = peers.concat(),
-        grpc = own.grpc,
-        node = own.node,
-        amqp = own.amqp,
-        http = own.http,
-        metrics = own.metrics,
+        grpc = ports.grpc,
+        node = ports.node,
+        amqp = ports.amqp,
+        http = ports.http,
+        metrics = ports.metrics,
     )
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +17,10 @@ use super::{NodeNumber, Ports};
 pub(super) struct Node {
     pub(super) number: NodeNumber,
     pub(super) home: PathBuf,
+    pub(super) host: Ipv4Addr,
     pub(super) ports: Ports,
+    /// Comes before the command.
+    pub(super) enter: Vec<String>,
     /// Variables of the next start, beside those of the test.
     environment: BTreeMap<String, String>,
     child: Option<Child>,
@@ -30,7 +34,9 @@ impl Node {
         Ok(Self {
             number,
             home,
+            host: Ipv4Addr::LOCALHOST,
             ports: Ports::default(),
+            enter: Vec::new(),
             environment: BTreeMap::new(),
             child: None,
         })
@@ -44,7 +50,14 @@ impl Node {
             .create(true)
             .append(true)
             .open(self.log_path())?;
-        let child = Command::new(binary)
+        let mut command = self
+            .enter
+            .iter()
+            .map(AsRef::as_ref)
+            .chain([binary.as_os_str()]);
+        let mut start = Command::new(command.next().unwrap_or(binary.as_os_str()));
+        let child = start
+            .args(command)
             .arg("server")
             .arg("--config")
             .arg(self.home.join("config.toml"))
@@ -61,6 +74,10 @@ impl Node {
     pub(super) fn set_environment(&mut self, variable: &str, value: &str) {
         self.environment
             .insert(variable.to_owned(), value.to_owned());
+    }
+
+    pub(super) fn address(&self, port: impl Fn(&Ports) -> u16) -> String {
+        format!("{}:{}", self.host, port(&self.ports))
     }
 
     pub(super) fn pid(&self) -> Option<u32> {

@@ -33,6 +33,12 @@ struct Writable {
 }
 
 impl Rights {
+    /// The vhost that they are rights in.
+    #[must_use]
+    pub fn vhost(&self) -> VhostId {
+        self.vhost
+    }
+
     #[must_use]
     pub fn new(principal: Principal, vhost: VhostId, client_id: &str) -> Self {
         Self {

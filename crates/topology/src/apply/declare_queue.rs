@@ -6,7 +6,7 @@ use warren_types::{QueueId, QueueName, ShardId, Table, VhostId};
 use super::{QUEUES_MAX, is_reserved};
 use crate::{
     arguments::{self, Comparison, PLACEMENT_GROUP},
-    command::{DeclareQueue, NewQueueName},
+    command::{Batch, DeclareQueue, NewQueueName, TopologyCommand},
     queue::{Queue, QueueType},
     reply::{Declared, ObjectKind, Refusal, TopologyReply},
     topology::{Space, Topology},
@@ -105,6 +105,43 @@ fn room(topology: &Topology) -> Result<(), Refusal> {
         object: ObjectKind::Queue,
         limit: QUEUES_MAX as u64,
     })
+}
+
+impl TopologyCommand {
+    /// What a node proposes for its clients: queues whose declare names no type, in a vhost that says none, get the node's (features
+    /// B21). It is part of the command: replicas know no node's settings.
+    #[must_use]
+    pub fn with_default_queue_type(self, topology: &Topology, default: QueueType) -> Self {
+        match self {
+            Self::DeclareQueue(mut it) => {
+                let vhost = topology.vhost_by_id(it.vhost);
+                let says_none = vhost.is_some_and(|it| it.settings.default_queue_type.is_none());
+                if says_none && it.arguments.get(arguments::QUEUE_TYPE).is_none() {
+                    it.arguments = with_type(it.arguments, default);
+                }
+                Self::DeclareQueue(it)
+            }
+            Self::Batch(batch) => {
+                let commands = batch.commands.into_iter();
+                let commands = commands.map(|it| it.with_default_queue_type(topology, default));
+                Self::Batch(Batch {
+                    commands: commands.collect(),
+                })
+            }
+            it @ (Self::FormCluster(_)
+            | Self::UpdateNode(_)
+            | Self::DeclareExchange(_)
+            | Self::DeleteExchange(_)
+            | Self::DeleteQueue(_)
+            | Self::Bind(_)
+            | Self::Unbind(_)
+            | Self::Tenancy(_)
+            | Self::Placement(_)
+            | Self::NoteConsumer(_)
+            | Self::SetPolicy(_)
+            | Self::DeletePolicy(_)) => it,
+        }
+    }
 }
 
 impl Topology {

@@ -46,6 +46,8 @@ fn whole(topology: &Topology) -> Document {
     document.permissions = Some(permissions(topology));
     document.topic_permissions = Some(topic_permissions(topology));
     let globals = topology.parameters().filter(|it| it.key.vhost.is_none());
+    // What this cluster has loaded says nothing of another.
+    let globals = globals.filter(|it| &*it.key.name != super::LOADED_PARAMETER);
     document.global_parameters = Some(
         globals
             .map(|it| GlobalParameter {

@@ -10,6 +10,9 @@ mod policies;
 mod report;
 mod users;
 
+/// The global parameter that holds the digest of what a node has loaded at its start; it is not exported.
+pub const LOADED_PARAMETER: &str = "warren_loaded_definitions";
+
 pub use document::{ClearPassword, Document, DocumentError};
 pub use plan::{Item, Section};
 pub use report::Report;

@@ -268,6 +268,7 @@ impl Planner<'_> {
         let there = self.topology.vhost(name.as_str());
         let mut limits = VhostLimits {
             publishes_per_second: there.and_then(|it| it.limits.publishes_per_second),
+            bytes: there.and_then(|it| it.limits.bytes),
             ..VhostLimits::default()
         };
         let values = it.value.as_object().ok_or("its value is no object")?;

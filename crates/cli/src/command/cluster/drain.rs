@@ -1,4 +1,5 @@
-//! `warren cluster drain`: waits until no quorum breaks without the node, then has it give its leaders away, and waits for that.
+//! `warren cluster drain`: waits until no quorum breaks without the node, then has it give its leaders away, and waits for that;
+//! `warren cluster revive` ends it. The node does it itself, so it is asked itself, at the address that the cluster knows it by.
 //! At the deadline it goes on without having waited long enough: a pod's end is never held up for ever. Not here: the end of the node.
 
 use std::time::Duration;
@@ -6,9 +7,10 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use tokio::time::{Instant, sleep, timeout_at};
-use warren_client::{Cluster, Connection, Error, NodeState, Replica, ReplicaRole};
+use warren_client::{Cluster, Connection, Error, NodeState, Replica, ReplicaRole, parse_addresses};
 
 use crate::args::{Global, parse_seconds};
+use crate::exit::Failure;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -19,16 +21,49 @@ Waits while the end of the node would leave a shard without a majority, then han
 begins at once, waits no more, and says so; the exit code stays 0, so that a node can always be stopped. Can be repeated
 and interrupted: the node goes on draining until it is stopped or `warren cluster revive` is called.
 
-Example: before a node is stopped
-  warren cluster drain --server 127.0.0.1:7101 --within 30")]
+Examples: before a node is stopped, from itself and from anywhere
+  warren cluster drain --server 127.0.0.1:7101 --within 30
+  warren cluster drain 3 --server 10.0.0.1:7101,10.0.0.2:7101")]
 pub(crate) struct DrainArgs {
+    /// Number of the node; none = the one that is asked
+    node: Option<u64>,
     /// Longest time to wait, for quorum and for the leaders together
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = parse_seconds)]
     within: f64,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ReviveArgs {
+    /// Number of the node; none = the one that is asked
+    node: Option<u64>,
+}
+
+/// Ends a drain.
+pub(crate) async fn revive(global: &Global, args: ReviveArgs) -> Result<()> {
+    let node = reach(global, args.node).await?;
+    node.revive_node().await?;
+    let own = node.cluster_within(ANSWER_WITHIN).await?.answering_node_id;
+    eprintln!("node {own} takes leaders again");
+    Ok(())
+}
+
+/// The node itself, whichever was asked for it.
+async fn reach(global: &Global, number: Option<u64>) -> Result<Connection> {
+    let asked = global.connect()?;
+    let Some(number) = number else {
+        return Ok(asked);
+    };
+    let cluster = asked.cluster_within(ANSWER_WITHIN).await?;
+    let known = cluster.nodes.iter().find(|it| it.node_id == number);
+    let Some(known) = known else {
+        return Err(Failure::NotFound(format!("there is no node {number}")).into());
+    };
+    let addresses = parse_addresses(&known.client_endpoint)?;
+    Ok(Connection::new(&addresses, global.connection_options()?)?)
+}
+
 pub(crate) async fn run(global: &Global, args: DrainArgs) -> Result<()> {
-    let node = global.connect()?;
+    let node = reach(global, args.node).await?;
     let deadline = Instant::now() + Duration::from_secs_f64(args.within);
     match timeout_at(deadline, until_spared(&node)).await {
         Ok(spared) => spared?,

@@ -40,8 +40,9 @@ pub(crate) async fn run(global: &Global, args: RemoveArgs) -> Result<()> {
     } = args;
     let connection = global.connect()?;
     if cancel {
+        connection.keep_node(node).await?;
         eprintln!("node {node} stays");
-        return Ok(connection.keep_node(node).await?);
+        return Ok(());
     }
     let deadline = Instant::now() + Duration::from_secs_f64(within);
     let known = connection.cluster_within(ANSWER_WITHIN).await?;

@@ -48,7 +48,7 @@ const MAX_PROCESSING_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1_000;
 pub(super) async fn run(gateway: Gateway, mut who: Who, mut link: Link, stop: CancellationToken) {
     let first = open_frame(&mut link).await;
     let opened = match first {
-        Ok(open) => match opening(&gateway, &mut who, &open).await {
+        Ok(open) => match seated(&gateway, &mut who, &mut link, &open).await {
             Ok(opening) => join(&gateway, link, open, opening).await,
             Err(error) => Err((link, error.into())),
         },
@@ -86,6 +86,18 @@ struct Opening {
     credit: ConsumerCredit,
     who: Who,
     max_processing: Option<Duration>,
+}
+
+/// What is asked for, and a place for it among the connections of its user and vhost.
+async fn seated(
+    gateway: &Gateway,
+    who: &mut Who,
+    link: &mut Link,
+    open: &v1::ConsumeOpen,
+) -> Result<Opening, ApiError> {
+    let opening = opening(gateway, who, open).await?;
+    link.seat = Some(link.seats.take(gateway, who, opening.queue.vhost)?);
+    Ok(opening)
 }
 
 async fn opening(
@@ -313,7 +325,6 @@ async fn attach(
         },
         credit: credit.lend().unwrap_or_default(),
     };
-    let target = spec.target;
     let asked = session.attach_holding(spec, handed.held.clone()).await;
     let consumer = asked.map_err(of_unavailable)?;
     let (states, events) = answered(&session, link, &queue).await?;
@@ -327,19 +338,21 @@ async fn attach(
             HeldState::Settled | HeldState::Lost => credit.returned(held.1),
         }
     }
-    let attached = Attached {
-        gateway: gateway.clone(),
-        session,
-        consumer,
-        target,
-        queue,
-        who,
-        tag,
-        credit,
-        no_ack: open.no_ack,
-        max_processing,
-    };
-    Ok((attached, early))
+    Ok((
+        Attached {
+            gateway: gateway.clone(),
+            session,
+            consumer,
+            target: target_of(&queue),
+            queue,
+            who,
+            tag,
+            credit,
+            no_ack: open.no_ack,
+            max_processing,
+        },
+        early,
+    ))
 }
 
 /// Waits until the consumer is attached; gives what it holds of what it brought, and what came with the answer.

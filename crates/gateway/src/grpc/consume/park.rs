@@ -21,6 +21,8 @@ impl ConsumeSession {
         {
             return End::Broken;
         }
+        // The client comes back on another stream, with its own.
+        self.link.seat = None;
         let everything = self.attached.credit.recall_all();
         // An uplink that has stopped ends the session.
         let _stopped = self

@@ -11,7 +11,7 @@ use crate::grpc::open::vhost_name;
 use crate::operations::find_vhost;
 
 impl PolicyAdmin {
-    /// What the request leaves out has no limit; what it cannot name (exchanges, publishes per second) stays as it is.
+    /// What the request leaves out has no limit.
     pub(super) async fn set_limits(
         &self,
         request: pb::SetVhostLimitsRequest,
@@ -19,15 +19,16 @@ impl PolicyAdmin {
         let wanted = request
             .limits
             .ok_or_else(|| bad_argument("limits", "they are missing"))?;
-        let contents = [wanted.max_messages, wanted.max_bytes];
-        if contents.iter().any(Option::is_some) || wanted.max_publishes_per_second.is_some() {
-            return Err(unsupported("a limit of messages, bytes or publishes"));
+        if wanted.max_messages.is_some() {
+            return Err(unsupported("a limit of messages"));
         }
         let name = vhost_name(&wanted.vhost)?;
         let limits = VhostLimits {
             connections: wanted.max_connections,
             queues: wanted.max_queues,
-            ..self.limits_now(&name).await?
+            exchanges: wanted.max_exchanges,
+            publishes_per_second: wanted.max_publishes_per_second,
+            bytes: wanted.max_bytes,
         };
         let command = SetVhostLimits {
             name: name.clone(),
@@ -64,7 +65,9 @@ fn to_client(name: &VhostName, limits: VhostLimits) -> pb::VhostLimits {
         vhost: name.as_str().to_owned(),
         max_connections: limits.connections,
         max_queues: limits.queues,
+        max_exchanges: limits.exchanges,
         max_publishes_per_second: limits.publishes_per_second,
+        max_bytes: limits.bytes,
         ..pb::VhostLimits::default()
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct SegmentFiles {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) segment_bytes: u64,
+    /// Past the page cache.
+    pub(super) direct: bool,
     pub(super) spares_max: usize,
     /// Full ones, oldest first.
     pub(super) closed: VecDeque<Held>,
@@ -82,12 +84,13 @@ impl SegmentFiles {
         options: &LogOptions,
         spares: Vec<PathBuf>,
     ) -> Result<Self, WriteError> {
-        let (segment_bytes, mut spares) = (options.segment_bytes, spares);
-        let active = prepare(&*disk, dir, segment_bytes, &mut spares, 1)?;
+        let (segment_bytes, direct, mut spares) = (options.segment_bytes, options.direct, spares);
+        let active = prepare(&*disk, dir, segment_bytes, direct, &mut spares, 1)?;
         Ok(Self {
             disk,
             dir: dir.to_owned(),
             segment_bytes,
+            direct,
             spares_max: options.spare_segments,
             closed: VecDeque::new(),
             active,
@@ -164,6 +167,7 @@ impl SegmentFiles {
                 &*self.disk,
                 &self.dir,
                 self.segment_bytes,
+                self.direct,
                 &mut self.spares,
                 sequence,
             )?);
@@ -218,6 +222,7 @@ fn prepare(
     disk: &dyn Disk,
     dir: &Path,
     segment_bytes: u64,
+    direct: bool,
     spares: &mut Vec<PathBuf>,
     sequence: u64,
 ) -> Result<Held, WriteError> {
@@ -232,6 +237,9 @@ fn prepare(
     };
     let at = |error: io::Error| error_at(&from, &error);
     let file = file.map_err(at)?;
+    if direct {
+        file.stream(&from);
+    }
     let head = SegmentHead { sequence, epoch }.encode();
     file.allocate(segment_bytes)
         .and_then(|()| write_all(&*file, &mut [IoSlice::new(&head)], 0))

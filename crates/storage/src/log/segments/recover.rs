@@ -201,10 +201,16 @@ fn arrange(
         sequence: it.sequence,
         previous_crc: it.crc,
     });
+    if options.direct {
+        for held in [&active].into_iter().chain(&next) {
+            held.segment.file.stream(&held.segment.path);
+        }
+    }
     Ok(SegmentFiles {
         disk,
         dir: dir.to_owned(),
         segment_bytes: options.segment_bytes,
+        direct: options.direct,
         spares_max: options.spare_segments,
         closed: held.into_iter().map(|(held, _)| held).collect(),
         active,
