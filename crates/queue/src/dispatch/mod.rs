@@ -28,6 +28,7 @@ mod loaded;
 mod mark;
 mod node;
 mod options;
+mod outputs;
 mod proposals;
 mod purge;
 mod queue;
@@ -309,6 +310,9 @@ impl Dispatch {
                 ..
             } => self.of_queue(queue, |queue, shared| {
                 applied::parked(queue, shared, &ranges, tally, out);
+            }),
+            Effect::OutputsRefused(it) => self.of_queue(it.queue, |queue, shared| {
+                outputs::refused(queue, shared, &it, out);
             }),
             Effect::Rearmed { queue } => self.of_queue(queue, due::rearmed),
             Effect::Returned {

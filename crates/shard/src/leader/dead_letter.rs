@@ -84,6 +84,7 @@ impl Leading {
             | Effect::Raised { .. }
             | Effect::Taken { .. }
             | Effect::Released(_)
+            | Effect::OutputsRefused(_)
             | Effect::Rearmed { .. }
             | Effect::Activated { .. }
             | Effect::Time { .. } => {}
