@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use warren_shard::api::{QueueStats, RequestToken, SessionEvent, StatsDepth, Target, Unavailable};
 use warren_shard::{PurgeStates, TopologyError};
 use warren_topology::{
@@ -18,6 +18,8 @@ use crate::gateway::Gateway;
 
 /// How long a queue's leader has to answer a question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Between two times that the same is asked.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why an operation failed. Each front has one function from this to its codes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -135,13 +137,11 @@ impl Gateway {
         let Some(queue) = topology.queue(space, name.as_str()) else {
             return Ok(0);
         };
-        let stats = self.broker().queue_stats(target_of(queue)).await;
-        if condition != DeleteIf::default() {
-            let unknown = || OperationError::DepthUnknown {
-                queue: name.clone(),
-            };
-            let stats = stats.as_ref().ok().and_then(Option::as_ref);
-            let stats = stats.ok_or_else(unknown)?;
+        let stats = if condition == DeleteIf::default() {
+            let asked = self.broker().queue_stats(target_of(queue)).await;
+            asked.ok().flatten()
+        } else {
+            let stats = self.queue_stats(queue, StatsDepth::Counts).await?;
             let (vhost, queue) = (vhost.clone(), name.clone());
             if condition.unused && stats.consumers > 0 {
                 return Err(OperationError::QueueInUse { vhost, queue });
@@ -149,7 +149,8 @@ impl Gateway {
             if condition.empty && stats.ready + stats.unacked > 0 {
                 return Err(OperationError::QueueNotEmpty { vhost, queue });
             }
-        }
+            Some(stats)
+        };
         let command = DeleteQueue {
             vhost: space,
             name: name.clone(),
@@ -158,7 +159,7 @@ impl Gateway {
         };
         self.change(TopologyCommand::DeleteQueue(command), user)
             .await?;
-        Ok(stats.ok().flatten().map_or(0, |it| it.ready + it.unacked))
+        Ok(stats.map_or(0, |it| it.ready + it.unacked))
     }
 
     /// Removes a queue's ready messages; gives how many.
@@ -210,12 +211,33 @@ impl Gateway {
         queue: &Queue,
         depth: StatsDepth,
     ) -> Result<QueueStats, OperationError> {
-        let asked = self.broker().queue_stats_in(target_of(queue), depth);
-        match timeout(ANSWER_WITHIN, asked).await {
-            Ok(Ok(Some(stats))) => Ok(stats),
-            Ok(Ok(None) | Err(_)) | Err(_) => Err(OperationError::DepthUnknown {
+        let ask = || self.broker().queue_stats_in(target_of(queue), depth);
+        let known = timeout(ANSWER_WITHIN, self.ask(queue.id, ask)).await;
+        known
+            .ok()
+            .flatten()
+            .ok_or_else(|| OperationError::DepthUnknown {
                 queue: queue.name.clone(),
-            }),
+            })
+    }
+
+    /// Asks a queue's leader until it answers, for as long as the caller waits: a node that has just started is not linked to every
+    /// leader yet, and a leader may hear of a new queue a moment after its declaration was answered. `None`: there is no such queue.
+    pub(crate) async fn ask<T, Asked>(
+        &self,
+        queue: QueueId,
+        question: impl Fn() -> Asked,
+    ) -> Option<T>
+    where
+        Asked: Future<Output = Result<Option<T>, Unavailable>>,
+    {
+        loop {
+            if let Ok(Some(answer)) = question().await {
+                return Some(answer);
+            }
+            // It may have been deleted meanwhile.
+            self.topology().queue_by_id(queue)?;
+            sleep(ASK_AGAIN).await;
         }
     }
 }

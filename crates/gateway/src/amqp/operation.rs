@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use warren_amqp::method::{basic, exchange, queue};
 use warren_amqp::{AmqpError, ChannelId, Method, ShortString};
 use warren_shard::PurgeStates;
@@ -25,9 +26,8 @@ use crate::operations::{DeleteIf, OperationError, generated_name, target_of};
 
 /// Names the server chooses begin with this argument's text instead of `amq.gen-` (features B26).
 const NAME_PREFIX: &str = "x-name-prefix";
-/// A queue's leader that does not know the queue yet is asked again after this long.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
-const ASK_AGAIN_TIMES: u32 = 100;
+/// How long a queue's leader has to tell its counts.
+const STATS_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) type Operation = Pin<Box<dyn Future<Output = Finished> + Send>>;
 
@@ -118,21 +118,16 @@ impl Caller {
         })
     }
 
-    /// Counts from the queue's leader. A queue that was just declared is not known there for a moment.
+    /// Counts from the queue's leader.
     async fn stats(&self, queue: &QueueName, target: Target) -> Result<QueueStats, OperationError> {
-        for _ in 0..ASK_AGAIN_TIMES {
-            if let Ok(Some(stats)) = self.gateway.broker().queue_stats(target).await {
-                return Ok(stats);
-            }
-            // The queue may have been deleted meanwhile.
-            if self.gateway.topology().queue_by_id(target.queue).is_none() {
-                return Err(self.no_queue(queue.clone()));
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
+        let ask = || self.gateway.broker().queue_stats(target);
+        match timeout(STATS_WITHIN, self.gateway.ask(target.queue, ask)).await {
+            Ok(Some(stats)) => Ok(stats),
+            Ok(None) => Err(self.no_queue(queue.clone())),
+            Err(_) => Err(OperationError::DepthUnknown {
+                queue: queue.clone(),
+            }),
         }
-        Err(OperationError::DepthUnknown {
-            queue: queue.clone(),
-        })
     }
 }
 

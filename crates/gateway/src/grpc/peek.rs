@@ -10,15 +10,15 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::MessageState;
 use warren_shard::{ParkCause, PeekState, Peeked};
-use warren_topology::{Operation, Queue};
-use warren_types::Position;
+use warren_topology::{Operation, Queue, Refusal};
+use warren_types::{Position, VhostName};
 
 use super::deliveries::{Frame, to_client};
 use super::error::{bad_argument, of_operation, unsupported};
 use super::open::{queue_name, vhost_name};
 use super::permit::Permit;
 use crate::gateway::Gateway;
-use crate::operations::target_of;
+use crate::operations::{OperationError, target_of};
 
 /// Messages of one call, at most and if none is said.
 const MESSAGES_MAX: usize = 1_000;
@@ -36,6 +36,7 @@ impl Permit for v1::PeekRequest {
 
 /// What one call asks for.
 struct Wish {
+    vhost: VhostName,
     states: BTreeSet<i32>,
     from: Position,
     limit: usize,
@@ -52,8 +53,8 @@ pub(super) async fn peek(
     deadline: Instant,
 ) -> Result<Vec<v1::PeekResponse>, ApiError> {
     let wish = wish(&request)?;
-    let (vhost, name) = (vhost_name(&request.vhost)?, queue_name(&request.queue)?);
-    let found = gateway.find_queue(&vhost, &name, None).await;
+    let name = queue_name(&request.queue)?;
+    let found = gateway.find_queue(&wish.vhost, &name, None).await;
     let queue = found.map_err(|error| of_operation(&error))?;
     let pages = timeout_at(deadline, pages(gateway, &queue, &wish)).await;
     pages.unwrap_or_else(|_| Err(no_answer(&queue)))
@@ -67,9 +68,13 @@ async fn pages(
     let (mut pages, mut from) = (Vec::new(), wish.from);
     let (mut left, mut bytes) = (wish.limit, 0);
     for _ in 0..PAGES_MAX {
-        let asked = gateway.broker().peek(target_of(queue), from, left).await;
-        let Ok(Some(page)) = asked else {
-            return Err(no_answer(queue));
+        let ask = || gateway.broker().peek(target_of(queue), from, left);
+        let Some(page) = gateway.ask(queue.id, ask).await else {
+            let refusal = Refusal::NoSuchQueue {
+                vhost: wish.vhost.clone(),
+                queue: queue.name.clone(),
+            };
+            return Err(of_operation(&OperationError::Refused(refusal)));
         };
         let meant = page.messages.into_iter().filter(|it| {
             wish.states.is_empty() || wish.states.contains(&i32::from(state(it.state)))
@@ -126,6 +131,7 @@ fn wish(request: &v1::PeekRequest) -> Result<Wish, ApiError> {
         limit => limit.min(MESSAGES_MAX),
     };
     Ok(Wish {
+        vhost: vhost_name(&request.vhost)?,
         states: request.states.iter().copied().collect(),
         from: Position(from),
         limit,
