@@ -12,7 +12,7 @@ use warren_topology::{
     DeleteQueue, Denied, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand,
     TopologyReply,
 };
-use warren_types::{ExchangeName, QueueId, QueueName, ShardId, VhostId, VhostName};
+use warren_types::{QueueId, QueueName, ShardId, VhostId, VhostName};
 
 use crate::gateway::Gateway;
 
@@ -20,9 +20,6 @@ use crate::gateway::Gateway;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Between two times that the same is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
-
-/// The broker itself changes something.
-const NOBODY: &str = "";
 
 /// Why an operation failed. Each front has one function from this to its codes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -72,33 +69,11 @@ impl Gateway {
     ) -> Result<TopologyReply, OperationError> {
         let default = self.options().default_queue_type;
         let command = command.with_default_queue_type(&self.topology(), default);
-        let delayed = command.delayed_exchanges();
         let reply = self.broker().topology().propose(command, user).await?;
         if let TopologyReply::Refused(refusal) = reply {
             return Err(OperationError::Refused(refusal));
         }
-        for (vhost, exchange) in delayed {
-            self.declare_delay_queue(vhost, &exchange).await?;
-        }
         Ok(reply)
-    }
-
-    /// Where messages of a delayed exchange wait; without it they would be routed when they are published.
-    async fn declare_delay_queue(
-        &self,
-        vhost: VhostId,
-        exchange: &ExchangeName,
-    ) -> Result<(), OperationError> {
-        let declare = self
-            .topology()
-            .declare_delay_queue(vhost, exchange.as_str());
-        let Some(declare) = declare else {
-            return Ok(()); // it is there, or the exchange was refused
-        };
-        match self.broker().topology().propose(declare, NOBODY).await? {
-            TopologyReply::Refused(refusal) => Err(OperationError::Refused(refusal)),
-            _done => Ok(()),
-        }
     }
 
     /// The topology as it is now, for answers that may be negative.
@@ -162,10 +137,9 @@ impl Gateway {
         let Some(queue) = topology.queue(space, name.as_str()) else {
             return Ok(0);
         };
-        let mut held = None;
-        if condition == DeleteIf::default() {
+        let stats = if condition == DeleteIf::default() {
             let asked = self.broker().queue_stats(target_of(queue)).await;
-            held = asked.ok().flatten();
+            asked.ok().flatten()
         } else {
             let stats = self.queue_stats(queue, StatsDepth::Counts).await?;
             let (vhost, queue) = (vhost.clone(), name.clone());
@@ -175,8 +149,8 @@ impl Gateway {
             if condition.empty && stats.ready + stats.unacked > 0 {
                 return Err(OperationError::QueueNotEmpty { vhost, queue });
             }
-            held = Some(stats);
-        }
+            Some(stats)
+        };
         let command = DeleteQueue {
             vhost: space,
             name: name.clone(),
@@ -185,7 +159,7 @@ impl Gateway {
         };
         self.change(TopologyCommand::DeleteQueue(command), user)
             .await?;
-        Ok(held.map_or(0, |it| it.ready + it.unacked))
+        Ok(stats.map_or(0, |it| it.ready + it.unacked))
     }
 
     /// Removes a queue's ready messages; gives how many.
