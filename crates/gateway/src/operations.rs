@@ -137,10 +137,9 @@ impl Gateway {
         let Some(queue) = topology.queue(space, name.as_str()) else {
             return Ok(0);
         };
-        let mut held = None;
-        if condition == DeleteIf::default() {
+        let stats = if condition == DeleteIf::default() {
             let asked = self.broker().queue_stats(target_of(queue)).await;
-            held = asked.ok().flatten();
+            asked.ok().flatten()
         } else {
             let stats = self.queue_stats(queue, StatsDepth::Counts).await?;
             let (vhost, queue) = (vhost.clone(), name.clone());
@@ -150,8 +149,8 @@ impl Gateway {
             if condition.empty && stats.ready + stats.unacked > 0 {
                 return Err(OperationError::QueueNotEmpty { vhost, queue });
             }
-            held = Some(stats);
-        }
+            Some(stats)
+        };
         let command = DeleteQueue {
             vhost: space,
             name: name.clone(),
@@ -160,7 +159,7 @@ impl Gateway {
         };
         self.change(TopologyCommand::DeleteQueue(command), user)
             .await?;
-        Ok(held.map_or(0, |it| it.ready + it.unacked))
+        Ok(stats.map_or(0, |it| it.ready + it.unacked))
     }
 
     /// Removes a queue's ready messages; gives how many.
