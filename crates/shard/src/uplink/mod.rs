@@ -9,3 +9,4 @@ pub(crate) mod pending;
 mod questions;
 mod state;
 pub(crate) mod task;
+mod waiting;
