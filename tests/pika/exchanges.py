@@ -167,6 +167,20 @@ def test_hash_and_delayed_types_are_known(cluster):
     assert [body for body, _ in got] == [b"now", b"later"], got
     assert time.monotonic() - began >= 0.4
     assert got[1][1].headers == {"x-delay": -400}, got[1][1].headers
+    # It is routed when it is due: by what is bound then, and nothing of its death is on it.
+    wait = pika.BasicProperties(headers={"x-delay": 700}, expiration="60000")
+    channel.basic_publish(delayed, "k.3", b"unbound meanwhile", wait, mandatory=True)
+    channel.basic_publish(delayed, "late.1", b"bound meanwhile", wait, mandatory=True)
+    late = queue_for(channel, delayed, "late.*")
+    channel.queue_unbind(queue, delayed, "k.*")
+    until(lambda: len(got) == 3 or got.extend(drain(channel, late)), "the message that is due")
+    body, properties = got[2]
+    assert body == b"bound meanwhile", got
+    assert properties.headers == {"x-delay": -700} and properties.expiration == "60000", properties
+    channel.queue_bind(queue, delayed, "k.*")
+    channel.basic_publish(delayed, "k.4", b"last")
+    until(lambda: len(got) == 4 or got.extend(drain(channel, queue)), "the last message")
+    assert got[3][0] == b"last", got
     channel.exchange_delete(delayed)
     try:
         channel.exchange_declare(cluster.name("later"), "x-delayed-message")

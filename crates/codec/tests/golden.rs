@@ -50,6 +50,7 @@ fn lines() -> Vec<(&'static str, String)> {
             ("cancels".into(), encode_entry(&entry_of_cancels())),
             ("keys".into(), encode_entry(&entry_of_keys())),
             ("together".into(), encode_entry(&entry_of_a_batch())),
+            ("outputs".into(), encode_entry(&entry_of_outputs())),
         ]),
     ));
     let keys = rows()
@@ -109,6 +110,10 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
     assert_eq!(
         decode_entry(&kept("entry.txt")[4]).unwrap(),
         entry_of_a_batch()
+    );
+    assert_eq!(
+        decode_entry(&kept("entry.txt")[5]).unwrap(),
+        entry_of_outputs()
     );
     let (keys, values) = (kept("keys.txt"), kept("rows.txt"));
     for (at, (_, key, row)) in rows().into_iter().enumerate() {

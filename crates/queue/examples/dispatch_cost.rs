@@ -108,6 +108,7 @@ fn perform(dispatch: &mut Dispatch, unacked: &mut Vec<Held>, out: &mut Actions) 
         }
         while unacked.len() >= ACK {
             let request = SettleRequest {
+                outputs: None,
                 node: NodeId(1),
                 token: Token(1),
                 queue: QUEUE,

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use warren_types::{
-    BatchSequence, ExchangeName, Facts, Incarnation, LogIndex, NodeId, Position, PositionRange,
-    Priority, ProducerSpan, QueueId, QueueName, RoutingKey, Run, ShardId, ShardTime, Term,
-    TopologyIndex, VhostId,
+    Attempt, BatchSequence, ExchangeName, Facts, Incarnation, LogIndex, NodeId, Position,
+    PositionRange, Priority, ProducerSpan, QueueId, QueueName, RoutingKey, Run, ShardId, ShardTime,
+    Term, TopologyIndex, VhostId,
 };
 
 /// The payload of one normal entry of a shard's log; applied whole.
@@ -76,6 +76,7 @@ pub enum Command {
     Rearm(Rearm),
     Cancel(Cancel),
     EnqueueTogether(EnqueueTogether),
+    AckWithOutputs(AckWithOutputs),
 }
 
 /// Adds one block: messages of one queue and one priority, in order.
@@ -106,6 +107,18 @@ pub struct Dedup {
 /// stored. Parts of batches count messages through the blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EnqueueTogether {
+    pub blocks: Vec<Enqueue>,
+}
+
+/// A delivery is acked and messages come into queues of the shard, all of it or nothing (features X4). Nothing happens if a message is
+/// refused for a reason other than being a duplicate, or the delivery has left its queue. That it happened is remembered under the
+/// delivery's position and attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AckWithOutputs {
+    pub queue: QueueId,
+    pub position: Position,
+    /// Under which it was handed out.
+    pub attempt: Attempt,
     pub blocks: Vec<Enqueue>,
 }
 

@@ -73,6 +73,10 @@ pub enum Reply {
     EnqueuedTogether {
         count: u64,
     },
+    /// Acked and its outputs stored, or nothing happened.
+    AckedWithOutputs {
+        is_done: bool,
+    },
     /// So many were scheduled, and left.
     Cancelled {
         count: u64,
@@ -169,6 +173,8 @@ pub enum Effect {
         reason: SettleReason,
         left: Left,
     },
+    /// An ack with outputs did nothing.
+    OutputsRefused(OutputsRefused),
     /// These go back to ready; `counts` has one `(delivery count, acquired count)` per position of `ranges`, in order.
     Returned {
         queue: QueueId,
@@ -230,6 +236,16 @@ pub enum Effect {
     Time {
         now: ShardTime,
     },
+}
+
+/// Why an ack with outputs did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputsRefused {
+    pub queue: QueueId,
+    pub position: Position,
+    /// The first output that is not stored, of all in their order.
+    pub index: u32,
+    pub why: NotStored,
 }
 
 /// Messages that came due.

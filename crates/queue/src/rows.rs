@@ -99,10 +99,12 @@ pub enum MemoryOf {
     Cancels,
     /// Stored messages, by the hash of their deduplication key.
     Dedup,
+    /// Messages that were acked with outputs, by position; checked by their attempt.
+    Outputs,
 }
 
 impl MemoryOf {
-    pub const ALL: [Self; 2] = [Self::Cancels, Self::Dedup];
+    pub const ALL: [Self; 3] = [Self::Cancels, Self::Dedup, Self::Outputs];
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -91,6 +91,9 @@ pub struct SettleSpec {
     pub items: Vec<Held>,
     pub action: SettleAction,
     pub answer: AnswerTime,
+    /// Messages for queues of the same shard that come with the ack of one delivery, all of it or nothing (features X4). Their tokens are
+    /// what `SettleResult::OutputRefused` names; nothing else is told of them.
+    pub outputs: Vec<PublishItem>,
 }
 
 /// When the answer to a settle is wanted.

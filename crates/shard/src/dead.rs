@@ -118,6 +118,32 @@ pub(crate) fn passed_on(
     })
 }
 
+/// A message of a delayed exchange that is due, as it goes on to its queues: as it was published (features B11). `None`: its names are
+/// none of ours.
+pub(crate) fn due(
+    view: &StoredMessageView,
+    priority: Priority,
+    group_hash: u64,
+    fairness_hash: u64,
+) -> Option<Message> {
+    Some(Message {
+        exchange: ExchangeName::try_from(view.exchange()).ok()?,
+        routing_key: RoutingKey::try_from(view.routing_key()).ok()?,
+        properties: view.properties.clone(),
+        body: view.body.clone(),
+        priority,
+        // It has begun to live now.
+        ttl_ms: view.properties.expiration().and_then(|it| it.parse().ok()),
+        delay_ms: None,
+        group_hash,
+        fairness_hash,
+        dedup_hash: 0,
+        user: view.user().and_then(|it| it.try_into().ok()),
+        trace: view.trace.clone(),
+        died: view.died,
+    })
+}
+
 /// Those of `CC` that are keys: other values were refused when the message came.
 fn further_keys(properties: &Properties) -> Vec<RoutingKey> {
     let keys = death::further_keys(properties).into_iter();

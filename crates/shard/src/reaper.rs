@@ -155,9 +155,11 @@ impl Reaper {
         let since = leads.then(|| *leads_since.get_or_insert_with(Instant::now));
         let mut left = self.reaping.left.lock();
         left.retain(|queue| topology.queue_by_id(*queue).is_some());
+        let delays = topology.delay_queues_without_exchange().filter(|_| leads);
         topology
             .exclusive_queues()
             .filter(|queue| left.contains(&queue.id) || self.is_orphan(queue, since))
+            .chain(delays)
             .map(|queue| Ask::Delete(queue.id))
             .collect()
     }

@@ -52,6 +52,7 @@ async fn consume(
                         items,
                         action: SettleAction::Settle(SettleReason::Acked),
                         answer: AnswerTime::AtOnce,
+                        outputs: Vec::new(),
                     };
                     session.settle(spec, RequestToken(token)).await.unwrap();
                 }

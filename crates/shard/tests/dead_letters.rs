@@ -61,6 +61,7 @@ async fn take_and(
                     items,
                     action,
                     answer: AnswerTime::Soon,
+                    outputs: Vec::new(),
                 };
                 session.settle(spec, RequestToken(token)).await.unwrap();
             } else if let SessionEvent::Settled { .. } = event {

@@ -79,6 +79,9 @@ impl Topology {
             return;
         };
         let (of, shard) = (found.queue_type, found.shard);
+        if found.delays_for().is_some() {
+            return self.touch(shard); // it is no queue of the clients'
+        }
         let held = self.held(found.vhost, found.name.as_str(), |policy| {
             policy.apply_to.takes_queues(of)
         });

@@ -11,6 +11,7 @@ mod binding;
 mod cluster;
 mod command;
 pub mod definitions;
+mod delays;
 mod exchange;
 mod in_force;
 mod maps;

@@ -30,7 +30,7 @@ const MEANWHILE: u64 = 4_096;
 /// A consumer is lent a megabyte, so much more may be in frames, and the sockets hold some; far less than what waits.
 const UNREAD_BYTES: u64 = 24 << 20;
 /// By how much a node may grow, with all that storing what is stored meanwhile takes.
-const GROWTH_MAX: u64 = 128 << 20;
+const GROWTH_MAX: u64 = 192 << 20;
 /// Nothing that goes on takes longer, however busy the machine.
 const ALIVE_WITHIN: Duration = Duration::from_secs(30);
 /// A stream that takes nothing for so long stands still.

@@ -26,7 +26,7 @@ const MEANWHILE: u64 = 4_096;
 /// A consumer is lent a megabyte, so much more may be encoded, and the sockets hold some; far less than what waits.
 const UNREAD_BYTES: u64 = 24 << 20;
 /// By how much a node may grow for it, with all that storing 64 MiB more takes.
-const UNREAD_GROWTH: u64 = 128 << 20;
+const UNREAD_GROWTH: u64 = 192 << 20;
 
 /// So long, or so many messages (128 MiB), a publisher does not stop.
 const FLOOD_TIME: Duration = Duration::from_secs(4);

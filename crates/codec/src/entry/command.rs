@@ -3,12 +3,12 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, EnqueueTogether, HandOut,
-    IndexRange, Park, Purge, Release, Return, Settle, SettleReason,
+    AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue,
+    EnqueueTogether, HandOut, IndexRange, Park, Purge, Release, Return, Settle, SettleReason,
 };
 use warren_types::{
-    Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, TopologyIndex,
-    VhostId,
+    Attempt, Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, Term,
+    TopologyIndex, VhostId,
 };
 
 use super::moves;
@@ -82,6 +82,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
         Command::EnqueueTogether(it) => Kind::EnqueueTogether(pb::EnqueueTogether {
             blocks: it.blocks.iter().map(enqueue).collect(),
         }),
+        Command::AckWithOutputs(it) => Kind::AckWithOutputs(outputs(it)),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
@@ -145,11 +146,10 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             kind: return_kind(it.failed),
         }),
         Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
-        Kind::EnqueueTogether(it) => {
-            let blocks = it.blocks.into_iter().map(decode_enqueue);
-            let blocks = blocks.collect::<Result<_, _>>()?;
-            Command::EnqueueTogether(EnqueueTogether { blocks })
-        }
+        Kind::EnqueueTogether(it) => Command::EnqueueTogether(EnqueueTogether {
+            blocks: decode_blocks(it.blocks)?,
+        }),
+        Kind::AckWithOutputs(it) => Command::AckWithOutputs(decode_outputs(it)?),
         Kind::CancelScheduled(it) => Command::Cancel(Cancel {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
@@ -177,12 +177,40 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::Park(_)
         | Kind::Rearm(_)
         | Kind::CancelScheduled(_)
-        | Kind::EnqueueTogether(_) => None,
+        | Kind::EnqueueTogether(_)
+        | Kind::AckWithOutputs(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
     }
+}
+
+fn outputs(it: &AckWithOutputs) -> pb::AckWithOutputs {
+    pb::AckWithOutputs {
+        queue: it.queue.0,
+        position: it.position.0,
+        attempt_term: it.attempt.term.0,
+        attempt_number: it.attempt.number,
+        blocks: it.blocks.iter().map(enqueue).collect(),
+    }
+}
+
+fn decode_outputs(it: pb::AckWithOutputs) -> Result<AckWithOutputs, CodecError> {
+    let attempt = Attempt {
+        term: Term(it.attempt_term),
+        number: it.attempt_number,
+    };
+    Ok(AckWithOutputs {
+        queue: QueueId(it.queue),
+        position: Position(it.position),
+        attempt,
+        blocks: decode_blocks(it.blocks)?,
+    })
+}
+
+fn decode_blocks(blocks: Vec<pb::Enqueue>) -> Result<Vec<Enqueue>, CodecError> {
+    blocks.into_iter().map(decode_enqueue).collect()
 }
 
 fn enqueue(it: &Enqueue) -> pb::Enqueue {

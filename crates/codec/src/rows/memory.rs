@@ -11,6 +11,7 @@ fn kind(of: MemoryOf) -> pb::MemoryKind {
     match of {
         MemoryOf::Cancels => pb::MemoryKind::Cancels,
         MemoryOf::Dedup => pb::MemoryKind::Dedup,
+        MemoryOf::Outputs => pb::MemoryKind::Outputs,
     }
 }
 
@@ -18,6 +19,7 @@ fn decode_kind(number: i32) -> Result<MemoryOf, CodecError> {
     match pb::MemoryKind::try_from(number) {
         Ok(pb::MemoryKind::Cancels) => Ok(MemoryOf::Cancels),
         Ok(pb::MemoryKind::Dedup) => Ok(MemoryOf::Dedup),
+        Ok(pb::MemoryKind::Outputs) => Ok(MemoryOf::Outputs),
         Ok(pb::MemoryKind::Unspecified) | Err(_) => Err(CodecError::UnknownValue {
             what: "kind of memory",
             number: i64::from(number),

@@ -151,6 +151,20 @@ fn command_of_states() -> impl Strategy<Value = Command> {
         ),
         vec(block_of_queue(), 1..4)
             .prop_map(|blocks| Command::EnqueueTogether(EnqueueTogether { blocks })),
+        (
+            (queue(), position()),
+            any::<(u64, u64)>(),
+            vec(block_of_queue(), 1..4)
+        )
+            .prop_map(|((queue, position), (term, number), blocks)| {
+                let term = Term(term);
+                Command::AckWithOutputs(AckWithOutputs {
+                    queue,
+                    position,
+                    attempt: Attempt { term, number },
+                    blocks,
+                })
+            }),
         (queue(), ranges()).prop_map(|(queue, ranges)| Command::Cancel(Cancel { queue, ranges })),
         (queue(), vec((priority(), position()), 0..4))
             .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),

@@ -205,3 +205,26 @@ pub fn entry_of_a_batch() -> ShardEntry {
         ..entry_of_keys()
     }
 }
+
+/// An entry with an ack that has outputs.
+pub fn entry_of_outputs() -> ShardEntry {
+    let mut entry = entry_of_a_batch();
+    let batches = std::mem::take(&mut entry.commands).into_iter();
+    let outputs = batches.filter_map(|it| {
+        let Command::EnqueueTogether(it) = it else {
+            return None;
+        };
+        Some(Command::AckWithOutputs(AckWithOutputs {
+            queue: QueueId(3),
+            position: Position(17),
+            attempt: Attempt {
+                term: Term(4),
+                number: 9,
+            },
+            blocks: it.blocks,
+        }))
+    });
+    entry.commands = outputs.collect();
+    entry.origins = Vec::new();
+    entry
+}

@@ -73,6 +73,7 @@ impl Settles {
             items: vec![held],
             action,
             answer: AnswerTime::Soon,
+            outputs: Vec::new(),
         };
         self.groups.push((asker, spec));
         true

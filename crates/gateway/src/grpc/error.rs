@@ -250,6 +250,11 @@ pub(super) fn of_settle(result: SettleResult) -> (SettleOutcome, Option<ApiError
             Reason::QueueNotFound,
             "the queue is gone",
         ),
+        SettleResult::OutputRefused { .. } => (
+            SettleOutcome::Refused,
+            Reason::BatchAborted,
+            "a message that comes with it is not stored: nothing was done",
+        ),
     };
     (outcome, Some(ApiError::new(reason, text)))
 }

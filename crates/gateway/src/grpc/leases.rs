@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
 use warren_shard::Held;
-use warren_shard::api::SettleSpec;
 use warren_types::{Position, QueueId};
 
 /// The answer of an attempt; `None`: not there yet.
@@ -116,13 +115,13 @@ impl Leases {
     }
 
     /// Deliveries are being settled or returned: they are leased no more.
-    pub(super) fn settled(&self, spec: &SettleSpec) {
+    pub(super) fn settled(&self, queue: QueueId, items: &[Held]) {
         let inner = &mut *self.inner.lock();
         if inner.holder.is_empty() {
             return;
         }
-        for held in &spec.items {
-            let place = (spec.target.queue, held.position);
+        for held in items {
+            let place = (queue, held.position);
             let Some(id) = inner.holder.get(&place) else {
                 continue;
             };
@@ -231,9 +230,7 @@ impl Drop for LeaseHandle {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use warren_shard::SettleReason;
-    use warren_shard::api::{AnswerTime, SettleAction, Target};
-    use warren_types::{ShardId, Term};
+    use warren_types::Term;
 
     use super::*;
 
@@ -250,19 +247,6 @@ mod tests {
         }
     }
 
-    fn spec(items: Vec<Held>) -> SettleSpec {
-        let target = Target {
-            queue: QUEUE,
-            shard: ShardId(1),
-        };
-        SettleSpec {
-            target,
-            items,
-            action: SettleAction::Settle(SettleReason::Acked),
-            answer: AnswerTime::Soon,
-        }
-    }
-
     #[tokio::test]
     async fn lease_is_over_when_all_is_settled() {
         let leases = Leases::new(10);
@@ -271,13 +255,13 @@ mod tests {
             &[held(1), held(2)],
             Instant::now() + Duration::from_secs(30),
         );
-        leases.settled(&spec(vec![held(1)]));
+        leases.settled(QUEUE, &[held(1)]);
         assert!(lease.over().now_or_never().is_none());
         let mut other = held(2);
         other.attempt.number = 99;
-        leases.settled(&spec(vec![other]));
+        leases.settled(QUEUE, &[other]);
         assert!(lease.next_expiry().is_some());
-        leases.settled(&spec(vec![held(2)]));
+        leases.settled(QUEUE, &[held(2)]);
         assert!(lease.over().now_or_never().is_some());
         assert_eq!(lease.next_expiry(), None);
     }

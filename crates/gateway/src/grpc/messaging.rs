@@ -154,12 +154,14 @@ impl MessagingService for Messaging {
     ) -> Result<Response<Self::ConsumeStream>, Status> {
         self.check_open()?;
         let who = caller(request.extensions())?;
+        let admission = self.admission(&request);
         let (outbound, frames) = mpsc::channel(FRAMES_QUEUED);
         let link = Link {
             seats: Self::seats(&request),
             seat: None,
             inbound: request.into_inner(),
             outbound,
+            admission,
         };
         self.gateway.tasks().spawn(consume::run(
             self.gateway.clone(),
@@ -189,9 +191,10 @@ impl MessagingService for Messaging {
     ) -> Result<Response<v1::SettleResponse>, Status> {
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
         let who = caller(request.extensions())?;
+        let admission = self.admission(&request);
         let request = request.into_inner();
         let shard = self.shard_of_receipt(&request);
-        let answer = settle::settle(&self.gateway, &who, request, deadline).await;
+        let answer = settle::settle(&self.gateway, &who, &admission, request, deadline).await;
         self.with_leader(shard, answer)
     }
 

@@ -21,6 +21,7 @@ mod login;
 mod messaging;
 mod named_errors;
 mod open;
+mod outputs;
 mod peek;
 mod permit;
 mod policies;

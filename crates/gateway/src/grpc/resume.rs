@@ -14,6 +14,7 @@ use warren_shard::{HandOverRequest, HandedOver};
 use warren_types::{NodeId, QueueId, Run};
 
 use super::connection::Seats;
+use crate::admission::ConnectionAdmission;
 use crate::auth::Who;
 use crate::places::Place;
 
@@ -23,6 +24,8 @@ const VERSION: u8 = 1;
 pub(super) struct Link {
     pub(super) inbound: Streaming<v1::ConsumeRequest>,
     pub(super) outbound: mpsc::Sender<Result<v1::ConsumeResponse, Status>>,
+    /// The connection's.
+    pub(super) admission: ConnectionAdmission,
     /// Of its connection.
     pub(super) seats: Seats,
     /// Its own, once it has said for whom it is.

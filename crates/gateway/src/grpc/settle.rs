@@ -13,7 +13,9 @@ use super::consume::not_leased;
 use super::error::{bad_argument, of_operation};
 use super::held::HeldBook;
 use super::open::vhost_name;
+use super::outputs;
 use super::settle_plan::{Context, Plan, SettleResults, extended, plan, refused};
+use crate::admission::ConnectionAdmission;
 use crate::auth::Who;
 use crate::clock::wall_clock_ms;
 use crate::gateway::Gateway;
@@ -27,6 +29,7 @@ const SETTLEMENTS_MAX: usize = 10_000;
 pub(super) async fn settle(
     gateway: &Gateway,
     who: &Who,
+    admission: &ConnectionAdmission,
     request: v1::SettleRequest,
     deadline: Instant,
 ) -> Result<v1::SettleResponse, ApiError> {
@@ -46,18 +49,21 @@ pub(super) async fn settle(
     };
     let mut plan = plan(request.settlements, context, &mut HeldBook::default());
     may_settle(gateway, who, &plan).await?;
+    outputs::route(gateway, who, admission, &mut plan).await;
     extend(gateway, &mut plan, context.now_ms);
     let session = gateway.broker().session();
     let mut results = SettleResults::default();
     let mut last = 0;
-    let tokens = results.open(0, plan.results, &plan.asks, || {
+    let tokens = results.open(0, plan.results, &mut plan.asks, || {
         last += 1;
         RequestToken(last)
     });
     let all = async {
         for (ask, token) in plan.asks.iter().zip(tokens) {
             let spec = ask.spec(AnswerTime::AtOnce);
-            gateway.leases().settled(&spec);
+            if ask.outputs.is_none() {
+                gateway.leases().settled(spec.target.queue, &spec.items);
+            }
             if let Err(why) = session.settle(spec, token).await {
                 results.not_asked(token, why);
             }
@@ -72,13 +78,16 @@ pub(super) async fn settle(
                     results: answers,
                 } = event
                 {
-                    results.settled(token, &answers);
+                    let answered = results.settled(token, &answers);
+                    if let Some((target, held)) = answered.and_then(|it| it.released) {
+                        gateway.leases().settled(target.queue, &held);
+                    }
                 }
             }
         }
     };
     if timeout_at(deadline, all).await.is_err() {
-        results.give_up(Unavailable::NoQuorum);
+        let _held_still = results.give_up(Unavailable::NoQuorum);
     }
     let named = results.take_done().map(|it| it.results).unwrap_or_default();
     Ok(v1::SettleResponse {

@@ -1,7 +1,5 @@
 //! What a batch of settlements asks of which queue, and its results as they come back. Pure. Not here: asking (`consume`, `settle`).
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use tokio::time::Instant;
 use warren_proto::convert::error::ApiError;
@@ -11,16 +9,19 @@ use warren_proto::convert::message::{
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::settlement::{Action, Target as Named};
-use warren_shard::api::{
-    AnswerTime, RequestToken, ReturnWait, SettleAction, SettleSpec, Target, Unavailable,
-};
+use warren_shard::api::{AnswerTime, ReturnWait, SettleAction, SettleSpec, Target, Unavailable};
 use warren_shard::{Held, ReturnKind, SettleReason, SettleResult};
 use warren_types::ClusterId;
 
-use super::error::{bad_argument, of_settle, of_unavailable, unsupported};
+use super::error::{bad_argument, of_settle, of_unavailable};
 use super::held::{Extended, HeldBook, HeldDelivery, NotHeld};
+use super::outputs::Outputs;
 use super::receipt::Receipt;
 use crate::clock::millis;
+
+mod results;
+
+pub(super) use results::{Answered, SettleResults};
 
 /// What is asked of one queue in one go.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Ask {
     pub(super) target: Target,
     pub(super) action: SettleAction,
     pub(super) items: Vec<AskItem>,
+    /// What comes with it; then it is an ack of one delivery.
+    pub(super) outputs: Option<Outputs>,
 }
 
 /// One delivery of an ask.
@@ -50,7 +53,16 @@ impl Ask {
             items,
             action: self.action,
             answer,
+            outputs: self
+                .outputs
+                .as_ref()
+                .map_or(Vec::new(), |it| it.items.clone()),
         }
+    }
+
+    /// Index of its first settlement.
+    pub(super) fn index(&self) -> u32 {
+        self.items.first().map_or(0, |it| it.index)
     }
 }
 
@@ -87,14 +99,22 @@ pub(super) fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     for (index, settlement) in (0_u32..).zip(settlements) {
-        let wish = if settlement.then_publish.is_empty() {
-            wish(settlement.action.as_ref())
-        } else {
-            Err(unsupported("then_publish"))
-        };
+        let wish = wish(settlement.action.as_ref());
+        let entries = settlement.then_publish;
+        let named = settlement.target;
         let added = match wish {
-            Ok(Wish::Do(action)) => add(&mut plan, index, settlement.target, action, context, book),
-            Ok(Wish::Extend(by)) => extend(&mut plan, index, settlement.target, by, context, book),
+            Ok(Wish::Do(action)) if entries.is_empty() => {
+                add(&mut plan, index, named, action, context, book)
+            }
+            Ok(Wish::Extend(by)) if entries.is_empty() => {
+                extend(&mut plan, index, named, by, context, book)
+            }
+            Ok(Wish::Do(SettleAction::Settle(SettleReason::Acked))) => {
+                add_with_outputs(&mut plan, index, named, entries, context, book)
+            }
+            Ok(Wish::Do(_) | Wish::Extend(_)) => {
+                Err(bad_argument("then_publish", "comes with an ack only"))
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = added {
@@ -211,6 +231,30 @@ fn add(
     Ok(())
 }
 
+/// An ack of one delivery, with messages. It is never put together with others.
+fn add_with_outputs(
+    plan: &mut Plan,
+    index: u32,
+    named: Option<Named>,
+    entries: Vec<v1::PublishEntry>,
+    context: Context,
+    book: &mut HeldBook,
+) -> Result<(), ApiError> {
+    if matches!(&named, Some(Named::Tags(range)) if range.first != range.last) {
+        let text = "comes with one delivery, not with a range of them";
+        return Err(bad_argument("then_publish", text));
+    }
+    let before = std::mem::take(&mut plan.asks);
+    let action = SettleAction::Settle(SettleReason::Acked);
+    let added = add(plan, index, named, action, context, book);
+    let with = std::mem::replace(&mut plan.asks, before);
+    plan.asks.extend(with.into_iter().map(|it| Ask {
+        outputs: Some(Outputs::of(entries.clone())),
+        ..it
+    }));
+    added
+}
+
 fn read_receipt(context: Context, receipt: &Bytes) -> Result<Receipt, ApiError> {
     Receipt::read(context.cluster, receipt)
         .map_err(|error| ApiError::new(Reason::BadReceipt, error.to_string()))
@@ -243,13 +287,14 @@ fn ask(plan: &mut Plan, target: Target, action: SettleAction, item: AskItem) {
     match plan
         .asks
         .iter_mut()
-        .find(|it| it.target == target && it.action == action)
+        .find(|it| it.target == target && it.action == action && it.outputs.is_none())
     {
         Some(ask) => ask.items.push(item),
         None => plan.asks.push(Ask {
             target,
             action,
             items: vec![item],
+            outputs: None,
         }),
     }
 }
@@ -313,7 +358,7 @@ pub(super) fn refused(index: u32, error: &ApiError) -> v1::SettleResult {
     }
 }
 
-fn result_of(index: u32, range_tag: u64, result: SettleResult) -> v1::SettleResult {
+pub(super) fn result_of(index: u32, range_tag: u64, result: SettleResult) -> v1::SettleResult {
     let (outcome, error) = of_settle(result);
     v1::SettleResult {
         index,
@@ -339,121 +384,6 @@ fn tags_of(range_tag: u64) -> Option<v1::TagRange> {
         first: range_tag,
         last: range_tag,
     })
-}
-
-#[derive(Debug)]
-struct Batch {
-    settle_ref: u64,
-    asks_left: usize,
-    /// All but those that were done.
-    results: Vec<v1::SettleResult>,
-}
-
-/// The batches that wait for results.
-#[derive(Debug, Default)]
-pub(super) struct SettleResults {
-    batches: BTreeMap<u64, Batch>,
-    asks: BTreeMap<RequestToken, (u64, Vec<AskItem>)>,
-    last: u64,
-    items: usize,
-}
-
-impl SettleResults {
-    /// Deliveries without a result.
-    pub(super) fn unanswered(&self) -> usize {
-        self.items
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.batches.is_empty()
-    }
-
-    /// Opens a batch with what is known of it and the asks that follow: their tokens, in order.
-    pub(super) fn open(
-        &mut self,
-        settle_ref: u64,
-        results: Vec<v1::SettleResult>,
-        asks: &[Ask],
-        mut token: impl FnMut() -> RequestToken,
-    ) -> Vec<RequestToken> {
-        self.last += 1;
-        self.batches.insert(
-            self.last,
-            Batch {
-                settle_ref,
-                asks_left: asks.len(),
-                results,
-            },
-        );
-        let mut tokens = Vec::with_capacity(asks.len());
-        for ask in asks {
-            let token = token();
-            self.items += ask.items.len();
-            self.asks.insert(token, (self.last, ask.items.clone()));
-            tokens.push(token);
-        }
-        tokens
-    }
-
-    /// A batch that waits for nothing.
-    pub(super) fn take_done(&mut self) -> Option<v1::SettleResults> {
-        // In the order they came; one that waits does not hold up the others.
-        let done = *self
-            .batches
-            .iter()
-            .find(|(_, batch)| batch.asks_left == 0)?
-            .0;
-        let batch = self.batches.remove(&done)?;
-        Some(v1::SettleResults {
-            settle_ref: batch.settle_ref,
-            all_done: true,
-            results: batch.results,
-        })
-    }
-
-    /// The results of an ask; gives how many there were. `None`: nobody waits for them.
-    pub(super) fn settled(
-        &mut self,
-        token: RequestToken,
-        results: &[SettleResult],
-    ) -> Option<usize> {
-        let (batch, items) = self.close(token)?;
-        for (item, result) in items.iter().zip(results) {
-            if *result != SettleResult::Done {
-                batch
-                    .results
-                    .push(result_of(item.index, item.range_tag, *result));
-            }
-        }
-        Some(items.len())
-    }
-
-    /// An ask could not be made: nothing was done, and its items are held still.
-    pub(super) fn not_asked(&mut self, token: RequestToken, why: Unavailable) -> Vec<AskItem> {
-        let Some((batch, items)) = self.close(token) else {
-            return Vec::new();
-        };
-        batch
-            .results
-            .extend(items.iter().map(|item| retry_later(item, why)));
-        items
-    }
-
-    /// Gives up on everything that has no result.
-    pub(super) fn give_up(&mut self, why: Unavailable) {
-        let tokens: Vec<RequestToken> = self.asks.keys().copied().collect();
-        for token in tokens {
-            self.not_asked(token, why);
-        }
-    }
-
-    fn close(&mut self, token: RequestToken) -> Option<(&mut Batch, Vec<AskItem>)> {
-        let (batch, items) = self.asks.remove(&token)?;
-        self.items -= items.len();
-        let batch = self.batches.get_mut(&batch)?;
-        batch.asks_left -= 1;
-        Some((batch, items))
-    }
 }
 
 /// How long a lease lasts, for clients.

@@ -4,11 +4,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use warren_shard::api::Unavailable;
+use warren_shard::api::{PublishItem, RequestToken, Unavailable};
 use warren_topology::Topology;
-use warren_types::ShardId;
+use warren_types::{QueueId, ShardId};
 
 use super::{Group, Outcome, Publish, PublishId, Publishing, Refused, Storing};
+use crate::message::with_spent_delay;
+
+/// Routed messages that come with an ack.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    pub(crate) items: Vec<PublishItem>,
+    /// The queues of each message; none takes an optional one.
+    pub(crate) targets: Vec<Vec<QueueId>>,
+}
 
 impl Publishing {
     /// Routes a batch of which all or none is to be stored. One that is refused here is refused whole: each message with its own reason,
@@ -50,6 +59,61 @@ impl Publishing {
             return self.resolve_all(batch, Outcome::Unrouted);
         };
         self.queue_up_together(&view, shard, batch.into_iter().zip(known));
+    }
+
+    /// Where messages go that come with an ack in a shard (features X4): all of them into queues of it. They are not tracked: the settle
+    /// answers for them. Their tokens are their places in the batch.
+    ///
+    /// # Errors
+    /// What is wrong with which of them; nothing is said of the others.
+    pub(crate) async fn route_outputs(
+        &mut self,
+        batch: Vec<Publish>,
+        shard: ShardId,
+        is_mandatory: impl Fn(PublishId) -> bool,
+    ) -> Result<Outputs, Vec<(PublishId, Outcome)>> {
+        let of_all = |batch: &[Publish], why: Refused| {
+            let each = batch.iter();
+            let each = each.map(|it| (it.id, Outcome::Refused(why.clone())));
+            each.collect::<Vec<_>>()
+        };
+        let Some(view) = self.certain_view(&batch).await else {
+            return Err(of_all(&batch, Refused::Unavailable(Unavailable::NotReady)));
+        };
+        let mut shards: BTreeSet<ShardId> = BTreeSet::new();
+        let mut wrong = Vec::new();
+        for publish in &batch {
+            match self.known_outcome(&view, publish, &mut shards) {
+                Some(Outcome::Unrouted) if !is_mandatory(publish.id) => {}
+                Some(outcome) => wrong.push((publish.id, outcome)),
+                None => {}
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        if shards.iter().any(|it| *it != shard) {
+            return Err(of_all(&batch, Refused::CrossShard));
+        }
+        let mut outputs = Outputs::default();
+        for (token, publish) in (0_u64..).zip(batch) {
+            let is_routed = self.find(&view, &publish);
+            let targets: Vec<QueueId> = if is_routed {
+                self.routed.iter().map(|it| it.queue).collect()
+            } else {
+                Vec::new()
+            };
+            let message = with_spent_delay(publish.message, &view, publish.vhost);
+            let items = targets.iter().map(|&queue| PublishItem {
+                token: RequestToken(token),
+                queue,
+                message: message.clone(),
+                producer: publish.producer.clone(),
+            });
+            outputs.items.extend(items);
+            outputs.targets.push(targets);
+        }
+        Ok(outputs)
     }
 
     /// A copy of the topology by which a negative answer is certain, or nothing is negative. `None`: there is none now.

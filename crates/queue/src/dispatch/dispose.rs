@@ -6,7 +6,7 @@ use warren_types::{Position, QueueSettings};
 use super::claim::{self, Claim};
 use super::consumer::Holder;
 use super::in_flight::{Flight, State};
-use super::io::{Action, Actions, Held, SettleResult, Wait};
+use super::io::{Action, Actions, Held, OutputsId, SettleResult, Wait};
 use super::leaving::{self, Fate, Leaving};
 use super::proposals::Proposals;
 use super::queue::{Asked, Queue};
@@ -21,12 +21,14 @@ pub(super) enum Wish {
     Settle(SettleReason),
     Return(ReturnKind, Wait),
     Park(ParkCause, ReturnKind),
+    /// Acked, and messages come into queues with it.
+    Outputs(OutputsId),
 }
 
 impl Wish {
     fn asked(self) -> Asked {
         match self {
-            Self::Settle(_) | Self::Park(..) => Asked::Settle,
+            Self::Settle(_) | Self::Park(..) | Self::Outputs(_) => Asked::Settle,
             Self::Return(..) => Asked::Return,
         }
     }
@@ -71,7 +73,7 @@ pub(super) fn item(
         },
         State::Settling => wait_too(queue, item, held.position, wish),
         State::Returning => match wish {
-            Wish::Settle(_) | Wish::Park(..) => {
+            Wish::Settle(_) | Wish::Park(..) | Wish::Outputs(_) => {
                 shared.requests.refuse(item, SettleResult::Expired);
             }
             Wish::Return(..) => wait_too(queue, item, held.position, wish),
@@ -148,7 +150,9 @@ pub(super) fn begin(
         consumer.uncommitted += 1;
         // By another door: the holder still counts it as held until it is told to forget it.
         let own = asked_by == Some(consumer.key.node);
-        refill = own && consumer.uncommitted <= consumer.options.uncommitted_max;
+        // With outputs it may come to nothing: then it is held still.
+        let is_sure = !matches!(wish, Wish::Outputs(_));
+        refill = own && is_sure && consumer.uncommitted <= consumer.options.uncommitted_max;
         // What nobody asked for was not held any more: its session counts no credit for it.
         flight.refill_due = !refill && request.is_some();
     }
@@ -157,6 +161,12 @@ pub(super) fn begin(
             flight.state = State::Settling;
             queue.settling += 1;
             proposals.settle(reason, position);
+        }
+        Wish::Outputs(outputs) => {
+            flight.state = State::Settling;
+            queue.settling += 1;
+            let attempt = flight.attempt;
+            proposals.with_outputs(outputs, Held { position, attempt });
         }
         Wish::Return(kind, wait) => {
             flight.state = State::Returning;

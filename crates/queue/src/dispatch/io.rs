@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_types::{
-    Attempt, ConsumerId, Facts, NodeId, Position, PositionRange, Priority, QueueId, QueueSettings,
-    ShardTime, Term,
+    Attempt, ConsumerId, Facts, NodeId, NotStored, Position, PositionRange, Priority, QueueId,
+    QueueSettings, ShardTime, Term,
 };
 
 use crate::entry::{Command, PurgeStates, ReturnKind};
@@ -203,7 +203,13 @@ pub struct SettleRequest {
     pub queue: QueueId,
     pub items: Vec<Held>,
     pub reason: crate::entry::SettleReason,
+    /// Messages come into queues with it (features X4): then it is an ack of one item.
+    pub outputs: Option<OutputsId>,
 }
+
+/// Names the outputs of a settle, which dispatch never sees. Chosen by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OutputsId(pub u64);
 
 #[derive(Clone, Debug)]
 pub struct ReturnRequest {
@@ -304,6 +310,13 @@ pub enum Action {
     },
     /// Put this fact into the next entry.
     Propose(Command),
+    /// Put `AckWithOutputs` with these outputs into the next entry. `Done` says that the delivery was acked by then; whether with these
+    /// outputs, the store tells.
+    ProposeOutputs {
+        queue: QueueId,
+        held: Held,
+        outputs: OutputsId,
+    },
     /// Read a block; answered by `Input::Loaded`. At most one is outstanding per queue and priority.
     Load {
         queue: QueueId,
@@ -383,4 +396,9 @@ pub enum SettleResult {
     /// It is not in flight: it was returned (lease, loss of the consumer).
     Expired,
     QueueGone,
+    /// An output is not stored, so nothing was done: the delivery is held still.
+    OutputRefused {
+        index: u32,
+        why: NotStored,
+    },
 }

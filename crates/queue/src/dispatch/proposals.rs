@@ -2,7 +2,7 @@
 
 use warren_types::{Position, PositionRange, QueueId, ShardTime};
 
-use super::io::{Action, Actions};
+use super::io::{Action, Actions, Held, OutputsId};
 use super::leaving::Fate;
 use crate::entry::{Command, Park, ParkCause, Return, ReturnKind, Settle, SettleReason};
 
@@ -14,6 +14,7 @@ pub(super) struct Proposals {
     settles: Vec<Group<SettleReason>>,
     returns: Vec<Group<(ReturnKind, Option<ShardTime>)>>,
     parks: Vec<Group<(ParkCause, ReturnKind)>>,
+    outputs: Vec<(OutputsId, Held)>,
 }
 
 impl Proposals {
@@ -34,6 +35,10 @@ impl Proposals {
         gather(&mut self.parks, (cause, kind), position);
     }
 
+    pub(super) fn with_outputs(&mut self, outputs: OutputsId, held: Held) {
+        self.outputs.push((outputs, held));
+    }
+
     /// A message that nobody holds leaves.
     pub(super) fn leave(&mut self, fate: Fate, position: Position) {
         match fate {
@@ -49,6 +54,13 @@ impl Proposals {
                 ranges: ranges(positions),
                 reason,
             })));
+        }
+        for (outputs, held) in self.outputs {
+            out.list.push(Action::ProposeOutputs {
+                queue,
+                held,
+                outputs,
+            });
         }
         for ((kind, not_before), positions) in self.returns {
             out.list.push(Action::Propose(Command::Return(Return {

@@ -12,7 +12,7 @@ pub(super) fn step(queue: &mut Queue, shared: &mut Shared, it: SettleRequest, ou
     let mut proposals = Proposals::default();
     for (index, &held) in it.items.iter().enumerate() {
         let item = Item { request, index };
-        let wish = Wish::Settle(it.reason);
+        let wish = it.outputs.map_or(Wish::Settle(it.reason), Wish::Outputs);
         dispose::item(queue, shared, item, held, wish, &mut proposals, out);
     }
     proposals.propose(queue.id, out);

@@ -9,8 +9,8 @@ use warren_types::{NotStored, Position};
 use super::Store;
 use super::command::enqueue::Enqueued;
 use super::command::{
-    activate, arrived, cancel, create, delete, enqueue, hand_out, move_out, park, purge, rearm,
-    release, requeue, settle, together,
+    activate, arrived, cancel, create, delete, enqueue, hand_out, move_out, outputs, park, purge,
+    rearm, release, requeue, settle, together,
 };
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
@@ -88,6 +88,7 @@ impl Store {
                     together::apply(self, rows, it, refused.of(number), out);
                 return (reply, note);
             }
+            Command::AckWithOutputs(it) => outputs::apply(self, rows, it, out),
             Command::Settle(it) => settle::apply(self, rows, &it, out),
             Command::Return(it) => requeue::apply(self, rows, it, out),
             Command::HandOut(it) => hand_out::apply(self, rows, &it, out),

@@ -50,6 +50,12 @@ impl ShardEntry {
                     }
                     it.blocks.iter().try_for_each(|it| enqueue(number, it))?;
                 }
+                Command::AckWithOutputs(it) => {
+                    if it.blocks.is_empty() {
+                        return Err(EntryError::NoMessages { command: number });
+                    }
+                    it.blocks.iter().try_for_each(|it| enqueue(number, it))?;
+                }
                 Command::Settle(it) => ranges(number, &it.ranges)?,
                 Command::MoveOut(it) => ranges(number, &it.ranges)?,
                 Command::Arrived(it) => ranges(number, &it.refused)?,
@@ -87,6 +93,7 @@ impl ShardEntry {
                 }
                 Some(
                     Command::Settle(_)
+                    | Command::AckWithOutputs(_)
                     | Command::Return(_)
                     | Command::HandOut(_)
                     | Command::Release(_)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use warren_queue::dispatch::io::{ConsumerKey, Credit, Held};
+use warren_queue::dispatch::io::{ConsumerKey, Credit, Held, OutputsId};
 use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{
     Attempt, ConsumerId, DeadLetter, ExchangeName, NodeId, Position, QueueId, QueueSettings,
@@ -29,6 +29,12 @@ impl<'a> Line<'a> {
 
     pub(crate) fn has(&self, key: &str) -> bool {
         self.words.contains_key(key)
+    }
+
+    /// The queue that outputs go to names them.
+    pub(crate) fn outputs(&self) -> Option<OutputsId> {
+        self.has("outputs")
+            .then(|| OutputsId(self.number("outputs", 1)))
     }
 
     pub(crate) fn number(&self, key: &str, default: u64) -> u64 {

@@ -10,7 +10,9 @@ use warren_queue::dispatch::io::{
     SettleRequest, Token, Wait, Whereabouts,
 };
 use warren_queue::dispatch::{Dispatch, Options};
-use warren_queue::entry::{Command, HandOut, Return, ReturnKind, Settle, SettleReason};
+use warren_queue::entry::{
+    AckWithOutputs, Command, HandOut, Return, ReturnKind, Settle, SettleReason,
+};
 use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
 
@@ -232,6 +234,7 @@ impl World {
                 } else {
                     SettleReason::Acked
                 },
+                outputs: line.outputs(),
             }),
             "return" => Input::Return(ReturnRequest {
                 node,
@@ -315,6 +318,21 @@ impl World {
                     from,
                 } => self.loads.push_back((queue, priority, from)),
                 Action::LookDue { queue, up_to } => self.looks.push_back((queue, up_to)),
+                // The outputs are named by the queue they go to.
+                Action::ProposeOutputs {
+                    queue,
+                    held,
+                    outputs,
+                } => {
+                    let block = enqueue(QueueId(outputs.0), Priority::DEFAULT, &[99], 10);
+                    let ack = AckWithOutputs {
+                        queue,
+                        position: held.position,
+                        attempt: held.attempt,
+                        blocks: vec![block],
+                    };
+                    self.proposed.push_back(Command::AckWithOutputs(ack));
+                }
                 Action::Deliver { .. }
                 | Action::Attached { .. }
                 | Action::SettleResults { .. }
@@ -344,6 +362,13 @@ impl World {
             Action::Propose(command) => format!("propose: {}", proposal(command)),
             Action::Load { priority, from, .. } => {
                 format!("load: priority={} from={from}", priority.level())
+            }
+            Action::ProposeOutputs { held, outputs, .. } => {
+                let (at, attempt) = (held.position, held.attempt);
+                format!(
+                    "propose: outputs {} with {at}@{}.{}",
+                    outputs.0, attempt.term, attempt.number
+                )
             }
             Action::LookDue { up_to, .. } => format!("look: up_to={up_to}"),
             Action::Attached { consumer, result } => {
@@ -416,6 +441,7 @@ fn proposal(command: &Command) -> String {
         }
         Command::Enqueue(_)
         | Command::EnqueueTogether(_)
+        | Command::AckWithOutputs(_)
         | Command::MoveOut(_)
         | Command::Arrived(_)
         | Command::Cancel(_)

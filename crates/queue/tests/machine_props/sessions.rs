@@ -142,6 +142,7 @@ impl Asked {
         let (node, queue, items) = (self.key.node, self.queue, self.items.clone());
         match self.back {
             None => Input::Settle(SettleRequest {
+                outputs: None,
                 node,
                 token,
                 queue,

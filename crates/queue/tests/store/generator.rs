@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, EnqueueTogether, HandOut,
-    IndexRange, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm,
-    Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue,
+    EnqueueTogether, HandOut, IndexRange, OriginBatch, OriginPart, Park, ParkCause, ProposalId,
+    Purge, PurgeStates, Rearm, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
-    BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId, ProducerSpan,
-    QueueId, QueueName, Run, ShardTime, TopologyIndex, VhostId,
+    Attempt, BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId,
+    ProducerSpan, QueueId, QueueName, Run, ShardTime, Term, TopologyIndex, VhostId,
 };
 
 use crate::model::Model;
@@ -190,6 +190,10 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         3 => prop::collection::vec(enqueue(), 1..4).prop_map(|blocks| {
             Command::EnqueueTogether(EnqueueTogether { blocks })
+        }),
+        3 => (queue(), position(), prop::collection::vec(enqueue(), 1..3)).prop_map(|(queue, position, blocks)| {
+            let attempt = Attempt { term: Term(1), number: 1 };
+            Command::AckWithOutputs(AckWithOutputs { queue, position, attempt, blocks })
         }),
         2 => (queue(), ranges()).prop_map(|(queue, ranges)| {
             Command::Cancel(Cancel { queue, ranges })

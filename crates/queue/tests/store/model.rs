@@ -5,9 +5,11 @@ mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use warren_queue::entry::{Command, EnqueueTogether, OriginBatch, ShardEntry};
+use warren_queue::entry::{
+    AckWithOutputs, Command, EnqueueTogether, OriginBatch, SettleReason, ShardEntry,
+};
 use warren_queue::outcome::{BatchOutcome, BatchVerdict, EntryOutcome, Reply};
-use warren_types::{BatchSequence, NotStored, Position, Run};
+use warren_types::{BatchSequence, NotStored, Position, PositionRange, Run};
 
 pub(crate) use queue::{ModelMessage, ModelQueue};
 
@@ -213,6 +215,7 @@ impl Model {
                 return Reply::Deleted { messages };
             }
             Command::EnqueueTogether(it) => return self.together(it, absent),
+            Command::AckWithOutputs(it) => return self.ack_with_outputs(it),
             Command::Enqueue(it) => it.queue,
             Command::Settle(it) => it.queue,
             Command::Return(it) => it.queue,
@@ -257,6 +260,7 @@ impl Model {
             Command::CreateQueue(_)
             | Command::DeleteQueue(_)
             | Command::EnqueueTogether(_)
+            | Command::AckWithOutputs(_)
             | Command::MoveOut(_)
             | Command::Arrived(_) => unreachable!("answered above"),
         }
@@ -264,6 +268,30 @@ impl Model {
 }
 
 impl Model {
+    /// Done on a copy, which is kept if the delivery was there and nothing was refused.
+    fn ack_with_outputs(&mut self, it: &AckWithOutputs) -> Reply {
+        let mut copy = self.queues.clone();
+        let Some(queue) = copy.get_mut(&it.queue.0) else {
+            return Reply::QueueGone;
+        };
+        let range = PositionRange::one(it.position);
+        let mut is_done = queue.settle(&[range], Some(SettleReason::Acked)) == 1;
+        for block in &it.blocks {
+            let mut absent = Absent::new();
+            match copy.get_mut(&block.queue.0) {
+                Some(queue) => {
+                    queue.enqueue(self.now, block, &mut absent);
+                }
+                None => is_done = false,
+            }
+            is_done &= absent.values().all(|why| *why == NotStored::Duplicate);
+        }
+        if is_done {
+            self.queues = copy;
+        }
+        Reply::AckedWithOutputs { is_done }
+    }
+
     /// All or none: done on a copy, which is kept if nothing was refused.
     fn together(&mut self, it: &EnqueueTogether, absent: &mut Absent) -> Reply {
         let none = Reply::EnqueuedTogether { count: 0 };

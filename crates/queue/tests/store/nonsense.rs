@@ -107,6 +107,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::Park(it) => Command::Park(warren_queue::entry::Park { ranges: a, ..it }),
             it @ (Command::Enqueue(_)
             | Command::EnqueueTogether(_)
+            | Command::AckWithOutputs(_)
             | Command::CreateQueue(_)
             | Command::DeleteQueue(_)
             | Command::MoveOut(_)

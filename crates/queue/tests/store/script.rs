@@ -4,14 +4,16 @@ mod answers;
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    Activate, Arrived, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue, EnqueueTogether,
-    HandOut, IndexRange, MoveOut, MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId,
-    Purge, PurgeStates, Rearm, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    AckWithOutputs, Activate, Arrived, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue,
+    EnqueueTogether, HandOut, IndexRange, MoveOut, MoveTarget, OriginBatch, OriginPart, Park,
+    ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return, ReturnKind, Settle,
+    SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
-    BatchSequence, ExchangeName, Facts, Incarnation, Position, PositionRange, Priority, ProducerId,
-    ProducerSpan, QueueId, QueueName, Run, ShardId, ShardTime, TopologyIndex, VhostId,
+    Attempt, BatchSequence, ExchangeName, Facts, Incarnation, Position, PositionRange, Priority,
+    ProducerId, ProducerSpan, QueueId, QueueName, Run, ShardId, ShardTime, Term, TopologyIndex,
+    VhostId,
 };
 
 use answers::{due, load, opening, peek, stats};
@@ -93,6 +95,7 @@ pub(crate) fn step(machine: &mut Machine, lines: &[&str]) -> String {
                 };
                 match entry.commands.last_mut() {
                     Some(Command::EnqueueTogether(it)) => it.blocks.push(block),
+                    Some(Command::AckWithOutputs(it)) => it.blocks.push(block),
                     _ => panic!("nothing to come with"),
                 }
             }
@@ -156,6 +159,12 @@ fn command(line: &Line<'_>) -> Command {
             ranges: ranges(),
             reason: reason(line.words[3]),
         }),
+        "ack" => Command::AckWithOutputs(AckWithOutputs {
+            queue,
+            position: Position(line.number("position").unwrap()),
+            attempt: attempt(line),
+            blocks: Vec::new(),
+        }),
         "return" => {
             let kind = if line.words.contains(&"failed") {
                 ReturnKind::Failed
@@ -182,6 +191,13 @@ fn command(line: &Line<'_>) -> Command {
             })
         }
         _ => command_of_states(line),
+    }
+}
+
+fn attempt(line: &Line<'_>) -> Attempt {
+    Attempt {
+        term: Term(line.number("term").unwrap_or(1)),
+        number: line.number("attempt").unwrap_or(1),
     }
 }
 
@@ -389,6 +405,15 @@ fn question(machine: &mut Machine, line: &Line<'_>) -> Option<String> {
             let node = Incarnation(u128::from(line.number("node")?));
             let (run, sequence) = (Run(line.number("run")?), BatchSequence(line.number("seq")?));
             show::verdict(&machine.store.recorded(node, run, sequence)) + "\n"
+        }
+        "outputs" => {
+            let has = machine.store.has_outputs(
+                &machine.rows,
+                line.queue(),
+                Position(line.number("position")?),
+                attempt(line),
+            );
+            format!("{has}\n")
         }
         "stats" => stats(machine, line.queue()),
         "opening" => opening(machine, line.queue()),

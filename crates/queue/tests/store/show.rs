@@ -34,6 +34,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Arrived => "Arrived".to_owned(),
         Reply::Parked { count } => format!("Parked count={count}"),
         Reply::Rearmed => "Rearmed".to_owned(),
+        Reply::AckedWithOutputs { is_done } => format!("AckedWithOutputs is_done={is_done}"),
         Reply::EnqueuedTogether { count } => format!("EnqueuedTogether count={count}"),
         Reply::Cancelled { count } => format!("Cancelled count={count}"),
         Reply::QueueGone => "QueueGone".to_owned(),
@@ -151,6 +152,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         Effect::Activated { .. }
         | Effect::Released(_)
         | Effect::Parked { .. }
+        | Effect::OutputsRefused(_)
         | Effect::Rearmed { .. }
         | Effect::Cancelled(_)
         | Effect::Purged { .. } => effect_of_states(effect),
@@ -195,6 +197,10 @@ fn effect_of_states(effect: &Effect) -> String {
             format!("Parked({queue} {} {cause:?})", self::ranges(ranges))
         }
         Effect::Rearmed { queue } => format!("Rearmed({queue})"),
+        Effect::OutputsRefused(it) => {
+            let (queue, position, index, why) = (it.queue, it.position, it.index, it.why);
+            format!("OutputsRefused({queue} {position}: output {index} {why:?})")
+        }
         Effect::Cancelled(it) => format!(
             "Cancelled({} {} before={} unknown={}{})",
             it.queue,

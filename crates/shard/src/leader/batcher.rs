@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
+use warren_queue::dispatch::io::Held;
 use warren_queue::entry::{
-    Command, Dedup, Enqueue, EnqueueTogether, IndexRange, OriginBatch, OriginPart, ProposalId,
-    Settle, SettleReason, ShardEntry,
+    AckWithOutputs, Command, Dedup, Enqueue, EnqueueTogether, IndexRange, OriginBatch, OriginPart,
+    ProposalId, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
     Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run, ShardTime,
@@ -38,6 +39,15 @@ enum Pending {
     Block(Box<PendingBlock>),
     /// Of one atomic batch.
     Together(Vec<PendingBlock>),
+    /// Of an ack with outputs.
+    Outputs(AckOf, Vec<PendingBlock>),
+}
+
+/// The delivery that is acked with outputs.
+#[derive(Clone, Copy)]
+pub(crate) struct AckOf {
+    pub(crate) queue: QueueId,
+    pub(crate) held: Held,
 }
 
 struct PendingBlock {
@@ -86,6 +96,7 @@ impl Batcher {
             Command::Settle(settle) => self.settle(settle),
             Command::Enqueue(_)
             | Command::EnqueueTogether(_)
+            | Command::AckWithOutputs(_)
             | Command::Return(_)
             | Command::HandOut(_)
             | Command::Release(_)
@@ -145,10 +156,8 @@ impl Batcher {
         ttl_ms: impl Fn(QueueId) -> Option<u64>,
     ) -> Vec<OriginPart> {
         let command = narrow(self.blocks.len() as u64);
-        let (mut blocks, mut origin, mut first) = (Vec::new(), Vec::new(), 0);
-        for mut part in parts {
-            set_times(&mut part.facts, now, ttl_ms(part.queue));
-            self.bytes += part.payload.len();
+        let (mut origin, mut first) = (Vec::new(), 0);
+        for part in &parts {
             let count = narrow(part.facts.count());
             origin.push(OriginPart {
                 command,
@@ -156,17 +165,44 @@ impl Batcher {
                 count,
             });
             first += count;
-            blocks.push(PendingBlock {
+        }
+        let blocks = self.own_blocks(parts, now, ttl_ms);
+        self.blocks.push(Pending::Together(blocks));
+        origin
+    }
+
+    /// A delivery is acked and messages come with it, at their place among the others.
+    pub(crate) fn ack_with_outputs(
+        &mut self,
+        ack: AckOf,
+        parts: Vec<Part>,
+        now: ShardTime,
+        ttl_ms: impl Fn(QueueId) -> Option<u64>,
+    ) {
+        let blocks = self.own_blocks(parts, now, ttl_ms);
+        self.blocks.push(Pending::Outputs(ack, blocks));
+    }
+
+    /// What comes later for the same queues gets other blocks.
+    fn own_blocks(
+        &mut self,
+        parts: Vec<Part>,
+        now: ShardTime,
+        ttl_ms: impl Fn(QueueId) -> Option<u64>,
+    ) -> Vec<PendingBlock> {
+        self.block_of.clear();
+        let blocks = parts.into_iter().map(|mut part| {
+            set_times(&mut part.facts, now, ttl_ms(part.queue));
+            self.bytes += part.payload.len();
+            PendingBlock {
                 queue: part.queue,
                 priority: part.priority,
                 facts: part.facts,
                 payload: vec![part.payload],
                 producers: part.producers,
-            });
-        }
-        self.blocks.push(Pending::Together(blocks));
-        self.block_of.clear();
-        origin
+            }
+        });
+        blocks.collect()
     }
 
     fn part(&mut self, mut part: Part, now: ShardTime, ttl_ms: Option<u64>) -> OriginPart {
@@ -239,16 +275,15 @@ impl Batcher {
                 let dedup = dedup(block.queue);
                 Command::Enqueue(block.enqueue(full.unwrap_or_default(), raise, dedup))
             }
-            Pending::Together(blocks) => {
-                let named: Vec<_> = blocks.iter().map(|it| (it.queue, &it.facts)).collect();
-                let full = admit(Storing::Together, &named);
-                let blocks = blocks.into_iter().zip(full);
-                let blocks = blocks.map(|(block, full)| {
-                    let dedup = dedup(block.queue);
-                    block.enqueue(full, None, dedup)
-                });
-                Command::EnqueueTogether(EnqueueTogether {
-                    blocks: blocks.collect(),
+            Pending::Together(blocks) => Command::EnqueueTogether(EnqueueTogether {
+                blocks: all_or_none(blocks, &mut admit, &dedup),
+            }),
+            Pending::Outputs(AckOf { queue, held }, blocks) => {
+                Command::AckWithOutputs(AckWithOutputs {
+                    queue,
+                    position: held.position,
+                    attempt: held.attempt,
+                    blocks: all_or_none(blocks, &mut admit, &dedup),
                 })
             }
         }));
@@ -265,6 +300,22 @@ impl Batcher {
             commands,
         })
     }
+}
+
+/// Blocks of which all or none are stored: room is taken for all of them, or for none.
+fn all_or_none(
+    blocks: Vec<PendingBlock>,
+    mut admit: impl FnMut(Storing, &[(QueueId, &Facts)]) -> Vec<Vec<IndexRange>>,
+    dedup: impl Fn(QueueId) -> Option<Dedup>,
+) -> Vec<Enqueue> {
+    let named: Vec<_> = blocks.iter().map(|it| (it.queue, &it.facts)).collect();
+    let full = admit(Storing::Together, &named);
+    let blocks = blocks.into_iter().zip(full);
+    let blocks = blocks.map(|(block, full)| {
+        let dedup = dedup(block.queue);
+        block.enqueue(full, None, dedup)
+    });
+    blocks.collect()
 }
 
 impl PendingBlock {

@@ -22,7 +22,7 @@ use warren_types::{
 
 use super::mover::{COPIES_MAX, Job, Sent};
 use super::work::Leading;
-use crate::dead::{Passing, Way, passed_on, way};
+use crate::dead::{Passing, Way, due, passed_on, way};
 use crate::link::frame::{Batch, BatchException, Part, Storing};
 use crate::replica::tap::Request;
 use crate::time::wall_clock_ms;
@@ -84,6 +84,7 @@ impl Leading {
             | Effect::Raised { .. }
             | Effect::Taken { .. }
             | Effect::Released(_)
+            | Effect::OutputsRefused(_)
             | Effect::Rearmed { .. }
             | Effect::Activated { .. }
             | Effect::Time { .. } => {}
@@ -243,10 +244,9 @@ impl Leading {
 
     /// Writes a number's messages as they go on. The same row and messages give the same batch, whoever leads.
     fn write_down(&self, number: u64, row: OutgoingRow, messages: Vec<ReadMessage>) -> Sent {
-        let name = self
-            .topology
-            .queue_by_id(row.queue)
-            .map(|it| it.name.clone());
+        let from = self.topology.queue_by_id(row.queue);
+        let is_delay = from.is_some_and(|it| it.delays_for().is_some());
+        let name = from.map(|it| it.name.clone());
         let name = name.as_ref().map_or("", |it| it.as_str());
         let (mut parts, mut copies) = (Vec::new(), Vec::new());
         for &queue in &row.queues {
@@ -254,9 +254,12 @@ impl Leading {
             let there = there.map(|it| self.topology.queue_settings(it));
             let mut by_level: BTreeMap<Priority, Vec<(&ReadMessage, Message)>> = BTreeMap::new();
             for message in &messages {
-                let Some(dead) = dead(&row, name, message) else {
-                    continue;
+                let goes_on = if is_delay {
+                    is_due(message)
+                } else {
+                    dead(&row, name, message)
                 };
+                let Some(dead) = goes_on else { continue };
                 let level = there
                     .as_ref()
                     .map_or(message.priority, |it| it.level(dead.properties.priority()));
@@ -270,12 +273,16 @@ impl Leading {
                     facts.body_size.push(sizes.body);
                     facts.group_hash.push(message.group_hash);
                     facts.fairness_hash.push(message.fairness_hash);
+                    facts.expiry.push(dead.ttl_ms.map(ShardTime));
                     copies.push(message.position);
                 }
                 for column in [&mut facts.group_hash, &mut facts.fairness_hash] {
                     if column.iter().all(|&it| it == 0) {
                         column.clear();
                     }
+                }
+                if facts.expiry.iter().all(Option::is_none) {
+                    facts.expiry.clear();
                 }
                 if !facts.size.is_empty() {
                     parts.push(Part {
@@ -384,6 +391,13 @@ fn dead(row: &OutgoingRow, queue: &str, message: &ReadMessage) -> Option<Message
     };
     let (group, fairness) = (message.group_hash, message.fairness_hash);
     passed_on(&view, &passing, message.priority, group, fairness)
+}
+
+/// A message that waited in the queue of a delayed exchange.
+fn is_due(message: &ReadMessage) -> Option<Message> {
+    let view = StoredMessageView::open(&message.message).ok()?;
+    let (group, fairness) = (message.group_hash, message.fairness_hash);
+    due(&view, message.priority, group, fairness)
 }
 
 fn without(these: &[PositionRange], those: &[PositionRange]) -> Vec<PositionRange> {

@@ -14,5 +14,6 @@ mod perform;
 mod redrive;
 mod rooms;
 mod settings;
+mod settles;
 pub(crate) mod task;
 mod work;

@@ -31,9 +31,18 @@ impl Leading {
                 Action::LookDue { queue, up_to } => {
                     self.mailbox.ask(Request::LookDue { queue, up_to });
                 }
+                Action::ProposeOutputs {
+                    queue,
+                    held,
+                    outputs,
+                } => self.propose_outputs(queue, held, outputs),
+                Action::SettleResults {
+                    node,
+                    token,
+                    results,
+                } => self.tell_settled(node, token, results),
                 told @ (Action::Deliver { .. }
                 | Action::Attached { .. }
-                | Action::SettleResults { .. }
                 | Action::Recalled { .. }
                 | Action::Waiting { .. }
                 | Action::Cancelled { .. }
@@ -130,7 +139,11 @@ impl Leading {
 /// What a node is told, and which one; `None` for what no node hears of.
 fn frame(action: Action) -> Option<(NodeId, Down)> {
     Some(match action {
-        Action::Propose(_) | Action::Load { .. } | Action::LookDue { .. } => return None,
+        Action::Propose(_)
+        | Action::ProposeOutputs { .. }
+        | Action::SettleResults { .. }
+        | Action::Load { .. }
+        | Action::LookDue { .. } => return None,
 
         Action::Deliver {
             consumer: ConsumerKey { node, consumer },
@@ -150,11 +163,6 @@ fn frame(action: Action) -> Option<(NodeId, Down)> {
             consumer: ConsumerKey { node, consumer },
             result,
         } => (node, Down::Attached { consumer, result }),
-        Action::SettleResults {
-            node,
-            token,
-            results,
-        } => (node, Down::SettleResults { token, results }),
         Action::Recalled {
             consumer: ConsumerKey { node, consumer },
             credit,

@@ -8,9 +8,7 @@ use tokio::time::Instant;
 use tracing::{debug, error};
 use warren_codec::encode_entry;
 use warren_queue::dispatch::Dispatch;
-use warren_queue::dispatch::io::{
-    Actions, Attach, ConsumerKey, Input, QueueOpening, ReturnRequest, SettleRequest,
-};
+use warren_queue::dispatch::io::{Actions, Attach, ConsumerKey, Input, QueueOpening};
 use warren_queue::entry::ProposalId;
 use warren_queue::outcome::Effect;
 use warren_queue::rows::{OriginRow, OutgoingRow};
@@ -28,9 +26,9 @@ use super::links::Links;
 use super::mover::Mover;
 use super::rooms::Rooms;
 use super::settings::dedup_of;
+use super::settles::Acking;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
-use crate::api::AnswerTime;
-use crate::link::frame::{Down, Hello, PeekUp, ReturnUp, SettleUp, Up};
+use crate::link::frame::{Down, Hello, PeekUp, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, TapEvent};
 use crate::time::ShardClock;
@@ -61,6 +59,7 @@ pub(crate) struct Leading {
     pub(super) synced: Option<TopologyIndex>,
     pub(super) mover: Mover,
     pub(super) cancels: Cancels,
+    pub(super) acking: Acking,
     pub(super) uplinks: UplinkRequests,
     /// Nodes whose stream broke: their consumers' deliveries are held for them.
     lost: BTreeSet<NodeId>,
@@ -102,6 +101,7 @@ impl Leading {
             topology: task.topology.borrow().clone(),
             mover: Mover::default(),
             cancels: Cancels::default(),
+            acking: Acking::default(),
             uplinks: Arc::clone(&task.uplinks),
             stored_topology: stored,
             synced: None,
@@ -252,6 +252,10 @@ impl Leading {
     fn may_take(&self, frame: &Up) -> bool {
         match frame {
             Up::Publish(batch) | Up::Move { batch, .. } => batch.topology <= self.topology.index(),
+            Up::Settle(it) => {
+                let routed = it.outputs.as_ref().map(|it| it.topology);
+                routed.is_none_or(|it| it <= self.topology.index())
+            }
             Up::Attach(attach) => {
                 attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
             }
@@ -263,7 +267,6 @@ impl Leading {
             | Up::Reported
             | Up::Credit { .. }
             | Up::Recall { .. }
-            | Up::Settle(_)
             | Up::Return(_)
             | Up::CancelScheduled(_)
             | Up::Detach { .. } => true,
@@ -320,7 +323,7 @@ impl Leading {
                 consumer: key(consumer),
                 up_to,
             }),
-            Up::Settle(settle) => self.settle(node, settle),
+            Up::Settle(settle) => self.settle(hello, settle),
             Up::Return(give_back) => self.give_back(node, give_back),
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),
@@ -345,31 +348,6 @@ impl Leading {
                 depth,
             } => self.ask_stats(node, token, queue, depth),
         }
-    }
-
-    fn give_back(&mut self, node: NodeId, it: ReturnUp) {
-        let wait = self.wait(it.wait);
-        self.step(Input::Return(ReturnRequest {
-            node,
-            token: it.token,
-            queue: it.queue,
-            items: it.items,
-            kind: it.kind,
-            wait,
-        }));
-    }
-
-    fn settle(&mut self, node: NodeId, settle: SettleUp) {
-        if settle.answer == AnswerTime::AtOnce {
-            self.acks.hurry();
-        }
-        self.step(Input::Settle(SettleRequest {
-            node,
-            token: settle.token,
-            queue: settle.queue,
-            items: settle.items,
-            reason: settle.reason,
-        }));
     }
 
     pub(super) fn tap(&mut self, event: TapEvent) {
@@ -425,6 +403,7 @@ impl Leading {
                 Some(wish) => self.redrive(node, token, queue, page, wish),
                 None => self.answer_peek(node, token, queue, page),
             },
+            TapEvent::HasOutputs { node, token, has } => self.has_outputs(node, token, has),
             TapEvent::Restored => {
                 debug!(shard_id = %self.shard, "a snapshot replaced the leader's state")
             }

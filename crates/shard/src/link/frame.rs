@@ -154,6 +154,15 @@ pub(crate) struct SettleUp {
     pub items: Vec<Held>,
     pub reason: SettleReason,
     pub answer: AnswerTime,
+    pub outputs: Option<Outputs>,
+}
+
+/// Messages that come into queues of the shard with an ack, all of it or nothing (features X4).
+#[derive(Clone, Debug)]
+pub(crate) struct Outputs {
+    /// Routed by this topology.
+    pub topology: TopologyIndex,
+    pub parts: Vec<Part>,
 }
 
 #[derive(Clone, Debug)]

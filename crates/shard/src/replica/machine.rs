@@ -4,7 +4,7 @@
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 use warren_codec::decode_entry;
-use warren_queue::dispatch::io::Loaded;
+use warren_queue::dispatch::io::{Held, Loaded};
 use warren_queue::entry::ApplyContext;
 use warren_queue::outcome::{Effect, EntryOutcome, Output};
 use warren_queue::rows::Rows as _;
@@ -136,6 +136,16 @@ impl Machine for ShardMachine {
                 } => {
                     let messages = self.store.read(&self.rows, queue, &ranges);
                     self.tell(TapEvent::Read { ticket, messages });
+                }
+                Request::HasOutputs {
+                    node,
+                    token,
+                    queue,
+                    held,
+                } => {
+                    let Held { position, attempt } = held;
+                    let has = self.store.has_outputs(&self.rows, queue, position, attempt);
+                    self.tell(TapEvent::HasOutputs { node, token, has });
                 }
                 Request::LookDue { queue, up_to } => {
                     let due = self.store.due(&self.rows, queue, up_to, DUE_BLOCKS_MAX);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use warren_queue::dispatch::io::{Due, Loaded, QueueOpening, Token};
+use warren_queue::dispatch::io::{Due, Held, Loaded, QueueOpening, Token};
 use warren_queue::outcome::{Effect, EntryOutcome};
 use warren_queue::rows::{Counters, OriginRow, OutgoingRow};
 use warren_queue::store::{PeekedMessage, PeekedPage, ReadMessage};
@@ -48,6 +48,11 @@ pub(crate) enum TapEvent {
         page: Option<PeekedPage>,
         /// What is to be done with it, beside showing it.
         redrive: Option<Redrive>,
+    },
+    HasOutputs {
+        node: NodeId,
+        token: Token,
+        has: bool,
     },
     /// A snapshot replaced the state: what the leader knows is void (it cannot lead any more, but may not know yet).
     Restored,
@@ -102,6 +107,13 @@ pub(crate) enum Request {
         node: NodeId,
         it: PeekUp,
         redrive: Option<Redrive>,
+    },
+    /// Whether a delivery was acked with outputs; answered by [`TapEvent::HasOutputs`].
+    HasOutputs {
+        node: NodeId,
+        token: Token,
+        queue: QueueId,
+        held: Held,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

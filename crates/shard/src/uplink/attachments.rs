@@ -13,10 +13,11 @@ use warren_queue::dispatch::io::{
 use warren_queue::entry::ReturnKind;
 use warren_types::{Attempt, ConsumerId, NodeId, Position, QueueId, TopologyIndex};
 
+use super::outputs::SentOutputs;
 use crate::api::{
     AnswerTime, ConsumerSpec, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec,
 };
-use crate::link::frame::{AttachUp, ReturnUp, SettleUp, Up};
+use crate::link::frame::{AttachUp, Outputs, ReturnUp, SettleUp, Up};
 use crate::link::outbox::Outbox;
 use loan::Loan;
 
@@ -49,6 +50,7 @@ struct Unanswered {
     action: SettleAction,
     /// It was sent over an earlier link as well, so that it may have been done already.
     resent: bool,
+    outputs: Option<SentOutputs>,
 }
 
 /// All consumers and unanswered settles of this node on one shard.
@@ -125,15 +127,22 @@ impl Attachments {
         &mut self,
         token: Token,
         spec: SettleSpec,
+        outputs: Option<SentOutputs>,
         answer_to: RequestToken,
         inbox: Outbox<SessionEvent>,
     ) -> Up {
         let queue = spec.target.queue;
-        for item in &spec.items {
-            self.tell_holder(queue, *item, &inbox);
-            self.release(queue, item.position, Some(item.attempt));
+        if outputs.is_none() {
+            self.release_settled(queue, &spec.items, &inbox);
         }
-        let frame = settle_frame(token, queue, spec.items.clone(), spec.action, spec.answer);
+        let sent = outputs.as_ref().map(|it| it.outputs.clone());
+        let frame = settle_frame(
+            token,
+            queue,
+            spec.items.clone(),
+            spec.action,
+            (spec.answer, sent),
+        );
         self.unanswered.insert(
             token,
             Unanswered {
@@ -143,9 +152,17 @@ impl Attachments {
                 items: spec.items,
                 action: spec.action,
                 resent: false,
+                outputs,
             },
         );
         frame
+    }
+
+    fn release_settled(&mut self, queue: QueueId, items: &[Held], asker: &Outbox<SessionEvent>) {
+        for item in items {
+            self.tell_holder(queue, *item, asker);
+            self.release(queue, item.position, Some(item.attempt));
+        }
     }
 
     /// A delivery settled by receipt through another session: its holder forgets it.
@@ -240,7 +257,10 @@ impl Attachments {
                 settle.queue,
                 settle.items.clone(),
                 settle.action,
-                AnswerTime::AtOnce,
+                (
+                    AnswerTime::AtOnce,
+                    settle.outputs.as_ref().map(|it| it.outputs.clone()),
+                ),
             ));
         }
         frames.push(Up::Reported);
@@ -346,7 +366,12 @@ impl Attachments {
 
     pub(crate) fn settled(&mut self, token: Token, results: Vec<SettleResult>) {
         if let Some(settle) = self.unanswered.remove(&token) {
-            let results = if settle.resent {
+            let results = if let Some(sent) = &settle.outputs {
+                if !SentOutputs::is_refused(&results) {
+                    self.release_settled(settle.queue, &settle.items, &settle.inbox);
+                }
+                sent.named(results)
+            } else if settle.resent {
                 own_doing(results)
             } else {
                 results
@@ -409,7 +434,7 @@ fn settle_frame(
     queue: QueueId,
     items: Vec<Held>,
     action: SettleAction,
-    answer: AnswerTime,
+    (answer, outputs): (AnswerTime, Option<Outputs>),
 ) -> Up {
     match action {
         SettleAction::Settle(reason) => Up::Settle(SettleUp {
@@ -418,6 +443,7 @@ fn settle_frame(
             items,
             reason,
             answer,
+            outputs,
         }),
         SettleAction::Return { kind, wait } => Up::Return(ReturnUp {
             token,

@@ -5,6 +5,7 @@ mod attachments;
 pub(crate) mod door;
 pub(crate) mod encode;
 mod leadership;
+mod outputs;
 pub(crate) mod pending;
 mod questions;
 mod state;

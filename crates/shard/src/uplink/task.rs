@@ -15,6 +15,7 @@ use warren_types::{BatchSequence, GroupId, Leadership, NodeId, ShardId};
 use super::door::{Doorway, Request};
 use super::encode::encode;
 use super::leadership::{leads_elsewhere, moved};
+use super::outputs::SentOutputs;
 use super::questions::Said;
 use super::state::{Link, State};
 use crate::api::{PublishOutcome, Unavailable};
@@ -152,12 +153,12 @@ impl Uplink {
                 state.attachments.recalled(consumer, up_to);
                 None
             }
-            Request::Settle { spec, token, inbox } => Some(state.attachments.settle(
-                state.tokens.next(),
-                spec,
-                token,
-                inbox,
-            )),
+            Request::Settle { spec, token, inbox } => {
+                let own = state.tokens.next();
+                let outputs = SentOutputs::encode(&spec, &inbox, &self.topology.borrow());
+                let settle = state.attachments.settle(own, spec, outputs, token, inbox);
+                Some(settle)
+            }
             Request::Detach { consumer, returns } => state.attachments.detach(consumer, returns),
             // Without a link it is lost: the mover sends it again.
             Request::Move { source, batch } => Some(Up::Move { source, batch }),

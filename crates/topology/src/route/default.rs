@@ -25,6 +25,15 @@ impl DefaultRoutes {
         self.queues.remove_mut(name);
     }
 
+    /// To this queue alone; false: it is not there.
+    pub(super) fn find(&self, queue: &QueueName, out: &mut Targets) -> bool {
+        let target = self.queues.get(queue);
+        if let Some(&target) = target {
+            out.begin_set().add(&Hop::Queue(target));
+        }
+        target.is_some()
+    }
+
     pub(super) fn route(&self, message: &Published<'_>, out: &mut Targets) {
         for key in message.keys() {
             if let Some(&target) = self.queues.get(key) {

@@ -15,7 +15,7 @@ mod targets;
 mod topic;
 
 use thiserror::Error;
-use warren_types::{ExchangeName, VhostId};
+use warren_types::{ExchangeName, QueueName, VhostId};
 
 pub(crate) use hop::Hop;
 pub use published::Published;
@@ -55,6 +55,8 @@ struct ExchangeRoutes {
     name: ExchangeName,
     internal: bool,
     kind: KindRoutes,
+    /// Where its messages wait until they are due, if it delays them (features B11).
+    delays: Option<QueueName>,
     /// Where a message goes that no binding of this exchange matches (features B9).
     alternate: Option<ExchangeName>,
 }
@@ -77,6 +79,7 @@ impl Routes {
                 name: exchange.name.clone(),
                 internal: exchange.internal,
                 kind: KindRoutes::new(exchange),
+                delays: exchange.delay_queue(),
                 alternate,
             },
         );
@@ -134,6 +137,12 @@ impl Routes {
             return Err(RouteError::InternalExchange {
                 exchange: message.exchange.into(),
             });
+        }
+        if let Some(queue) = &first.delays
+            && message.is_delayed()
+            && self.default.find(queue, out)
+        {
+            return Ok(());
         }
         first.route(message, out);
         if out.has_pending() {

@@ -4,6 +4,9 @@ use std::cell::OnceCell;
 
 use warren_types::{Properties, RoutingKey, Table};
 
+/// Milliseconds until a message is due.
+const DELAY: &str = "x-delay";
+
 /// What a message is routed by. Its headers are decoded when the first exchange asks for them.
 #[derive(Debug)]
 pub struct Published<'a> {
@@ -51,6 +54,12 @@ impl<'a> Published<'a> {
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.key).chain(self.further.iter().map(RoutingKey::as_str))
+    }
+
+    /// Whether a delayed exchange keeps it for later: header `x-delay` above 0. What the broker sends on has waited.
+    pub(super) fn is_delayed(&self) -> bool {
+        let delay = self.headers().and_then(|it| it.get(DELAY)?.as_int());
+        !self.from_broker && delay.is_some_and(|it| it > 0)
     }
 
     pub(super) fn headers(&self) -> Option<&Table> {

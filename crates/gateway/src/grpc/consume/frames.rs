@@ -12,7 +12,8 @@ use super::session::{ConsumeSession, Phase};
 use super::{credit_of, of_credit};
 use crate::clock::wall_clock_ms;
 use crate::grpc::error::bad_argument;
-use crate::grpc::settle_plan::{Ask, Context, extended, plan, refused};
+use crate::grpc::outputs;
+use crate::grpc::settle_plan::{Answered, Ask, Context, extended, plan, refused};
 
 impl ConsumeSession {
     /// One frame of the client; every one keeps the lease.
@@ -67,6 +68,12 @@ impl ConsumeSession {
             now: Instant::now(),
         };
         let mut plan = plan(batch.settlements, context, &mut self.held);
+        let gateway = self.attached.gateway.clone();
+        let who = self.attached.who.clone();
+        let kept = outputs::route(&gateway, &who, &self.link.admission, &mut plan).await;
+        for taken in kept {
+            self.held.put_back(taken);
+        }
         for bytes in self.held.take_settled_late() {
             self.attached.credit.returned(bytes);
         }
@@ -85,7 +92,7 @@ impl ConsumeSession {
         let mut last = self.last_token;
         let tokens = self
             .settles
-            .open(batch.settle_ref, plan.results, &plan.asks, || {
+            .open(batch.settle_ref, plan.results, &mut plan.asks, || {
                 last += 1;
                 RequestToken(last)
             });
@@ -98,10 +105,33 @@ impl ConsumeSession {
         }
     }
 
+    /// A settle has its result.
+    pub(super) fn answered(&mut self, answered: Answered) {
+        let credit = &mut self.attached.credit;
+        for freed in &answered.freed {
+            credit.settled(freed.bytes);
+        }
+        if answered.kept.is_empty() {
+            credit.committed(u64::try_from(answered.items).unwrap_or(u64::MAX));
+        }
+        if let Some((target, held)) = answered.released {
+            let leases = self.attached.gateway.leases();
+            leases.settled(target.queue, &held);
+        }
+        for kept in answered.kept {
+            self.held.put_back(kept);
+        }
+    }
+
     async fn ask(&mut self, ask: &Ask, token: RequestToken) {
         let spec = ask.spec(AnswerTime::Soon);
-        self.attached.gateway.leases().settled(&spec);
+        if ask.outputs.is_none() {
+            let leases = self.attached.gateway.leases();
+            leases.settled(spec.target.queue, &spec.items);
+        }
         match self.attached.session.settle(spec, token).await {
+            // It is held until it is done.
+            Ok(()) if ask.outputs.is_some() => {}
             Ok(()) => {
                 for taken in ask.items.iter().filter_map(|item| item.taken) {
                     self.attached.credit.settled(taken.bytes);

@@ -78,6 +78,7 @@ impl ConsumeSession {
             items,
             action,
             answer: AnswerTime::AtOnce,
+            outputs: Vec::new(),
         };
         // An uplink that has stopped takes its consumers with it, and what they hold returns.
         let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

@@ -8,6 +8,7 @@ use warren_shard::api::Unavailable;
 
 use super::session::{ConsumeSession, End, Phase};
 use crate::grpc::deliveries::body_bytes;
+use crate::grpc::held::HeldDelivery;
 use crate::grpc::resume::{Coming, Registration, Rejoin};
 use crate::grpc::streams::reached;
 
@@ -66,7 +67,10 @@ impl ConsumeSession {
         self.must_recall = false;
         self.held.restart();
         // Results of the old stream have no stream any more: the client settles again, by receipt.
-        self.settles.give_up(Unavailable::NotReady);
+        // One with outputs is answered by what is remembered of it.
+        for kept in self.settles.give_up(Unavailable::NotReady) {
+            self.held.put_back(HeldDelivery { tag: 0, ..kept });
+        }
         while self.settles.take_done().is_some() {}
         self.lease_until = Instant::now() + self.attached.gateway.options().lease;
         let waiting = self

@@ -314,10 +314,8 @@ impl ConsumeSession {
                     }
                 }
                 SessionEvent::Settled { token, results } => {
-                    if let Some(items) = self.settles.settled(token, &results) {
-                        self.attached
-                            .credit
-                            .committed(u64::try_from(items).unwrap_or(u64::MAX));
+                    if let Some(answered) = self.settles.settled(token, &results) {
+                        self.answered(answered);
                     }
                 }
                 SessionEvent::Forget { position, .. } => self.forget(position),
@@ -445,6 +443,7 @@ impl ConsumeSession {
                 items: settled,
                 action,
                 answer: AnswerTime::Soon,
+                outputs: Vec::new(),
             };
             // An uplink that has stopped: then the messages come again, flagged.
             let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

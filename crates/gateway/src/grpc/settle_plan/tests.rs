@@ -2,6 +2,8 @@
 
 use warren_types::{Attempt, Position, QueueId, ShardId, Term};
 
+use warren_shard::api::RequestToken;
+
 use super::*;
 
 const CLUSTER: ClusterId = ClusterId(7);
@@ -193,7 +195,7 @@ fn one_bad_settlement_affects_only_itself() {
         v1::Settlement::default(),
         v1::Settlement {
             then_publish: vec![v1::PublishEntry::default()],
-            ..ack(Named::DeliveryTag(3))
+            ..settlement(Named::DeliveryTag(3), Action::Reject(v1::Reject::default()))
         },
         ack(tags(4, 2)),
     ];
@@ -212,11 +214,34 @@ fn one_bad_settlement_affects_only_itself() {
             (2, Reason::BadArgument),
             (3, Reason::AlreadySettled),
             (4, Reason::BadArgument),
-            (5, Reason::UnsupportedFeature),
+            (5, Reason::BadArgument),
             (6, Reason::BadArgument),
         ]
     );
     assert_eq!(book.len(), 3);
+}
+
+#[test]
+fn ack_with_messages_stands_alone_and_is_of_one_delivery() {
+    let mut book = book(4);
+    let with = |named| v1::Settlement {
+        then_publish: vec![v1::PublishEntry::default()],
+        ..ack(named)
+    };
+    let settlements = vec![
+        ack(Named::DeliveryTag(1)),
+        with(Named::DeliveryTag(2)),
+        ack(Named::DeliveryTag(3)),
+        with(tags(4, 5)),
+    ];
+    let plan = plan(settlements, context(), &mut book);
+    let asks = plan.asks.iter();
+    let asks: Vec<_> = asks
+        .map(|it| (it.index(), it.items.len(), it.outputs.is_some()))
+        .collect();
+    assert_eq!(asks, [(0, 2, false), (1, 1, true)]);
+    assert_eq!(reason(&plan.results[0]), Reason::BadArgument);
+    assert_eq!(book.len(), 1);
 }
 
 #[test]
@@ -236,22 +261,24 @@ fn tags_mean_nothing_outside_streams() {
 
 #[test]
 fn results_name_only_what_was_not_done() {
-    let plan = plan(
+    let mut plan = plan(
         vec![ack(tags(1, 3)), ack(receipt(OTHER, 1))],
         context(),
         &mut book(3),
     );
     let mut results = SettleResults::default();
-    let asked = results.open(42, plan.results, &plan.asks, tokens());
+    let asked = results.open(42, plan.results, &mut plan.asks, tokens());
     assert_eq!((asked.len(), results.unanswered()), (2, 4));
     let own = [
         SettleResult::Done,
         SettleResult::NotOwner,
         SettleResult::Done,
     ];
-    assert_eq!(results.settled(asked[0], &own), Some(3));
+    let answered = results.settled(asked[0], &own).unwrap();
+    assert_eq!((answered.items, answered.freed.len()), (3, 0));
     assert_eq!(results.take_done(), None);
-    assert_eq!(results.settled(asked[1], &[SettleResult::Done]), Some(1));
+    let answered = results.settled(asked[1], &[SettleResult::Done]);
+    assert_eq!(answered.unwrap().items, 1);
     let done = results.take_done().unwrap();
     assert_eq!(
         (done.settle_ref, done.all_done, done.results.len()),
@@ -263,15 +290,15 @@ fn results_name_only_what_was_not_done() {
     );
     assert_eq!(reason(&done.results[0]), Reason::NotOwner);
     assert!(results.is_idle());
-    assert_eq!(results.settled(asked[1], &[]), None);
+    assert!(results.settled(asked[1], &[]).is_none());
 }
 
 #[test]
 fn ask_that_could_not_be_made_gives_its_items_back() {
     let mut book = book(1);
-    let plan = plan(vec![ack(Named::DeliveryTag(1))], context(), &mut book);
+    let mut plan = plan(vec![ack(Named::DeliveryTag(1))], context(), &mut book);
     let mut results = SettleResults::default();
-    let asked = results.open(1, plan.results, &plan.asks, tokens());
+    let asked = results.open(1, plan.results, &mut plan.asks, tokens());
     for item in results.not_asked(asked[0], Unavailable::NotReady) {
         book.put_back(item.taken.unwrap());
     }
@@ -283,9 +310,9 @@ fn ask_that_could_not_be_made_gives_its_items_back() {
 #[test]
 fn batch_that_waits_does_not_hold_up_the_next() {
     let mut results = SettleResults::default();
-    let plan = plan(vec![ack(Named::DeliveryTag(1))], context(), &mut book(1));
-    results.open(1, Vec::new(), &plan.asks, tokens());
-    results.open(2, Vec::new(), &[], tokens());
+    let mut plan = plan(vec![ack(Named::DeliveryTag(1))], context(), &mut book(1));
+    results.open(1, Vec::new(), &mut plan.asks, tokens());
+    results.open(2, Vec::new(), &mut [], tokens());
     assert_eq!(results.take_done().unwrap().settle_ref, 2);
     assert_eq!(results.take_done(), None);
 }

@@ -8,6 +8,7 @@ pub(super) mod delete;
 pub(super) mod enqueue;
 pub(super) mod hand_out;
 pub(super) mod move_out;
+pub(super) mod outputs;
 pub(super) mod park;
 pub(super) mod purge;
 pub(super) mod rearm;

@@ -10,7 +10,7 @@ use super::super::Store;
 use super::super::apply::Note;
 use super::super::blocks;
 use super::enqueue::{self, Enqueued, Tried};
-use crate::entry::{EnqueueTogether, OriginPart};
+use crate::entry::{Enqueue, EnqueueTogether, OriginPart};
 use crate::outcome::{Output, Reply};
 use crate::rows::Rows;
 
@@ -26,7 +26,7 @@ pub(in super::super) fn apply(
     let count = counts.fold(0_u32, u32::saturating_add);
     let mut absent = BTreeMap::new();
     let rest = if refused.is_empty() {
-        absent = refusals(store, rows, &it);
+        absent = refusals(store, rows, &it.blocks);
         NotStored::BatchAborted
     } else {
         NotStored::BatchRefused
@@ -82,11 +82,15 @@ fn enqueued(
 }
 
 /// The messages that cannot be stored, and why; the blocks are tried out one after the other, and nothing changes.
-fn refusals(store: &Store, rows: &dyn Rows, it: &EnqueueTogether) -> BTreeMap<u32, NotStored> {
+pub(super) fn refusals(
+    store: &Store,
+    rows: &dyn Rows,
+    named: &[Enqueue],
+) -> BTreeMap<u32, NotStored> {
     let now = store.now();
     let mut tried: BTreeMap<QueueId, Tried> = BTreeMap::new();
     let (mut found, mut base) = (BTreeMap::new(), 0_u32);
-    for block in &it.blocks {
+    for block in named {
         let count = blocks::block_count(&block.facts);
         let tried = tried.entry(block.queue).or_default();
         match store.queues.get(&block.queue) {

@@ -439,7 +439,17 @@ fn encode_results(token: Token, results: &[SettleResult]) -> wire::SettleResults
         SettleResult::NotOwner => wire::SettleVerdict::NotOwner as u32,
         SettleResult::Expired => wire::SettleVerdict::Expired as u32,
         SettleResult::QueueGone => wire::SettleVerdict::QueueGone as u32,
+        SettleResult::OutputRefused { .. } => wire::SettleVerdict::OutputRefused as u32,
     });
+    let refused = results.iter().find_map(|result| match result {
+        SettleResult::OutputRefused { index, why } => Some((*index, encode_not_stored(*why))),
+        SettleResult::Done
+        | SettleResult::AlreadySettled
+        | SettleResult::NotOwner
+        | SettleResult::Expired
+        | SettleResult::QueueGone => None,
+    });
+    let (refused_index, refused_reason) = refused.unwrap_or_default();
     wire::SettleResults {
         token: token.0,
         results: if all_done {
@@ -448,6 +458,8 @@ fn encode_results(token: Token, results: &[SettleResult]) -> wire::SettleResults
             listed.collect()
         },
         count: u32::try_from(results.len()).expect("a settle names fewer than 2^32 deliveries"),
+        refused_index,
+        refused_reason,
     }
 }
 
@@ -461,6 +473,10 @@ fn decode_results(frame: &wire::SettleResults) -> Result<Down, BadFrame> {
             3 => Ok(SettleResult::NotOwner),
             4 => Ok(SettleResult::Expired),
             5 => Ok(SettleResult::QueueGone),
+            6 => Ok(SettleResult::OutputRefused {
+                index: frame.refused_index,
+                why: decode_not_stored(frame.refused_reason).map_err(bad)?,
+            }),
             other => Err(bad(format!("unknown settle verdict {other}"))),
         });
         verdicts.collect::<Result<_, _>>()?

@@ -16,17 +16,16 @@ use warren_types::{
 
 use super::{BadFrame, amount, bad, cancel, grant, peek};
 use crate::api::{AnswerTime, ReturnWait, StatsDepth};
-use crate::link::frame::{AttachUp, Batch, Hello, Part, ReturnUp, SettleUp, Storing, Up};
+use crate::link::frame::{AttachUp, Batch, Hello, Outputs, Part, ReturnUp, SettleUp, Storing, Up};
 
 /// Roughly the bytes a frame takes on the wire, for closing a message in time.
 pub(crate) fn up_bytes(frame: &Up) -> usize {
     match frame {
-        Up::Publish(batch) | Up::Move { batch, .. } => batch
-            .parts
-            .iter()
-            .map(|part| part.payload.len() + part.facts.size.len() * 6 + 32)
-            .sum(),
-        Up::Settle(settle) => settle.items.len() * 8 + 32,
+        Up::Publish(batch) | Up::Move { batch, .. } => batch.parts.iter().map(part_bytes).sum(),
+        Up::Settle(settle) => {
+            let outputs = settle.outputs.iter().flat_map(|it| &it.parts);
+            settle.items.len() * 8 + 32 + outputs.map(part_bytes).sum::<usize>()
+        }
         Up::Return(give_back) => give_back.items.len() * 8 + 32,
         Up::Attach(attach) => attach.held.len() * 8 + 64,
         Up::CancelScheduled(it) => it.positions.len() * 8 + 32,
@@ -40,6 +39,10 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
         | Up::Redrive(..)
         | Up::Stats { .. } => 64,
     }
+}
+
+fn part_bytes(part: &Part) -> usize {
+    part.payload.len() + part.facts.size.len() * 6 + 32
 }
 
 pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
@@ -62,13 +65,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
         Up::Attach(attach) => UpKind::Attach(encode_attach(attach)),
         Up::Credit { consumer, add } => UpKind::Credit(grant(consumer, add)),
         Up::Recall { consumer, up_to } => UpKind::Recall(grant(consumer, up_to)),
-        Up::Settle(settle) => UpKind::Settle(wire::SettleUp {
-            token: settle.token.0,
-            queue: settle.queue.0,
-            items: Some(encode_held(&settle.items)),
-            reason: encode_settle_reason(settle.reason),
-            answer_at_once: settle.answer == AnswerTime::AtOnce,
-        }),
+        Up::Settle(settle) => UpKind::Settle(encode_settle(settle)),
         Up::Return(give_back) => UpKind::Return(encode_return(&give_back)),
         Up::Detach { consumer, returns } => {
             let returns = match returns {
@@ -137,17 +134,7 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             consumer: ConsumerId(credit.consumer),
             up_to: amount(&credit),
         },
-        UpKind::Settle(settle) => Up::Settle(SettleUp {
-            token: Token(settle.token),
-            queue: QueueId(settle.queue),
-            items: decode_held(settle.items)?,
-            reason: decode_settle_reason(settle.reason).map_err(bad)?,
-            answer: if settle.answer_at_once {
-                AnswerTime::AtOnce
-            } else {
-                AnswerTime::Soon
-            },
-        }),
+        UpKind::Settle(settle) => Up::Settle(decode_settle(settle)?),
         UpKind::Return(give_back) => Up::Return(decode_return(give_back)?),
         UpKind::Detach(detach) => decode_detach(&detach)?,
         UpKind::Purge(question) => Up::Purge {
@@ -169,6 +156,40 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
         },
     };
     Ok((ShardId(frame.shard), up))
+}
+
+fn encode_settle(settle: SettleUp) -> wire::SettleUp {
+    let (topology_index, outputs) = match settle.outputs {
+        Some(it) => (it.topology.0, it.parts),
+        None => (0, Vec::new()),
+    };
+    wire::SettleUp {
+        token: settle.token.0,
+        queue: settle.queue.0,
+        items: Some(encode_held(&settle.items)),
+        reason: encode_settle_reason(settle.reason),
+        answer_at_once: settle.answer == AnswerTime::AtOnce,
+        outputs: outputs.into_iter().map(encode_part).collect(),
+        topology_index,
+    }
+}
+
+fn decode_settle(settle: wire::SettleUp) -> Result<SettleUp, BadFrame> {
+    let parts = settle.outputs.into_iter().map(decode_part);
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let topology = TopologyIndex(settle.topology_index);
+    Ok(SettleUp {
+        token: Token(settle.token),
+        queue: QueueId(settle.queue),
+        items: decode_held(settle.items)?,
+        reason: decode_settle_reason(settle.reason).map_err(bad)?,
+        answer: if settle.answer_at_once {
+            AnswerTime::AtOnce
+        } else {
+            AnswerTime::Soon
+        },
+        outputs: (!parts.is_empty()).then_some(Outputs { topology, parts }),
+    })
 }
 
 fn encode_return(give_back: &ReturnUp) -> wire::ReturnUp {

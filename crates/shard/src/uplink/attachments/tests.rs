@@ -110,8 +110,15 @@ fn settle(attachments: &mut Attachments, position: u64, inbox: &Outbox<SessionEv
         items: vec![held(position)],
         action: SettleAction::Settle(SettleReason::Acked),
         answer: AnswerTime::Soon,
+        outputs: Vec::new(),
     };
-    attachments.settle(Token(position), spec, RequestToken(position), inbox.clone());
+    attachments.settle(
+        Token(position),
+        spec,
+        None,
+        RequestToken(position),
+        inbox.clone(),
+    );
 }
 
 const OK: HeldState = HeldState::StillYours;

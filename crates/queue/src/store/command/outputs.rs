@@ -1,0 +1,84 @@
+//! A delivery is acked and messages come into queues of the shard, in one (features X4). That it happened is remembered under the delivery's
+//! attempt: whoever asks again, having lost the answer, is told. Not here: who holds the delivery (the dispatcher knew).
+
+use warren_types::{Attempt, Position, PositionRange, QueueId};
+
+use super::super::Store;
+use super::super::limits::OUTPUTS_REMEMBERED;
+use super::super::memory::{Fact, Keep};
+use super::{enqueue, settle, together};
+use crate::entry::{AckWithOutputs, Settle, SettleReason};
+use crate::outcome::{Effect, Output, OutputsRefused, Reply};
+use crate::rows::{MemoryOf, Rows};
+
+pub(in super::super) fn apply(
+    store: &mut Store,
+    rows: &dyn Rows,
+    it: AckWithOutputs,
+    out: &mut Output,
+) -> Reply {
+    let nothing = Reply::AckedWithOutputs { is_done: false };
+    if !store.queues.contains_key(&it.queue) {
+        return Reply::QueueGone;
+    }
+    let refused = together::refusals(store, rows, &it.blocks);
+    if let Some((index, why)) = refused.into_iter().next() {
+        out.effects.push(Effect::OutputsRefused(OutputsRefused {
+            queue: it.queue,
+            position: it.position,
+            index,
+            why,
+        }));
+        return nothing;
+    }
+    let settle = Settle {
+        queue: it.queue,
+        ranges: vec![PositionRange::one(it.position)],
+        reason: SettleReason::Acked,
+    };
+    // It has left already: whatever its end was, this is not it.
+    if settle::apply(store, rows, &settle, out) != (Reply::Settled { count: 1 }) {
+        return nothing;
+    }
+    let now = store.now();
+    if let Some((queue, _)) = store.touch(rows, it.queue) {
+        let fact = Fact {
+            key: it.position.0,
+            at: now,
+            check: check(it.attempt),
+        };
+        let keep = Keep {
+            most: OUTPUTS_REMEMBERED,
+            since: None,
+        };
+        queue
+            .memories
+            .remember(rows, it.queue, MemoryOf::Outputs, fact, keep);
+    }
+    for block in it.blocks {
+        enqueue::apply(store, rows, block, &[], out);
+    }
+    Reply::AckedWithOutputs { is_done: true }
+}
+
+impl Store {
+    /// Whether a delivery was acked with outputs, under this attempt, as far as its queue remembers.
+    #[must_use]
+    pub fn has_outputs(
+        &self,
+        rows: &dyn Rows,
+        queue: QueueId,
+        position: Position,
+        attempt: Attempt,
+    ) -> bool {
+        let queue = self.queues.get(&queue);
+        let found =
+            queue.and_then(|it| it.memories.find(rows, it.id, MemoryOf::Outputs, position.0));
+        found.is_some_and(|it| it.check == check(attempt))
+    }
+}
+
+/// Stored: never change it. Attempts of a term are numbered from 1.
+fn check(attempt: Attempt) -> u64 {
+    attempt.term.0.rotate_left(40) ^ attempt.number
+}

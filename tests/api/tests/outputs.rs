@@ -1,0 +1,212 @@
+//! Settle-and-publish (features X4): an ack and the messages that come with it are done together or not at all, and whoever asks again after
+//! a lost answer is told the same, also by the next leader.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use warren_api::{Call, in_band, message, number, queue_batch, runtime, text};
+use warren_proto::v1::settlement::{Action, Target};
+use warren_proto::v1::{self, SettleOutcome};
+use warren_testkit::process::{Cluster, NodeNumber, Options};
+
+const FIRST: NodeNumber = NodeNumber(1);
+
+fn entry(queue: &str, body: &str) -> v1::PublishEntry {
+    v1::PublishEntry {
+        message: Some(message(body)),
+        routing_key: Some(queue.to_owned()),
+        mandatory: true,
+        ..v1::PublishEntry::default()
+    }
+}
+
+fn ack_with(delivery: &v1::Delivery, entries: Vec<v1::PublishEntry>) -> v1::Settlement {
+    v1::Settlement {
+        target: Some(Target::Receipt(delivery.receipt.clone())),
+        action: Some(Action::Ack(v1::Ack {})),
+        then_publish: entries,
+        ..v1::Settlement::default()
+    }
+}
+
+async fn settle(call: &Call, settlement: v1::Settlement) -> v1::SettleResult {
+    let request = v1::SettleRequest {
+        settlements: vec![settlement],
+        ..v1::SettleRequest::default()
+    };
+    let answer = call.messaging().settle(request).await.unwrap();
+    answer.into_inner().results.swap_remove(0)
+}
+
+/// The outcome of the ack, and of what comes with it.
+fn told(result: &v1::SettleResult) -> (String, Vec<String>) {
+    let refused = result.outcome() == SettleOutcome::Refused;
+    let own = if refused {
+        in_band(result.error.as_ref())
+    } else {
+        format!("{:?}", result.outcome())
+    };
+    let published = result.published.iter().map(|it| match &it.error {
+        Some(error) => in_band(Some(error)),
+        None => format!("{:?}", it.outcome()),
+    });
+    (own, published.collect())
+}
+
+fn body(delivery: &v1::Delivery) -> String {
+    let body = delivery.message.as_ref().unwrap().body.to_vec();
+    String::from_utf8(body).unwrap()
+}
+
+async fn all_of(call: &Call, queue: &str) -> Vec<String> {
+    let mut bodies = Vec::new();
+    loop {
+        let taken = call.receive(queue, 1_000).await.unwrap();
+        if taken.is_empty() {
+            return bodies;
+        }
+        bodies.extend(taken.iter().map(body));
+    }
+}
+
+#[test]
+fn ack_and_its_messages_are_done_together_or_not_at_all() {
+    let cluster = Cluster::start(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        let group = || ("x-placement-group", text("orders"));
+        call.declare_with("in", &[group()]).await;
+        call.declare_with("out", &[group()]).await;
+        let full = ("x-overflow", text("reject-publish"));
+        let limits = [group(), ("x-max-length", number(1)), full];
+        call.declare_with("small", &limits).await;
+        for other in ["away", "far"] {
+            call.declare_with(other, &[]).await;
+        }
+        let batch = queue_batch("in", ["a", "b"].map(message));
+        call.publish(batch).await.unwrap();
+        let held = call.take("in", 2).await;
+        let (a, b) = (&held[0], &held[1]);
+
+        let aborted = "FailedPrecondition BATCH_ABORTED";
+        let full = "ResourceExhausted QUEUE_FULL";
+        let entries = [("out", "1"), ("small", "2"), ("small", "3")];
+        let entries = entries.map(|(queue, body)| entry(queue, body)).to_vec();
+        let refused = settle(&call, ack_with(a, entries)).await;
+        let each = vec![aborted.to_owned(), aborted.to_owned(), full.to_owned()];
+        assert_eq!(told(&refused), (full.to_owned(), each));
+
+        let unroutable = settle(&call, ack_with(a, vec![entry("nowhere", "x")])).await;
+        let why = "FailedPrecondition UNROUTABLE".to_owned();
+        assert_eq!(told(&unroutable), (why.clone(), vec![why]));
+        let mut crossed = 0;
+        for other in ["away", "far"] {
+            let away = settle(
+                &call,
+                ack_with(b, vec![entry("out", "4"), entry(other, "5")]),
+            )
+            .await;
+            let why = "FailedPrecondition CROSS_SHARD".to_owned();
+            crossed += usize::from(told(&away) == (why.clone(), vec![why.clone(), why]));
+        }
+        assert!(crossed > 0, "queues without a group share no shard with it");
+
+        // Nothing has happened: it is held, and settled in another way.
+        let entries = vec![entry("out", "6"), entry("small", "7")];
+        let done = ("Done".to_owned(), vec!["Committed".to_owned(); 2]);
+        let settlement = ack_with(a, entries);
+        assert_eq!(told(&settle(&call, settlement.clone()).await), done);
+        // The answer was lost: it is told again, and nothing is stored twice.
+        assert_eq!(told(&settle(&call, settlement).await), done);
+        let plain = call.ack(vec![a.receipt.clone()]).await.unwrap();
+        assert_eq!(plain[0].outcome(), SettleOutcome::AlreadySettled);
+        if crossed == 2 {
+            call.ack(vec![b.receipt.clone()]).await.unwrap();
+            let late = settle(&call, ack_with(b, vec![entry("out", "8")])).await;
+            assert_eq!(late.outcome(), SettleOutcome::AlreadySettled);
+            assert_eq!(all_of(&call, "out").await, ["6"]);
+        }
+        assert_eq!(all_of(&call, "small").await, ["7"]);
+        assert_eq!(call.stats("in").await.ready, 0);
+    });
+}
+
+#[test]
+fn messages_come_once_with_each_ack_while_the_leader_is_killed() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    runtime(async {
+        let any = Call::to(&cluster.grpc_address(FIRST));
+        for queue in ["in", "out"] {
+            let group = ("x-placement-group", text("orders"));
+            any.declare_with(queue, &[group]).await;
+        }
+        let bodies: Vec<String> = (0..200).map(|it| format!("m{it}")).collect();
+        let messages = bodies.iter().map(|it| message(it));
+        any.publish(queue_batch("in", messages)).await.unwrap();
+        let shown = cluster.run(&["queue", "show", "in", "--output", "json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown.unwrap()).unwrap();
+        let leads = usize::try_from(shown["leader_node"].as_u64().unwrap()).unwrap();
+        let leads = NodeNumber(leads);
+        let done: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let others = cluster.numbers().into_iter().filter(|it| *it != leads);
+        let workers = others.map(|node| {
+            let call = Call::to(&cluster.grpc_address(node));
+            let (done, all) = (Arc::clone(&done), bodies.len());
+            tokio::spawn(async move {
+                while done.lock().unwrap().len() < all {
+                    let Ok(taken) = call.receive("in", 5).await else {
+                        continue;
+                    };
+                    for delivery in taken {
+                        work(&call, &delivery, &done).await;
+                    }
+                }
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        while done.lock().unwrap().len() < 40 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        cluster.kill(leads).unwrap();
+        for worker in workers {
+            worker.await.unwrap();
+        }
+        let other = cluster.numbers().into_iter().find(|it| *it != leads);
+        let call = Call::to(&cluster.grpc_address(other.unwrap()));
+        let (mut came, mut expected) = (all_of(&call, "out").await, bodies);
+        came.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(came, expected);
+    });
+}
+
+/// Settles one delivery, with a message of the same body, until it is known what became of it.
+async fn work(call: &Call, delivery: &v1::Delivery, done: &Mutex<BTreeSet<String>>) {
+    let settlement = ack_with(delivery, vec![entry("out", &body(delivery))]);
+    loop {
+        let request = v1::SettleRequest {
+            settlements: vec![settlement.clone()],
+            ..v1::SettleRequest::default()
+        };
+        let Ok(answer) = call.messaging().settle(request).await else {
+            continue;
+        };
+        match answer.into_inner().results[0].outcome() {
+            SettleOutcome::Done => {
+                assert!(done.lock().unwrap().insert(body(delivery)), "done twice");
+                return;
+            }
+            // It comes again.
+            SettleOutcome::Expired | SettleOutcome::NotOwner => return,
+            SettleOutcome::RetryLater | SettleOutcome::Refused => {}
+            other @ (SettleOutcome::AlreadySettled | SettleOutcome::Unspecified) => {
+                panic!("{other:?} {}", body(delivery))
+            }
+        }
+    }
+}
