@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use warren_queue::dispatch::io::{
-    Action, Actions, Attach, ConsumerKey, ConsumerOptions, Credit, Held, Input, SettleRequest,
-    Token,
+    Action, Actions, Attach, ConsumerKey, ConsumerOptions, Credit, Held, Input, Refill,
+    SettleRequest, Token,
 };
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{Command, SettleReason};
@@ -139,7 +139,7 @@ fn main() {
     };
     let options = ConsumerOptions {
         no_ack: false,
-        refill: true,
+        refill: Refill::All,
         priority: 0,
         exclusive: false,
         uncommitted_max: 1_000,

@@ -31,7 +31,7 @@ pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.
 pub use warren_queue::dispatch::io::{
-    AttachResult, ConsumerOptions, Credit, Held, HeldState, SettleResult,
+    AttachResult, ConsumerOptions, Credit, Held, HeldState, Refill, SettleResult,
 };
 pub use warren_queue::entry::{ParkCause, PurgeStates, ReturnKind, SettleReason};
 // What a replica says of itself, for those who show it.

@@ -1,7 +1,7 @@
 //! basic.consume and basic.cancel: attaching, ending. Not here: credit (`lend`), deliveries (`deliver`), basic.get (`get`).
 //!
-//! A prefetch is lent to the queue's leader as so many messages, given back by each settle. Without a prefetch, and without acks, the
-//! leader is lent what the outbox has room for, and more as that drains into the socket.
+//! A prefetch is lent to the queue's leader as so many messages, given back by each settle. In bytes, and without a prefetch or acks in
+//! messages too, the leader is lent what the outbox has room for, and more as that drains into the socket.
 
 use rand::Rng;
 use warren_amqp::method::basic;
@@ -46,6 +46,10 @@ pub(super) struct Consumer {
     /// A later basic.qos changes its limit (features C32).
     pub(super) live: bool,
     pub(super) lending: Lending,
+    /// Bytes it was lent when it began.
+    pub(super) window_bytes: u64,
+    /// Written, and not lent again yet.
+    pub(super) owed: Credit,
     pub(super) standing: Standing,
     /// How long it may hold a delivery, by its own word (`x-consumer-timeout`).
     pub(super) timeout_ms: Option<u64>,
@@ -226,6 +230,8 @@ impl AmqpSession {
             prefetch: self.channels.get(&channel).map_or(0, |it| it.prefetch),
             live,
             lending,
+            window_bytes: sent.spec.credit.bytes,
+            owed: Credit::default(),
             standing: Standing::Attaching,
             timeout_ms,
             look_after_ms: self.look_after_ms(sent.spec.target, timeout_ms),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use warren_amqp::{ChannelId, Content, Delivery as Deliver, Outcome};
+use warren_shard::Credit;
 use warren_shard::api::{Delivery, PublishOutcome, RequestToken, SessionEvent};
 use warren_types::{ConsumerId, Position, Properties, PropertiesBuilder, Value};
 
@@ -12,7 +13,7 @@ use super::consume::{Standing, held};
 use super::lend::Lending;
 use super::outbox::{Flying, OUT_BYTES_MAX};
 use super::publishes::{Kept, PublishKey};
-use super::session::AmqpSession;
+use super::session::{AmqpSession, OUTPUT_BYTES_MAX};
 use super::settle::{Asker, NO_ACK};
 use super::shares::Share;
 use crate::publish;
@@ -138,9 +139,10 @@ impl AmqpSession {
         }
     }
 
-    /// Says the confirms that are known, in few frames.
+    /// Says the confirms that are known, in few frames. Where they find no room the socket is not read, so no more become known than
+    /// are under way: a client that does not read its confirms is not read, either.
     pub(super) fn confirm(&mut self) {
-        if self.to_confirm.is_empty() || self.conn.output().len() > OUT_BYTES_MAX {
+        if self.to_confirm.is_empty() || self.conn.output().len() >= OUTPUT_BYTES_MAX {
             return;
         }
         let mut channels = std::mem::take(&mut self.to_confirm);
@@ -175,7 +177,7 @@ impl AmqpSession {
             }
             (
                 Standing::Attaching | Standing::Active,
-                Lending::Counted | Lending::Window { .. } | Lending::Shared(_),
+                Lending::Counted | Lending::Window | Lending::Shared(_),
             ) => {
                 let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
                 self.on_share(id, |share| share.delivered(count));
@@ -226,17 +228,13 @@ impl AmqpSession {
             body: std::slice::from_ref(&delivery.message.body),
         };
         let told = self.conn.deliver(consumer.channel, &deliver, content);
-        let flies = match consumer.lending {
-            Lending::Counted | Lending::Shared(_) | Lending::Get => consumer.no_ack,
-            Lending::Window { .. } => true,
-        };
         // On a channel that closes it was not written: it returns with the rest.
-        if told && flies {
+        if told {
             let flying = Flying {
                 consumer: id,
                 target,
                 held,
-                body_bytes: u64::try_from(delivery.message.body.len()).unwrap_or(u64::MAX),
+                credit: used(delivery),
                 no_ack: consumer.no_ack,
             };
             self.outbox.encoded(self.conn.output().len(), flying);
@@ -257,24 +255,23 @@ impl AmqpSession {
             if it.no_ack {
                 self.settles.add(Asker::NOBODY, it.target, it.held, NO_ACK);
             }
-            self.lend_again(it.consumer, it.body_bytes);
+            self.lend_again(it.consumer, it.credit);
             if it.no_ack && self.leaving > 0 {
                 self.left(it.consumer);
             }
         }
     }
 
-    /// A delivery is not this client's any more: its credit is back already where settles refill it. The client may still ack
+    /// A delivery is not this client's any more: its message is back already where settles refill it. The client may still ack
     /// it, which does no harm.
     fn forget(&mut self, id: ConsumerId, position: Position) {
         let Some(consumer) = self.consumers.get(&id) else {
             return;
         };
         if let Some(delivery) = self.outbox.remove(id, position) {
-            let bytes = u64::try_from(delivery.message.body.len()).unwrap_or(u64::MAX);
             self.on_share(id, Share::dropped_unsent);
             self.left(id);
-            return self.lend_again(id, bytes);
+            return self.lend_again(id, used(&delivery));
         }
         let Some(state) = self.channels.get_mut(&consumer.channel) else {
             return;
@@ -285,6 +282,14 @@ impl AmqpSession {
             .find(|(_, it)| it.consumer == id && it.held.position == position)
             .map(|(tag, _)| tag);
         state.lost.extend(tag);
+    }
+}
+
+/// What a delivery took of its consumer's credit.
+pub(super) fn used(delivery: &Delivery) -> Credit {
+    Credit {
+        messages: 1,
+        bytes: u64::try_from(delivery.message.body.len()).unwrap_or(u64::MAX),
     }
 }
 

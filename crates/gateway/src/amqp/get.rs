@@ -6,7 +6,7 @@ use std::time::Duration;
 use warren_amqp::method::basic;
 use warren_amqp::{AmqpError, ChannelId, Content, Got, Time};
 use warren_shard::api::{ConsumerSpec, Delivery};
-use warren_shard::{ConsumerOptions, Credit, ReturnKind};
+use warren_shard::{ConsumerOptions, Credit, Refill, ReturnKind};
 use warren_topology::Queue;
 use warren_types::ConsumerId;
 
@@ -50,7 +50,7 @@ impl AmqpSession {
         let slot = state.slot;
         let options = ConsumerOptions {
             no_ack: it.no_ack,
-            refill: false,
+            refill: Refill::Nothing,
             priority: 0,
             exclusive: false,
             uncommitted_max: 1,
@@ -181,7 +181,7 @@ impl AmqpSession {
                 consumer,
                 target,
                 held,
-                body_bytes: 0,
+                credit: Credit::default(),
                 no_ack: true,
             };
             self.outbox.encoded(self.conn.output().len(), flying);

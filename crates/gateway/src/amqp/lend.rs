@@ -4,7 +4,7 @@
 use warren_amqp::method::basic;
 use warren_amqp::{ChannelId, Time};
 use warren_shard::api::ConsumerSpec;
-use warren_shard::{ConsumerOptions, Credit, ReturnKind};
+use warren_shard::{ConsumerOptions, Credit, Refill, ReturnKind};
 use warren_types::ConsumerId;
 
 use super::channel::Busy;
@@ -14,32 +14,29 @@ use super::pipeline::Op;
 use super::session::AmqpSession;
 use super::shares::{Move, Party, Share, balance};
 
-/// More than any prefetch of messages can hold: the messages are the limit.
-const BYTES_UNBOUND: u64 = 1 << 48;
-/// Messages and bytes lent without a prefetch.
-pub(super) const WINDOW: Credit = Credit {
-    messages: 8192,
-    bytes: OUT_BYTES_MAX as u64,
-};
-/// So much must have been written before more is lent.
-const WINDOW_STEP: Credit = Credit {
-    messages: WINDOW.messages / 4,
-    bytes: WINDOW.bytes / 4,
-};
-/// Bytes lent with each message where messages are the limit.
-const BYTES_PER_MESSAGE: u64 = 1 << 28;
+/// Messages lent without a prefetch.
+const WINDOW_MESSAGES: u64 = 8192;
+/// Bytes lent to a consumer, whatever its prefetch: what waits for a client that does not read is bounded by them. They are lent again
+/// as they go into the socket.
+const WINDOW_BYTES: u64 = OUT_BYTES_MAX as u64;
+/// All consumers of a connection are lent little more than this: those that come when there are many get less.
+const CONNECTION_BYTES: u64 = 16 << 20;
+/// None is lent less; a message may be larger.
+const WINDOW_BYTES_MIN: u64 = 16 << 10;
+/// Such a part of what was lent must have been written before more is lent.
+const WINDOW_PART: u64 = 4;
 /// A queue's leader lets so many settles be uncommitted before credit waits for them, or the prefetch if that is more.
 const UNCOMMITTED_MIN: u32 = 1_000;
 /// A channel with so many requests to settle unanswered is lent nothing more.
 const SETTLING_MAX: u64 = 256;
 
-/// How a consumer's credit comes back.
+/// How a consumer's credit in messages comes back; bytes come back by being written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lending {
     /// By settles, at the leader: it has a prefetch of its own that never changed.
     Counted,
     /// By being written.
-    Window { owed: Credit },
+    Window,
     /// By this session, with regard to the channel's other consumers.
     Shared(Share),
     /// One message, once.
@@ -61,7 +58,7 @@ pub(super) struct Changing {
 /// What a consumer is attached with under a channel's present limits.
 pub(super) struct Terms {
     pub(super) credit: Credit,
-    pub(super) refill: bool,
+    pub(super) refill: Refill,
     pub(super) uncommitted_max: u32,
 }
 
@@ -70,20 +67,15 @@ impl AmqpSession {
         let state = self.channels.get(&channel);
         let prefetch = state.map_or(0, |it| it.prefetch);
         let is_shared = state.is_some_and(|it| it.shared_limit > 0);
-        let credit = match (no_ack, is_shared, prefetch) {
-            (false, true, _) => Credit {
-                messages: 0,
-                bytes: BYTES_UNBOUND,
-            },
-            (true, _, _) | (false, false, 0) => WINDOW,
-            (false, false, prefetch) => Credit {
-                messages: prefetch.into(),
-                bytes: BYTES_UNBOUND,
-            },
+        let (messages, refill) = match (no_ack, is_shared, prefetch) {
+            (false, true, _) => (0, Refill::Nothing),
+            (true, _, _) | (false, false, 0) => (WINDOW_MESSAGES, Refill::Nothing),
+            (false, false, prefetch) => (prefetch.into(), Refill::Messages),
         };
+        let bytes = window_bytes(self.consumers.len());
         Terms {
-            credit,
-            refill: !no_ack && !is_shared && prefetch > 0,
+            credit: Credit { messages, bytes },
+            refill,
             uncommitted_max: u32::from(prefetch).max(UNCOMMITTED_MIN),
         }
     }
@@ -92,15 +84,13 @@ impl AmqpSession {
     pub(super) fn lending(&self, channel: ChannelId, options: &ConsumerOptions) -> Lending {
         let state = self.channels.get(&channel);
         let is_shared = state.is_some_and(|it| it.shared_limit > 0);
-        if options.refill {
+        if options.refill != Refill::Nothing {
             Lending::Counted
         } else if is_shared && !options.no_ack {
             let limit = state.map_or(0, |it| it.prefetch);
             Lending::Shared(Share::with_limit(limit.into()))
         } else {
-            Lending::Window {
-                owed: Credit::default(),
-            }
+            Lending::Window
         }
     }
 
@@ -143,7 +133,7 @@ impl AmqpSession {
     fn to_change(&self, channel: ChannelId, it: &basic::Qos) -> Vec<ConsumerId> {
         let regarded = |consumer: &Consumer| {
             let by_itself = match consumer.lending {
-                Lending::Counted | Lending::Window { .. } => !consumer.no_ack,
+                Lending::Counted | Lending::Window => !consumer.no_ack,
                 Lending::Shared(_) | Lending::Get => false,
             };
             let concerned = if it.global {
@@ -231,7 +221,11 @@ impl AmqpSession {
             changing.qos.prefetch_count
         };
         let mut options = old.options;
-        options.refill = false;
+        options.refill = Refill::Nothing;
+        let credit = Credit {
+            messages: 0,
+            bytes: old.window_bytes,
+        };
         let target = old.target;
         changing.coming = Some((
             id,
@@ -240,14 +234,12 @@ impl AmqpSession {
                 standing: Standing::Attaching,
                 options,
                 prefetch,
+                window_bytes: credit.bytes,
+                owed: Credit::default(),
                 ..old
             },
         ));
         self.leave_softly(channel, id);
-        let credit = Credit {
-            messages: 0,
-            bytes: BYTES_UNBOUND,
-        };
         let Some(state) = self.channels.get(&channel) else {
             return;
         };
@@ -349,7 +341,7 @@ impl AmqpSession {
                         takes: consumer.standing == Standing::Active,
                         share,
                     }),
-                    Lending::Counted | Lending::Window { .. } | Lending::Get => None,
+                    Lending::Counted | Lending::Window | Lending::Get => None,
                 })
                 .collect();
             let mut moves = Vec::new();
@@ -362,8 +354,7 @@ impl AmqpSession {
             for it in moves {
                 self.pipeline.push(match it {
                     Move::Lend { consumer, messages } => {
-                        let bytes = messages.saturating_mul(BYTES_PER_MESSAGE);
-                        let add = Credit { messages, bytes };
+                        let add = Credit { messages, bytes: 0 };
                         Op::Credit { consumer, add }
                     }
                     Move::Recall { consumer } => Op::Recall(consumer),
@@ -372,20 +363,44 @@ impl AmqpSession {
         }
     }
 
-    /// A delivery of a window was written: lends as much again, in steps.
-    pub(super) fn lend_again(&mut self, id: ConsumerId, body_bytes: u64) {
+    /// Deliveries were written, or are not to be: lends as much again, in steps.
+    pub(super) fn lend_again(&mut self, id: ConsumerId, written: Credit) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
-        let Lending::Window { owed } = &mut consumer.lending else {
-            return;
-        };
-        owed.messages += 1;
-        owed.bytes = owed.bytes.saturating_add(body_bytes);
-        let due = owed.messages >= WINDOW_STEP.messages || owed.bytes >= WINDOW_STEP.bytes;
+        let owed = &mut consumer.owed;
+        match consumer.lending {
+            Lending::Counted | Lending::Shared(_) => {}
+            Lending::Window => owed.messages += written.messages,
+            Lending::Get => return,
+        }
+        owed.bytes = owed.bytes.saturating_add(written.bytes);
+        let due = owed.messages >= WINDOW_MESSAGES / WINDOW_PART
+            || owed.bytes >= consumer.window_bytes / WINDOW_PART;
         if due && consumer.standing == Standing::Active {
             let add = std::mem::take(owed);
             self.pipeline.push(Op::Credit { consumer: id, add });
         }
+    }
+}
+
+/// Bytes lent to one more consumer of a connection that has so many.
+fn window_bytes(consumers: usize) -> u64 {
+    let all = u64::try_from(consumers)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    (CONNECTION_BYTES / all).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consumers_of_one_connection_are_lent_little_more_than_what_few_are() {
+        assert!((0..16).all(|it| window_bytes(it) == WINDOW_BYTES));
+        let lent = |consumers| (0..consumers).map(window_bytes).sum::<u64>();
+        assert!(lent(1_000) < 6 * CONNECTION_BYTES);
+        assert!(lent(10_000) < 16 * CONNECTION_BYTES);
     }
 }

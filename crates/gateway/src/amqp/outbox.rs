@@ -3,20 +3,22 @@
 
 use std::collections::VecDeque;
 
-use warren_shard::Held;
 use warren_shard::api::{Delivery, Target};
+use warren_shard::{Credit, Held};
 use warren_types::{ConsumerId, Position};
 
 /// Encoded bytes beyond which deliveries wait.
 pub(super) const OUT_BYTES_MAX: usize = 1 << 20;
+/// Deliveries of one consumer are one entry until they have so many bytes.
+const ENTRY_BYTES: u64 = 64 * 1024;
 
-/// A delivery whose being written matters: it is settled by it, or gives credit back.
+/// A delivery that is settled by being written, or some of one consumer that give credit back by it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flying {
     pub(super) consumer: ConsumerId,
     pub(super) target: Target,
     pub(super) held: Held,
-    pub(super) body_bytes: u64,
+    pub(super) credit: Credit,
     pub(super) no_ack: bool,
 }
 
@@ -81,6 +83,17 @@ impl Outbox {
     /// A delivery was appended to the output, which has so many bytes now.
     pub(super) fn encoded(&mut self, output_bytes: usize, it: Flying) {
         let end = self.written + u64::try_from(output_bytes).unwrap_or(u64::MAX);
+        if let Some((last_end, last)) = self.flying.back_mut()
+            && last.consumer == it.consumer
+            && !last.no_ack
+            && !it.no_ack
+            && last.credit.bytes < ENTRY_BYTES
+        {
+            last.credit.messages += it.credit.messages;
+            last.credit.bytes = last.credit.bytes.saturating_add(it.credit.bytes);
+            *last_end = end;
+            return;
+        }
         self.flying.push_back((end, it));
     }
 
@@ -109,7 +122,7 @@ impl Outbox {
         self.written += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
 
-    /// The next delivery that is in the socket.
+    /// The next entry that is in the socket, whole.
     pub(super) fn landed(&mut self) -> Option<Flying> {
         let (end, _) = self.flying.front()?;
         if *end > self.written {
@@ -136,7 +149,10 @@ mod tests {
                 position: Position(position),
                 attempt: Default::default(),
             },
-            body_bytes: 1,
+            credit: Credit {
+                messages: 1,
+                bytes: 1,
+            },
             no_ack: true,
         }
     }
@@ -156,5 +172,25 @@ mod tests {
         outbox.wrote(20);
         assert_eq!(outbox.landed().unwrap().held.position, Position(2));
         assert_eq!(outbox.landed().unwrap().held.position, Position(3));
+    }
+
+    #[test]
+    fn deliveries_with_ack_land_together_and_give_all_their_credit() {
+        let mut outbox = Outbox::default();
+        let with_ack = |position| Flying {
+            no_ack: false,
+            ..flying(position)
+        };
+        outbox.encoded(10, with_ack(1));
+        outbox.encoded(20, with_ack(2));
+        outbox.encoded(30, flying(3));
+        outbox.encoded(40, with_ack(4));
+        outbox.wrote(19);
+        assert!(outbox.landed().is_none());
+        outbox.wrote(21);
+        let landed: Vec<u64> = std::iter::from_fn(|| outbox.landed())
+            .map(|it| it.credit.bytes)
+            .collect();
+        assert_eq!(landed, [2, 1, 1]);
     }
 }

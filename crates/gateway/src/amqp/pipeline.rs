@@ -140,9 +140,10 @@ async fn hand_over(session: Arc<Session>, ops: Vec<Op>) -> Sent {
             }
             Op::Credit { consumer, add } => session.credit(consumer, add).await,
             Op::Recall(consumer) => {
+                // Bytes go round by themselves.
                 let all = Credit {
                     messages: u64::MAX,
-                    bytes: u64::MAX,
+                    bytes: 0,
                 };
                 session.recall(consumer, all).await
             }

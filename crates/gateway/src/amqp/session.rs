@@ -32,8 +32,8 @@ use crate::rates::limit_of;
 
 /// Bytes of steps that wait for their channels; then the socket is not read.
 const WAITING_BYTES_MAX: usize = 1 << 20;
-/// Bytes of output, beside deliveries, beyond which the socket is not read.
-const OUTPUT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of output, beside deliveries, beyond which the socket is not read and confirms wait.
+pub(super) const OUTPUT_BYTES_MAX: usize = 4 << 20;
 
 /// How far a close by the client has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -63,8 +63,9 @@ impl Share {
         self.settled();
     }
 
+    /// The leader said that messages wait. If it is lent messages, they wait for bytes, which come as the client reads.
     pub(super) fn ask(&mut self) {
-        self.asked = true;
+        self.asked = self.lent == 0;
     }
 
     pub(super) fn recalled(&mut self, messages: u64) {

@@ -12,6 +12,9 @@ use crate::publish::PublishId;
 const FRAME_RESULTS_MAX: usize = 1_000;
 /// A frame is closed when it holds so many batches.
 const FRAME_BATCHES_MAX: usize = 1_000;
+/// Results that are known and not told; then the stream is not read. As many as the credit of a stream: a client that reads its results
+/// does not get there, one that does not, and goes on without credit, must not fill the node with refusals.
+const UNTOLD_MAX: usize = 20_000;
 
 /// Names one message: its batch's slot, whether it is mandatory, its index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +58,13 @@ struct Batch {
     is_partly_due: bool,
 }
 
+impl Batch {
+    /// Its results that are not told.
+    fn untold(&self) -> usize {
+        self.committed.len() + self.named.len()
+    }
+}
+
 /// The open batches of a stream.
 #[derive(Debug, Default)]
 pub(super) struct BatchResults {
@@ -63,6 +73,8 @@ pub(super) struct BatchResults {
     complete: VecDeque<u32>,
     /// Batches with results that are not told, not complete.
     partial: VecDeque<u32>,
+    /// Results that are known and not told, and one for each complete batch.
+    untold: usize,
 }
 
 impl BatchResults {
@@ -80,6 +92,7 @@ impl BatchResults {
         batch.left = entries;
         if entries == 0 {
             self.complete.push_back(slot);
+            self.untold += 1;
         }
         slot
     }
@@ -94,6 +107,7 @@ impl BatchResults {
             return;
         };
         batch.committed.push(index);
+        self.untold += 1;
         self.one_less(slot);
     }
 
@@ -103,6 +117,7 @@ impl BatchResults {
             return;
         };
         batch.named.push(result);
+        self.untold += 1;
         self.one_less(slot);
     }
 
@@ -113,6 +128,7 @@ impl BatchResults {
         batch.left = batch.left.saturating_sub(1);
         if batch.left == 0 {
             self.complete.push_back(slot);
+            self.untold += 1;
         } else if !batch.is_partly_due {
             batch.is_partly_due = true;
             self.partial.push_back(slot);
@@ -121,6 +137,11 @@ impl BatchResults {
 
     pub(super) fn has_complete(&self) -> bool {
         !self.complete.is_empty()
+    }
+
+    /// As many results as may wait for the client to read them.
+    pub(super) fn is_full(&self) -> bool {
+        self.untold >= UNTOLD_MAX
     }
 
     /// Batches of which results wait for the rest.
@@ -139,6 +160,7 @@ impl BatchResults {
             let Some(batch) = self.batch(slot) else {
                 continue;
             };
+            let told = batch.untold() + 1;
             let named = std::mem::take(&mut batch.named);
             results += named.len();
             frame.batches.push(BatchConfirm {
@@ -153,6 +175,7 @@ impl BatchResults {
                 self.partial.retain(|it| *it != slot);
             }
             self.free.push(slot);
+            self.untold -= told;
         }
         (!frame.batches.is_empty()).then_some(frame)
     }
@@ -175,6 +198,7 @@ impl BatchResults {
             if batch.left == 0 {
                 continue; // complete meanwhile
             }
+            let told = batch.untold();
             let mut named = std::mem::take(&mut batch.named);
             named.extend(batch.committed.drain(..).map(|index| committed(index, 1)));
             results += named.len();
@@ -183,6 +207,7 @@ impl BatchResults {
                 all_committed: false,
                 results: named,
             });
+            self.untold -= told;
         }
         (!frame.batches.is_empty()).then_some(frame)
     }
@@ -262,6 +287,33 @@ mod tests {
             (part.batches[0].batch_ref, ids(&part.batches[0].results)),
             (2, vec![1])
         );
+    }
+
+    #[test]
+    fn results_that_nobody_reads_fill_it_and_telling_them_makes_room() {
+        let mut results = BatchResults::default();
+        let mut batch_ref = 0;
+        let mut slots = Vec::new();
+        while !results.is_full() {
+            batch_ref += 1;
+            let slot = results.open(batch_ref, 3);
+            results.result(slot, unrouted(0));
+            results.committed_once(slot, 1);
+            slots.push(slot);
+        }
+        assert!(slots.len() > UNTOLD_MAX / 4);
+        while results.partial_frame(usize::MAX).is_some() {}
+        assert_eq!(results.untold, 0);
+        for slot in slots {
+            results.committed_once(slot, 2);
+        }
+        while results.next_frame().is_some() {}
+        assert_eq!(results.untold, 0);
+        while !results.is_full() {
+            results.open(0, 0);
+        }
+        while results.next_frame().is_some() {}
+        assert_eq!(results.untold, 0);
     }
 
     #[test]

@@ -213,7 +213,8 @@ impl PublishStream {
                 && self.waiting.is_none()
                 && !self.is_closed
                 && self.draining_until.is_none()
-                && self.control.len() < CONTROL_MAX;
+                && self.control.len() < CONTROL_MAX
+                && !self.results.is_full();
             // Answers first: they free credit and admission. Reading last: what is read must be kept.
             tokio::select! {
                 biased;

@@ -13,7 +13,7 @@ use warren_shard::api::{
     AnswerTime, ConsumerSpec, Delivery, RequestToken, ReturnWait, SessionEvent, SettleAction,
     SettleSpec, Target, Unavailable,
 };
-use warren_shard::{AttachResult, ConsumerOptions, Credit, Held, ReturnKind, Session};
+use warren_shard::{AttachResult, ConsumerOptions, Credit, Held, Refill, ReturnKind, Session};
 use warren_topology::{Operation, Queue};
 use warren_types::{ConsumerId, Position};
 
@@ -226,7 +226,7 @@ impl Call {
             target: self.target(),
             options: ConsumerOptions {
                 no_ack: false,
-                refill: false,
+                refill: Refill::Nothing,
                 priority: 0,
                 exclusive: false,
                 uncommitted_max: MESSAGES_MAX,

@@ -26,8 +26,7 @@ pub struct Token(pub u64);
 pub struct ConsumerOptions {
     /// Deliveries are settled when they are written (the session says so with `Settle`, reason no-ack).
     pub no_ack: bool,
-    /// A settle or return gives its credit (message and bytes) back at once.
-    pub refill: bool,
+    pub refill: Refill,
     /// Higher is served first (features B34).
     pub priority: i32,
     /// No other consumer may attach (features B35).
@@ -36,6 +35,18 @@ pub struct ConsumerOptions {
     pub uncommitted_max: u32,
     /// It takes what is there and leaves (AMQP 0-9-1 basic.get): no consumer by which an auto-delete queue lives (features B25).
     pub passing: bool,
+}
+
+/// What of its credit a settle or return gives back at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refill {
+    /// The session lends anew by itself.
+    Nothing,
+    /// The message. The session lends bytes anew by itself, when they are written: what waits for a client that does not read is
+    /// bounded by them, however many messages it may hold.
+    Messages,
+    /// The message and the bytes of its body.
+    All,
 }
 
 /// Credit in messages and body bytes. A message may overdraw the bytes once, so that a large one never sticks.

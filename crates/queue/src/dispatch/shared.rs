@@ -6,7 +6,7 @@ use warren_types::{Attempt, Position, QueueId, ShardTime, Term};
 
 use super::consumer::{Consumers, Holder, Standing};
 use super::in_flight::{Flight, State};
-use super::io::Credit;
+use super::io::{Credit, Refill};
 use super::options::Options;
 use super::queue::Queue;
 use super::request::Requests;
@@ -82,7 +82,7 @@ impl Shared {
     /// The consumer has no credit: it is to be told once if messages wait. One whose credit refills by itself need not be.
     pub(super) fn note_dry(&mut self, queue: &mut Queue, holder: Holder) {
         if let Some(consumer) = self.consumers.get_mut(holder)
-            && !consumer.options.refill
+            && consumer.options.refill == Refill::Nothing
             && !consumer.told_waiting
             && !consumer.dry
         {
@@ -93,14 +93,16 @@ impl Shared {
 
     /// Gives one message's credit back.
     pub(super) fn refill(&mut self, queue: &mut Queue, holder: Holder, body_bytes: u32) {
-        if let Some(consumer) = self.consumers.get_mut(holder)
-            && consumer.options.refill
-            && consumer.is_attached()
-        {
-            consumer.add(Credit {
-                messages: 1,
-                bytes: u64::from(body_bytes),
-            });
+        let Some(consumer) = self.consumers.get_mut(holder) else {
+            return;
+        };
+        let bytes = match consumer.options.refill {
+            Refill::Nothing => return,
+            Refill::Messages => 0,
+            Refill::All => u64::from(body_bytes),
+        };
+        if consumer.is_attached() {
+            consumer.add(Credit { messages: 1, bytes });
             self.wake(queue, holder);
         }
     }

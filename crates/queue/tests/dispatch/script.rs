@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use warren_queue::dispatch::io::{
-    Action, Actions, Attach, ConsumerKey, ConsumerOptions, HandedOut, Input, ReturnRequest,
+    Action, Actions, Attach, ConsumerKey, ConsumerOptions, HandedOut, Input, Refill, ReturnRequest,
     SettleRequest, Token, Wait, Whereabouts,
 };
 use warren_queue::dispatch::{Dispatch, Options};
@@ -18,6 +18,16 @@ use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, Sh
 
 use crate::line::{Line, purge_states, settings};
 use crate::shard::{Shard, enqueue};
+
+fn refill(line: &Line<'_>) -> Refill {
+    if line.has("no_refill") {
+        Refill::Nothing
+    } else if line.has("refill_messages") {
+        Refill::Messages
+    } else {
+        Refill::All
+    }
+}
 
 struct World {
     dispatch: Dispatch,
@@ -197,7 +207,7 @@ impl World {
                 queue: line.queue(),
                 options: ConsumerOptions {
                     no_ack: line.has("no_ack"),
-                    refill: !line.has("no_refill"),
+                    refill: refill(line),
                     priority: line.number("priority", 0) as i32,
                     exclusive: line.has("exclusive"),
                     uncommitted_max: line.number("uncommitted_max", 1_000) as u32,

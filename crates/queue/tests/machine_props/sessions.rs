@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_queue::dispatch::io::{
-    Attach, ConsumerKey, ConsumerOptions, Credit, Held, Input, ReturnRequest, SettleRequest, Token,
-    Wait,
+    Attach, ConsumerKey, ConsumerOptions, Credit, Held, Input, Refill, ReturnRequest,
+    SettleRequest, Token, Wait,
 };
 use warren_queue::entry::{ReturnKind, SettleReason};
 use warren_types::{Attempt, Position, Priority, QueueId, QueueSettings, ShardTime};
@@ -90,7 +90,7 @@ impl Session {
             queue: self.queue,
             options: ConsumerOptions {
                 no_ack: false,
-                refill: true,
+                refill: Refill::All,
                 priority: self.priority,
                 exclusive: false,
                 uncommitted_max: 1_000,

@@ -124,6 +124,12 @@ impl<T> Outbox<T> {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
+    /// Another one than that of any other box there is.
+    #[must_use]
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
     /// No more is taken in; the taker sees the end once it has what is there.
     pub(crate) fn close(&self) {
         self.shared.queue.lock().closed = true;

@@ -1,6 +1,8 @@
 //! The consumers of this node's sessions on one shard: what they hold and which settles are unanswered, so that all of it can be
 //! attached again. Not here: who gets a message (`warren-queue`'s dispatch), the link (`task`).
 
+mod loan;
+
 use std::collections::{BTreeMap, HashMap};
 
 use tracing::error;
@@ -17,13 +19,13 @@ use crate::api::{
 };
 use crate::link::frame::{AttachUp, Outputs, ReturnUp, SettleUp, Up};
 use crate::link::outbox::Outbox;
+use loan::Loan;
 
 struct Consumer {
     inbox: Outbox<SessionEvent>,
     queue: QueueId,
     options: ConsumerOptions,
-    /// Lent to the leader and not used by a delivery yet.
-    unspent: Credit,
+    unspent: Loan,
     held: BTreeMap<Position, HeldHere>,
     /// Its session has cancelled it; it stays until what it holds is settled.
     cancelled: bool,
@@ -84,7 +86,7 @@ impl Attachments {
                 inbox,
                 queue: spec.target.queue,
                 options: spec.options,
-                unspent: spec.credit,
+                unspent: Loan::new(spec.credit),
                 held: held.into_iter().map(here).collect(),
                 cancelled: false,
                 told: false,
@@ -103,8 +105,7 @@ impl Attachments {
 
     pub(crate) fn credit(&mut self, consumer: ConsumerId, add: Credit) -> Option<Up> {
         let known = self.consumers.get_mut(&consumer)?;
-        known.unspent.messages = known.unspent.messages.saturating_add(add.messages);
-        known.unspent.bytes = known.unspent.bytes.saturating_add(add.bytes);
+        let add = known.unspent.add(add);
         Some(Up::Credit { consumer, add })
     }
 
@@ -185,14 +186,14 @@ impl Attachments {
         }
     }
 
-    /// A position is held no more; its credit is back with the leader if the consumer's settles refill it. Gives the bytes of its
-    /// body; `None`: it was not held, or under another attempt.
+    /// A position is held no more; its credit is back with the leader if the consumer's settles refill it. Gives that credit;
+    /// `None`: it was not held, or under another attempt.
     fn release(
         &mut self,
         queue: QueueId,
         position: Position,
         attempt: Option<Attempt>,
-    ) -> Option<u64> {
+    ) -> Option<Credit> {
         let id = *self.holder.get(&(queue, position))?;
         let consumer = self.consumers.get_mut(&id)?;
         let held = consumer.held.get(&position).copied()?;
@@ -200,16 +201,14 @@ impl Attachments {
             return None;
         }
         consumer.held.remove(&position);
-        if consumer.options.refill {
-            consumer.unspent.messages = consumer.unspent.messages.saturating_add(1);
-            consumer.unspent.bytes = consumer.unspent.bytes.saturating_add(held.bytes);
-        }
+        let refill = consumer.options.refill;
+        let back = consumer.unspent.refilled(refill, held.bytes);
         let over = consumer.cancelled && consumer.held.is_empty();
         self.holder.remove(&(queue, position));
         if over {
             self.consumers.remove(&id);
         }
-        Some(held.bytes)
+        Some(back)
     }
 
     fn forget_consumer(&mut self, consumer: ConsumerId) {
@@ -239,7 +238,7 @@ impl Attachments {
                 credit: if known.cancelled {
                     Credit::default()
                 } else {
-                    known.unspent
+                    known.unspent.report()
                 },
                 held: known.reported.clone(),
                 topology,
@@ -309,7 +308,7 @@ impl Attachments {
         for item in lost {
             let known = self.consumers.get(&consumer)?;
             let (queue, inbox) = (known.queue, known.inbox.clone());
-            let Some(bytes) = self.release(queue, item.position, Some(item.attempt)) else {
+            let Some(back) = self.release(queue, item.position, Some(item.attempt)) else {
                 continue;
             };
             inbox.push(SessionEvent::Forget {
@@ -317,11 +316,11 @@ impl Attachments {
                 queue,
                 position: item.position,
             });
-            add.messages += 1;
-            add.bytes = add.bytes.saturating_add(bytes);
+            add.messages += back.messages;
+            add.bytes = add.bytes.saturating_add(back.bytes);
         }
         let known = self.consumers.get(&consumer)?;
-        let refills = known.options.refill && !known.cancelled && add.messages > 0;
+        let refills = !known.cancelled && add.messages > 0;
         refills.then_some(Up::Credit { consumer, add })
     }
 
@@ -347,8 +346,7 @@ impl Attachments {
                 }
             };
             let bytes = delivery.message.body.len() as u64;
-            known.unspent.messages = known.unspent.messages.saturating_sub(1);
-            known.unspent.bytes = known.unspent.bytes.saturating_sub(bytes);
+            known.unspent.used(bytes);
             known.held.insert(
                 delivery.position,
                 HeldHere {
@@ -387,8 +385,7 @@ impl Attachments {
 
     pub(crate) fn recalled(&mut self, consumer: ConsumerId, credit: Credit) {
         if let Some(known) = self.consumers.get_mut(&consumer) {
-            known.unspent.messages = known.unspent.messages.saturating_sub(credit.messages);
-            known.unspent.bytes = known.unspent.bytes.saturating_sub(credit.bytes);
+            known.unspent.recalled(credit);
             known
                 .inbox
                 .push(SessionEvent::Recalled { consumer, credit });

@@ -10,3 +10,4 @@ pub(crate) mod pending;
 mod questions;
 mod state;
 pub(crate) mod task;
+mod waiting;

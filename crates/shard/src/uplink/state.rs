@@ -1,6 +1,5 @@
 //! What an uplink remembers between turns: its link, its books, its questions. Not here: what it does with them (`task`).
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,11 +7,12 @@ use warren_queue::dispatch::io::Token;
 use warren_types::{NodeId, Run, Term};
 
 use super::attachments::Attachments;
-use super::encode::{Group, Publish, Tokens};
-use super::pending::{Pending, Told};
+use super::encode::Tokens;
+use super::pending::Pending;
 use super::questions::Question;
+use super::waiting::Waiting;
 use crate::api::{PublishOutcome, Unavailable};
-use crate::link::frame::{Storing, Up};
+use crate::link::frame::Up;
 
 pub(super) enum Link {
     /// Looking for the leader.
@@ -42,7 +42,7 @@ pub(super) struct State {
     pub(super) tokens: Tokens,
     pub(super) questions: Vec<(Token, Question)>,
     /// Publishes not numbered yet.
-    pub(super) waiting: VecDeque<Publish>,
+    pub(super) waiting: Waiting,
     /// Since when publishes have waited without one being numbered.
     pub(super) stuck_since: Option<Instant>,
     /// Since when the leader that the link goes to has been without a majority, on this node, or silent, on another.
@@ -75,7 +75,7 @@ impl State {
             attachments: Attachments::default(),
             tokens: Tokens::of(run),
             questions: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             stuck_since: None,
             powerless_since: None,
             out: Vec::new(),
@@ -115,43 +115,14 @@ impl State {
         }
     }
 
-    /// Takes the next batch of what waits, up to so many bytes of bodies; one larger message goes alone, as does what is stored together.
-    pub(super) fn next_batch(&mut self, bytes_max: usize) -> (Vec<Publish>, Storing) {
-        if let Some(Group::Together { following }) = self.waiting.front().map(|it| it.group) {
-            let count = self.waiting.len().min(following.saturating_add(1));
-            return (self.waiting.drain(..count).collect(), Storing::Together);
-        }
-        let mut bytes = 0;
-        let mut next = Vec::new();
-        while bytes < bytes_max
-            && let Some(publish) = self.waiting.pop_front_if(|it| it.group == Group::Alone)
-        {
-            bytes += publish.item.message.body.len();
-            next.push(publish);
-        }
-        (next, Storing::Each)
-    }
-
     pub(super) fn refuse_waiting(&mut self, outcome: PublishOutcome) {
-        let mut told = Told::default();
-        for publish in self.waiting.drain(..) {
-            told.add(publish.waiter(), outcome);
-        }
-        told.deliver();
+        self.waiting.refuse_all(outcome);
         self.stuck_since = None;
     }
 
     /// What waits longer than its client does is not begun any more.
     pub(super) fn refuse_overdue(&mut self, now: Instant) {
-        let mut told = Told::default();
-        self.waiting.retain(|publish| {
-            let is_overdue = publish.deadline.is_some_and(|deadline| deadline <= now);
-            if is_overdue {
-                let outcome = PublishOutcome::NotStarted(Unavailable::DeadlinePassed);
-                told.add(publish.waiter(), outcome);
-            }
-            !is_overdue
-        });
-        told.deliver();
+        let outcome = PublishOutcome::NotStarted(Unavailable::DeadlinePassed);
+        self.waiting.refuse_overdue(now, outcome);
     }
 }

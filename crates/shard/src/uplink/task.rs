@@ -29,8 +29,9 @@ use crate::time::wall_clock_ms;
 
 /// A batch is closed when it holds so many encoded bytes; one larger message travels alone.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// Unconfirmed bytes of a node and shard; then publishes wait.
-const UNCONFIRMED_BYTES_MAX: usize = 64 << 20;
+/// Unconfirmed bytes of a node and shard; then publishes wait, and take turns. More than keeps the leader at work (8 MiB cost a quarter of
+/// what one connection can publish), but whoever comes next waits for them.
+const UNCONFIRMED_BYTES_MAX: usize = 32 << 20;
 /// A leader that does not answer a hello within this time is asked again, or another one is.
 const HELLO_WAIT: Duration = Duration::from_millis(500);
 /// Without a leader for so long, publishes that were not sent are answered "not started".
@@ -68,7 +69,6 @@ impl Uplink {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leadership = self.group.as_ref().map(Group::leadership);
         loop {
-            let may_take = state.waiting.is_empty();
             tokio::select! {
                 biased; // stopping, then what leaders say (it frees room), then new requests
                 () = self.stop.cancelled() => break,
@@ -87,13 +87,13 @@ impl Uplink {
                     Some(request) => self.request(&mut state, request),
                     None => break,
                 },
-                publishes = self.doorway.publishes.recv(), if may_take => match publishes {
-                    Some(publishes) => state.waiting.extend(publishes),
+                publishes = self.doorway.publishes.recv() => match publishes {
+                    Some(publishes) => state.waiting.push(publishes),
                     None => break,
                 },
                 _ = tick.tick(), if state.needs_time() => self.tick(&mut state),
             }
-            self.take_more(&mut state, may_take);
+            self.take_more(&mut state);
             self.seek(&mut state).await;
             self.publish(&mut state);
             self.send(&mut state).await;
@@ -116,7 +116,7 @@ impl Uplink {
     }
 
     /// Takes what else is there, without waiting, so that one turn sends for many requests.
-    fn take_more(&mut self, state: &mut State, may_take: bool) {
+    fn take_more(&mut self, state: &mut State) {
         for _ in 0..REQUESTS_PER_TURN {
             let Ok(request) = self.doorway.requests.try_recv() else {
                 break;
@@ -124,13 +124,10 @@ impl Uplink {
             self.request(state, request);
         }
         for _ in 0..REQUESTS_PER_TURN {
-            if !may_take {
-                return;
-            }
             let Ok(publishes) = self.doorway.publishes.try_recv() else {
                 return;
             };
-            state.waiting.extend(publishes);
+            state.waiting.push(publishes);
         }
     }
 
@@ -416,7 +413,7 @@ impl Uplink {
             if !matches!(state.link, Link::Open { .. }) || state.powerless_since.is_some() {
                 break;
             }
-            let (next, storing) = state.next_batch(BATCH_BYTES_MAX);
+            let (next, storing) = state.waiting.next_batch(BATCH_BYTES_MAX);
             if next.is_empty() {
                 break;
             }

@@ -26,7 +26,9 @@ use warren_raft::{
 use warren_shard::api::{
     ConsumerSpec, PublishItem, PublishOutcome, RequestToken, SessionEvent, Target,
 };
-use warren_shard::{Broker, BrokerParts, ConsumerOptions, Credit, PlacementOptions, Session};
+use warren_shard::{
+    Broker, BrokerParts, ConsumerOptions, Credit, PlacementOptions, Refill, Session,
+};
 use warren_storage::{LogOptions, SegmentLog, StateOptions, StateStore};
 use warren_topology::{
     Addresses, DeclareQueue, FormCluster, NewQueueName, Node, TopologyCommand, TopologyReply,
@@ -329,7 +331,7 @@ pub fn consumer(target: Target, prefetch: u64) -> ConsumerSpec {
         target,
         options: ConsumerOptions {
             no_ack: false,
-            refill: true,
+            refill: Refill::All,
             priority: 0,
             exclusive: false,
             uncommitted_max: 1_000,

@@ -26,7 +26,7 @@ pub(crate) struct Amqp {
     pub(crate) why: String,
 }
 
-fn short(text: &str) -> Vec<u8> {
+pub(crate) fn short(text: &str) -> Vec<u8> {
     let mut out = vec![u8::try_from(text.len()).unwrap()];
     out.extend(text.as_bytes());
     out
@@ -55,6 +55,21 @@ impl Amqp {
     /// To the server's tune.
     pub(crate) fn login(address: &str, mechanism: &str, response: &[u8]) -> Result<Self, Heard> {
         let socket = TcpStream::connect(address).unwrap();
+        Self::login_over(socket, mechanism, response)
+    }
+
+    /// Open in the vhost `/`, as the user of clients on this machine, and with a channel 1; it waits so long for answers from then on.
+    pub(crate) fn guest(socket: TcpStream, answer_within: Duration) -> Self {
+        let mut client = Self::login_over(socket, "PLAIN", b"\0guest\0guest").unwrap();
+        client.open("/").unwrap();
+        client.channel(1);
+        client.socket.set_nodelay(true).unwrap();
+        let within = Some(answer_within);
+        client.socket.set_read_timeout(within).unwrap();
+        client
+    }
+
+    fn login_over(socket: TcpStream, mechanism: &str, response: &[u8]) -> Result<Self, Heard> {
         socket.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
         let mut client = Self {
             socket,
@@ -106,8 +121,25 @@ impl Amqp {
     }
 
     pub(crate) fn consume(&mut self, channel: u16, queue: &str) {
-        let consume = [vec![0, 0], short(queue), short("tag"), vec![0], long(b"")].concat();
+        self.consume_with(channel, queue, false);
+    }
+
+    pub(crate) fn consume_with(&mut self, channel: u16, queue: &str, no_ack: bool) {
+        let bits = vec![u8::from(no_ack) << 1];
+        let consume = [vec![0, 0], short(queue), short("tag"), bits, long(b"")].concat();
         self.say(channel, 60, 20, &consume);
+    }
+
+    /// The limit of consumers to come.
+    pub(crate) fn qos(&mut self, channel: u16, messages: u16) {
+        let qos = [&[0; 4][..], &messages.to_be_bytes(), &[0]].concat();
+        self.say(channel, 60, 10, &qos);
+        self.expect(60, 11).unwrap();
+    }
+
+    /// What it has read is done with; what comes is the caller's.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.socket
     }
 
     /// An empty message.

@@ -23,7 +23,9 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::consume_request::Frame as Request;
 use warren_shard::api::{ConsumerSpec, SessionEvent, Target, Unavailable};
-use warren_shard::{AttachResult, ConsumerOptions, Credit, HandedOver, Held, HeldState, Session};
+use warren_shard::{
+    AttachResult, ConsumerOptions, Credit, HandedOver, Held, HeldState, Refill, Session,
+};
 use warren_topology::{Operation, Queue, QueueOwner};
 
 use super::consumer_credit::{ConsumerCredit, CreditError};
@@ -317,7 +319,7 @@ async fn attach(
         options: ConsumerOptions {
             no_ack: open.no_ack,
             // The session keeps the books itself: only it knows what its client reads.
-            refill: false,
+            refill: Refill::Nothing,
             priority: open.priority,
             exclusive: open.exclusive,
             uncommitted_max: credit.uncommitted_max(),

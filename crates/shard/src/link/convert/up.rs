@@ -7,7 +7,7 @@ use warren_codec::columns::{
 };
 use warren_proto::internal_v1 as wire;
 use warren_proto::internal_v1::up_frame::Kind as UpKind;
-use warren_queue::dispatch::io::{ConsumerOptions, Credit, Held, Token};
+use warren_queue::dispatch::io::{ConsumerOptions, Credit, Held, Refill, Token};
 use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{
     Attempt, BatchSequence, ConsumerId, Incarnation, NodeId, Position, Priority, QueueId, Run,
@@ -316,7 +316,7 @@ fn encode_attach(attach: AttachUp) -> wire::Attach {
         consumer: attach.consumer.0,
         queue: attach.queue.0,
         no_ack: attach.options.no_ack,
-        refill: attach.options.refill,
+        refill: attach.options.refill != Refill::Nothing,
         priority: attach.options.priority,
         exclusive: attach.options.exclusive,
         uncommitted_max: attach.options.uncommitted_max,
@@ -324,7 +324,7 @@ fn encode_attach(attach: AttachUp) -> wire::Attach {
         credit_bytes: attach.credit.bytes,
         held: Some(encode_held(&attach.held)),
         topology_index: attach.topology.0,
-        refill_messages_only: false,
+        refill_messages_only: attach.options.refill == Refill::Messages,
         user: String::new(),
         passing: attach.options.passing,
     }
@@ -336,7 +336,11 @@ fn decode_attach(attach: wire::Attach) -> Result<AttachUp, BadFrame> {
         queue: QueueId(attach.queue),
         options: ConsumerOptions {
             no_ack: attach.no_ack,
-            refill: attach.refill,
+            refill: match (attach.refill, attach.refill_messages_only) {
+                (false, _) => Refill::Nothing,
+                (true, true) => Refill::Messages,
+                (true, false) => Refill::All,
+            },
             priority: attach.priority,
             exclusive: attach.exclusive,
             uncommitted_max: attach.uncommitted_max,

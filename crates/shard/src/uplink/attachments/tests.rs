@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use warren_codec::encode_message;
+use warren_queue::dispatch::io::Refill;
 use warren_queue::entry::SettleReason;
 use warren_types::{
     ExchangeName, Message, Priority, Properties, RoutingKey, ShardId, ShardTime, Term,
@@ -60,7 +61,7 @@ fn handed(position: u64) -> HandedOut {
 }
 
 /// A consumer that was lent 5 messages and holds 1 to 3.
-fn holding(refill: bool) -> (Attachments, Outbox<SessionEvent>) {
+fn holding(refill: Refill) -> (Attachments, Outbox<SessionEvent>) {
     let (mut attachments, inbox) = (Attachments::default(), Outbox::default());
     let spec = ConsumerSpec {
         target: TARGET,
@@ -125,7 +126,7 @@ const LOST: HeldState = HeldState::Lost;
 
 #[test]
 fn lost_delivery_gives_its_credit_back_here_and_with_the_leader() {
-    let (mut attachments, inbox) = holding(true);
+    let (mut attachments, inbox) = holding(Refill::All);
     let (named, credit) = report(&mut attachments);
     assert_eq!(named, vec![held(1), held(2), held(3)]);
     assert_eq!(credit.messages, 2);
@@ -148,7 +149,7 @@ fn lost_delivery_gives_its_credit_back_here_and_with_the_leader() {
 
 #[test]
 fn session_that_keeps_the_books_itself_lends_what_was_lost_itself() {
-    let (mut attachments, inbox) = holding(false);
+    let (mut attachments, inbox) = holding(Refill::Nothing);
     report(&mut attachments);
     let answer = AttachResult::Ok {
         held: vec![OK, OK, LOST],
@@ -160,7 +161,7 @@ fn session_that_keeps_the_books_itself_lends_what_was_lost_itself() {
 
 #[test]
 fn answer_is_about_what_was_reported_whatever_was_settled_since() {
-    let (mut attachments, inbox) = holding(true);
+    let (mut attachments, inbox) = holding(Refill::All);
     report(&mut attachments);
     settle(&mut attachments, 1, &inbox);
     // Of 1, 2, 3: the last one is lost, and 1 has left by itself.
@@ -175,7 +176,7 @@ fn answer_is_about_what_was_reported_whatever_was_settled_since() {
 
 #[test]
 fn delivery_lost_after_it_was_settled_gives_its_credit_once() {
-    let (mut attachments, inbox) = holding(true);
+    let (mut attachments, inbox) = holding(Refill::All);
     report(&mut attachments);
     settle(&mut attachments, 2, &inbox);
     let answer = AttachResult::Ok {
@@ -188,9 +189,30 @@ fn delivery_lost_after_it_was_settled_gives_its_credit_once() {
 
 #[test]
 fn forgotten_delivery_counts_as_given_back_by_the_leader() {
-    let (mut attachments, inbox) = holding(true);
+    let (mut attachments, inbox) = holding(Refill::All);
     attachments.forget(CONSUMER, TARGET.queue, Position(2));
     assert_eq!(forgotten(&inbox), vec![2]);
     let (named, credit) = report(&mut attachments);
     assert_eq!((named, credit.messages), (vec![held(1), held(3)], 3));
+}
+
+#[test]
+fn lost_delivery_gives_back_its_message_alone_where_the_session_lends_bytes() {
+    let (mut attachments, inbox) = holding(Refill::Messages);
+    let (_, before) = report(&mut attachments);
+    let answer = AttachResult::Ok {
+        held: vec![LOST, OK, OK],
+    };
+    let told = attachments.attached(CONSUMER, answer);
+    let Some(Up::Credit { add, .. }) = told else {
+        panic!("no credit: {told:?}")
+    };
+    let one = Credit {
+        messages: 1,
+        bytes: 0,
+    };
+    assert_eq!((add, forgotten(&inbox)), (one, vec![1]));
+    settle(&mut attachments, 2, &inbox);
+    let (_, after) = report(&mut attachments);
+    assert_eq!((after.messages, after.bytes), (4, before.bytes));
 }

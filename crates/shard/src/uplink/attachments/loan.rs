@@ -1,0 +1,126 @@
+//! What is lent to a shard's leader in one consumer's name and not used by a delivery yet, as the leader counts it. Pure.
+//! Not here: who lends and how much (the sessions).
+
+use warren_queue::dispatch::io::{Credit, Refill};
+
+#[derive(Debug)]
+pub(super) struct Loan {
+    messages: u64,
+    /// Below zero after a message that was larger than what was left.
+    bytes: i64,
+    /// Of what is below zero, what the leader does not know of: a new one begins at nothing.
+    untold: u64,
+}
+
+impl Loan {
+    pub(super) fn new(credit: Credit) -> Self {
+        Self {
+            messages: credit.messages,
+            bytes: signed(credit.bytes),
+            untold: 0,
+        }
+    }
+
+    /// More is lent: what the leader is to add.
+    pub(super) fn add(&mut self, more: Credit) -> Credit {
+        self.messages = self.messages.saturating_add(more.messages);
+        self.bytes = self.bytes.saturating_add(signed(more.bytes));
+        let kept = self.untold.min(more.bytes);
+        self.untold -= kept;
+        Credit {
+            messages: more.messages,
+            bytes: more.bytes - kept,
+        }
+    }
+
+    /// A delivery has come.
+    pub(super) fn used(&mut self, body_bytes: u64) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(signed(body_bytes));
+    }
+
+    /// The leader gives the credit of a delivery back by itself, as the consumer has it. What that was.
+    pub(super) fn refilled(&mut self, refill: Refill, body_bytes: u64) -> Credit {
+        let credit = match refill {
+            Refill::Nothing => Credit::default(),
+            Refill::Messages => Credit {
+                messages: 1,
+                bytes: 0,
+            },
+            Refill::All => Credit {
+                messages: 1,
+                bytes: body_bytes,
+            },
+        };
+        self.messages = self.messages.saturating_add(credit.messages);
+        self.bytes = self.bytes.saturating_add(signed(credit.bytes));
+        credit
+    }
+
+    /// The leader gave so much back because it was called back.
+    pub(super) fn recalled(&mut self, credit: Credit) {
+        self.messages = self.messages.saturating_sub(credit.messages);
+        // Without a leader all of it may be called back, which is more than there is.
+        let there = self.bytes.max(0);
+        self.bytes -= signed(credit.bytes).min(there);
+    }
+
+    /// What a new leader is lent.
+    pub(super) fn report(&mut self) -> Credit {
+        self.untold = u64::try_from(self.bytes.saturating_neg()).unwrap_or(0);
+        Credit {
+            messages: self.messages,
+            bytes: u64::try_from(self.bytes).unwrap_or(0),
+        }
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(bytes: u64) -> Credit {
+        Credit { messages: 0, bytes }
+    }
+
+    #[test]
+    fn overdrawn_bytes_are_paid_before_more_is_lent() {
+        let mut loan = Loan::new(Credit {
+            messages: 10,
+            bytes: 100,
+        });
+        for _ in 0..50 {
+            // Until nothing is left, as a leader delivers; then what was written is lent again.
+            loan.used(90);
+            loan.used(90);
+            assert_eq!(loan.add(bytes(180)), bytes(180));
+        }
+        assert_eq!(loan.report().bytes, 100);
+    }
+
+    #[test]
+    fn new_leader_is_lent_no_more_than_the_old_one_had() {
+        let mut loan = Loan::new(bytes(100));
+        loan.used(250);
+        assert_eq!(loan.report().bytes, 0);
+        // It does not know of the 150.
+        assert_eq!(loan.add(bytes(100)).bytes, 0);
+        assert_eq!(loan.add(bytes(150)).bytes, 100);
+        assert_eq!(loan.report().bytes, 100);
+    }
+
+    #[test]
+    fn recall_of_all_takes_what_is_there() {
+        let mut loan = Loan::new(bytes(100));
+        loan.recalled(bytes(u64::MAX));
+        assert_eq!(loan.report(), bytes(0));
+        loan.used(10);
+        loan.recalled(bytes(u64::MAX));
+        assert_eq!(loan.add(bytes(15)), bytes(15));
+        assert_eq!(loan.report(), bytes(5));
+    }
+}
