@@ -32,6 +32,22 @@ impl Wish {
             Self::Return(..) => Asked::Return,
         }
     }
+
+    /// The message is not done with when it has left its consumer.
+    fn is_failure(self) -> bool {
+        match self {
+            Self::Settle(reason) => match reason {
+                SettleReason::Acked | SettleReason::NoAck => false,
+                SettleReason::Rejected
+                | SettleReason::Expired
+                | SettleReason::Dropped
+                | SettleReason::DeadLettered
+                | SettleReason::DeliveryLimit => true,
+            },
+            Self::Return(..) | Self::Park(..) => true,
+            Self::Outputs(_) => false,
+        }
+    }
 }
 
 /// One item that a client asked for.
@@ -137,12 +153,18 @@ pub(super) fn begin(
     request: Option<RequestId>,
     proposals: &mut Proposals,
 ) {
-    let Some(flight) = queue.in_flight.get_mut(position) else {
+    let Some(flight) = queue.in_flight.get(position) else {
         return;
     };
     debug_assert_eq!(flight.state, State::Held);
-    flight.request = request;
     let wish = or_too_many(&queue.settings, flight, wish);
+    if wish.is_failure() {
+        queue.in_flight.fail(position);
+    }
+    let Some(flight) = queue.in_flight.get_mut(position) else {
+        return;
+    };
+    flight.request = request;
     let (holder, body_bytes) = (flight.holder, flight.body_bytes);
     let asked_by = request.and_then(|it| shared.requests.node(it));
     let mut refill = false;
