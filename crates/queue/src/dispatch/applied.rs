@@ -67,7 +67,9 @@ pub(super) fn purged(
         strike(queue, range);
         for level in &mut queue.levels {
             level.back.remove_range(range.first..range.end());
-            level.coming.retain(|&position, _| !range.contains(position));
+            level
+                .coming
+                .retain(|&position, _| !range.contains(position));
         }
         let delayed = queue.delayed.range(range.first..range.end());
         let delayed: Vec<Position> = delayed.map(|(&at, _)| at).collect();
@@ -141,7 +143,12 @@ fn flight_left(
     flight: &Flight,
     out: &mut Actions,
 ) {
-    dispose::tell_holder(queue, shared, position, flight, out);
+    // Whoever asks whether it still holds the message is answered below, and counts its credit itself.
+    let claim = queue.claims.remove(&position);
+    let is_asked = claim.as_ref().is_some_and(|it| it.attach.is_some());
+    if !is_asked {
+        dispose::tell_holder(queue, shared, position, flight, out);
+    }
     match flight.state {
         State::Settling => {
             queue.settling = queue.settling.saturating_sub(1);
@@ -155,11 +162,12 @@ fn flight_left(
                 shared.requests.committed(request, out);
             }
         }
+        State::Held | State::Unverified if is_asked => {}
         State::Held | State::Unverified => {
             shared.refill(queue, flight.holder, flight.body_bytes);
         }
     }
-    if let Some(claim) = queue.claims.remove(&position) {
+    if let Some(claim) = claim {
         if let Some((holder, index)) = claim.attach {
             claim::answer(queue, shared, holder, index, HeldState::Settled, out);
         }

@@ -173,9 +173,7 @@ pub(super) fn take_over(
         shared.unhold(flight.holder);
         shared.hold(holder);
     }
-    queue
-        .in_flight
-        .pass_on(held.position, holder, held.attempt);
+    queue.in_flight.pass_on(held.position, holder, held.attempt);
     if let Some(flight) = queue.in_flight.get_mut(held.position) {
         flight.unclaimed = false;
         // The consumer counts it as held, so its credit is still to come back.

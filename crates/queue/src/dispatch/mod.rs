@@ -77,6 +77,8 @@ pub struct QueueStats {
     pub consumers: u64,
     /// Returned until later.
     pub delayed: u64,
+    /// Of those that are ready: they are known to wait for their group keys.
+    pub held_back: u64,
 }
 
 impl Dispatch {
@@ -144,6 +146,7 @@ impl Dispatch {
             unacked: (queue.in_flight.len() as u64).saturating_sub(queue.settling),
             consumers: queue.attached.len() as u64,
             delayed: queue.delayed.len() as u64,
+            held_back: groups::held_back(queue, self.shared.options.group_window),
         })
     }
 

@@ -55,6 +55,7 @@ impl World {
                     chunk: line.number("chunk", 1_024) as u32,
                     queue_hot_bytes: line.number("hot_bytes", 8 << 20) as usize,
                     node_in_flight_max: line.number("node_in_flight_max", 200_000) as usize,
+                    group_window: line.number("group_window", 16_384) as usize,
                     ..Options::default()
                 });
             }
@@ -272,6 +273,9 @@ impl World {
             |at: Option<u64>| at.map_or(Vec::new(), |at| vec![Some(ShardTime(at)); ids.len()]);
         it.facts.expiry = all(line.time("expiry"));
         it.facts.due = all(line.time("due"));
+        if line.has("key") {
+            it.facts.group_hash = vec![line.number("key", 0); ids.len()];
+        }
         if !line.has("no_raise") {
             it.raise = self.dispatch.raise_hint(line.queue(), priority);
         }

@@ -88,8 +88,8 @@ impl World {
             }
             let held = other.held.keys();
             let held = held.map(|&at| (queue, at));
-            let own = held.filter(|spot| self.keys.get(spot) == Some(&key));
-            assert_eq!(own.last(), None, "key {key} is with {:?}", other.key);
+            let mut own = held.filter(|spot| self.keys.get(spot) == Some(&key));
+            assert_eq!(own.next(), None, "key {key} is with {:?}", other.key);
             // What it has settled is its until that is committed; some of what it asks may be refused.
             let asked = self.asked.values().filter(|it| it.key == other.key);
             let asked = asked.filter(|it| it.back.is_none());
@@ -150,7 +150,10 @@ impl World {
         self.starved += 1;
         // The window holds so many; beyond it messages wait for room.
         let mut passed = 0;
-        for (spot, _) in self.stored.range((queue, Position(0))..(SINGLE, Position(0))) {
+        for (spot, _) in self
+            .stored
+            .range((queue, Position(0))..(SINGLE, Position(0)))
+        {
             if self.done.contains(spot) || !self.is_live(*spot) {
                 continue;
             }

@@ -12,12 +12,12 @@ use warren_queue::entry::{
 use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    ConsumerId, Facts, LogIndex, MessageGroups, NodeId, Position, Priority, QueueId, QueueName, QueueSettings,
-    ShardTime, Term, TopologyIndex, VhostId,
+    ConsumerId, Facts, LogIndex, MessageGroups, NodeId, Position, Priority, QueueId, QueueName,
+    QueueSettings, ShardTime, Term, TopologyIndex, VhostId,
 };
 
-use crate::rows::MapRows;
 use crate::groups::mode;
+use crate::rows::MapRows;
 use crate::sessions::{Asked, Link, Random, Session, body_size};
 
 const QUEUES: u64 = 2;
@@ -513,7 +513,7 @@ impl World {
             assert_eq!(
                 (live, stats.ready, stats.unacked),
                 (0, 0, 0),
-                "stuck in {queue} {:?}", self.dispatch
+                "stuck in {queue}"
             );
         }
         assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);

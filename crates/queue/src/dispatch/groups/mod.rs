@@ -101,6 +101,21 @@ fn catch_up(queue: &mut Queue) -> bool {
     joined
 }
 
+/// Of the ready messages: how many are known to wait for their keys. All of them do if nothing more can be looked at.
+pub(super) fn held_back(queue: &Queue, window: usize) -> u64 {
+    let Some(groups) = &queue.groups else {
+        return 0;
+    };
+    let levels = || queue.levels.iter();
+    let passed: usize = levels().map(|it| it.back.passed()).sum();
+    let free = groups.free();
+    if free == 0 && passed >= window {
+        return queue.ready();
+    }
+    let known: usize = levels().map(|it| it.back.len()).sum();
+    known.saturating_sub(free) as u64
+}
+
 impl Groups {
     fn new(mode: MessageGroups) -> Self {
         Self {
@@ -137,7 +152,7 @@ impl Groups {
     }
 
     /// Messages that are known here and that anybody may have.
-    pub(super) fn free(&self) -> usize {
+    fn free(&self) -> usize {
         let heads = self.free.iter();
         let of_key = |head: &Head| self.keys.get(&head.group).map_or(1, |it| it.ready.len());
         heads.map(of_key).sum()

@@ -12,6 +12,8 @@ use super::{Head, catch_up};
 
 /// However little room the shard has, a queue may pass over so many.
 const PASSED_LEAST: usize = 256;
+/// Where there are several priorities, nothing goes before so many messages are known: the best may be among them.
+const KNOWN_LEAST: usize = 1_024;
 /// How many windows the queues of a shard may fill together.
 const WINDOWS: usize = 8;
 
@@ -26,7 +28,11 @@ enum Choice {
 
 /// Hands out what may go, one by one. Every message is passed over at most once and each step concerns one key, so the work per delivery
 /// does not grow with what waits.
-pub(in super::super) fn hand_out(queue: &mut Queue, shared: &mut Shared, round: &mut Round) -> Stop {
+pub(in super::super) fn hand_out(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    round: &mut Round,
+) -> Stop {
     if !queue.claims.is_empty() {
         // Which keys are held is not known before their blocks are read.
         return Stop::NobodyInLine;
@@ -35,7 +41,15 @@ pub(in super::super) fn hand_out(queue: &mut Queue, shared: &mut Shared, round: 
     let stop = loop {
         catch_up(queue);
         if ahead.is_none() && queue.levels.len() > 1 && !queue.ring.is_empty() {
-            ahead = Some(look_ahead(queue, shared));
+            let stop = look_ahead(queue, shared);
+            let goes_on = match stop {
+                Stop::Cold { .. } | Stop::AboveMark { .. } | Stop::Released { .. } => true,
+                Stop::NobodyInLine | Stop::NothingReady => false,
+            };
+            if goes_on && passed(queue) < KNOWN_LEAST.min(shared.options.group_window) {
+                break stop;
+            }
+            ahead = Some(stop);
             continue;
         }
         match choose(queue, shared) {
@@ -134,9 +148,13 @@ fn give(
     None
 }
 
+fn passed(queue: &Queue) -> usize {
+    queue.levels.iter().map(|it| it.back.passed()).sum()
+}
+
 /// The cursors go on by the oldest message that none of them has met. `Some`: they cannot.
 fn pass_one(queue: &mut Queue, shared: &Shared) -> Option<Stop> {
-    let passed: usize = queue.levels.iter().map(|it| it.back.passed()).sum();
+    let passed = passed(queue);
     let window = shared.options.group_window;
     let others = shared.passed.saturating_sub(queue.passed);
     let full = passed >= window || others + passed >= window.saturating_mul(WINDOWS);
