@@ -7,6 +7,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod drain;
 mod features;
 mod groups;
 mod laws;
