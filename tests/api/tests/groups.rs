@@ -66,7 +66,7 @@ fn groups_argument_is_one_of_two() {
             ..admin_v1::CreateQueueRequest::default()
         };
         let refused = call.topology().create_queue(request).await.unwrap_err();
-        assert_eq!(reason_of(&refused), "InvalidArgument INVALID_ARGUMENT");
+        assert_eq!(reason_of(&refused), "InvalidArgument BAD_ARGUMENT");
     });
 }
 
