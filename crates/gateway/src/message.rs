@@ -55,13 +55,18 @@ pub(crate) fn message(
     Ok(message)
 }
 
-/// As it is stored by way of an `x-delayed-message` exchange: the delay that is taken changes its sign in the header (features B11).
+/// As it is stored by way of its exchange: one of type `x-delayed-message` takes the delay, which changes its sign in the header (features
+/// B11); with any other, the vhost says whether delays mean anything (B12).
 pub(crate) fn with_spent_delay(mut message: Message, view: &Topology, vhost: VhostId) -> Message {
     if message.delay_ms.is_none() {
         return message;
     }
     let exchange = view.exchange(vhost, message.exchange.as_str());
     if exchange.is_none_or(|it| it.kind != ExchangeKind::Delayed) {
+        let space = view.vhost_by_id(vhost);
+        if space.is_some_and(|it| it.settings.ignores_delays) {
+            message.delay_ms = None;
+        }
         return message;
     }
     let mut headers = message.properties.headers().unwrap_or_default();

@@ -12,7 +12,7 @@ use warren_topology::{
     DeleteQueue, Denied, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand,
     TopologyReply,
 };
-use warren_types::{QueueId, QueueName, ShardId, VhostId, VhostName};
+use warren_types::{ExchangeName, QueueId, QueueName, ShardId, VhostId, VhostName};
 
 use crate::gateway::Gateway;
 
@@ -20,6 +20,9 @@ use crate::gateway::Gateway;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Between two times that the same is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The broker itself changes something.
+const NOBODY: &str = "";
 
 /// Why an operation failed. Each front has one function from this to its codes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -69,11 +72,34 @@ impl Gateway {
     ) -> Result<TopologyReply, OperationError> {
         let default = self.options().default_queue_type;
         let command = command.with_default_queue_type(&self.topology(), default);
+        let delayed = command.delayed_exchanges();
         let reply = self.broker().topology().propose(command, user).await?;
         if let TopologyReply::Refused(refusal) = reply {
             return Err(OperationError::Refused(refusal));
         }
+        for (vhost, exchange) in delayed {
+            self.declare_delay_queue(vhost, &exchange).await?;
+        }
         Ok(reply)
+    }
+
+    /// Where messages of a delayed exchange wait; without it they would be routed when they are published.
+    async fn declare_delay_queue(
+        &self,
+        vhost: VhostId,
+        exchange: &ExchangeName,
+    ) -> Result<(), OperationError> {
+        let declare = self
+            .topology()
+            .declare_delay_queue(vhost, exchange.as_str());
+        let Some(declare) = declare else {
+            return Ok(()); // it is there, or the exchange was refused
+        };
+        let reply = self.broker().topology().propose(declare, NOBODY).await?;
+        if let TopologyReply::Refused(refusal) = reply {
+            return Err(OperationError::Refused(refusal));
+        }
+        Ok(())
     }
 
     /// The topology as it is now, for answers that may be negative.

@@ -402,10 +402,10 @@ impl Base {
         self.overview.joined(gateway.clone());
         let (peers, halt) = (self.peers.clone(), self.halt.clone());
         self.tasks.spawn(usage::run(gateway.clone(), peers, halt));
-        if let Some(path) = config.node.load_definitions.clone() {
+        if let Some(source) = config.node.load_definitions.clone() {
             let halt = self.halt.clone();
             self.tasks
-                .spawn(definitions::load(gateway.clone(), path, halt));
+                .spawn(definitions::load(gateway.clone(), source, halt));
         }
         let monitor = Monitor {
             data_dir: self.dir.path().to_owned(),

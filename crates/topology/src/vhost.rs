@@ -25,6 +25,8 @@ pub struct VhostSettings {
     pub default_queue_type: Option<QueueType>,
     /// Classic and quorum count as equal on redeclare (features B22).
     pub relaxed_queue_type: bool,
+    /// Messages wait for their delay or due time only on exchanges of type `x-delayed-message` (features B12).
+    pub ignores_delays: bool,
     /// It cannot be deleted.
     pub is_protected: bool,
 }

@@ -2,7 +2,7 @@
 //! whoever leads (features A30).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use warren_api::{Call, FIRST, in_band, message, one_node, queue_batch, reason_of, runtime};
+use warren_api::{Call, FIRST, in_band, message, one_node, queue_batch, reason_of, runtime, text};
 use warren_proto::admin_v1;
 use warren_proto::v1::{self, CancelOutcome, MessageState};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
@@ -243,5 +243,65 @@ fn handles_and_cancels_are_exact_across_a_killed_leader() {
         );
         let left: Vec<String> = bodies.iter().skip(1).step_by(2).cloned().collect();
         assert_eq!(scheduled_bodies(&call, "orders").await, left);
+    });
+}
+
+#[test]
+fn vhost_that_ignores_delays_delays_on_delayed_exchanges_only() {
+    let cluster = one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare("orders").await.unwrap();
+        let request = admin_v1::UpdateVhostRequest {
+            vhost: Some(admin_v1::Vhost {
+                name: "/".to_owned(),
+                ignores_delays: true,
+                ..admin_v1::Vhost::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["ignores_delays".to_owned()],
+            }),
+            ..admin_v1::UpdateVhostRequest::default()
+        };
+        let answer = call.topology().update_vhost(request).await.unwrap();
+        assert!(answer.into_inner().vhost.unwrap().ignores_delays);
+        let handles = schedule(&call, "orders", vec![after("at once", HOUR)]).await;
+        assert_eq!(handles, [""]);
+        assert_eq!(call.take("orders", 1).await.len(), 1);
+
+        let delayed = admin_v1::Exchange {
+            name: "later".to_owned(),
+            r#type: "x-delayed-message".to_owned(),
+            arguments: Some(v1::Table {
+                fields: [("x-delayed-type".to_owned(), text("fanout"))].into(),
+            }),
+            ..admin_v1::Exchange::default()
+        };
+        let request = admin_v1::CreateExchangeRequest {
+            exchange: Some(delayed),
+            ..admin_v1::CreateExchangeRequest::default()
+        };
+        call.topology().create_exchange(request).await.unwrap();
+        let binding = admin_v1::Binding {
+            source: "later".to_owned(),
+            destination: "orders".to_owned(),
+            destination_kind: admin_v1::DestinationKind::Queue.into(),
+            ..admin_v1::Binding::default()
+        };
+        let request = admin_v1::CreateBindingRequest {
+            binding: Some(binding),
+            ..admin_v1::CreateBindingRequest::default()
+        };
+        call.topology().create_binding(request).await.unwrap();
+        let batch = v1::PublishBatch {
+            exchange: "later".to_owned(),
+            ..queue_batch("any", [after("later", 500), message("first")])
+        };
+        call.publish(batch).await.unwrap();
+        let came = call.take("orders", 2).await;
+        let bodies = came
+            .iter()
+            .map(|it| it.message.as_ref().unwrap().body.clone());
+        assert_eq!(bodies.collect::<Vec<_>>(), ["first", "later"]);
     });
 }

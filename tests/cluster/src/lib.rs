@@ -1,6 +1,7 @@
 //! Load for fault runs: publishers and consumers on all nodes that record what they did and saw. Not here: faults and the checker
 //! (`warren-testkit`) but for those of the network, the runs themselves (`tests/`).
 
+pub mod https;
 pub mod network;
 pub mod probe;
 pub mod run;

@@ -6,10 +6,12 @@
 mod amqp;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amqp::{Amqp, Heard};
 use warren_client::{Connection, ConnectionOptions, Credentials, Error, parse_addresses};
+use warren_cluster::https::HttpsServer;
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
 /// As `rabbitmqctl export_definitions` writes it, with something in every section.
@@ -256,4 +258,62 @@ async fn definitions_are_loaded_at_the_start_once_and_again_when_they_differ() {
     let exported = guest.export_definitions(None).await.unwrap();
     let exported = String::from_utf8(exported).unwrap();
     assert!(!exported.contains("warren_loaded_definitions"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions_are_fetched_over_https_from_a_trusted_server_once_it_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    write_queue(directory.path(), "definitions.json", "fetched");
+    let json = std::fs::read(directory.path().join("definitions.json")).unwrap();
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&heads);
+    let server = HttpsServer::start(directory.path(), move |head| {
+        let mut asked = asked.lock().unwrap();
+        asked.push(head.to_owned());
+        // Not up yet, for the first that asks.
+        if asked.len() == 1 {
+            (503, Vec::new())
+        } else {
+            (200, json.clone())
+        }
+    });
+    let server = server.unwrap();
+    let mut cluster = Cluster::prepare(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    let node = NodeNumber(1);
+    let url = format!(
+        "https://shop:secret@localhost:{}/definitions.json",
+        server.port()
+    );
+    cluster.set_environment(node, "WARREN_NODE_LOAD_DEFINITIONS", &url);
+    // A server that nobody vouches for is not believed.
+    cluster.spawn(node).unwrap();
+    cluster.wait_all_ready().unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while server.connections() == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "nobody asked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.terminate(node, Duration::from_secs(60)).unwrap();
+    assert!(heads.lock().unwrap().is_empty());
+    let certificate = server.certificate().to_str().unwrap();
+    cluster.set_environment(node, "SSL_CERT_FILE", certificate);
+    cluster.spawn(node).unwrap();
+    cluster.wait_all_ready().unwrap();
+    let guest = connect(&cluster, 1, None);
+    types_of(&guest, &["fetched"]).await;
+    let heads = heads.lock().unwrap();
+    let [_, head] = heads.as_slice() else {
+        panic!("{heads:?}");
+    };
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("get /definitions.json http/1.1"), "{head}");
+    assert!(
+        head.contains("authorization: basic c2hvcdpzzwnyzxq="),
+        "{head}"
+    );
+    assert!(!cluster.log_end(node).contains("secret"));
 }

@@ -46,6 +46,12 @@ pub(crate) struct SettingsArgs {
     /// Type of queues whose declare names none: classic or quorum
     #[arg(long, default_value = "")]
     default_queue_type: String,
+    /// Classic and quorum count as equal when a queue is declared again
+    #[arg(long)]
+    relaxed_queue_type: bool,
+    /// Headers x-delay and x-deliver-at mean nothing but on exchanges of type x-delayed-message
+    #[arg(long)]
+    ignore_delays: bool,
     /// It cannot be deleted
     #[arg(long)]
     protect: bool,
@@ -88,6 +94,8 @@ struct VhostView {
     description: String,
     tags: Vec<String>,
     default_queue_type: String,
+    relaxed_queue_type: bool,
+    ignores_delays: bool,
     protected: bool,
 }
 
@@ -143,6 +151,8 @@ impl SettingsArgs {
             description: self.description,
             tags: self.tags,
             default_queue_type: self.default_queue_type,
+            relaxed_queue_type: self.relaxed_queue_type,
+            ignores_delays: self.ignore_delays,
             is_protected: self.protect,
         }
     }
@@ -196,6 +206,8 @@ fn view(it: Vhost) -> VhostView {
         description: it.description,
         tags: it.tags,
         default_queue_type: it.default_queue_type,
+        relaxed_queue_type: it.relaxed_queue_type,
+        ignores_delays: it.ignores_delays,
         protected: it.is_protected,
     }
 }

@@ -16,6 +16,10 @@ pub struct Vhost {
     pub tags: Vec<String>,
     /// Of queues whose declare names no type; empty = the server's.
     pub default_queue_type: String,
+    /// Classic and quorum count as equal when a queue is declared again.
+    pub relaxed_queue_type: bool,
+    /// Messages wait for their delay or due time only on exchanges of type `x-delayed-message`.
+    pub ignores_delays: bool,
     /// It cannot be deleted.
     pub is_protected: bool,
 }
@@ -103,12 +107,18 @@ impl Connection {
     /// # Errors
     /// `VHOST_NOT_FOUND`; `ACCESS_REFUSED`; no node answers in time.
     pub async fn update_vhost(&self, vhost: &Vhost) -> Result<Vhost, Error> {
-        let paths = ["description", "tags", "default_queue_type"];
-        let paths = paths.into_iter().chain(["protected_from_deletion"]);
+        let paths = [
+            "description",
+            "tags",
+            "default_queue_type",
+            "relaxed_queue_type",
+            "ignores_delays",
+            "protected_from_deletion",
+        ];
         let request = admin_v1::UpdateVhostRequest {
             vhost: Some(wire(vhost)),
             update_mask: Some(prost_types::FieldMask {
-                paths: paths.map(str::to_owned).collect(),
+                paths: paths.into_iter().map(str::to_owned).collect(),
             }),
             validate_only: false,
             request_id: request_id(),
@@ -181,6 +191,8 @@ fn wire(it: &Vhost) -> admin_v1::Vhost {
         description: it.description.clone(),
         tags: it.tags.clone(),
         default_queue_type: it.default_queue_type.clone(),
+        relaxed_queue_type: it.relaxed_queue_type,
+        ignores_delays: it.ignores_delays,
         protected_from_deletion: it.is_protected,
         ..admin_v1::Vhost::default()
     }
@@ -192,6 +204,8 @@ fn plain(it: admin_v1::Vhost) -> Vhost {
         description: it.description,
         tags: it.tags,
         default_queue_type: it.default_queue_type,
+        relaxed_queue_type: it.relaxed_queue_type,
+        ignores_delays: it.ignores_delays,
         is_protected: it.protected_from_deletion,
     }
 }

@@ -149,6 +149,7 @@ fn named_vhost(name: &VhostName, settings: &VhostSettings) -> pb::StoredVhost {
             .default_queue_type
             .map_or_else(String::new, |it| it.name().into()),
         relaxed_queue_type: settings.relaxed_queue_type,
+        ignores_delays: settings.ignores_delays,
         tags: settings.tags.iter().map(ToString::to_string).collect(),
         is_protected: settings.is_protected,
         ..pb::StoredVhost::default()
@@ -186,6 +187,7 @@ pub(super) fn decode_vhost(it: pb::StoredVhost) -> Result<Vhost, CodecError> {
             tags: it.tags.into_iter().map(Into::into).collect(),
             default_queue_type,
             relaxed_queue_type: it.relaxed_queue_type,
+            ignores_delays: it.ignores_delays,
             is_protected: it.is_protected,
         },
         limits: decode_vhost_limits(it.limits.unwrap_or_default()),

@@ -24,6 +24,7 @@ fn settings() -> VhostSettings {
         tags: vec!["t".into()],
         default_queue_type: Some(QueueType::Quorum),
         relaxed_queue_type: true,
+        ignores_delays: true,
         is_protected: false,
     }
 }

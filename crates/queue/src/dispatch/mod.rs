@@ -56,7 +56,7 @@ use self::io::{
 };
 use self::queue::Queue;
 use self::shared::Shared;
-use crate::outcome::{Cancelled, Effect, Tally};
+use crate::outcome::{Cancelled, Effect, OutputsRefused, Tally};
 
 /// The dispatcher of one shard.
 #[derive(Debug)]
@@ -317,9 +317,7 @@ impl Dispatch {
             } => self.of_queue(queue, |queue, shared| {
                 applied::parked(queue, shared, &ranges, tally, out);
             }),
-            Effect::OutputsRefused(it) => self.of_queue(it.queue, |queue, shared| {
-                outputs::refused(queue, shared, &it, out);
-            }),
+            Effect::OutputsRefused(it) => self.outputs_refused(&it, out),
             Effect::Rearmed { queue } => self.of_queue(queue, due::rearmed),
             Effect::Returned {
                 queue,
@@ -362,6 +360,12 @@ impl Dispatch {
             Effect::Outgoing { .. } | Effect::NotMoved { .. } => {}
             Effect::Time { now } => self.shared.now = self.shared.now.max(now),
         }
+    }
+
+    fn outputs_refused(&mut self, it: &OutputsRefused, out: &mut Actions) {
+        self.of_queue(it.queue, |queue, shared| {
+            outputs::refused(queue, shared, it, out);
+        });
     }
 
     fn created(&mut self, queue: QueueId) {

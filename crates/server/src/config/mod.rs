@@ -31,7 +31,7 @@ pub use limits::LimitsConfig;
 pub use listen::ListenConfig;
 pub use load::{Inputs, Loaded};
 pub use log::{LogConfig, LogFormat};
-pub use node::NodeConfig;
+pub use node::{DefinitionsSource, NodeConfig};
 pub use raft::RaftConfig;
 pub use report::{ConfigError, Problem};
 pub use secret::Secret;

@@ -1,5 +1,6 @@
 //! `[node]`: which node this is and where its data lies. Not here: the other nodes (`cluster`).
 
+use std::fmt;
 use std::path::PathBuf;
 
 use warren_topology::QueueType;
@@ -23,8 +24,49 @@ pub struct NodeConfig {
     pub threads: u32,
     /// Of queues whose declare names no type, in vhosts that say none either.
     pub default_queue_type: QueueType,
-    /// Definitions to be there after the start: a file, or a directory of files `*.json` in the order of their names.
-    pub load_definitions: Option<PathBuf>,
+    /// Definitions to be there after the start.
+    pub load_definitions: Option<DefinitionsSource>,
+}
+
+/// Where definitions are taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DefinitionsSource {
+    /// A file, or a directory of files `*.json` in the order of their names.
+    Path(PathBuf),
+    /// A URL that begins with `https://`. It may hold a password: it is not shown.
+    Https(String),
+}
+
+impl DefinitionsSource {
+    fn of(text: &str) -> Result<Self, Option<String>> {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        match scheme {
+            Some(scheme) if scheme.eq_ignore_ascii_case("https") => {
+                Ok(Self::Https(text.to_owned()))
+            }
+            Some(scheme) if scheme.bytes().all(|it| it.is_ascii_alphanumeric()) => {
+                Err(Some(format!(
+                    "cannot be read over {scheme}: definitions hold passwords, so it is a path or begins with https://"
+                )))
+            }
+            Some(_) | None => Ok(Self::Path(PathBuf::from(text))),
+        }
+    }
+}
+
+impl fmt::Display for DefinitionsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Https(url) => {
+                let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+                let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+                let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+                let path = path.split(['?', '#']).next().unwrap_or_default();
+                write!(f, "{scheme}://{host}{path}")
+            }
+        }
+    }
 }
 
 const ZONE_BYTES_MAX: usize = 255;
@@ -89,15 +131,18 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "node.load_definitions",
-        about: "definitions to import at the start, unless the same were before: a JSON file or a directory of such files [default: none]",
+        about: "definitions to import at the start, unless the same were before: a JSON file, a directory of such files, or a URL https://... [default: none]",
         kind: Kind::Path,
         set: |config, text| {
-            config.node.load_definitions = (!text.is_empty()).then(|| PathBuf::from(text));
+            config.node.load_definitions = match text {
+                "" => None,
+                text => Some(DefinitionsSource::of(text)?),
+            };
             Ok(())
         },
         show: |config| {
-            let path = config.node.load_definitions.as_ref();
-            path.map_or_else(String::new, |it| it.display().to_string())
+            let source = config.node.load_definitions.as_ref();
+            source.map_or_else(String::new, ToString::to_string)
         },
     },
 ];
@@ -143,7 +188,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             "is missing: name the directory that holds the node's data",
         );
     }
-    if let Some(path) = config.node.load_definitions.as_ref()
+    if let Some(DefinitionsSource::Path(path)) = &config.node.load_definitions
         && !path.exists()
     {
         report.wrong(
@@ -162,6 +207,21 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn definitions_come_from_a_path_or_over_https_and_a_password_is_not_shown() {
+        let path = DefinitionsSource::of("./a://b").unwrap();
+        assert_eq!(path, DefinitionsSource::Path("./a://b".into()));
+        let url = "HTTPS://user:secret@host:8443/a/definitions.json?token=secret";
+        let source = DefinitionsSource::of(url).unwrap();
+        assert_eq!(source, DefinitionsSource::Https(url.to_owned()));
+        let shown = source.to_string();
+        assert_eq!(shown, "HTTPS://host:8443/a/definitions.json");
+        for refused in ["http://host/a", "ftp://host/a"] {
+            let why = DefinitionsSource::of(refused).unwrap_err().unwrap();
+            assert!(why.contains("begins with https://"), "{why}");
+        }
+    }
 
     #[test]
     fn ordinal_is_the_number_at_the_end_of_the_first_label() {

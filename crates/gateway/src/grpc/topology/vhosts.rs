@@ -150,10 +150,11 @@ fn settings(
         "tags",
         "default_queue_type",
         "relaxed_queue_type",
+        "ignores_delays",
+        "protected_from_deletion",
     ];
-    let all = all.into_iter().chain(["protected_from_deletion"]);
     let paths: Vec<&str> = if mask.is_empty() {
-        all.collect()
+        all.to_vec()
     } else {
         mask.iter().map(String::as_str).collect()
     };
@@ -165,6 +166,7 @@ fn settings(
                 settings.default_queue_type = queue_type(&asked.default_queue_type)?;
             }
             "relaxed_queue_type" => settings.relaxed_queue_type = asked.relaxed_queue_type,
+            "ignores_delays" => settings.ignores_delays = asked.ignores_delays,
             "protected_from_deletion" => settings.is_protected = asked.protected_from_deletion,
             other => {
                 let text = format!("'{other}' cannot be changed");
@@ -204,6 +206,7 @@ fn to_client(vhost: &Vhost) -> admin_v1::Vhost {
             .default_queue_type
             .map_or_else(String::new, |it| it.name().to_owned()),
         relaxed_queue_type: settings.relaxed_queue_type,
+        ignores_delays: settings.ignores_delays,
         protected_from_deletion: settings.is_protected,
         etag: etag(vhost),
         created_at: None,
