@@ -153,18 +153,12 @@ pub(super) fn begin(
     request: Option<RequestId>,
     proposals: &mut Proposals,
 ) {
-    let Some(flight) = queue.in_flight.get(position) else {
-        return;
-    };
-    debug_assert_eq!(flight.state, State::Held);
-    let wish = or_too_many(&queue.settings, flight, wish);
-    if wish.is_failure() {
-        queue.in_flight.fail(position);
-    }
     let Some(flight) = queue.in_flight.get_mut(position) else {
         return;
     };
+    debug_assert_eq!(flight.state, State::Held);
     flight.request = request;
+    let wish = or_too_many(&queue.settings, flight, wish);
     let (holder, body_bytes) = (flight.holder, flight.body_bytes);
     let asked_by = request.and_then(|it| shared.requests.node(it));
     let mut refill = false;
@@ -202,6 +196,9 @@ pub(super) fn begin(
             queue.settling += 1;
             proposals.park(cause, kind, position);
         }
+    }
+    if wish.is_failure() {
+        queue.in_flight.fail(position);
     }
     if refill {
         shared.refill(queue, holder, body_bytes);

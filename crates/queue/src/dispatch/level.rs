@@ -411,10 +411,12 @@ impl Level {
         if let Some(load) = self.load.as_mut() {
             load.gone.push(range);
         }
-        let from = self.aside.range(..=range.first).next_back();
-        let from = from.map_or(range.first, |(&at, _)| at);
-        for (_, block) in self.aside.range_mut(from..range.end().max(from)) {
-            block.strike(range);
+        if !self.aside.is_empty() {
+            let from = self.aside.range(..=range.first).next_back();
+            let from = from.map_or(range.first, |(&at, _)| at);
+            for (_, block) in self.aside.range_mut(from..range.end().max(from)) {
+                block.strike(range);
+            }
         }
         if range.end() <= self.cursor {
             return;
