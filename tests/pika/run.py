@@ -18,6 +18,7 @@ import errors
 import exchanges
 import exclusive
 import getting
+import groups
 import lifetimes
 import limits
 import priorities
@@ -42,6 +43,7 @@ MODULES = (
     lifetimes,
     rpc,
     single_active,
+    groups,
     limits,
     transactions,
     replies,

@@ -1,4 +1,4 @@
-//! Prints what dispatch costs per message: one queue, one consumer, prefetch 200, acks of 50, blocks of 100.
+//! Prints what dispatch costs per message: one queue, one consumer, prefetch 200, acks of 50, blocks of 100; the same with 100 keys in order.
 //! Run with `cargo run --release --package warren-queue --example dispatch_cost`. Not a test: time is only printed.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout)] // It measures, so it reads a clock.
@@ -14,7 +14,10 @@ use warren_queue::dispatch::io::{
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{Command, SettleReason};
 use warren_queue::outcome::{Added, BlockRef, Effect, Left, Tally};
-use warren_types::{ConsumerId, Facts, NodeId, Position, Priority, QueueId, ShardTime, Term};
+use warren_types::{
+    ConsumerId, Facts, MessageGroups, NodeId, Position, Priority, QueueId, QueueSettings,
+    ShardTime, Term,
+};
 
 const QUEUE: QueueId = QueueId(1);
 const BLOCK: u32 = 100;
@@ -122,6 +125,11 @@ fn perform(dispatch: &mut Dispatch, unacked: &mut Vec<Held>, out: &mut Actions) 
 }
 
 fn main() {
+    run("no groups", None);
+    run("100 keys", Some(MessageGroups::Strict));
+}
+
+fn run(what: &str, message_groups: Option<MessageGroups>) {
     let mut dispatch = Dispatch::new(Options::default());
     let mut out = Actions::default();
     let now = ShardTime(0);
@@ -129,6 +137,17 @@ fn main() {
     dispatch.step(Input::Open { term, now, queues }, &mut out);
     dispatch.step(
         Input::Applied(Effect::QueueCreated { queue: QUEUE }),
+        &mut out,
+    );
+    let settings = QueueSettings {
+        message_groups,
+        ..QueueSettings::default()
+    };
+    dispatch.step(
+        Input::Settings {
+            queue: QUEUE,
+            settings: Arc::new(settings),
+        },
         &mut out,
     );
     dispatch.step(Input::Start, &mut out);
@@ -160,6 +179,7 @@ fn main() {
     let facts = Arc::new(Facts {
         size: vec![1_024; BLOCK as usize],
         body_size: vec![1_000; BLOCK as usize],
+        group_hash: (1..=u64::from(BLOCK)).collect(),
         ..Facts::default()
     });
     let payload = Bytes::from(vec![0; 1_024 * BLOCK as usize]);
@@ -172,7 +192,7 @@ fn main() {
         }
         let nanoseconds = started.elapsed().as_nanos() / u128::from(delivered - before);
         println!(
-            "round {round}: {} messages, {nanoseconds} ns each (added, delivered, settled)",
+            "{what}, round {round}: {} messages, {nanoseconds} ns each (added, delivered, settled)",
             delivered - before
         );
     }

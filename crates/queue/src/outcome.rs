@@ -254,6 +254,8 @@ pub struct Released {
     pub queue: QueueId,
     pub priority: Priority,
     pub ranges: Vec<PositionRange>,
+    /// Hashes of their group keys, in order; 0 = none.
+    pub groups: Vec<u64>,
     pub tally: Tally,
     /// They may be handed out at once.
     pub hand_out: bool,

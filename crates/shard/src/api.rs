@@ -208,6 +208,8 @@ pub enum StatsDepth {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
     pub ready: u64,
+    /// Of what is ready: known to wait for its group key.
+    pub held_back: u64,
     pub unacked: u64,
     /// Not due yet.
     pub scheduled: u64,

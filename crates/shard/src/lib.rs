@@ -7,6 +7,7 @@ pub mod api;
 mod broker;
 mod cancel;
 mod dead;
+mod group;
 mod handover;
 mod leader;
 mod link;

@@ -4,6 +4,7 @@
 
 mod alarms;
 mod ids;
+mod keys;
 mod message;
 mod names;
 mod properties;
@@ -17,6 +18,7 @@ pub use ids::{
     LogIndex, NodeId, Position, PositionRange, Priority, QueueId, ReplicaId, Run, SessionId,
     ShardId, ShardTime, Term, TopologyIndex, VhostId,
 };
+pub use keys::{key_hash, mix};
 pub use message::{Delivered, Facts, Message, NotStored, ProducerId, ProducerSpan};
 pub use names::{
     ExchangeName, NAME_BYTES_MAX, NameError, QueueName, RoutingKey, UserName, VhostName,

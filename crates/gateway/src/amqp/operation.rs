@@ -430,6 +430,11 @@ pub(super) async fn count_ready(
         tokio::time::sleep(after).await;
     }
     let stats = caller.gateway.broker().queue_stats(target).await;
-    let ready = stats.ok().flatten().map(|stats| stats.ready);
+    // What waits for its group key is none that a get may have.
+    let counted = |stats: QueueStats| {
+        let held_back = if by.has_message { 0 } else { stats.held_back };
+        stats.ready.saturating_sub(held_back)
+    };
+    let ready = stats.ok().flatten().map(counted);
     Answer::Ready { by, ready }
 }

@@ -408,7 +408,7 @@ mod tests {
         println!("seed {seed}");
         let mut random = seed;
         let mut next = |below: u64| {
-            random = crate::message::mix(random.wrapping_add(0x9e37_79b9_7f4a_7c15));
+            random = warren_types::mix(random.wrapping_add(0x9e37_79b9_7f4a_7c15));
             random % below
         };
         let mut some = prefetch(20);

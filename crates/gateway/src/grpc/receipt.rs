@@ -7,8 +7,6 @@ use warren_shard::Held;
 use warren_shard::api::Target;
 use warren_types::{Attempt, ClusterId, Position, QueueId, ShardId, Term};
 
-use crate::message::mix;
-
 const VERSION: u8 = 1;
 pub(super) const RECEIPT_BYTES: usize = 1 + 4 + 5 * 8;
 const CHECKED_BYTES: usize = RECEIPT_BYTES - 8;
@@ -89,7 +87,7 @@ pub(super) fn checksum(cluster: ClusterId, bytes: &[u8]) -> u64 {
         let value = word
             .iter()
             .fold(1_u64, |value, byte| value << 8 | u64::from(*byte));
-        mix(sum.rotate_left(23) ^ value)
+        warren_types::mix(sum.rotate_left(23) ^ value)
     })
 }
 

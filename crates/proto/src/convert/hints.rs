@@ -110,6 +110,12 @@ fn schedule(headers: &Table) -> Schedule {
     }
 }
 
+/// The message group that a message's properties name.
+#[must_use]
+pub fn group_key(properties: &Properties) -> Option<Bytes> {
+    key(&properties.headers().unwrap_or_default(), GROUP_KEY)
+}
+
 fn key(headers: &Table, name: &str) -> Option<Bytes> {
     match headers.get(name)? {
         Value::LongString(it) | Value::Bytes(it) if !it.is_empty() => Some(it.clone()),

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use warren_types::{Position, PositionRange, QueueId, ShardTime};
 
+use super::back::Back;
 use super::dispose;
 use super::hot::HotBlock;
 use super::in_flight::{Flight, State};
 use super::io::{Action, Actions, HeldState, SettleResult};
 use super::leaving::{self, Leaving};
-use super::level::Back;
 use super::proposals::Proposals;
 use super::queue::{Asked, Delayed, Queue};
 use super::shared::Shared;
@@ -66,8 +66,10 @@ pub(super) fn purged(
     for &range in ranges {
         strike(queue, range);
         for level in &mut queue.levels {
-            level.back.retain(|&position, _| !range.contains(position));
-            level.coming.retain(|&position| !range.contains(position));
+            level.back.remove_range(range.first..range.end());
+            level
+                .coming
+                .retain(|&position, _| !range.contains(position));
         }
         let delayed = queue.delayed.range(range.first..range.end());
         let delayed: Vec<Position> = delayed.map(|(&at, _)| at).collect();
@@ -127,7 +129,7 @@ fn strike(queue: &mut Queue, range: PositionRange) {
 pub(super) fn forget(queue: &mut Queue, position: Position) {
     if queue.undelay(position).is_none() {
         for level in &mut queue.levels {
-            level.back.remove(&position);
+            level.back.remove(position);
             level.coming.remove(&position);
         }
     }
@@ -141,7 +143,12 @@ fn flight_left(
     flight: &Flight,
     out: &mut Actions,
 ) {
-    dispose::tell_holder(queue, shared, position, flight, out);
+    // Whoever asks whether it still holds the message is answered below, and counts its credit itself.
+    let claim = queue.claims.remove(&position);
+    let is_asked = claim.as_ref().is_some_and(|it| it.attach.is_some());
+    if !is_asked {
+        dispose::tell_holder(queue, shared, position, flight, out);
+    }
     match flight.state {
         State::Settling => {
             queue.settling = queue.settling.saturating_sub(1);
@@ -155,11 +162,12 @@ fn flight_left(
                 shared.requests.committed(request, out);
             }
         }
+        State::Held | State::Unverified if is_asked => {}
         State::Held | State::Unverified => {
             shared.refill(queue, flight.holder, flight.body_bytes);
         }
     }
-    if let Some(claim) = queue.claims.remove(&position) {
+    if let Some(claim) = claim {
         if let Some((holder, index)) = claim.attach {
             claim::answer(queue, shared, holder, index, HeldState::Settled, out);
         }
@@ -201,7 +209,9 @@ pub(super) fn returned(
             acquired_count,
             attempt: flight.attempt,
             redelivered: true,
+            passed: false,
             expiry: flight.expiry,
+            group: flight.group,
         };
         // The cursor must not hand out once more what stands among those that came back.
         queue.claimed_end = queue.claimed_end.max(position.plus(1));
@@ -280,4 +290,5 @@ pub(super) fn deleted(
     }
     queue.levels.clear();
     shared.count_hot(&mut queue);
+    shared.count_passed(&mut queue);
 }

@@ -3,12 +3,13 @@
 
 use warren_types::{Position, Priority};
 
+use super::back::Back;
 use super::consumer::{Holder, Standing};
 use super::dispose::{self, Wish};
 use super::hot::Stored;
 use super::in_flight::{Flight, State};
 use super::io::{Action, Actions, AttachResult, Held, HeldState, SettleResult};
-use super::level::{Arrival, Back, Known};
+use super::level::{Arrival, Known};
 use super::proposals::Proposals;
 use super::queue::{Asked, Queue};
 use super::request::Item;
@@ -83,7 +84,7 @@ pub(super) fn claim(
         return Some(HeldState::StillYours);
     }
     if queue.is_back(position) {
-        return Some(match queue.take_ready_again(position, held.attempt) {
+        return Some(match queue.take_ready_again(held, holder) {
             Some((priority, back)) => {
                 let flight = Flight::claimed(held.attempt, holder).taken_back(priority, &back);
                 register(queue, shared, position, flight);
@@ -102,8 +103,9 @@ pub(super) fn claim(
             Some(HeldState::Lost)
         }
         Found::Ready { priority, stored } => {
+            let with_another = queue.is_with_another(stored.group, holder);
             let level = queue.level_mut(priority);
-            if !level.may_have_been_seen(position, &stored) {
+            if with_another || !level.may_have_been_seen(position, &stored) {
                 return Some(HeldState::Lost);
             }
             register(queue, shared, position, flight.verified(priority, &stored));
@@ -171,9 +173,8 @@ pub(super) fn take_over(
         shared.unhold(flight.holder);
         shared.hold(holder);
     }
+    queue.in_flight.pass_on(held.position, holder, held.attempt);
     if let Some(flight) = queue.in_flight.get_mut(held.position) {
-        flight.holder = holder;
-        flight.attempt = held.attempt;
         flight.unclaimed = false;
         // The consumer counts it as held, so its credit is still to come back.
         flight.refill_due = flight.state == State::Settling;
@@ -263,9 +264,13 @@ fn there(
     let Some(claim) = queue.claims.remove(&position) else {
         return;
     };
+    let came_late = match (claim.attach, claim.wish) {
+        (Some((holder, _)), None) => queue.is_with_another(stored.group, holder),
+        (Some(_), Some(_)) | (None, _) => false, // It leaves at once.
+    };
     let level = queue.level_mut(priority);
-    if !level.may_have_been_seen(position, stored) {
-        return never_handed_out(queue, shared, position, priority, stored, &claim, out);
+    if came_late || !level.may_have_been_seen(position, stored) {
+        return not_held(queue, shared, position, priority, stored, &claim, out);
     }
     queue.in_flight.verify(position, priority, stored);
     if let Some((holder, index)) = claim.attach {
@@ -277,8 +282,8 @@ fn there(
     }
 }
 
-/// The claim was made up. The cursor may have passed over the message, so it comes back.
-fn never_handed_out(
+/// The claim was made up, or the message's key has come to another. The cursor may have passed over the message, so it comes back.
+fn not_held(
     queue: &mut Queue,
     shared: &mut Shared,
     position: Position,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use warren_types::{Attempt, QueueId, ShardTime};
 
+use super::back::Back;
 use super::hot::NEVER;
 use super::io::{Actions, DelayedOpening};
-use super::level::Back;
 use super::queue::{Delayed, Queue};
 use super::shared::Shared;
 use super::{due, node};
@@ -61,7 +61,9 @@ pub(super) fn delay_again(queue: &mut Queue, shared: &mut Shared, it: &DelayedOp
             acquired_count: it.acquired_count,
             attempt: Attempt::default(),
             redelivered: true,
+            passed: false,
             expiry: NEVER,
+            group: it.group,
         },
     };
     shared.due.insert((it.until, queue.id, it.position));

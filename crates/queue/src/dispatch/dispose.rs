@@ -32,6 +32,22 @@ impl Wish {
             Self::Return(..) => Asked::Return,
         }
     }
+
+    /// The message is not done with when it has left its consumer.
+    fn is_failure(self) -> bool {
+        match self {
+            Self::Settle(reason) => match reason {
+                SettleReason::Acked | SettleReason::NoAck => false,
+                SettleReason::Rejected
+                | SettleReason::Expired
+                | SettleReason::Dropped
+                | SettleReason::DeadLettered
+                | SettleReason::DeliveryLimit => true,
+            },
+            Self::Return(..) | Self::Park(..) => true,
+            Self::Outputs(_) => false,
+        }
+    }
 }
 
 /// One item that a client asked for.
@@ -180,6 +196,9 @@ pub(super) fn begin(
             queue.settling += 1;
             proposals.park(cause, kind, position);
         }
+    }
+    if wish.is_failure() {
+        queue.in_flight.fail(position);
     }
     if refill {
         shared.refill(queue, holder, body_bytes);

@@ -4,9 +4,9 @@
 use warren_types::{Position, PositionRange, Priority, QueueId, ShardTime};
 
 use super::applied;
+use super::back::Back;
 use super::io::{Action, Actions, Due};
 use super::leaving::{self, Leaving};
-use super::level::Back;
 use super::proposals::Proposals;
 use super::queue::Queue;
 use super::shared::Shared;
@@ -49,7 +49,8 @@ pub(super) fn found(queue: &mut Queue, shared: &mut Shared, due: Due, out: &mut 
     // What is found expired is not to be handed out any more, be it newborn.
     queue.newborn = None;
     let wanted = !queue.attached.is_empty() || queue.levels.iter().any(|it| it.load.is_some());
-    let waiting: usize = queue.levels.iter().map(|it| it.back.len()).sum();
+    let levels = queue.levels.iter();
+    let waiting: usize = levels.map(|it| it.back.len() - it.back.passed()).sum();
     let room = if wanted {
         WAITING_MAX.saturating_sub(waiting)
     } else {
@@ -108,7 +109,7 @@ fn expire(
     for (position, priority, body_bytes) in expired.into_iter().take(room) {
         if moves {
             applied::forget(queue, position);
-            queue.take_settling(position, priority, body_bytes);
+            queue.take_settling(position, priority, body_bytes, 0);
         }
         proposals.leave(fate, position);
         left = true;
@@ -137,13 +138,15 @@ pub(super) fn released(queue: &mut Queue, it: &Released, out: &mut Actions) {
     let level = queue.level_mut(it.priority);
     let mut coming = Vec::new();
     let mut end = Position(0);
-    for position in it.ranges.iter().flat_map(|range| range.positions()) {
+    let positions = it.ranges.iter().flat_map(|range| range.positions());
+    for (index, position) in positions.enumerate() {
+        let group = it.groups.get(index).copied().unwrap_or(0);
         end = position.plus(1);
         if it.hand_out {
-            level.back.insert(position, Back::DUE);
+            level.back.insert(position, Back::due(group));
         } else if attached || level.load.is_some() || position < level.cursor.max(level.hot_to) {
             // Its block may have been read before: it comes by itself once it may be handed out.
-            level.coming.insert(position);
+            level.coming.insert(position, group);
             coming.push(position);
         } else {
             level.add_released(position);

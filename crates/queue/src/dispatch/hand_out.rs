@@ -12,7 +12,7 @@ use super::level::{Level, Next};
 use super::proposals::Proposals;
 use super::queue::Queue;
 use super::shared::Shared;
-use super::{claim, limits, mark, single_active};
+use super::{claim, groups, limits, mark, single_active};
 
 /// Whether a raise of the mark may be proposed now. After a block was added it may not: the raise that rode on it is heard next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub(super) enum MayRaise {
 
 /// Why nothing more was handed out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stop {
+pub(super) enum Stop {
     NobodyInLine,
     NothingReady,
     /// The level must read a block first.
@@ -37,6 +37,14 @@ enum Stop {
     Released {
         level: usize,
     },
+}
+
+/// What one step hands out of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    served: Vec<Holder>,
+    expired: Proposals,
+    last_level: Option<usize>,
 }
 
 /// Hands out what can be handed out of one queue. True: a raise was due and put off.
@@ -68,34 +76,14 @@ fn hand_out(
     may_raise: MayRaise,
     out: &mut Actions,
 ) -> bool {
-    let mut served: Vec<Holder> = Vec::new();
-    let mut expired = Proposals::default();
-    let mut last_level = None;
-    let stop = loop {
-        let Some(holder) = next_in_line(queue, shared) else {
-            break Stop::NobodyInLine;
-        };
-        match take_living(queue, shared.now, &mut expired) {
-            Ok((level, position, stored, redelivered)) => {
-                last_level = Some(level);
-                let first = give(queue, shared, holder, level, position, stored, redelivered);
-                if first {
-                    served.push(holder);
-                }
-                rejoin(queue, shared, holder);
-            }
-            Err(stop) => {
-                let priority = shared
-                    .consumers
-                    .get(holder)
-                    .map_or(0, |it| it.options.priority);
-                queue.ring.rejoin_first(holder, priority);
-                break stop;
-            }
-        }
+    let mut round = Round::default();
+    let stop = if queue.groups.is_some() {
+        groups::hand_out(queue, shared, &mut round)
+    } else {
+        serve(queue, shared, &mut round)
     };
-    expired.propose(queue.id, out);
-    for holder in served {
+    round.expired.propose(queue.id, out);
+    for holder in round.served {
         if let Some(consumer) = shared.consumers.get_mut(holder) {
             out.list.push(Action::Deliver {
                 consumer: consumer.key,
@@ -109,9 +97,73 @@ fn hand_out(
         Stop::Cold { level, .. } | Stop::AboveMark { level } | Stop::Released { level } => {
             Some(level)
         }
-        Stop::NobodyInLine | Stop::NothingReady => last_level,
+        Stop::NobodyInLine | Stop::NothingReady => round.last_level,
     };
     stopped_at.is_some_and(|at| prepare(queue, shared, at, stop, may_raise, out))
+}
+
+/// Hands out in order of priority and position.
+fn serve(queue: &mut Queue, shared: &mut Shared, round: &mut Round) -> Stop {
+    loop {
+        let Some(holder) = next_in_line(queue, shared) else {
+            return Stop::NobodyInLine;
+        };
+        match take_living(queue, shared.now, &mut round.expired) {
+            Ok((level, position, stored, redelivered)) => {
+                round.last_level = Some(level);
+                let first = give(queue, shared, holder, level, position, stored, redelivered);
+                if first {
+                    round.served.push(holder);
+                }
+                rejoin(queue, shared, holder);
+            }
+            Err(stop) => {
+                turn_back(queue, shared, holder);
+                return stop;
+            }
+        }
+    }
+}
+
+/// Nothing could be given: it keeps its turn.
+pub(super) fn turn_back(queue: &mut Queue, shared: &Shared, holder: Holder) {
+    let consumer = shared.consumers.get(holder);
+    let priority = consumer.map_or(0, |it| it.options.priority);
+    queue.ring.rejoin_first(holder, priority);
+}
+
+/// Gives a message that is ready, and not under the cursor, to the consumer whose turn it is; or it has expired, and leaves.
+pub(super) fn give_next(
+    queue: &mut Queue,
+    shared: &mut Shared,
+    holder: Holder,
+    level: usize,
+    position: Position,
+    round: &mut Round,
+) {
+    let Some(of) = queue.levels.get_mut(level) else {
+        return turn_back(queue, shared, holder);
+    };
+    let priority = of.priority;
+    let (stored, redelivered) = of.take_back(position).expect("its block is at hand");
+    round.last_level = Some(level);
+    let newborn = queue.newborn.is_some_and(|first| position >= first);
+    if stored.expiry <= shared.now && !newborn {
+        let expired = &mut round.expired;
+        leaving::leave(
+            queue,
+            position,
+            priority,
+            &stored,
+            Leaving::Expired,
+            expired,
+        );
+        return turn_back(queue, shared, holder);
+    }
+    if give(queue, shared, holder, level, position, stored, redelivered) {
+        round.served.push(holder);
+    }
+    rejoin(queue, shared, holder);
 }
 
 /// Sees to it that the level can go on: reads ahead, raises the mark. True: a raise was put off.
@@ -158,28 +210,36 @@ fn prepare(
 }
 
 /// The consumer whose turn it is. Those that may get nothing any more leave the line.
-fn next_in_line(queue: &mut Queue, shared: &mut Shared) -> Option<Holder> {
+pub(super) fn next_in_line(queue: &mut Queue, shared: &mut Shared) -> Option<Holder> {
     loop {
         let holder = queue.ring.next()?;
-        let limit = shared.options.node_in_flight_max;
-        let Some(consumer) = shared.consumers.get_mut(holder) else {
-            continue;
-        };
-        let may_receive = consumer.standing == Standing::Active && consumer.has_credit();
-        if !may_receive {
-            consumer.ringed = false;
-            shared.note_dry(queue, holder);
-            continue;
+        if admit(queue, shared, holder) {
+            return Some(holder);
         }
-        match shared.consumers.node_of(holder) {
-            Some(node) if node.in_flight >= limit => {
-                node.full.push(holder);
-                if let Some(consumer) = shared.consumers.get_mut(holder) {
-                    consumer.ringed = false;
-                }
+    }
+}
+
+/// Whether a consumer that was taken out of the line may get something. If not, it is out of it.
+pub(super) fn admit(queue: &mut Queue, shared: &mut Shared, holder: Holder) -> bool {
+    let limit = shared.options.node_in_flight_max;
+    let Some(consumer) = shared.consumers.get_mut(holder) else {
+        return false;
+    };
+    let may_receive = consumer.standing == Standing::Active && consumer.has_credit();
+    if !may_receive {
+        consumer.ringed = false;
+        shared.note_dry(queue, holder);
+        return false;
+    }
+    match shared.consumers.node_of(holder) {
+        Some(node) if node.in_flight >= limit => {
+            node.full.push(holder);
+            if let Some(consumer) = shared.consumers.get_mut(holder) {
+                consumer.ringed = false;
             }
-            Some(_) | None => return Some(holder),
+            false
         }
+        Some(_) | None => true,
     }
 }
 
@@ -311,6 +371,9 @@ fn tell_waiting(queue: &mut Queue, shared: &mut Shared, out: &mut Actions) {
 /// Keeps hot memory within its bounds. The block under the cursor stays while somebody waits for it.
 fn trim(queue: &mut Queue, shared: &mut Shared) {
     shared.count_hot(queue);
+    if queue.groups.is_some() || queue.passed > 0 {
+        shared.count_passed(queue);
+    }
     let wanted = !queue.ring.is_empty() || queue.is_over_limit();
     for at in (0..queue.levels.len()).rev() {
         while queue.hot_bytes > shared.options.queue_hot_bytes

@@ -19,6 +19,8 @@ pub(super) struct Stored {
     pub(super) expiry: ShardTime,
     /// Stored with a due time: no mark covers it.
     pub(super) scheduled: bool,
+    /// Hash of its group key; 0 = none.
+    pub(super) group: u64,
 }
 
 /// The expiry of what does not expire.
@@ -158,7 +160,10 @@ impl HotBlock {
     /// Left the queue since the block was read.
     pub(super) fn strike(&mut self, range: PositionRange) {
         if range.first < self.end() && self.first() < range.end() {
-            self.gone.push(range);
+            match self.gone.last_mut() {
+                Some(last) if last.end() == range.first => last.count += range.count,
+                Some(_) | None => self.gone.push(range),
+            }
         }
     }
 
@@ -192,6 +197,7 @@ impl HotBlock {
                 .flatten()
                 .unwrap_or(NEVER),
             scheduled: self.is_scheduled(index),
+            group: self.facts.group_hash.get(index).copied().unwrap_or(0),
         }
     }
 

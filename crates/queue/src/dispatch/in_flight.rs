@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use warren_types::{Attempt, Position, PositionRange, Priority, ShardTime};
 
+use super::back::Back;
 use super::consumer::Holder;
 use super::hot::{NEVER, Stored};
-use super::level::Back;
+use super::keys::{KeyFlights, Keys};
 use super::request::RequestId;
 
 /// What is happening to a message in flight.
@@ -40,6 +41,10 @@ pub(super) struct Flight {
     /// Failed attempts before this one.
     pub(super) delivery_count: u32,
     pub(super) expiry: ShardTime,
+    /// Hash of its group key; 0 = none, or not known yet.
+    pub(super) group: u64,
+    /// It came back before, or goes otherwise than acked: where keys are strict, its key waits for it.
+    pub(super) failed: bool,
 }
 
 impl Flight {
@@ -56,7 +61,14 @@ impl Flight {
             refill_due: false,
             delivery_count: 0,
             expiry: NEVER,
+            group: 0,
+            failed: false,
         }
+    }
+
+    /// The group key it holds: what nobody was handed holds none.
+    fn key(&self) -> Option<u64> {
+        (self.group != 0 && self.attempt != Attempt::default()).then_some(self.group)
     }
 
     /// The message is there.
@@ -67,6 +79,8 @@ impl Flight {
             state: State::Held,
             delivery_count: stored.delivery_count,
             expiry: stored.expiry,
+            group: stored.group,
+            failed: stored.acquired_count > 0,
             ..self
         }
     }
@@ -79,6 +93,8 @@ impl Flight {
             state: State::Held,
             delivery_count: back.delivery_count,
             expiry: back.expiry,
+            group: back.group,
+            failed: back.acquired_count > 0,
             ..self
         }
     }
@@ -98,6 +114,8 @@ pub(super) struct InFlight {
     strays: BTreeMap<Position, Flight>,
     /// Of all of them.
     body_bytes: u64,
+    /// Where keys are kept in order.
+    keys: Option<Keys>,
 }
 
 /// Below this many holes the line is not worth closing up.
@@ -108,15 +126,78 @@ impl InFlight {
         self.body_bytes
     }
 
+    /// Keeps account of who holds which key from now on, or no more.
+    pub(super) fn keep_keys(&mut self, wanted: bool) {
+        let mut keys = Keys::default();
+        for (_, flight) in self.iter() {
+            if let Some(key) = flight.key() {
+                keys.add(key, flight.holder, flight.failed);
+            }
+        }
+        self.keys = wanted.then_some(keys);
+    }
+
+    /// What is in flight of a key, where account of it is kept.
+    pub(super) fn of_key(&self, group: u64) -> Option<&KeyFlights> {
+        self.keys.as_ref()?.get(group)
+    }
+
+    /// Keys of which something came or went since this was last asked.
+    pub(super) fn take_touched(&mut self) -> Vec<u64> {
+        let keys = self.keys.as_mut();
+        keys.map(Keys::take_touched).unwrap_or_default()
+    }
+
+    /// Its holder did not make an end of it.
+    pub(super) fn fail(&mut self, position: Position) {
+        let Some(flight) = self.get_mut(position).filter(|it| !it.failed) else {
+            return;
+        };
+        flight.failed = true;
+        let key = flight.key();
+        if let (Some(key), Some(keys)) = (key, &mut self.keys) {
+            keys.stop(key);
+        }
+    }
+
+    /// Another holds it now, under this attempt.
+    pub(super) fn pass_on(&mut self, position: Position, holder: Holder, attempt: Attempt) {
+        let Some(flight) = self.get_mut(position) else {
+            return;
+        };
+        let before = *flight;
+        (flight.holder, flight.attempt) = (holder, attempt);
+        let after = *flight;
+        self.changed(Some(&before), Some(&after));
+    }
+
+    fn changed(&mut self, before: Option<&Flight>, after: Option<&Flight>) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        if let Some(it) = after
+            && let Some(key) = it.key()
+        {
+            keys.add(key, it.holder, it.failed);
+        }
+        if let Some(it) = before
+            && let Some(key) = it.key()
+        {
+            keys.take(key, it.holder, it.failed);
+        }
+    }
+
     /// The message of a claim is there: its claim is verified.
     pub(super) fn verify(&mut self, position: Position, priority: Priority, stored: &Stored) {
         let Some(flight) = self.get_mut(position) else {
             return;
         };
-        let before = flight.body_bytes;
+        let before = *flight;
         *flight = flight.verified(priority, stored);
-        let after = flight.body_bytes;
-        self.body_bytes = self.body_bytes + u64::from(after) - u64::from(before);
+        let after = *flight;
+        self.body_bytes =
+            self.body_bytes + u64::from(after.body_bytes) - u64::from(before.body_bytes);
+        self.changed(Some(&before), Some(&after));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -142,6 +223,7 @@ impl InFlight {
     pub(super) fn insert(&mut self, position: Position, flight: Flight) {
         debug_assert!(self.get(position).is_none(), "handed out twice: {position}");
         self.body_bytes += u64::from(flight.body_bytes);
+        self.changed(None, Some(&flight));
         if self.line.back().is_none_or(|last| last.position < position) {
             self.line.push_back(Place {
                 position,
@@ -163,6 +245,7 @@ impl InFlight {
     pub(super) fn remove(&mut self, position: Position) -> Option<Flight> {
         let flight = self.take(position)?;
         self.body_bytes -= u64::from(flight.body_bytes);
+        self.changed(Some(&flight), None);
         Some(flight)
     }
 

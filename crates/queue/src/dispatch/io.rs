@@ -153,6 +153,8 @@ pub struct LeavingOpening {
     pub body_bytes: u32,
     /// Counts again if it is refused there.
     pub expiry: Option<ShardTime>,
+    /// Hash of its group key; 0 = none.
+    pub group: u64,
 }
 
 /// A message that was returned until later.
@@ -164,6 +166,8 @@ pub struct DelayedOpening {
     pub body_bytes: u32,
     pub delivery_count: u32,
     pub acquired_count: u32,
+    /// Hash of its group key; 0 = none.
+    pub group: u64,
 }
 
 #[derive(Clone, Debug)]

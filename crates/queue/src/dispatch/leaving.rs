@@ -73,7 +73,7 @@ pub(super) fn leave_from_flight(
     why: Leaving,
     proposals: &mut Proposals,
 ) {
-    queue.take_settling(position, flight.priority, flight.body_bytes);
+    queue.take_settling(position, flight.priority, flight.body_bytes, flight.group);
     proposals.leave(fate(&queue.settings, why), position);
 }
 
@@ -86,6 +86,6 @@ pub(super) fn leave(
     why: Leaving,
     proposals: &mut Proposals,
 ) {
-    queue.take_settling(position, priority, stored.body_bytes);
+    queue.take_settling(position, priority, stored.body_bytes, stored.group);
     proposals.leave(fate(&queue.settings, why), position);
 }

@@ -1,52 +1,13 @@
 //! One priority of a queue: what was never looked at (from the cursor on), what came back, and which blocks are at hand.
 //! Not here: who gets it (`hand_out`), how far it may be handed out (`mark`).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use warren_types::{Attempt, Position, PositionRange, Priority, ShardTime, Term};
+use warren_types::{Position, PositionRange, Priority};
 
-use super::hot::{HotBlock, NEVER, Stored};
+use super::back::{Back, Backs};
+use super::hot::{HotBlock, Stored};
 use super::io::{LevelOpening, LoadedBlock};
-
-/// A message that is ready again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Back {
-    pub(super) body_bytes: u32,
-    pub(super) delivery_count: u32,
-    pub(super) acquired_count: u32,
-    /// Under which it was last handed out, or claimed.
-    pub(super) attempt: Attempt,
-    /// It was handed out before; not so what has just come due.
-    pub(super) redelivered: bool,
-    pub(super) expiry: ShardTime,
-}
-
-impl Back {
-    /// Put back although nobody was seen to have it: flagged all the same.
-    pub(super) fn never_seen(stored: &Stored) -> Self {
-        Self {
-            body_bytes: stored.body_bytes,
-            delivery_count: stored.delivery_count,
-            acquired_count: stored.acquired_count,
-            attempt: Attempt::default(),
-            redelivered: true,
-            expiry: stored.expiry,
-        }
-    }
-
-    /// It has come due, and the cursor is past it or its block was read before.
-    pub(super) const DUE: Self = Self {
-        body_bytes: 0,
-        delivery_count: 0,
-        acquired_count: 0,
-        attempt: Attempt {
-            term: Term(0),
-            number: 0,
-        },
-        redelivered: false,
-        expiry: NEVER,
-    };
-}
 
 /// A block that was asked for.
 #[derive(Debug)]
@@ -121,21 +82,24 @@ pub(super) struct Level {
     hot: VecDeque<HotBlock>,
     /// Of all of `hot` and `aside`.
     hot_bytes: usize,
-    pub(super) back: BTreeMap<Position, Back>,
-    /// Came due, and join `back` when the fact that lets them be handed out is committed.
-    pub(super) coming: BTreeSet<Position>,
+    pub(super) back: Backs,
+    /// Came due, and join `back` when the fact that lets them be handed out is committed; with their group keys' hashes.
+    pub(super) coming: BTreeMap<Position, u64>,
     /// Where the cursor began.
     begin: Position,
-    /// The last block that was read for a message that came back.
-    aside: Option<HotBlock>,
+    /// Blocks at hand for messages in `back`, by where they begin: the last one that was read or, where keys are kept in order, as many as
+    /// memory allows.
+    aside: BTreeMap<Position, HotBlock>,
+    /// Keys are kept in order: the cursor passes over what may not be handed out now.
+    grouped: bool,
     pub(super) load: Option<Load>,
 }
 
 impl Level {
     /// Nothing below is ready.
     pub(super) fn ready_from(&self) -> Position {
-        let back = self.back.keys().next();
-        back.map_or(self.cursor, |&first| first.min(self.cursor))
+        let back = self.back.first();
+        back.map_or(self.cursor, |first| first.min(self.cursor))
     }
 
     pub(super) fn opened(opening: LevelOpening, next: Position) -> Self {
@@ -169,10 +133,11 @@ impl Level {
             hot_to: cursor,
             hot: VecDeque::new(),
             hot_bytes: 0,
-            back: BTreeMap::new(),
-            coming: BTreeSet::new(),
+            back: Backs::default(),
+            coming: BTreeMap::new(),
             begin: cursor,
-            aside: None,
+            aside: BTreeMap::new(),
+            grouped: false,
             load: None,
         }
     }
@@ -211,7 +176,7 @@ impl Level {
     /// Moves the cursor to the next message that can be handed out, over those for which `is_elsewhere` (in flight, back, delayed) holds.
     pub(super) fn next(&mut self, is_elsewhere: impl Fn(&Self, Position) -> bool) -> Next {
         loop {
-            let Some((&first, _)) = self.back.first_key_value() else {
+            let Some(first) = self.back.first() else {
                 return self.next_fresh(&is_elsewhere);
             };
             if first >= self.cursor {
@@ -224,7 +189,7 @@ impl Level {
             }
             match self.block_of(first) {
                 Some(block) if block.is_gone(first) => {
-                    self.back.remove(&first);
+                    self.back.remove(first);
                 }
                 Some(_) => return Next::Back(first),
                 None => return Next::Cold(first),
@@ -245,8 +210,7 @@ impl Level {
             match block.next() {
                 None => {
                     self.cursor = self.cursor.max(block.end());
-                    self.hot_bytes -= block.bytes();
-                    self.hot.pop_front();
+                    self.leave_front();
                 }
                 Some(at) => {
                     self.cursor = at;
@@ -264,7 +228,55 @@ impl Level {
 
     /// It is not the cursor's to find: it came back, or comes by itself.
     pub(super) fn is_apart(&self, position: Position) -> bool {
-        self.back.contains_key(&position) || self.coming.contains(&position)
+        self.back.contains(position) || self.coming.contains_key(&position)
+    }
+
+    /// The cursor is past the front block; what it passed over of it is still wanted.
+    fn leave_front(&mut self) {
+        let Some(block) = self.hot.pop_front() else {
+            return;
+        };
+        if self.grouped && self.is_wanted(&block) {
+            self.aside.insert(block.first(), block);
+        } else {
+            self.hot_bytes -= block.bytes();
+        }
+    }
+
+    fn is_wanted(&self, block: &HotBlock) -> bool {
+        self.back.first_in(block.first()..block.end()).is_some()
+    }
+
+    /// Whether keys are kept in order from now on.
+    pub(super) fn set_grouped(&mut self, grouped: bool) {
+        self.grouped = grouped;
+        self.back.tell(grouped);
+    }
+
+    /// What the cursor finds; messages in `back` must be elsewhere.
+    pub(super) fn fresh(&mut self, is_elsewhere: impl Fn(&Self, Position) -> bool) -> Next {
+        self.next_fresh(&is_elsewhere)
+    }
+
+    /// The message under the cursor is to be found by its key; the cursor goes on.
+    pub(super) fn pass_over(&mut self, position: Position) {
+        let redelivered = self.is_suspect(position, self.fresh_is_scheduled());
+        if let Some(stored) = self.take_fresh() {
+            let back = Back::passed_over(&stored, redelivered);
+            self.back.insert(position, back);
+        }
+    }
+
+    /// Where a message in `back` is: its block may have to be read, or it is gone.
+    pub(super) fn find_back(&mut self, position: Position) -> Next {
+        match self.block_of(position) {
+            Some(block) if block.is_gone(position) => {
+                self.back.remove(position);
+                Next::Nothing
+            }
+            Some(_) => Next::Back(position),
+            None => Next::Cold(position),
+        }
     }
 
     /// The message under the cursor, which moves on.
@@ -278,7 +290,8 @@ impl Level {
     /// A message that came back, with its committed counts, and whether it was handed out before.
     pub(super) fn take_back(&mut self, position: Position) -> Option<(Stored, bool)> {
         let stored = self.block_of(position)?.look(position)?;
-        let back = self.back.remove(&position)?;
+        let back = self.back.remove(position)?;
+        self.drop_unwanted(position);
         let stored = Stored {
             delivery_count: back.delivery_count,
             acquired_count: back.acquired_count,
@@ -287,8 +300,24 @@ impl Level {
         Some((stored, back.redelivered))
     }
 
+    /// The block at hand for this position only, if nothing else of it is wanted. Where keys do not matter it stays until another is read.
+    fn drop_unwanted(&mut self, position: Position) {
+        if !self.grouped {
+            return;
+        }
+        let found = self.aside.range(..=position).next_back();
+        let Some((&first, block)) = found.filter(|(_, it)| it.holds(position)) else {
+            return;
+        };
+        if !self.is_wanted(block) {
+            self.hot_bytes -= block.bytes();
+            self.aside.remove(&first);
+        }
+    }
+
     fn block_of(&self, position: Position) -> Option<&HotBlock> {
-        let near = self.aside.as_ref().filter(|it| it.holds(position));
+        let near = self.aside.range(..=position).next_back();
+        let near = near.map(|(_, it)| it).filter(|it| it.holds(position));
         near.or_else(|| {
             let at = self.hot.partition_point(|it| it.end() <= position);
             self.hot.get(at).filter(|it| it.holds(position))
@@ -354,19 +383,26 @@ impl Level {
             self.tail = self.tail.max(block.end());
             block.skip_to(self.cursor);
             self.push_hot(block);
-        } else if self.back.range(block.first()..block.end()).next().is_some() {
+        } else if self.is_wanted(&block) {
+            if !self.grouped {
+                self.drop_aside();
+            }
             self.hot_bytes += block.bytes();
-            if let Some(old) = self.aside.replace(block) {
+            if let Some(old) = self.aside.insert(block.first(), block) {
                 self.hot_bytes -= old.bytes();
             }
         }
     }
 
+    fn drop_aside(&mut self) {
+        while let Some((_, block)) = self.aside.pop_last() {
+            self.hot_bytes -= block.bytes();
+        }
+    }
+
     /// The store says that these are not there: whatever removed them, they cannot be handed out.
     fn forget_back_between(&mut self, from: Position, to: Position) {
-        while let Some((&at, _)) = self.back.range(from..to.max(from)).next() {
-            self.back.remove(&at);
-        }
+        self.back.remove_range(from..to);
     }
 
     /// These left the queue: not by being in flight.
@@ -375,8 +411,12 @@ impl Level {
         if let Some(load) = self.load.as_mut() {
             load.gone.push(range);
         }
-        if let Some(aside) = &mut self.aside {
-            aside.strike(range);
+        if !self.aside.is_empty() {
+            let from = self.aside.range(..=range.first).next_back();
+            let from = from.map_or(range.first, |(&at, _)| at);
+            for (_, block) in self.aside.range_mut(from..range.end().max(from)) {
+                block.strike(range);
+            }
         }
         if range.end() <= self.cursor {
             return;
@@ -418,8 +458,12 @@ impl Level {
             }
             return true;
         }
-        match self.aside.take_if(|_| !keep_front) {
-            Some(block) => {
+        // What is at hand for the oldest of those that wait is wanted first.
+        if self.aside.len() <= usize::from(keep_front) {
+            return false;
+        }
+        match self.aside.pop_last() {
+            Some((_, block)) => {
                 self.hot_bytes -= block.bytes();
                 true
             }
@@ -444,7 +488,7 @@ impl Level {
     /// Nobody consumes any more.
     pub(super) fn drop_hot(&mut self) {
         self.hot.clear();
-        self.aside = None;
+        self.aside.clear();
         self.hot_bytes = 0;
         self.hot_to = self.cursor;
     }

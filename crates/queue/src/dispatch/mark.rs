@@ -2,8 +2,9 @@
 
 use warren_types::{Position, PositionRange, Priority, QueueId};
 
+use super::back::Back;
 use super::io::{Action, Actions};
-use super::level::{Back, Level};
+use super::level::Level;
 use super::queue::Queue;
 use crate::entry::{Command, HandOut};
 
@@ -105,8 +106,8 @@ pub(super) fn taken(level: &mut Level, ranges: &[PositionRange]) {
     level.taken.retain(|it| it.end() > level.cursor);
     if !level.coming.is_empty() {
         for position in ranges.iter().flat_map(|it| it.positions()) {
-            if level.coming.remove(&position) {
-                level.back.insert(position, Back::DUE);
+            if let Some(group) = level.coming.remove(&position) {
+                level.back.insert(position, Back::due(group));
             }
         }
     }

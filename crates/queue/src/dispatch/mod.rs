@@ -1,5 +1,4 @@
-//! Decides who gets which message. Leader only, in memory, rebuilt after failover. Not here: IO, clocks, durable facts;
-//! nor, so far, message groups.
+//! Decides who gets which message. Leader only, in memory, rebuilt after failover. Not here: IO, clocks, durable facts.
 //!
 //! What the caller owes: `Open` comes first; every effect of every entry applied after the opening is passed on, in order;
 //! every proposal is committed while this leader leads (or the dispatcher is dropped and opened anew); every `Load` is answered,
@@ -9,6 +8,7 @@
 
 mod applied;
 mod attach;
+mod back;
 mod claim;
 mod clock;
 mod consumer;
@@ -17,10 +17,12 @@ mod detach;
 mod dispose;
 mod due;
 mod give_back;
+mod groups;
 mod hand_out;
 mod hot;
 mod in_flight;
 pub mod io;
+mod keys;
 mod leaving;
 mod level;
 mod limits;
@@ -75,6 +77,8 @@ pub struct QueueStats {
     pub consumers: u64,
     /// Returned until later.
     pub delayed: u64,
+    /// Of those that are ready: they are known to wait for their group keys.
+    pub held_back: u64,
 }
 
 impl Dispatch {
@@ -142,6 +146,7 @@ impl Dispatch {
             unacked: (queue.in_flight.len() as u64).saturating_sub(queue.settling),
             consumers: queue.attached.len() as u64,
             delayed: queue.delayed.len() as u64,
+            held_back: groups::held_back(queue, self.shared.options.group_window),
         })
     }
 
@@ -199,6 +204,7 @@ impl Dispatch {
                 self.of_queue(queue, |queue, shared| {
                     queue.settings = settings;
                     single_active::set(queue, shared);
+                    groups::set(queue);
                 });
             }
             Input::Start => {

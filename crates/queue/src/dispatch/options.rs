@@ -13,6 +13,9 @@ pub struct Options {
     pub read_ahead_bytes: usize,
     /// Messages in flight on one node, all its consumers together. When full, nothing more is handed out to that node.
     pub node_in_flight_max: usize,
+    /// Where keys are kept in order: messages of a queue that wait for their keys in memory while later ones are looked at. When full,
+    /// later ones wait until some of these go; the shard's queues may have eight times as many together, and each of them 256 in any case.
+    pub group_window: usize,
     /// What consumers of a lost node hold stays theirs for so long (features A8).
     pub consumer_disconnected_timeout_ms: u64,
 }
@@ -25,6 +28,7 @@ impl Default for Options {
             shard_hot_bytes: 64 << 20,
             read_ahead_bytes: 256 << 10,
             node_in_flight_max: 200_000,
+            group_window: 16_384,
             consumer_disconnected_timeout_ms: 60_000,
         }
     }

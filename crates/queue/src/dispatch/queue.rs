@@ -7,11 +7,13 @@ use warren_types::{
     Attempt, NodeId, Overflow, Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime,
 };
 
+use super::back::Back;
 use super::claim::Claim;
 use super::consumer::Holder;
+use super::groups::Groups;
 use super::in_flight::{Flight, InFlight, State};
-use super::io::{LeavingOpening, QueueOpening, Token};
-use super::level::{Back, Level};
+use super::io::{Held, LeavingOpening, QueueOpening, Token};
+use super::level::Level;
 use super::request::Item;
 use super::ring::Ring;
 use super::single_active::SingleActive;
@@ -73,6 +75,8 @@ pub(super) struct Queue {
     pub(super) ring: Ring,
     /// One consumer is served at a time.
     pub(super) single: Option<SingleActive>,
+    /// Keys are kept in order.
+    pub(super) groups: Option<Box<Groups>>,
     /// Of the last activation.
     pub(super) fencing: u64,
     /// On their way to other queues when dispatch opened.
@@ -83,6 +87,8 @@ pub(super) struct Queue {
     pub(super) purges: VecDeque<(NodeId, Token)>,
     /// As counted in the shard's total.
     pub(super) hot_bytes: usize,
+    /// The same: messages that its cursors passed over.
+    pub(super) passed: usize,
     /// Stands in the list of queues to be looked at.
     pub(super) dirty: bool,
 }
@@ -109,11 +115,13 @@ impl Queue {
             attached: BTreeSet::new(),
             ring: Ring::default(),
             single: None,
+            groups: None,
             fencing: 0,
             leaving: Vec::new(),
             dry: Vec::new(),
             purges: VecDeque::new(),
             hot_bytes: 0,
+            passed: 0,
             dirty: false,
         }
     }
@@ -157,7 +165,7 @@ impl Queue {
 
     /// As `take_settling`, of one that may come back: its time goes on.
     pub(super) fn take_leaving_one(&mut self, it: &LeavingOpening) {
-        self.take_settling(it.position, it.priority, it.body_bytes);
+        self.take_settling(it.position, it.priority, it.body_bytes, it.group);
         if let (Some(flight), Some(expiry)) = (self.in_flight.get_mut(it.position), it.expiry) {
             flight.expiry = expiry;
         }
@@ -169,12 +177,14 @@ impl Queue {
         position: Position,
         priority: Priority,
         body_bytes: u32,
+        group: u64,
     ) {
         self.in_flight.insert(
             position,
             Flight {
                 priority,
                 body_bytes,
+                group,
                 state: State::Settling,
                 ..Flight::claimed(Attempt::default(), Holder::NOBODY)
             },
@@ -194,7 +204,9 @@ impl Queue {
         {
             Ok(at) => at,
             Err(at) => {
-                self.levels.insert(at, Level::new(priority, self.next));
+                let mut level = Level::new(priority, self.next);
+                level.set_grouped(self.groups.is_some());
+                self.levels.insert(at, level);
                 at
             }
         };
@@ -204,24 +216,31 @@ impl Queue {
     /// It was returned in this term: ready again, or waiting for its time.
     pub(super) fn is_back(&self, position: Position) -> bool {
         self.delayed.contains_key(&position)
-            || self.levels.iter().any(|it| it.back.contains_key(&position))
+            || self.levels.iter().any(|it| it.back.contains(position))
     }
 
-    /// Takes a returned message from the ready ones for who held it under `attempt`; `None` if it was handed out again since.
+    /// Takes a returned message from the ready ones for who held it under this attempt; `None` if it was handed out again since, or
+    /// its key is another's.
     pub(super) fn take_ready_again(
         &mut self,
-        position: Position,
-        attempt: Attempt,
+        held: Held,
+        holder: Holder,
     ) -> Option<(Priority, Back)> {
-        let level = self
-            .levels
-            .iter_mut()
-            .find(|it| it.back.contains_key(&position))?;
-        let fenced = level.back.get(&position)?.attempt > attempt;
-        if fenced {
+        let position = held.position;
+        let level = self.levels.iter();
+        let mut found = level.filter_map(|it| Some((it.priority, *it.back.get(position)?)));
+        let (priority, back) = found.next()?;
+        let fenced = back.attempt > held.attempt;
+        if fenced || self.is_with_another(back.group, holder) {
             return None;
         }
-        Some((level.priority, level.back.remove(&position)?))
+        Some((priority, self.level_mut(priority).back.remove(position)?))
+    }
+
+    /// Something of the key is in flight, and not all of it with this consumer.
+    pub(super) fn is_with_another(&self, group: u64, holder: Holder) -> bool {
+        let flights = self.in_flight.of_key(group);
+        flights.is_some_and(|it| it.holder() != Some(holder))
     }
 
     /// No messages, in whatever state, and no consumers.
@@ -249,12 +268,18 @@ impl Queue {
     pub(super) fn delay(&mut self, position: Position, delayed: Delayed) {
         self.claimed_end = self.claimed_end.max(position.plus(1));
         self.delayed_bytes += u64::from(delayed.back.body_bytes);
+        if let Some(groups) = &mut self.groups {
+            groups.delayed(delayed.back.group, position);
+        }
         self.delayed.insert(position, delayed);
     }
 
     pub(super) fn undelay(&mut self, position: Position) -> Option<Delayed> {
         let delayed = self.delayed.remove(&position)?;
         self.delayed_bytes -= u64::from(delayed.back.body_bytes);
+        if let Some(groups) = &mut self.groups {
+            groups.undelayed(delayed.back.group, position);
+        }
         Some(delayed)
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Shared {
     /// Delayed messages by the time at which they are ready.
     pub(super) due: BTreeSet<(ShardTime, QueueId, Position)>,
     pub(super) hot_bytes: usize,
+    /// Messages that cursors passed over, of all queues together.
+    pub(super) passed: usize,
     /// Consumers of any queue whose node has room again; looked at before the step ends.
     pub(super) woken: Vec<Holder>,
     /// Queues by when their timers ring.
@@ -45,6 +47,7 @@ impl Shared {
             requests: Requests::default(),
             due: BTreeSet::new(),
             hot_bytes: 0,
+            passed: 0,
             woken: Vec::new(),
             timers: BTreeSet::new(),
             newborns: Vec::new(),
@@ -74,6 +77,9 @@ impl Shared {
         if consumer.has_credit() {
             consumer.ringed = true;
             queue.ring.join(holder, consumer.options.priority);
+            if let Some(groups) = &mut queue.groups {
+                groups.wake(holder);
+            }
         } else {
             self.note_dry(queue, holder);
         }
@@ -163,5 +169,12 @@ impl Shared {
             .sum();
         self.hot_bytes = self.hot_bytes - queue.hot_bytes + now;
         queue.hot_bytes = now;
+    }
+
+    /// The same with what its cursors passed over.
+    pub(super) fn count_passed(&mut self, queue: &mut Queue) {
+        let now = queue.levels.iter().map(|it| it.back.passed()).sum();
+        self.passed = self.passed - queue.passed + now;
+        queue.passed = now;
     }
 }

@@ -142,6 +142,13 @@ impl Block {
         Some(start..end)
     }
 
+    /// Hash of a message's group key; 0 = none.
+    pub(super) fn group(&self, position: Position) -> u64 {
+        let index = self.indexes(PositionRange::one(position));
+        let index = index.map_or(usize::MAX, |it| it.start as usize);
+        self.facts.group_hash.get(index).copied().unwrap_or(0)
+    }
+
     fn positions(&self, indexes: &Range<u32>) -> PositionRange {
         PositionRange {
             first: self.first.plus(u64::from(indexes.start)),

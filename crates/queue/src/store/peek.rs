@@ -18,6 +18,8 @@ pub struct PeekedMessage {
     pub delivery_count: u32,
     pub acquired_count: u32,
     pub expiry: Option<ShardTime>,
+    /// Hash of its group key; 0 = none, or not told.
+    pub group_hash: u64,
     /// The message's encoding: a slice of its block.
     pub message: Bytes,
 }
@@ -149,6 +151,7 @@ impl Queue {
                     delivery_count: times.map_or(0, |it| it.1),
                     acquired_count: times.map_or(0, |it| it.2),
                     expiry: row.facts.expiry.get(index).copied().flatten(),
+                    group_hash: row.facts.group_hash.get(index).copied().unwrap_or(0),
                     message: row.payload.slice(start..end),
                 });
             }

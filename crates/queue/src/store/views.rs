@@ -182,12 +182,15 @@ impl Queue {
             for (position, until) in row.delayed {
                 let counts = row.counts.iter().find(|(at, _, _)| *at == position);
                 let facts = rows.block_holding(self.id, priority, position);
-                let body_bytes = facts.map_or(0, |it| {
+                let (body_bytes, group) = facts.map_or((0, 0), |it| {
                     let index = usize::try_from(position.0.saturating_sub(it.first.0));
-                    index
-                        .ok()
-                        .and_then(|index| it.facts.body_size.get(index).copied())
-                        .unwrap_or(0)
+                    let index = index.unwrap_or(usize::MAX);
+                    let body_bytes = it.facts.body_size.get(index);
+                    let group = it.facts.group_hash.get(index);
+                    (
+                        body_bytes.copied().unwrap_or(0),
+                        group.copied().unwrap_or(0),
+                    )
                 });
                 all.push(DelayedOpening {
                     priority,
@@ -196,6 +199,7 @@ impl Queue {
                     body_bytes,
                     delivery_count: counts.map_or(0, |&(_, delivered, _)| delivered),
                     acquired_count: counts.map_or(0, |&(_, _, acquired)| acquired),
+                    group,
                 });
             }
         }
@@ -244,5 +248,6 @@ fn leaving_opening(it: &ReadMessage) -> LeavingOpening {
         position: it.position,
         body_bytes: it.body_bytes,
         expiry: it.expiry,
+        group: it.group_hash,
     }
 }

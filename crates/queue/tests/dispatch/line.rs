@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use warren_queue::dispatch::io::{ConsumerKey, Credit, Held, OutputsId};
 use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_types::{
-    Attempt, ConsumerId, DeadLetter, ExchangeName, NodeId, Position, QueueId, QueueSettings,
-    RetryOn, Term,
+    Attempt, ConsumerId, DeadLetter, ExchangeName, MessageGroups, NodeId, Position, QueueId,
+    QueueSettings, RetryOn, Term,
 };
 
 /// `name key=value key=value`
@@ -114,6 +114,11 @@ pub(crate) fn settings(line: &Line<'_>) -> QueueSettings {
             routing_key: None,
         });
     }
+    it.message_groups = match line.words.get("groups") {
+        Some(&"strict") => Some(MessageGroups::Strict),
+        Some(&"step_aside") => Some(MessageGroups::StepAside),
+        Some(_) | None => None,
+    };
     if let Some(min_ms) = line.time("retry_min") {
         it.retry.on = RetryOn::All;
         it.retry.min_ms = min_ms;

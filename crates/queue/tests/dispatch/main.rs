@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod line;
+mod say;
 mod script;
 mod shard;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use warren_queue::dispatch::io::{
-    Action, Actions, Attach, ConsumerKey, ConsumerOptions, HandedOut, Input, Refill, ReturnRequest,
-    SettleRequest, Token, Wait, Whereabouts,
+    Action, Actions, Attach, ConsumerOptions, Input, Refill, ReturnRequest, SettleRequest, Token,
+    Wait, Whereabouts,
 };
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{
@@ -17,6 +17,7 @@ use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
 
 use crate::line::{Line, purge_states, settings};
+use crate::say::{delivery, key, proposal};
 use crate::shard::{Shard, enqueue};
 
 fn refill(line: &Line<'_>) -> Refill {
@@ -65,6 +66,7 @@ impl World {
                     chunk: line.number("chunk", 1_024) as u32,
                     queue_hot_bytes: line.number("hot_bytes", 8 << 20) as usize,
                     node_in_flight_max: line.number("node_in_flight_max", 200_000) as usize,
+                    group_window: line.number("group_window", 16_384) as usize,
                     ..Options::default()
                 });
             }
@@ -282,6 +284,9 @@ impl World {
             |at: Option<u64>| at.map_or(Vec::new(), |at| vec![Some(ShardTime(at)); ids.len()]);
         it.facts.expiry = all(line.time("expiry"));
         it.facts.due = all(line.time("due"));
+        if line.has("key") {
+            it.facts.group_hash = vec![line.number("key", 0); ids.len()];
+        }
         if !line.has("no_raise") {
             it.raise = self.dispatch.raise_hint(line.queue(), priority);
         }
@@ -396,66 +401,6 @@ impl World {
         };
         writeln!(self.said, "{text}").unwrap();
     }
-}
-
-fn key(key: ConsumerKey) -> String {
-    format!("{}.{}", key.node, key.consumer)
-}
-
-fn delivery(it: &HandedOut) -> String {
-    let mut text = format!("{}@{}.{}", it.position, it.attempt.term, it.attempt.number);
-    if it.redelivered {
-        text.push_str(",redelivered");
-    }
-    if (it.delivery_count, it.acquired_count) != (0, 0) {
-        write!(text, ",counts={}/{}", it.delivery_count, it.acquired_count).unwrap();
-    }
-    text
-}
-
-fn proposal(command: &Command) -> String {
-    match command {
-        Command::Settle(it) => format!("Settle({:?}, {})", it.reason, spans(&it.ranges)),
-        Command::Return(it) => match it.not_before {
-            Some(until) => format!(
-                "Return({:?}, {}, not before {until})",
-                it.kind,
-                spans(&it.ranges)
-            ),
-            None => format!("Return({:?}, {})", it.kind, spans(&it.ranges)),
-        },
-        Command::HandOut(it) => match it.up_to {
-            Some(up_to) => format!("HandOut(priority={}, up_to={up_to})", it.priority.level()),
-            None => format!("HandOut(positions={})", spans(&it.positions)),
-        },
-        Command::Purge(it) => format!("Purge(below={}, except={})", it.below, spans(&it.except)),
-        Command::Activate(it) => format!("Activate(fencing={})", it.fencing),
-        Command::Release(it) => {
-            let hand_out = if it.hand_out { ", hand out" } else { "" };
-            format!("Release({}{hand_out})", spans(&it.ranges))
-        }
-        Command::Park(it) => format!("Park({:?}, {:?}, {})", it.cause, it.kind, spans(&it.ranges)),
-        Command::Rearm(it) => {
-            let blocks = it.blocks.iter().map(|(_, first)| first.to_string());
-            format!("Rearm([{}])", blocks.collect::<Vec<_>>().join(" "))
-        }
-        Command::Enqueue(_)
-        | Command::EnqueueTogether(_)
-        | Command::AckWithOutputs(_)
-        | Command::MoveOut(_)
-        | Command::Arrived(_)
-        | Command::Cancel(_)
-        | Command::CreateQueue(_)
-        | Command::DeleteQueue(_) => panic!("dispatch does not propose {command:?}"),
-    }
-}
-
-fn spans(ranges: &[PositionRange]) -> String {
-    let one = |it: &PositionRange| match it.count {
-        1 => it.first.to_string(),
-        _ => format!("{}-{}", it.first, it.end().0 - 1),
-    };
-    format!("[{}]", ranges.iter().map(one).collect::<Vec<_>>().join(" "))
 }
 
 /// Runs a script and gives it back with the answers it really had.

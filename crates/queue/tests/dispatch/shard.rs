@@ -112,6 +112,7 @@ impl Shard {
                 position: it.position,
                 body_bytes: it.body_bytes,
                 expiry: it.expiry,
+                group: it.group_hash,
             })
             .collect()
     }

@@ -6,7 +6,7 @@ use warren_queue::dispatch::io::Input;
 use warren_queue::entry::{Cancel, Command};
 use warren_types::{Position, PositionRange, QueueId, QueueSettings, RetryOn, ShardTime};
 
-use crate::world::{SINGLE, World};
+use crate::world::World;
 
 impl World {
     pub(crate) fn draw_times(
@@ -46,8 +46,7 @@ impl World {
                 max_length: self.random.one_in(2).then_some(5),
                 max_length_bytes: self.random.one_in(3).then_some(300),
                 delivery_limit: self.random.one_in(2).then_some(2),
-                single_active_consumer: queue == SINGLE,
-                ..QueueSettings::default()
+                ..self.plain_settings(queue)
             };
             if self.random.one_in(2) {
                 settings.retry.on = RetryOn::All;

@@ -127,8 +127,8 @@ impl World {
     fn receive(&mut self, consumer: ConsumerKey, queue: QueueId, it: &HandedOut) {
         let spot = (queue, it.position);
         self.delivered += 1;
-        let (priority, message) = &self.stored[&spot];
-        assert_eq!(*message, it.message, "another message's bytes");
+        let (priority, message) = self.stored[&spot].clone();
+        assert_eq!(message, it.message, "another message's bytes");
         assert!(!self.done.contains(&spot), "{spot:?} was settled");
         let (due, expiry) = self.times[&spot];
         assert!(due.is_none_or(|it| it.0 <= self.now), "{spot:?} is not due");
@@ -147,6 +147,7 @@ impl World {
                 && other.held.contains_key(&it.position);
             assert!(!holds, "{spot:?} to {consumer:?} is with {:?}", other.key);
         }
+        self.keeps_its_key(consumer, queue, it);
         // A session that has ended may be unknown here, its consumer never.
         let session = self
             .sessions
@@ -161,13 +162,14 @@ impl World {
         );
         session
             .held
-            .insert(it.position, (it.attempt, body_size(message)));
+            .insert(it.position, (it.attempt, body_size(&message)));
         assert!(
             session.held.len() as u64 <= session.prefetch,
             "message credit"
         );
-        if !it.redelivered && due.is_none() {
-            let last = session.last_first_delivery.insert(*priority, it.position);
+        // Where keys are kept in order a message may be passed over.
+        if !it.redelivered && due.is_none() && self.mode.is_none() {
+            let last = session.last_first_delivery.insert(priority, it.position);
             assert!(last < Some(it.position), "first deliveries out of order");
         }
     }

@@ -7,7 +7,9 @@
     clippy::cast_possible_truncation
 )]
 
+mod drain;
 mod features;
+mod groups;
 mod laws;
 mod nodes;
 #[path = "../support/rows.rs"]
@@ -30,7 +32,7 @@ fn random_life_of_a_shard_keeps_every_law() {
     } else {
         1
     };
-    let mut delivered = 0;
+    let (mut delivered, mut starved) = (0, 0);
     for seed in first..first + cases {
         println!("WARREN_SEED={seed}");
         let mut world = World::new(seed);
@@ -39,9 +41,11 @@ fn random_life_of_a_shard_keeps_every_law() {
         }
         world.drain();
         delivered += world.delivered;
+        starved += world.starved;
     }
     assert!(
         delivered > cases * 100,
         "the runs hardly did anything: {delivered}"
     );
+    assert!(cases < 16 || starved > 0, "nothing ever waited");
 }

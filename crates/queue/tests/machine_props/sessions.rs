@@ -1,7 +1,6 @@
 //! Consumers as their sessions see them: what they hold, what they have asked. Not here: the shard (`world`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_queue::dispatch::io::{
@@ -9,7 +8,7 @@ use warren_queue::dispatch::io::{
     SettleRequest, Token, Wait,
 };
 use warren_queue::entry::{ReturnKind, SettleReason};
-use warren_types::{Attempt, Position, Priority, QueueId, QueueSettings, ShardTime};
+use warren_types::{Attempt, Position, Priority, QueueId, ShardTime};
 
 use crate::world::BODY_MAX;
 
@@ -163,11 +162,4 @@ impl Asked {
 
 pub(crate) fn body_size(message: &Bytes) -> u64 {
     message.iter().map(|&it| u64::from(it)).sum::<u64>() % BODY_MAX
-}
-
-pub(crate) fn single_active() -> Arc<QueueSettings> {
-    Arc::new(QueueSettings {
-        single_active_consumer: true,
-        ..QueueSettings::default()
-    })
 }

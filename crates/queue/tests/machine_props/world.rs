@@ -12,14 +12,15 @@ use warren_queue::entry::{
 use warren_queue::outcome::{Effect, Output};
 use warren_queue::store::{Store, StoreOptions};
 use warren_types::{
-    ConsumerId, Facts, LogIndex, NodeId, Position, Priority, QueueId, QueueName, QueueSettings,
-    ShardTime, Term, TopologyIndex, VhostId,
+    ConsumerId, Facts, LogIndex, MessageGroups, NodeId, Position, Priority, QueueId, QueueName,
+    QueueSettings, ShardTime, Term, TopologyIndex, VhostId,
 };
 
+use crate::groups::mode;
 use crate::rows::MapRows;
-use crate::sessions::{Asked, Link, Random, Session, body_size, single_active};
+use crate::sessions::{Asked, Link, Random, Session, body_size};
 
-const QUEUES: u64 = 2;
+pub(crate) const QUEUES: u64 = 2;
 pub(crate) const NODES: u64 = 3;
 /// It serves one consumer at a time.
 pub(crate) const SINGLE: QueueId = QueueId(2);
@@ -34,7 +35,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) store: Store,
     pub(crate) rows: MapRows,
-    dispatch: Dispatch,
+    pub(crate) dispatch: Dispatch,
     term: u64,
     index: u64,
     pub(crate) now: u64,
@@ -55,7 +56,7 @@ pub(crate) struct World {
     pub(crate) loads: VecDeque<(QueueId, Priority, Position, Option<Loaded>)>,
     pub(crate) sessions: BTreeMap<ConsumerKey, Session>,
     pub(crate) asked: BTreeMap<u64, Asked>,
-    next_id: u64,
+    pub(crate) next_id: u64,
     /// What every stored message is.
     pub(crate) stored: BTreeMap<Spot, (Priority, Bytes)>,
     pub(crate) seen: BTreeSet<Spot>,
@@ -63,6 +64,18 @@ pub(crate) struct World {
     pub(crate) delivered: u64,
     /// What sessions say once they have heard all that a step told them.
     pub(crate) later: VecDeque<Input>,
+    /// Keys are kept in order.
+    pub(crate) mode: Option<MessageGroups>,
+    /// Of every stored message that has one, where they are.
+    pub(crate) keys: BTreeMap<Spot, u64>,
+    /// Messages of each key that may be live.
+    pub(crate) of_key: BTreeMap<(QueueId, u64), BTreeSet<Position>>,
+    /// Were returned before they were last handed out.
+    pub(crate) failed: BTreeSet<Spot>,
+    /// Returned until later.
+    pub(crate) delays: BTreeMap<Spot, ShardTime>,
+    /// How often it was looked who might starve.
+    pub(crate) starved: u64,
     /// Of the second queue, which serves one consumer at a time: the last fencing number and whose it was.
     pub(crate) activation: (u64, Option<ConsumerKey>),
 }
@@ -83,7 +96,7 @@ impl World {
             index: 0,
             now: 1,
             features: seed.is_multiple_of(2),
-            settings: BTreeMap::from([(SINGLE, single_active())]),
+            settings: BTreeMap::new(),
             looks: VecDeque::new(),
             times: BTreeMap::new(),
             newborn: BTreeSet::new(),
@@ -99,8 +112,15 @@ impl World {
             done: BTreeSet::new(),
             delivered: 0,
             later: VecDeque::new(),
+            mode: mode(seed),
+            keys: BTreeMap::new(),
+            of_key: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            delays: BTreeMap::new(),
+            starved: 0,
             activation: (0, None),
         };
+        world.use_groups();
         for queue in 1..=QUEUES {
             world.apply(Command::CreateQueue(CreateQueue {
                 queue: QueueId(queue),
@@ -126,7 +146,8 @@ impl World {
             89..=91 => self.cut_node(),
             92..=95 => self.node_back(),
             96 => self.purge(),
-            97..=98 => self.attach_late(),
+            97 => self.attach_late(),
+            98 => self.come_to_rest(),
             _ => self.change_leader(),
         }
         assert!(self.dispatch.hot_bytes() <= HOT_BYTES + 4 * BLOCK_BYTES);
@@ -146,6 +167,7 @@ impl World {
             })
             .collect();
         let (due, expiry) = self.draw_times(bodies.len());
+        let group_hash = self.draw_keys(bodies.len());
         let raise = self.dispatch.raise_hint(queue, priority);
         self.pipeline.push_back(Command::Enqueue(Enqueue {
             queue,
@@ -155,6 +177,7 @@ impl World {
                 body_size: bodies.iter().map(|it| body_size(it) as u32).collect(),
                 due,
                 expiry,
+                group_hash,
                 ..Facts::default()
             },
             payload: Bytes::from(bodies.concat()),
@@ -165,7 +188,7 @@ impl World {
         }));
     }
 
-    fn commit_some(&mut self) {
+    pub(crate) fn commit_some(&mut self) {
         for _ in 0..1 + self.random.below(6) {
             if let Some(command) = self.pipeline.pop_front() {
                 for effect in self.apply(command) {
@@ -197,6 +220,17 @@ impl World {
                 let gone = it.ranges.iter().flat_map(|range| range.positions());
                 self.done.extend(gone.map(|at| (it.queue, at)));
             }
+            if let Effect::Returned {
+                queue,
+                ranges,
+                not_before,
+                ..
+            } = effect
+            {
+                let back = ranges.iter().flat_map(|range| range.positions());
+                let until = not_before.unwrap_or(ShardTime(0));
+                self.delays.extend(back.map(|at| ((*queue, at), until)));
+            }
             if let Effect::Added(it) = effect {
                 let facts: Arc<Facts> = Arc::clone(&it.facts);
                 let mut offset = 0;
@@ -210,6 +244,8 @@ impl World {
                     let times = (at(&facts.due), at(&facts.expiry));
                     self.times.insert(spot, times);
                     self.newborn.insert(spot);
+                    let key = facts.group_hash.get(index).copied().unwrap_or(0);
+                    self.note_key(spot, key);
                     offset = end;
                 }
             }
@@ -217,7 +253,7 @@ impl World {
         out.effects
     }
 
-    fn answer_load(&mut self) {
+    pub(crate) fn answer_load(&mut self) {
         self.answer_look();
         if let Some((queue, priority, from, read)) = self.loads.pop_front() {
             let loaded = read.unwrap_or_else(|| self.store.load(&self.rows, queue, priority, from));
@@ -260,7 +296,7 @@ impl World {
         self.step(input);
     }
 
-    fn new_session(&mut self) {
+    pub(crate) fn new_session(&mut self) {
         if self.sessions.len() >= 8 {
             return;
         }
@@ -369,6 +405,7 @@ impl World {
             shard_hot_bytes: HOT_BYTES,
             read_ahead_bytes: 200,
             node_in_flight_max: 60,
+            group_window: 40,
             consumer_disconnected_timeout_ms: 500,
         });
         let queues = self.store.queues().collect::<Vec<_>>();
@@ -421,75 +458,5 @@ impl World {
         while let Some(input) = self.later.pop_front() {
             self.step(input);
         }
-    }
-
-    /// Quiet returns: everybody keeps acking, and nothing may be left.
-    pub(crate) fn drain(&mut self) {
-        for node in 1..=NODES {
-            self.step(Input::NodeBack { node: NodeId(node) });
-            self.report(NodeId(node));
-            self.step(Input::NodeReported { node: NodeId(node) });
-        }
-        while self.sessions.len() < 9 {
-            let before = self.sessions.len();
-            self.new_session();
-            if self.sessions.len() == before {
-                break;
-            }
-        }
-        for queue in 1..=QUEUES {
-            self.drain_session(QueueId(queue));
-        }
-        self.lease = true;
-        for _ in 0..3_000 {
-            self.now += 100;
-            self.newborn.clear();
-            let now = ShardTime(self.now);
-            self.step(Input::Clock { now, lease: true });
-            self.commit_some();
-            self.answer_load();
-            let keys: Vec<ConsumerKey> = self.sessions.keys().copied().collect();
-            for key in keys {
-                let session = self.sessions.get_mut(&key).unwrap();
-                if session.link != Link::Attached || session.held.is_empty() {
-                    continue;
-                }
-                let (queue, items) = (session.queue, session.take_some(&mut self.random));
-                let back = None;
-                if !items.is_empty() {
-                    self.ask(Asked {
-                        key,
-                        queue,
-                        items,
-                        back,
-                    });
-                }
-            }
-        }
-        for queue in 1..=QUEUES {
-            let queue = QueueId(queue);
-            let stored = self.store.queue_stats(queue).unwrap();
-            // What is parked stays, and nothing else.
-            let parked: u64 = stored.levels.iter().map(|it| it.parked).sum();
-            let live = stored.live - parked;
-            let stats = self.dispatch.queue_stats(queue).unwrap();
-            assert_eq!(
-                (live, stats.ready, stats.unacked),
-                (0, 0, 0),
-                "stuck in {queue}"
-            );
-        }
-        assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
-    }
-
-    fn drain_session(&mut self, queue: QueueId) {
-        self.next_id += 1;
-        let key = ConsumerKey {
-            node: NodeId(1),
-            consumer: ConsumerId(self.next_id),
-        };
-        let session = Session::new(key, queue, 40);
-        self.sessions.insert(key, session);
-        self.attach(key);
     }
 }

@@ -23,6 +23,7 @@ use warren_types::{
 use super::mover::{COPIES_MAX, Job, Sent};
 use super::work::Leading;
 use crate::dead::{Passing, Way, due, passed_on, way};
+use crate::group::group_hash;
 use crate::link::frame::{Batch, BatchException, Part, Storing};
 use crate::replica::tap::Request;
 use crate::time::wall_clock_ms;
@@ -271,7 +272,10 @@ impl Leading {
                     let sizes = encode_message(&mut payload, &dead, ShardTime(wall_clock_ms()));
                     facts.size.push(sizes.encoded);
                     facts.body_size.push(sizes.body);
-                    facts.group_hash.push(message.group_hash);
+                    facts.group_hash.push(match &there {
+                        Some(it) if it.message_groups.is_some() => group_hash(&dead),
+                        Some(_) | None => message.group_hash,
+                    });
                     facts.fairness_hash.push(message.fairness_hash);
                     facts.expiry.push(dead.ttl_ms.map(ShardTime));
                     copies.push(message.position);

@@ -101,6 +101,7 @@ impl Leading {
         let came = waiting.filter_map(|it| StoredMessageView::open(&it.message).ok());
         QueueStats {
             ready: self.most_ready(queue, live.ready),
+            held_back: live.held_back,
             scheduled: of_levels(|it| it.scheduled),
             delayed: live.delayed,
             parked: of_levels(|it| it.parked),

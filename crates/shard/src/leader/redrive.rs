@@ -60,6 +60,7 @@ impl Leading {
                             position: it.position,
                             body_bytes,
                             expiry: it.expiry,
+                            group: it.group_hash,
                         });
                 }
                 None => step.skipped += 1,

@@ -14,6 +14,7 @@ use warren_types::{
 
 use super::pending::Waiter;
 use crate::api::{ProducerTag, PublishItem};
+use crate::group::group_hash;
 use crate::link::frame::Part;
 use crate::link::outbox::Outbox;
 
@@ -92,7 +93,8 @@ pub(crate) fn encode(
             .expect("the part was found or pushed above");
         let is_meant = item.message.dedup_hash != 0 && levels.deduplicates(item.queue);
         let body = is_meant.then(|| body_hash(&item.message.body));
-        part.push(&item.message, item.producer, now_ms, body);
+        let group = levels.group(item.queue, &item.message);
+        part.push(&item.message, item.producer, now_ms, (group, body));
         part.waiters.push(Waiter {
             inbox,
             token: item.token,
@@ -126,7 +128,8 @@ fn bytes_of(publishes: &[Publish]) -> HashMap<QueueId, usize> {
     bytes
 }
 
-/// What of the queues of a batch matters here: how they count priorities (`x-max-priority`, features B52), whether they deduplicate.
+/// What of the queues of a batch matters here: how they count priorities (`x-max-priority`, features B52), whether they deduplicate, whether they
+/// keep keys in order.
 struct Levels<'a> {
     topology: &'a Topology,
     known: HashMap<QueueId, Option<QueueSettings>>,
@@ -143,13 +146,27 @@ impl<'a> Levels<'a> {
         let settings = self.known.entry(queue).or_insert_with(|| {
             let queue = topology.queue_by_id(queue);
             let settings = queue.map(|it| topology.queue_settings(it));
-            settings.filter(|it| it.max_priority.is_some() || it.dedup_window_ms.is_some())
+            settings.filter(|it| {
+                it.max_priority.is_some()
+                    || it.dedup_window_ms.is_some()
+                    || it.message_groups.is_some()
+            })
         });
         match settings {
             Some(settings) if settings.max_priority.is_some() => {
                 settings.level(message.properties.priority())
             }
             Some(_) | None => message.priority,
+        }
+    }
+
+    /// Hash of its group key, as the queue counts it, which was asked for before.
+    fn group(&self, queue: QueueId, message: &Message) -> u64 {
+        let settings = self.known.get(&queue).and_then(Option::as_ref);
+        if settings.is_some_and(|it| it.message_groups.is_some()) {
+            group_hash(message)
+        } else {
+            message.group_hash
         }
     }
 
@@ -166,7 +183,7 @@ impl Open {
         message: &Message,
         producer: Option<ProducerTag>,
         now_ms: u64,
-        body_hash: Option<u64>,
+        (group_hash, body_hash): (u64, Option<u64>),
     ) {
         let index = self.facts.size.len();
         let sizes = encode_message(&mut self.payload, message, ShardTime(now_ms));
@@ -180,7 +197,7 @@ impl Open {
             index,
             message.delay_ms.filter(|delay| *delay > 0).map(ShardTime),
         );
-        push_fact(&mut self.facts.group_hash, index, message.group_hash);
+        push_fact(&mut self.facts.group_hash, index, group_hash);
         push_fact(&mut self.facts.fairness_hash, index, message.fairness_hash);
         push_fact(&mut self.facts.dedup_hash, index, message.dedup_hash);
         push_fact(&mut self.facts.dedup_body, index, body_hash.unwrap_or(0));

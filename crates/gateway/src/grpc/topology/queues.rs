@@ -18,7 +18,6 @@ use crate::gateway::Gateway;
 use crate::grpc::error::{bad_argument, of_operation, of_refusal};
 use crate::grpc::open::{DURABILITY, leader_hint, queue_name, vhost_name};
 use crate::grpc::permit::may_view_queue;
-use crate::message::mix;
 use crate::operations::{DeleteIf, OperationError, find_vhost, generated_name};
 
 impl TopologyAdmin {
@@ -185,7 +184,7 @@ fn new_name(name: &str, request_id: &str) -> Result<NewQueueName, ApiError> {
     let hash = |seed: u64| {
         request_id
             .bytes()
-            .fold(seed, |hash, byte| mix(hash ^ u64::from(byte)))
+            .fold(seed, |hash, byte| warren_types::mix(hash ^ u64::from(byte)))
     };
     let token = u128::from(hash(1)) << 64 | u128::from(hash(2));
     Ok(NewQueueName::Generated {

@@ -193,7 +193,7 @@ fn etag(vhost: &Vhost) -> String {
 
 fn digest(text: &str) -> u64 {
     let bytes = text.bytes();
-    bytes.fold(1, |hash, byte| crate::message::mix(hash ^ u64::from(byte)))
+    bytes.fold(1, |hash, byte| warren_types::mix(hash ^ u64::from(byte)))
 }
 
 fn to_client(vhost: &Vhost) -> admin_v1::Vhost {

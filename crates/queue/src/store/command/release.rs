@@ -22,7 +22,7 @@ pub(in super::super) fn apply(
 ) -> Reply {
     let now = store.now();
     let (queue, mut reach) = queue_or_gone!(store, rows, it.queue);
-    let mut released: BTreeMap<Priority, (Vec<PositionRange>, Tally)> = BTreeMap::new();
+    let mut released: BTreeMap<Priority, (Vec<PositionRange>, Vec<u64>, Tally)> = BTreeMap::new();
     queue.each_piece(&mut reach, &it.ranges, |level, block, indexes| {
         let mut live = Vec::new();
         block.each_live(indexes, |run| live.push(run));
@@ -33,8 +33,9 @@ pub(in super::super) fn apply(
             };
             changed.add(tally);
             let one = PositionRange::one(position);
-            let (of_level, total) = released.entry(level.priority).or_default();
+            let (of_level, groups, total) = released.entry(level.priority).or_default();
             ranges::push(of_level, one);
+            groups.push(block.group(position));
             total.add(tally);
             if !it.hand_out {
                 ranges::insert(&mut level.released, one);
@@ -49,12 +50,13 @@ pub(in super::super) fn apply(
         Visit::Changed
     });
     let mut all = Tally::default();
-    for (priority, (ranges, tally)) in released {
+    for (priority, (ranges, groups, tally)) in released {
         all.add(tally);
         out.effects.push(Effect::Released(Released {
             queue: it.queue,
             priority,
             ranges,
+            groups,
             tally,
             hand_out: it.hand_out,
         }));

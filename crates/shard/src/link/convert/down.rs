@@ -167,6 +167,7 @@ fn encode_stats(token: Token, stats: Option<QueueStats>) -> wire::QueueAnswer {
         ready_bytes: stats.ready_bytes,
         oldest_ready_ms: stats.oldest_ready_ms,
         levels: stats.levels.iter().map(encode_level).collect(),
+        held_back: stats.held_back,
     }
 }
 
@@ -195,6 +196,7 @@ fn decode_stats(answer: wire::QueueAnswer) -> Result<Option<QueueStats>, BadFram
     let levels = answer.levels.iter().map(decode_level);
     Ok(Some(QueueStats {
         ready: answer.ready,
+        held_back: answer.held_back,
         unacked: answer.unacked,
         consumers: answer.consumers,
         enqueued: answer.enqueued,

@@ -106,6 +106,7 @@ fn decode(it: wire::PeekedMessage) -> Result<(PeekedMessage, PeekState), BadFram
         delivery_count: it.delivery_count,
         acquired_count: it.acquired_count,
         expiry: None,
+        group_hash: 0,
         message: it.message,
     };
     Ok((message, state))
