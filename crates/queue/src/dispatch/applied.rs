@@ -162,7 +162,7 @@ fn flight_left(
                 shared.requests.committed(request, out);
             }
         }
-        State::Held | State::Unverified if is_asked => {}
+        State::Held | State::Unverified if is_asked || flight.unclaimed => {}
         State::Held | State::Unverified => {
             shared.refill(queue, flight.holder, flight.body_bytes);
         }

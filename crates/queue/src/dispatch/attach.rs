@@ -72,10 +72,11 @@ fn come_back(queue: &mut Queue, shared: &mut Shared, holder: Holder) {
             claim.attach = None;
         }
     }
-    // A settle that was under way counted as free at the session, unless it claims the message below.
+    // What it does not claim below is free at its session already: the credit that comes with the attach says so.
     for (_, flight) in queue.in_flight.iter_mut() {
         if flight.holder == holder {
             flight.refill_due = false;
+            flight.unclaimed = true;
         }
     }
 }

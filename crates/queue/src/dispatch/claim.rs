@@ -165,7 +165,8 @@ pub(super) fn take_over(
             None => {
                 dispose::tell_holder(queue, shared, held.position, &flight, out);
                 // Whoever is told to forget a message has its credit back.
-                if matches!(flight.state, State::Held | State::Unverified) {
+                let is_held = matches!(flight.state, State::Held | State::Unverified);
+                if is_held && !flight.unclaimed {
                     shared.refill(queue, flight.holder, flight.body_bytes);
                 }
             }

@@ -168,9 +168,11 @@ pub(super) fn begin(
         let own = asked_by == Some(consumer.key.node);
         // With outputs it may come to nothing: then it is held still.
         let is_sure = !matches!(wish, Wish::Outputs(_));
-        refill = own && is_sure && consumer.uncommitted <= consumer.options.uncommitted_max;
+        let counts = !flight.unclaimed;
+        refill =
+            counts && own && is_sure && consumer.uncommitted <= consumer.options.uncommitted_max;
         // What nobody asked for was not held any more: its session counts no credit for it.
-        flight.refill_due = !refill && request.is_some();
+        flight.refill_due = counts && !refill && request.is_some();
     }
     match wish {
         Wish::Settle(reason) => {

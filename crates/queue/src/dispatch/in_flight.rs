@@ -34,7 +34,7 @@ pub(super) struct Flight {
     pub(super) body_bytes: u32,
     pub(super) priority: Priority,
     pub(super) state: State,
-    /// Its node reports anew and has not named it yet.
+    /// Its node reports anew, or its consumer has attached anew, and has not named it: no credit of the consumer is spent on it.
     pub(super) unclaimed: bool,
     /// The credit it used comes back at the commit, not before.
     pub(super) refill_due: bool,
