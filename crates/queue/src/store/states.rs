@@ -225,6 +225,11 @@ impl Block {
     /// Sets the timer to what comes next: what is due by `now` and still scheduled rings at once, what has expired by `now` and is
     /// still here is looked at again later.
     pub(super) fn rearm(&mut self, now: ShardTime) {
+        self.rearm_with(now, &[]);
+    }
+
+    /// As [`Self::rearm`]; what has just been released was not looked at yet, so its expiry rings even if it has passed.
+    pub(super) fn rearm_with(&mut self, now: ShardTime, released: &[PositionRange]) {
         if self.facts.due.is_empty() && self.facts.expiry.is_empty() {
             return;
         }
@@ -232,7 +237,8 @@ impl Block {
         let mut live = Vec::new();
         self.each_live(0..self.count, |run| live.push(run));
         for position in live.iter().flat_map(|run| run.positions()) {
-            let wake = self.wake_of(position, now);
+            let is_new = released.iter().any(|it| it.contains(position));
+            let wake = self.wake_of(position, now, is_new);
             next = match (next, wake) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
@@ -243,7 +249,7 @@ impl Block {
         self.timer = next;
     }
 
-    fn wake_of(&self, position: Position, now: ShardTime) -> Option<ShardTime> {
+    fn wake_of(&self, position: Position, now: ShardTime, is_new: bool) -> Option<ShardTime> {
         let index = self.indexes(PositionRange::one(position))?.start;
         match self.state(index) {
             MessageState::Scheduled => self.facts.due.get(index as usize).copied().flatten(),
@@ -251,7 +257,8 @@ impl Block {
             MessageState::Ready | MessageState::Delayed(_) => {
                 let expiry = self.facts.expiry.get(index as usize).copied().flatten()?;
                 let again = ShardTime(now.0.saturating_add(TIMER_RECHECK_MS));
-                Some(if expiry > now { expiry } else { again })
+                let is_ahead = expiry > now || is_new;
+                Some(if is_ahead { expiry } else { again })
             }
         }
     }

@@ -26,13 +26,14 @@ pub(in super::super) fn apply(
     queue.each_piece(&mut reach, &it.ranges, |level, block, indexes| {
         let mut live = Vec::new();
         block.each_live(indexes, |run| live.push(run));
-        let mut changed = Tally::default();
+        let (mut changed, mut of_block) = (Tally::default(), Vec::new());
         for position in live.iter().flat_map(|run| run.positions()) {
             let Some(tally) = block.release(position) else {
                 continue;
             };
             changed.add(tally);
             let one = PositionRange::one(position);
+            ranges::push(&mut of_block, one);
             let (of_level, groups, total) = released.entry(level.priority).or_default();
             ranges::push(of_level, one);
             groups.push(block.group(position));
@@ -46,7 +47,7 @@ pub(in super::super) fn apply(
         if changed.messages == 0 {
             return Visit::Read;
         }
-        block.rearm(now);
+        block.rearm_with(now, &of_block);
         Visit::Changed
     });
     let mut all = Tally::default();
