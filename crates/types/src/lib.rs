@@ -18,7 +18,7 @@ pub use ids::{
     LogIndex, NodeId, Position, PositionRange, Priority, QueueId, ReplicaId, Run, SessionId,
     ShardId, ShardTime, Term, TopologyIndex, VhostId,
 };
-pub use keys::{key_hash, mix};
+pub use keys::{key_hash, mix, stable_hash};
 pub use message::{Delivered, Facts, Message, NotStored, ProducerId, ProducerSpan};
 pub use names::{
     ExchangeName, NAME_BYTES_MAX, NameError, QueueName, RoutingKey, UserName, VhostName,
