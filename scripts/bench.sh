@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Measures the local cluster and prints the figures, one JSON object per measurement.
 #
-# usage: scripts/bench.sh [throughput|failover|idle|routing|import|churn] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
+# usage: scripts/bench.sh [throughput|neighbour|failover|idle|routing|import|churn] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
 #   throughput    `warren perf` in three modes (the default)
+#   neighbour     one message in flight on a queue of its own: alone, and beside publishers that do not wait for their confirms
 #   failover      SIGKILL of a queue's leader under 1,000 messages per second, clients on the other nodes: the longest
 #                 time without a confirm and without a delivery, per round and as percentiles
 #   idle          CPU and memory of each node while nothing is asked of the cluster
@@ -32,7 +33,7 @@ while [[ $# -gt 0 ]]; do
             show_help "${BASH_SOURCE[0]}"
             exit 0
             ;;
-        throughput | failover | idle | routing | import | churn) what="$1" ;;
+        throughput | neighbour | failover | idle | routing | import | churn) what="$1" ;;
         --seconds | --size | --rounds | --out)
             [[ $# -ge 2 ]] || fail "$1 needs a value"
             case "$1" in
@@ -73,6 +74,30 @@ throughput() {
     mode "one queue, publish and consume, window 1000, prefetch 200" 1000 --publishers 1 --consumers 1 --queues 1 --prefetch 200 --verify
     mode "ten queues, publish and consume, window 1000 together" 1000 --publishers 10 --consumers 10 --queues 10 --prefetch 200 --verify
     mode "one queue, one message in flight" 1 --publishers 1 --consumers 1 --queues 1 --prefetch 1
+}
+
+probe() {
+    "$WARREN_BIN" perf --server "$servers" --output json --queue-prefix probe --window 1 --prefetch 10 --ack-every 1 \
+        --size "$size" --seconds "$seconds" --label "$1" | tail --lines=1 | keep
+}
+
+# The flood begins before the probe and ends after it.
+neighbour() {
+    say "one message in flight, alone"
+    probe "alone"
+    local queues flood
+    for queues in 1 3; do
+        say "the same beside four publishers without a limit, $queues queues"
+        "$WARREN_BIN" perf --server "$servers" --output json --queue-prefix flood --queues "$queues" --publishers 4 \
+            --consumers "$queues" --window 400000 --prefetch 1000 --size "$size" --place spread --warmup 1 \
+            --seconds "$((seconds + 5))" --label "flood, $queues queues" >"$local_dir/flood" 2>/dev/null &
+        flood=$!
+        sleep 3
+        probe "beside a flood, $queues queues"
+        wait "$flood" || fail "the flood ended with an error"
+        tail --lines=1 "$local_dir/flood" | keep
+    done
+    rm --force "$local_dir/flood"
 }
 
 # The node that leads queue failover-0; waits until there is one.

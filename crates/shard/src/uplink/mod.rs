@@ -11,3 +11,4 @@ mod questions;
 mod state;
 pub(crate) mod task;
 mod waiting;
+mod window;

@@ -1,5 +1,5 @@
 //! Batches on their way: numbered without gaps, kept until their result is known, sent again as they were.
-//! Not here: encoding them (`encode`), the link they travel by (`task`).
+//! Not here: encoding them (`encode`), the link they travel by (`task`), how many bytes of them there may be (`window`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use warren_types::{BatchSequence, NotStored, Position};
 
 use super::encode::Encoded;
+use super::window::Window;
 use crate::api::{PublishOutcome, RequestToken, SessionEvent};
 use crate::link::frame::{Batch, BatchException, BatchPlaces, Storing};
 use crate::link::outbox::Outbox;
@@ -39,11 +40,13 @@ pub(crate) struct Pending {
     last: BatchSequence,
     confirmed: BatchSequence,
     bytes: usize,
+    window: Window,
 }
 
 impl Pending {
-    pub(crate) fn is_full(&self, bytes_max: usize) -> bool {
-        self.sent.len() >= UNCONFIRMED_MAX || self.bytes >= bytes_max
+    /// No more is to be numbered until results come.
+    pub(crate) fn is_full(&self) -> bool {
+        self.sent.len() >= UNCONFIRMED_MAX || self.bytes >= self.window.bytes()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -103,6 +106,8 @@ impl Pending {
         surplus: &Surplus,
     ) {
         let (mut told, mut surplus) = (Told::default(), surplus.turn());
+        let (was_full, before) = (self.is_full(), self.bytes);
+        let mut took = None;
         while self
             .sent
             .front()
@@ -112,6 +117,7 @@ impl Pending {
                 break;
             };
             self.bytes -= sent.bytes;
+            took = Some(sent.numbered_at.elapsed());
             let sequence = sent.batch.sequence;
             let mut why: HashMap<u32, NotStored> = exceptions
                 .iter()
@@ -141,12 +147,16 @@ impl Pending {
                 }
             }
         }
+        if let Some(took) = took {
+            self.window.answered(before - self.bytes, took, was_full);
+        }
         self.confirmed = self.confirmed.max(upto);
         told.deliver();
     }
 
-    /// What a new link must be sent again: everything after `last`.
-    pub(crate) fn after(&self, last: BatchSequence) -> Vec<Batch> {
+    /// What a new link must be sent again: everything after `last`. How fast the old one was says nothing of it.
+    pub(crate) fn after(&mut self, last: BatchSequence) -> Vec<Batch> {
+        self.window = Window::default();
         self.sent
             .iter()
             .filter(|sent| sent.batch.sequence > last)

@@ -27,11 +27,9 @@ use crate::link::remote::NodeStreams;
 use crate::surplus::Surplus;
 use crate::time::wall_clock_ms;
 
-/// A batch is closed when it holds so many encoded bytes; one larger message travels alone.
-const BATCH_BYTES_MAX: usize = 1 << 20;
-/// Unconfirmed bytes of a node and shard; then publishes wait, and take turns. More than keeps the leader at work (8 MiB cost a quarter of
-/// what one connection can publish), but whoever comes next waits for them.
-const UNCONFIRMED_BYTES_MAX: usize = 32 << 20;
+/// A batch is closed when it holds so many encoded bytes; one larger message travels alone. Several are under way at a time (`window`), and
+/// no task is kept busy by one for long: with batches of 1 MiB whoever comes next waits five times as long, and no more is published.
+const BATCH_BYTES_MAX: usize = 128 << 10;
 /// A leader that does not answer a hello within this time is asked again, or another one is.
 const HELLO_WAIT: Duration = Duration::from_millis(500);
 /// Without a leader for so long, publishes that were not sent are answered "not started".
@@ -408,7 +406,7 @@ impl Uplink {
         if !state.waiting.is_empty() {
             self.feel_lease(state);
         }
-        while !state.waiting.is_empty() && !state.pending.is_full(UNCONFIRMED_BYTES_MAX) {
+        while !state.waiting.is_empty() && !state.pending.is_full() {
             // Nothing is numbered that could not be sent: it can still be refused as "not started".
             if !matches!(state.link, Link::Open { .. }) || state.powerless_since.is_some() {
                 break;
