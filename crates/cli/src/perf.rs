@@ -9,6 +9,7 @@ mod placement;
 mod process;
 mod publisher;
 mod report;
+mod shape;
 mod shared;
 mod verify;
 

@@ -12,6 +12,7 @@ use super::{
     body::Header,
     options::Plan,
     placement::Worker,
+    shape::Shape,
     shared::{Gap, Phase, Shared, locked, reached},
     verify::Arrival,
 };
@@ -39,6 +40,8 @@ pub(super) async fn run(
         consumer: index,
         gap: Gap::default(),
         arrivals: Vec::new(),
+        shape: plan.shape,
+        measured: 0,
     };
     // The last delivery that is not acknowledged, and how many there are.
     let mut pending: Option<Delivery> = None;
@@ -56,6 +59,9 @@ pub(super) async fn run(
         let batch = batch.unwrap_or_default();
         tally.note(&batch, &shared);
         for delivery in batch {
+            if !plan.work.is_zero() {
+                tokio::time::sleep(plan.work).await;
+            }
             pending = Some(delivery);
             pending_count += 1;
             if pending_count >= plan.ack_every {
@@ -64,6 +70,7 @@ pub(super) async fn run(
         }
     }
     acknowledge(&consumer, &mut pending, &mut pending_count).await?;
+    locked(&shared.by_consumer).push(tally.measured);
     let reconnects = consumer.reconnects();
     shared.reconnects.fetch_add(reconnects, Ordering::Relaxed);
     consumer.close(CLOSE_WITHIN).await?;
@@ -88,6 +95,9 @@ struct Tally {
     consumer: usize,
     gap: Gap,
     arrivals: Vec<Arrival>,
+    shape: Shape,
+    /// In the measured time.
+    measured: u64,
 }
 
 impl Tally {
@@ -116,7 +126,15 @@ impl Tally {
             }
         }
         shared.mark_arrived(self.queue, &self.arrivals);
+        if self.shape.keys > 0 {
+            let keyed = self.arrivals.iter().filter_map(|it| {
+                let key = self.shape.key(it.sequence)?;
+                Some(((self.queue, it.publisher, key), it))
+            });
+            locked(&shared.keys).arrived(keyed);
+        }
         let all = u64::try_from(batch.len()).expect("usize is at most 64 bits");
+        self.measured += if is_measured { all } else { 0 };
         shared.consumed.fetch_add(all, Ordering::Relaxed);
         shared.redelivered.fetch_add(redelivered, Ordering::Relaxed);
         shared.foreign.fetch_add(foreign, Ordering::Relaxed);

@@ -1,10 +1,18 @@
 //! Options of `warren perf`, and the plan they make.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::body::HEADER_BYTES;
-use crate::{args::parse_seconds, exit::Failure};
+use warren_types::Table;
+
+use super::{body::HEADER_BYTES, shape::Shape};
+use crate::{
+    args::parse_seconds,
+    arguments::{self, Argument},
+    exit::Failure,
+};
 
 /// Options of `warren perf`.
 #[derive(Debug, Args)]
@@ -20,6 +28,8 @@ Examples:
   warren perf --publishers 1 --consumers 1 --window 1              # latency with one message in flight
   warren perf --queues 10 --publishers 10 --consumers 10 --server 127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103
   warren perf --consumers 0 --messages 1000000 --keep              # fill a queue
+  warren perf --argument x-message-groups=strict --keys 100 --consumers 16 --prefetch 1 --work 5
+  warren perf --consumers 0 --delay 3600 --messages 1000000        # scheduled messages
   warren perf --pids 101,102,103                                   # CPU, memory and writes of the node processes")]
 pub(crate) struct PerfArgs {
     /// Publishers; 0 = none
@@ -61,7 +71,8 @@ pub(crate) struct PerfArgs {
     /// Most seconds to wait for confirms and for what is left in the queues
     #[arg(long, default_value_t = 20.0, value_parser = parse_seconds)]
     drain: f64,
-    /// Check by sequence numbers what was lost, duplicated or out of order; exit code 1 if anything was lost
+    /// Check by sequence numbers what was lost, duplicated or out of order; exit code 1 if anything was. With --keys, --priorities or --delay
+    /// only the order of each key counts
     #[arg(long)]
     verify: bool,
     /// Processes of the nodes, for CPU, memory and writes
@@ -76,6 +87,24 @@ pub(crate) struct PerfArgs {
     /// Threads of this program
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Argument of the queues; may be repeated
+    #[arg(long = "argument", value_name = "NAME=VALUE")]
+    arguments: Vec<Argument>,
+    /// Gives messages so many keys in turn (header x-group-key) and checks the order of each
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    keys: u64,
+    /// Gives messages so many priorities in turn, from 0
+    #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(0..=32))]
+    priorities: u8,
+    /// Time to live of every message, in seconds
+    #[arg(long, value_parser = parse_seconds, value_name = "SECONDS")]
+    ttl: Option<f64>,
+    /// Messages are due so many seconds after they are published
+    #[arg(long, value_parser = parse_seconds, value_name = "SECONDS")]
+    delay: Option<f64>,
+    /// Each message takes its consumer so many milliseconds, one after the other
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    work: u64,
     /// Kept in the report
     #[arg(long)]
     label: Option<String>,
@@ -113,6 +142,9 @@ pub(super) struct Plan {
     pub(super) pids: Vec<u32>,
     pub(super) place: Place,
     pub(super) keep: bool,
+    pub(super) arguments: Table,
+    pub(super) shape: Shape,
+    pub(super) work: Duration,
     pub(super) label: Option<String>,
 }
 
@@ -179,6 +211,14 @@ impl PerfArgs {
             pids: self.pids,
             place: self.place,
             keep: self.keep,
+            arguments: arguments::table(&self.arguments)?,
+            shape: Shape {
+                keys: self.keys,
+                priorities: self.priorities,
+                ttl: self.ttl.map(Duration::from_secs_f64),
+                delay: self.delay.map(Duration::from_secs_f64),
+            },
+            work: Duration::from_millis(self.work),
             label: self.label,
         })
     }

@@ -52,6 +52,7 @@ impl Placement {
             }
             let spec = QueueSpec {
                 vhost: global.vhost.clone(),
+                arguments: plan.arguments.clone(),
                 ..QueueSpec::durable(&name)
             };
             let queue = connection

@@ -64,9 +64,13 @@ pub(super) async fn run(
             sequence,
             sent_ns,
         };
+        let mut message = Message::new(header.body(plan.size_bytes));
+        if !plan.shape.is_plain() {
+            message = plan.shape.apply(message, number, sequence)?;
+        }
         let publication = Publication {
             target: target.clone(),
-            message: Message::new(header.body(plan.size_bytes)),
+            message,
             mandatory: true,
             token: sent_ns,
         };

@@ -21,6 +21,7 @@ pub(super) struct Report {
     verdict: Option<Verdict>,
     refused: u64,
     first_refusal: Option<String>,
+    key_order_breaches: u64,
 }
 
 impl Report {
@@ -67,6 +68,7 @@ impl Report {
         for (key, value) in counters {
             fields.insert(key.into(), json!(value));
         }
+        fields.extend(over_consumers(plan, shared));
         let verdict = shared.verdict();
         if let Some(verdict) = &verdict {
             fields.insert("verify".into(), json!(verdict));
@@ -76,6 +78,7 @@ impl Report {
             verdict,
             refused,
             first_refusal: locked(&shared.first_refusal).clone(),
+            key_order_breaches: locked(&shared.keys).breaches(),
         }
     }
 
@@ -153,6 +156,13 @@ impl Report {
         if self.verdict.as_ref().is_some_and(is_bad) {
             let text = "messages were lost, came twice unflagged, or came out of order";
             return Err(Failure::Failed(text.to_owned()).into());
+        }
+        if self.key_order_breaches > 0 {
+            let text = format!(
+                "{} messages came before an earlier one of their key",
+                self.key_order_breaches
+            );
+            return Err(Failure::Failed(text).into());
         }
         if self.refused > 0 {
             let text = format!("{} messages were refused or not answered", self.refused);
@@ -238,6 +248,24 @@ fn latencies(out: &mut Map<String, Value>, shared: &Shared) {
     for (key, value) in fields {
         out.insert(key.into(), value);
     }
+}
+
+/// How evenly consumers were served, and the order of keys.
+fn over_consumers(plan: &Plan, shared: &Shared) -> Map<String, Value> {
+    let mut out = Map::new();
+    let each = locked(&shared.by_consumer);
+    if let (Some(least), Some(most)) = (each.iter().min(), each.iter().max()) {
+        let count = u64::try_from(each.len()).expect("usize is at most 64 bits");
+        let mean = to_f64(each.iter().sum()) / to_f64(count);
+        let figures = json!({ "min": least, "max": most, "mean": number(mean) });
+        out.insert("consumed_by_consumer".into(), figures);
+    }
+    if plan.shape.keys > 0 {
+        let breaches = locked(&shared.keys).breaches();
+        out.insert("keys".into(), json!(plan.shape.keys));
+        out.insert("key_order_breaches".into(), json!(breaches));
+    }
+    out
 }
 
 /// What happened between two moments, per message.

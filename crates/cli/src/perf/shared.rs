@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{
     body::Clock,
     options::Plan,
-    verify::{Arrival, Ledger, Verdict},
+    verify::{Arrival, KeyOrder, Ledger, Verdict},
 };
 
 /// Where the run is. Only ever goes on.
@@ -70,10 +70,18 @@ pub(super) struct Shared {
     /// By queue; none without --verify.
     ledgers: Vec<Mutex<Ledger>>,
     pub(super) first_refusal: Mutex<Option<String>>,
+    /// What each consumer got in the measured time, as they end.
+    pub(super) by_consumer: Mutex<Vec<u64>>,
+    /// With --keys.
+    pub(super) keys: Mutex<KeyOrder>,
 }
 
 impl Shared {
     pub(super) fn new(plan: &Plan) -> Self {
+        let ledger = match plan.shape.is_in_order() {
+            true => Ledger::default,
+            false => Ledger::unordered,
+        };
         let ledgers = if plan.verify { plan.queues } else { 0 };
         Self {
             clock: Clock::start(),
@@ -88,8 +96,10 @@ impl Shared {
             reconnects: AtomicU64::new(0),
             confirm: Mutex::new(Latency::new()),
             end_to_end: Mutex::new(Latency::new()),
-            ledgers: (0..ledgers).map(|_| Mutex::default()).collect(),
+            ledgers: (0..ledgers).map(|_| Mutex::new(ledger())).collect(),
             first_refusal: Mutex::new(None),
+            by_consumer: Mutex::default(),
+            keys: Mutex::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which messages were confirmed and which arrived: what was lost, came twice, or came out of order. Not here: what is allowed
 //! (a duplicate that is flagged redelivered is).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A set of sequence numbers.
 #[derive(Debug, Default)]
@@ -54,6 +54,7 @@ pub(super) struct Ledger {
     duplicates: u64,
     duplicates_redelivered: u64,
     out_of_order: u64,
+    is_unordered: bool,
 }
 
 /// The judgement.
@@ -78,7 +79,41 @@ pub(super) struct Arrival {
     pub(super) redelivered: bool,
 }
 
+/// The last message of each key, by queue, publisher and key, whichever consumer got it.
+#[derive(Debug, Default)]
+pub(super) struct KeyOrder {
+    last: HashMap<(usize, u32, u64), u64>,
+    breaches: u64,
+}
+
+impl KeyOrder {
+    pub(super) fn arrived<'a>(
+        &mut self,
+        arrivals: impl Iterator<Item = ((usize, u32, u64), &'a Arrival)>,
+    ) {
+        for (key, it) in arrivals {
+            let last = self.last.entry(key).or_default();
+            if it.sequence <= *last && !it.redelivered {
+                self.breaches += 1;
+            }
+            *last = (*last).max(it.sequence);
+        }
+    }
+
+    pub(super) fn breaches(&self) -> u64 {
+        self.breaches
+    }
+}
+
 impl Ledger {
+    /// Of messages that need not come in the order in which they were published.
+    pub(super) fn unordered() -> Self {
+        Self {
+            is_unordered: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn confirmed(&mut self, publisher: u32, sequence: u64) {
         let publisher = self.publishers.entry(publisher).or_default();
         publisher.confirmed.insert(sequence);
@@ -95,7 +130,7 @@ impl Ledger {
             return;
         }
         let last = self.last.entry((it.consumer, it.publisher)).or_default();
-        if it.sequence <= *last && !it.redelivered {
+        if it.sequence <= *last && !it.redelivered && !self.is_unordered {
             self.out_of_order += 1;
         }
         *last = (*last).max(it.sequence);
@@ -117,6 +152,26 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn order_of_keys_is_judged_over_all_consumers() {
+        let mut order = KeyOrder::default();
+        let mut arrive = |consumer, key, sequence, redelivered| {
+            let arrival = Arrival {
+                consumer,
+                publisher: 7,
+                sequence,
+                redelivered,
+            };
+            order.arrived([((0, 7, key), &arrival)].into_iter());
+            order.breaches()
+        };
+        assert_eq!(arrive(0, 1, 5, false), 0);
+        assert_eq!(arrive(1, 2, 2, false), 0);
+        assert_eq!(arrive(1, 1, 6, false), 0);
+        assert_eq!(arrive(0, 1, 6, true), 0);
+        assert_eq!(arrive(0, 1, 3, false), 1);
+    }
 
     #[test]
     fn ledger_counts_what_was_lost_doubled_and_out_of_order() {
