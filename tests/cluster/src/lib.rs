@@ -1,7 +1,8 @@
 //! Load for fault runs: publishers and consumers on all nodes that record what they did and saw. Not here: faults and the checker
-//! (`warren-testkit`) but for those of the network, the runs themselves (`tests/`).
+//! (`warren-testkit`) but for those of the network, queues that do more than queue (`lanes`), the runs themselves (`tests/`).
 
 pub mod https;
+pub mod lanes;
 pub mod network;
 pub mod probe;
 pub mod run;
@@ -129,15 +130,7 @@ impl Load {
         shape: Shape,
         options: ConnectionOptions,
     ) -> Result<Self> {
-        let mut load = Self {
-            recorder: Recorder::default(),
-            stop: Arc::default(),
-            shared: Arc::default(),
-            options,
-            probes: AtomicU32::new(0),
-            publishers: Vec::new(),
-            consumers: Vec::new(),
-        };
+        let mut load = Self::empty(options);
         let first = servers.first().context("no servers")?;
         let admin = connect_as(first, &load.options)?;
         for queue in 0..shape.queues {
@@ -155,6 +148,18 @@ impl Load {
             }
         }
         Ok(load)
+    }
+
+    fn empty(options: ConnectionOptions) -> Self {
+        Self {
+            recorder: Recorder::default(),
+            stop: Arc::default(),
+            shared: Arc::default(),
+            options,
+            probes: AtomicU32::new(0),
+            publishers: Vec::new(),
+            consumers: Vec::new(),
+        }
     }
 
     fn spawn_publisher(
