@@ -64,13 +64,10 @@ pub(super) async fn run(
             sequence,
             sent_ns,
         };
-        let mut message = Message::new(header.body(plan.size_bytes));
-        if !plan.shape.is_plain() {
-            message = plan.shape.apply(message, number, sequence)?;
-        }
+        let message = Message::new(header.body(plan.size_bytes));
         let publication = Publication {
             target: target.clone(),
-            message,
+            message: plan.shape.apply(message, number, sequence)?,
             mandatory: true,
             token: sent_ns,
         };

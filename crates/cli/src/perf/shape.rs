@@ -27,6 +27,9 @@ impl Shape {
 
     /// The message with what it carries.
     pub(super) fn apply(self, message: Message, publisher: u32, sequence: u64) -> Result<Message> {
+        if self.is_plain() {
+            return Ok(message);
+        }
         let mut properties = PropertiesBuilder::new();
         if let Some(key) = self.key(sequence) {
             let mut headers = Table::new();
@@ -52,7 +55,7 @@ impl Shape {
     }
 
     /// Messages are as they come without any of it.
-    pub(super) fn is_plain(self) -> bool {
+    fn is_plain(self) -> bool {
         let Self {
             keys,
             priorities,

@@ -59,7 +59,7 @@ mod tests {
     fn flood(distance: Duration, per_ms: usize) -> (usize, Duration) {
         let (mut window, mut took) = (Window::default(), distance);
         window.answered(1_000, distance, false);
-        for _ in 0..1_000 {
+        for _ in 0..4_000 {
             let stored = u32::try_from(window.bytes() / per_ms).unwrap();
             took = distance.max(MS * stored);
             window.answered(128 << 10, took, true);
