@@ -251,3 +251,31 @@ def test_dead_letter_of_a_publish_that_a_full_queue_refuses_is_there_when_the_pu
     dead.publish(b"5")
     assert [dead.take(dead.queue)[2] for _ in range(2)] == [b"2", b"5"]
     assert dead.count(dead.graves[0]) == 0
+
+
+def test_dead_letter_queue_auto_is_made_with_its_queue_and_stays(cluster):
+    channel, queue = cluster.channel(), cluster.name("orders")
+    arguments = {"x-dead-letter-queue": "auto", **QUORUM}
+    for _ in range(2):
+        channel.queue_declare(queue, durable=True, arguments=arguments)
+    channel.confirm_delivery()
+    channel.basic_publish("", queue, b"bad", persistent())
+    method, _, _ = next(channel.consume(queue))
+    channel.basic_reject(method.delivery_tag, requeue=False)
+    channel.cancel()
+    dead = f"{queue}.dlq"
+    until(lambda: channel.queue_declare(dead, passive=True).method.message_count == 1, "the dead letter")
+    channel.queue_delete(queue)
+    found, properties, body = cluster.channel(2).basic_get(dead, auto_ack=True)
+    assert found is not None and body == b"bad"
+    check(properties, queue, "rejected", keys=[queue])
+
+
+def test_dead_letter_queue_auto_beside_a_queue_that_will_not_do_is_refused(cluster):
+    channel, queue = cluster.channel(), cluster.name("orders")
+    channel.queue_declare(f"{queue}.dlq", durable=False, arguments={"x-queue-type": "classic"})
+    try:
+        channel.queue_declare(queue, durable=True, arguments={"x-dead-letter-queue": "auto"})
+        raise AssertionError("it was declared")
+    except pika.exceptions.ChannelClosedByBroker as refused:
+        assert refused.reply_code == 406 and f"{queue}.dlq" in refused.reply_text, refused

@@ -5,6 +5,7 @@ mod binding;
 mod cluster;
 mod definitions;
 mod exchange;
+mod job;
 mod messages;
 mod peek;
 mod policy;
@@ -20,6 +21,7 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 use tonic::transport::Channel;
 use warren_proto::{
+    admin_v1::operation_service_client::OperationServiceClient,
     admin_v1::topology_service_client::TopologyServiceClient,
     admin_v1::user_service_client::UserServiceClient,
     cluster_v1::cluster_service_client::ClusterServiceClient,
@@ -37,11 +39,12 @@ pub use binding::{Binding, BindingDestination, BindingFilter};
 pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, ReplicaRole};
 pub use definitions::Import;
 pub use exchange::Exchange;
+pub use job::{Job, JobList, JobState};
 pub use messages::{ReceiveOptions, Received};
 pub use peek::{PeekOptions, PeekState, Peeked, PeekedPage};
 pub use policy::{EffectiveSetting, Policy, PolicySubject, PolicyTarget};
 pub use queue::{PriorityStats, Queue, QueueDeletion, QueueDetails, QueueSpec, QueueStats};
-pub use redrive::RedriveOptions;
+pub use redrive::{RedriveOptions, Redriven};
 pub use schedule::Cancellation;
 pub use user::{Permission, TopicPermission, User, UserChange, WhoAmI};
 pub use vhost::{Vhost, VhostLimits};
@@ -61,6 +64,10 @@ impl Attempt {
 
     fn cluster(&self) -> ClusterServiceClient<Channel> {
         ClusterServiceClient::new(self.channel.clone())
+    }
+
+    fn operations(&self) -> OperationServiceClient<Channel> {
+        OperationServiceClient::new(self.channel.clone())
     }
 }
 

@@ -51,6 +51,7 @@ fn lines() -> Vec<(&'static str, String)> {
             ("keys".into(), encode_entry(&entry_of_keys())),
             ("together".into(), encode_entry(&entry_of_a_batch())),
             ("outputs".into(), encode_entry(&entry_of_outputs())),
+            ("parked".into(), encode_entry(&entry_of_parked())),
         ]),
     ));
     let keys = rows()

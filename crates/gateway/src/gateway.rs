@@ -19,6 +19,7 @@ use crate::counters::Counters;
 use crate::draining::Draining;
 use crate::grpc::Leases;
 use crate::grpc::Parked;
+use crate::jobs::Jobs;
 use crate::options::GatewayOptions;
 use crate::places::Places;
 use crate::quota::Quotas;
@@ -48,6 +49,7 @@ struct Inner {
     parked: Parked,
     leases: Leases,
     replies: Replies,
+    jobs: Jobs,
     /// AMQP connections that may open yet.
     connections: Arc<Semaphore>,
     places: Places,
@@ -71,6 +73,9 @@ impl Gateway {
         let parked = Parked::new(options.resumable_max);
         let keeper = parked.clone();
         broker.keep_consumers(Arc::new(move |request| keeper.hand_over(request)));
+        let jobs = Jobs::new(broker.node(), broker.run());
+        let asked = jobs.clone();
+        broker.keep_jobs(Arc::new(move |request| asked.answer(&request)));
         let inner = Inner {
             admission: Admission::new(options.admission_bytes, options.connection_bytes),
             alarms: AlarmBoard::default(),
@@ -82,6 +87,7 @@ impl Gateway {
             parked,
             leases: Leases::new(options.receive_leases_max),
             replies: Replies::default(),
+            jobs,
             connections: Arc::new(Semaphore::new(options.amqp.connections_max)),
             places: Places::default(),
             rates: Rates::default(),
@@ -164,6 +170,11 @@ impl Gateway {
     /// The places of open connections by vhost and user.
     pub(crate) fn places(&self) -> &Places {
         &self.inner.places
+    }
+
+    /// Long jobs that this node runs for clients.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.inner.jobs
     }
 
     pub(crate) fn authenticator(&self) -> &Authenticator {

@@ -14,6 +14,7 @@ mod definitions;
 mod draining;
 mod gateway;
 mod grpc;
+mod jobs;
 mod loading;
 mod message;
 mod operations;

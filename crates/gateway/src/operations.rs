@@ -73,12 +73,28 @@ impl Gateway {
         let default = self.options().default_queue_type;
         let command = command.with_default_queue_type(&self.topology(), default);
         let delayed = command.delayed_exchanges();
+        for declare in command.declared_queues() {
+            let dead = self.topology().declare_dead_letter_queue(declare);
+            // First, so that no dead letter comes too early. What names no vhost is refused below.
+            if let Some(dead) = dead.map_err(OperationError::Refused)? {
+                self.propose(dead, user).await?;
+            }
+        }
+        let reply = self.propose(command, user).await?;
+        for (vhost, exchange) in delayed {
+            self.declare_delay_queue(vhost, &exchange).await?;
+        }
+        Ok(reply)
+    }
+
+    async fn propose(
+        &self,
+        command: TopologyCommand,
+        user: &str,
+    ) -> Result<TopologyReply, OperationError> {
         let reply = self.broker().topology().propose(command, user).await?;
         if let TopologyReply::Refused(refusal) = reply {
             return Err(OperationError::Refused(refusal));
-        }
-        for (vhost, exchange) in delayed {
-            self.declare_delay_queue(vhost, &exchange).await?;
         }
         Ok(reply)
     }

@@ -73,6 +73,7 @@ pub enum Command {
     MoveOut(MoveOut),
     Arrived(Arrived),
     Park(Park),
+    DropParked(DropParked),
     Rearm(Rearm),
     Cancel(Cancel),
     EnqueueTogether(EnqueueTogether),
@@ -210,6 +211,14 @@ pub struct Park {
     pub cause: ParkCause,
     /// How the attempt that led here counts.
     pub kind: ReturnKind,
+}
+
+/// Beyond a number of parked messages the oldest are dropped (features B49).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropParked {
+    pub queue: QueueId,
+    /// So many stay. What is on its way to another queue counts, but is not dropped.
+    pub keep: u64,
 }
 
 /// Why a message is parked.

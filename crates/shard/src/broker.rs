@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
+use warren_proto::internal_v1 as wire;
 use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
 use warren_topology::Topology;
@@ -29,6 +30,7 @@ use warren_types::{
 
 use crate::api::Unavailable;
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
+use crate::jobs::{self, JobsDoor, JobsKeeper};
 use crate::leader::task::NodeIdentity;
 use crate::link::post::{LeaderDoors, UplinkDoors, UplinkRequests};
 use crate::link::remote::NodeStreams;
@@ -95,6 +97,7 @@ struct Inner {
     leaders: LeaderDoors,
     uplink_doors: UplinkDoors,
     keeper: KeeperDoor,
+    jobs: JobsDoor,
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: UplinkRequests,
@@ -181,6 +184,7 @@ impl Broker {
             uplink_doors,
             replies,
             keeper: KeeperDoor::default(),
+            jobs: JobsDoor::default(),
             uplinks: UplinkRequests::default(),
             surplus,
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
@@ -246,7 +250,7 @@ impl Broker {
         LinkService::new(
             self.inner.leaders.clone(),
             self.inner.replies.clone(),
-            self.inner.keeper.clone(),
+            (self.inner.keeper.clone(), self.inner.jobs.clone()),
             self.inner.tasks.clone(),
             self.inner.stop.clone(),
         )
@@ -283,6 +287,20 @@ impl Broker {
         queue: QueueId,
     ) -> Option<HandedOver> {
         handover::ask(&self.inner.peers, node, resume_token, queue).await
+    }
+
+    /// Says who is asked about long jobs of this node.
+    pub fn keep_jobs(&self, keeper: JobsKeeper) {
+        self.inner.jobs.open(keeper);
+    }
+
+    /// What another node says of its long jobs. `None`: it does not answer.
+    pub async fn ask_jobs(
+        &self,
+        node: NodeId,
+        request: wire::JobsRequest,
+    ) -> Option<wire::JobsResponse> {
+        jobs::ask(&self.inner.peers, node, request).await
     }
 
     /// Every replica of this node.

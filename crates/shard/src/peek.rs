@@ -1,12 +1,14 @@
 //! Looking at a queue's messages without touching them (features A31): what the leader is asked and what it tells. Not here: reading them
-//! (`warren-queue`, `store::peek`), filters and pages of clients (`warren-gateway`).
+//! (`warren-queue`, `store::peek`), the terms of filters (`warren-types`), pages of clients (`warren-gateway`).
+
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use warren_codec::StoredMessageView;
 use warren_queue::dispatch::io::Whereabouts;
 use warren_queue::entry::ParkCause;
 use warren_queue::store::{PeekedMessage, PeekedPage, PeekedState};
-use warren_types::{Attempt, Position, QueueId, ShardTime};
+use warren_types::{Attempt, Filter, Filtered, Position, QueueId, ShardTime};
 
 use crate::Broker;
 use crate::api::{Delivery, Target, Unavailable};
@@ -16,6 +18,85 @@ use crate::uplink::door::{Ask, Request};
 pub const PEEK_MESSAGES_MAX: usize = 100;
 /// Bytes of one page, unless it is a single larger message.
 pub(crate) const PEEK_BYTES_MAX: usize = 1 << 20;
+
+/// Messages that are looked at for one page, and bytes of them, when a filter says which are meant: a page may be empty and yet not the
+/// last.
+const SCAN_MESSAGES_MAX: usize = 1_000;
+const SCAN_BYTES_MAX: usize = 4 << 20;
+
+/// Which messages of a queue, from where.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub from: Position,
+    /// At most [`PEEK_MESSAGES_MAX`].
+    pub max: usize,
+    /// `None`: all.
+    pub filter: Option<Arc<Filter>>,
+}
+
+impl Look {
+    /// How many messages are read for it, and how many bytes of them.
+    pub(crate) fn scan(&self) -> (usize, usize) {
+        match self.filter {
+            Some(_) => (SCAN_MESSAGES_MAX, SCAN_BYTES_MAX),
+            None => (self.max.min(PEEK_MESSAGES_MAX), PEEK_BYTES_MAX),
+        }
+    }
+
+    /// What is meant of those that were read.
+    pub(crate) fn meant(&self, page: PeekedPage) -> PeekedPage {
+        let Some(filter) = &self.filter else {
+            return page;
+        };
+        let mut meant = PeekedPage {
+            messages: Vec::new(),
+            next: page.next,
+        };
+        for it in page.messages {
+            if !is_meant(filter, &it) {
+                continue;
+            }
+            if meant.messages.len() == self.max.min(PEEK_MESSAGES_MAX) {
+                meant.next = Some(it.position);
+                break;
+            }
+            meant.messages.push(it);
+        }
+        meant
+    }
+}
+
+/// A message that cannot be opened is corrupt: whoever consumes it notices.
+fn is_meant(filter: &Filter, it: &PeekedMessage) -> bool {
+    let Ok(view) = StoredMessageView::open(&it.message) else {
+        return false;
+    };
+    filter.matches(&Filtered {
+        position: it.position,
+        priority: it.priority,
+        delivery_count: it.delivery_count,
+        enqueued_at: view.enqueued_at,
+        exchange: view.exchange(),
+        routing_key: view.routing_key(),
+        properties: &view.properties,
+        body_bytes: view.body.len() as u64,
+        died: view.died,
+        parked: match it.state {
+            PeekedState::Parked(cause) => Some(park_cause(cause)),
+            PeekedState::Ready | PeekedState::Scheduled(_) | PeekedState::Delayed(_) => None,
+        },
+    })
+}
+
+/// As clients are told.
+#[must_use]
+pub fn park_cause(cause: ParkCause) -> &'static str {
+    match cause {
+        ParkCause::DeliveryLimit => "delivery_limit",
+        ParkCause::Rejected => "rejected",
+        ParkCause::Cycle => "cycle",
+    }
+}
 
 /// Some messages of a queue, ascending.
 #[derive(Clone, Debug)]
@@ -107,17 +188,11 @@ impl Broker {
     ///
     /// # Errors
     /// The leader could not be asked.
-    pub async fn peek(
-        &self,
-        target: Target,
-        from: Position,
-        max: usize,
-    ) -> Result<Option<PeekPage>, Unavailable> {
+    pub async fn peek(&self, target: Target, look: Look) -> Result<Option<PeekPage>, Unavailable> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Ask(Ask::Peek {
             queue: target.queue,
-            from,
-            max: max.min(PEEK_MESSAGES_MAX),
+            look,
             reply,
         });
         self.ask(target.shard, request).await?;

@@ -5,7 +5,7 @@ use warren_types::{Position, QueueId};
 
 use crate::Broker;
 use crate::api::{Target, Unavailable};
-use crate::peek::PEEK_MESSAGES_MAX;
+use crate::peek::Look;
 use crate::uplink::door::{Ask, Request};
 
 /// Which messages of a queue are redriven.
@@ -21,7 +21,8 @@ pub enum RedriveOf {
 pub enum RedriveTo {
     /// All to this one.
     Queue(QueueId),
-    /// Each to the queue it came from, which must be one of these: who asks may write to them. At most [`PEEK_MESSAGES_MAX`].
+    /// Each to the queue it came from, which must be one of these: who asks may write to them. At most
+    /// [`crate::PEEK_MESSAGES_MAX`].
     Sources(Vec<QueueId>),
 }
 
@@ -58,15 +59,13 @@ impl Broker {
     pub async fn redrive(
         &self,
         target: Target,
-        from: Position,
-        max: usize,
+        look: Look,
         wish: Redrive,
     ) -> Result<Option<RedriveStep>, Unavailable> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Ask(Ask::Redrive {
             queue: target.queue,
-            from,
-            max: max.min(PEEK_MESSAGES_MAX),
+            look,
             wish,
             reply,
         });

@@ -11,7 +11,7 @@ use warren_shard::api::{
     AnswerTime, Delivery, PublishOutcome, QueueStats, RequestToken, ReturnWait, SessionEvent,
     SettleAction, SettleSpec, Target,
 };
-use warren_shard::{Held, Redrive, RedriveOf, RedriveTo, ReturnKind, Session, SettleReason};
+use warren_shard::{Held, Look, Redrive, RedriveOf, RedriveTo, ReturnKind, Session, SettleReason};
 use warren_types::{NotStored, Position, Table};
 
 const MESSAGES: u64 = 300;
@@ -186,6 +186,14 @@ fn dead_letters_survive_the_death_of_the_target_leader_without_loss_or_copies() 
     killed_under_way(|_, dead| dead);
 }
 
+fn look(from: Position, max: usize) -> Look {
+    Look {
+        from,
+        max,
+        filter: None,
+    }
+}
+
 /// Sends everything from one queue to another, page after page, whoever leads.
 fn redriven(cluster: &Cluster, id: u64, from: Target, to: Target) {
     let node = cluster.node(id);
@@ -198,7 +206,7 @@ fn redriven(cluster: &Cluster, id: u64, from: Target, to: Target) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while stats(cluster, id, from).settled < MESSAGES {
         assert!(std::time::Instant::now() < deadline, "not all have left");
-        let asked = node.broker.redrive(from, at, 20, wish.clone());
+        let asked = node.broker.redrive(from, look(at, 20), wish.clone());
         // Without an answer, and at the end, it begins again: what came back is found there.
         let step = node.runtime.block_on(asked).ok().flatten();
         at = step.and_then(|it| it.next).unwrap_or(Position(0));
@@ -219,7 +227,7 @@ fn redriven_while_killed(whose: impl Fn(Target, Target) -> Target) {
         to: RedriveTo::Queue(orders.queue),
         dry_run: false,
     };
-    let step = handle.block_on(broker.redrive(dead, Position(0), 50, wish));
+    let step = handle.block_on(broker.redrive(dead, look(Position(0), 50), wish));
     assert_eq!(step.unwrap().unwrap().moved, 50);
     cluster.kill(victim);
     redriven(&cluster, witness, dead, orders);
@@ -399,13 +407,15 @@ fn redrive_of_what_is_parked_survives_the_death_of_the_leader_without_loss_or_co
         to: RedriveTo::Queue(queue.queue),
         dry_run: false,
     };
-    let step = node.broker.redrive(queue, Position(0), 50, wish.clone());
+    let step = node
+        .broker
+        .redrive(queue, look(Position(0), 50), wish.clone());
     assert_eq!(node.runtime.block_on(step).unwrap().unwrap().moved, 50);
     cluster.kill(victim);
     let at = std::cell::Cell::new(Position(0));
     cluster.eventually("nothing is parked any more", |it| {
         let node = it.node(witness);
-        let asked = node.broker.redrive(queue, at.get(), 20, wish.clone());
+        let asked = node.broker.redrive(queue, look(at.get(), 20), wish.clone());
         let step = node.runtime.block_on(asked).ok().flatten();
         at.set(step.and_then(|it| it.next).unwrap_or(Position(0)));
         let left = stats(it, witness, queue);

@@ -16,6 +16,7 @@ pub(crate) const QUEUE_TYPE: &str = "x-queue-type";
 pub(crate) const PLACEMENT_GROUP: &str = "x-placement-group";
 pub(crate) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 pub(crate) const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
+pub(crate) const DEAD_LETTER_QUEUE: &str = "x-dead-letter-queue";
 
 /// What a known argument may be.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,7 @@ pub(crate) const QUEUE: Known = &[
     ("x-expires", AT_LEAST_ONE),
     (DEAD_LETTER_EXCHANGE, Shape::Text),
     (DEAD_LETTER_ROUTING_KEY, Shape::Text),
+    (DEAD_LETTER_QUEUE, Shape::OneOf(&["auto"])),
     (
         "x-dead-letter-strategy",
         Shape::OneOf(&["at-most-once", "at-least-once"]),
@@ -129,6 +131,14 @@ pub(crate) fn queue_type(
 
 pub(crate) fn check_queue(queue: &str, arguments: &Table) -> Result<(), Refusal> {
     check(ObjectKind::Queue, queue, QUEUE, arguments)?;
+    if arguments.get(DEAD_LETTER_QUEUE).is_some() && arguments.get(DEAD_LETTER_EXCHANGE).is_some() {
+        return Err(Refusal::InvalidArgument {
+            object: ObjectKind::Queue,
+            name: queue.into(),
+            argument: DEAD_LETTER_QUEUE.into(),
+            reason: "there is an x-dead-letter-exchange".into(),
+        });
+    }
     if arguments.get(DEAD_LETTER_ROUTING_KEY).is_some()
         && arguments.get(DEAD_LETTER_EXCHANGE).is_none()
     {

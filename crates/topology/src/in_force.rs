@@ -3,16 +3,22 @@
 
 use std::sync::Arc;
 
-use warren_types::{ExchangeId, ExchangeName, QueueId, Table, Value, VhostId};
+use warren_types::{ExchangeId, ExchangeName, QueueId, QueueName, Table, Value, VhostId};
 
 use crate::{
+    arguments::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE},
+    command::DeclareQueue,
     exchange::{ALTERNATE_EXCHANGE, Exchange},
     maps::OrdMap,
     pattern::Pattern,
     policy::{Policy, PolicyKind, queue_argument},
-    queue::Queue,
+    queue::{Queue, QueueType},
     topology::Topology,
 };
+
+/// By a policy, queues of clients that go with them have no dead-letter queue that stays.
+const DEAD_LETTER_QUEUE_KEY: &str = "dead-letter-queue";
+const DEAD_LETTER_EXCHANGE_KEYS: [&str; 2] = ["dead-letter-exchange", "dead-letter-routing-key"];
 
 /// A policy with its compiled pattern.
 #[derive(Clone, Debug)]
@@ -207,17 +213,27 @@ impl Topology {
     #[must_use]
     pub fn effective_queue(&self, queue: &Queue) -> Vec<EffectiveSetting> {
         let mut settings = of_policies(self.in_force.queues.get(&queue.id));
-        settings.retain(|it| queue_argument(&it.key).is_some());
-        for (argument, value) in queue.arguments.iter() {
-            let Some(key) = argument.strip_prefix("x-") else {
-                continue;
-            };
-            if queue_argument(key).is_some() {
-                merge_argument(&mut settings, key, value);
-            }
+        if queue.is_exclusive() || queue.auto_delete {
+            settings.retain(|it| &*it.key != DEAD_LETTER_QUEUE_KEY);
         }
-        settings.sort_by(|one, other| one.key.cmp(&other.key));
-        settings
+        with_arguments(settings, &queue.arguments)
+    }
+
+    /// As [`Topology::effective_queue`], for a queue that is about to be declared.
+    pub(crate) fn effective_declared(
+        &self,
+        declare: &DeclareQueue,
+        name: &QueueName,
+        of: QueueType,
+    ) -> Vec<EffectiveSetting> {
+        let held = self.held(declare.vhost, name.as_str(), |policy| {
+            policy.apply_to.takes_queues(of)
+        });
+        let mut settings = of_policies(held.as_ref());
+        if declare.exclusive || declare.auto_delete {
+            settings.retain(|it| &*it.key != DEAD_LETTER_QUEUE_KEY);
+        }
+        with_arguments(settings, &declare.arguments)
     }
 
     /// As [`Topology::effective_queue`], for an exchange.
@@ -250,6 +266,28 @@ impl Topology {
         }
         Some(merged)
     }
+}
+
+/// What policies say of a queue, and its own arguments.
+fn with_arguments(mut settings: Vec<EffectiveSetting>, arguments: &Table) -> Vec<EffectiveSetting> {
+    settings.retain(|it| queue_argument(&it.key).is_some());
+    // One says where dead letters go; the arguments' word on that counts, whichever it is.
+    if arguments.get(DEAD_LETTER_EXCHANGE).is_some() {
+        settings.retain(|it| &*it.key != DEAD_LETTER_QUEUE_KEY);
+    }
+    if arguments.get(DEAD_LETTER_QUEUE).is_some() {
+        settings.retain(|it| !DEAD_LETTER_EXCHANGE_KEYS.contains(&&*it.key));
+    }
+    for (argument, value) in arguments.iter() {
+        let Some(key) = argument.strip_prefix("x-") else {
+            continue;
+        };
+        if queue_argument(key).is_some() {
+            merge_argument(&mut settings, key, value);
+        }
+    }
+    settings.sort_by(|one, other| one.key.cmp(&other.key));
+    settings
 }
 
 fn names(held: Option<&Held>) -> (Option<&str>, Option<&str>) {

@@ -10,6 +10,7 @@ mod arguments;
 mod binding;
 mod cluster;
 mod command;
+mod dead_letter_queues;
 pub mod definitions;
 mod delays;
 mod exchange;
@@ -42,6 +43,7 @@ pub use command::{
     SetPermission, SetPolicy, SetTopicPermission, SetTopologyVoters, SetVhostLimits,
     TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
 };
+pub use dead_letter_queues::dead_letter_queue_of;
 pub use exchange::{Exchange, ExchangeKind, UnknownExchangeType};
 pub use in_force::{EffectiveSetting, SettingSource};
 pub use parameter::{Parameter, ParameterKey};

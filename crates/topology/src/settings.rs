@@ -7,7 +7,8 @@ use warren_types::{
 };
 
 use crate::{
-    arguments::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY},
+    arguments::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE, DEAD_LETTER_ROUTING_KEY},
+    dead_letter_queues::dead_letter_queue_of,
     queue::{Queue, QueueType},
     topology::Topology,
 };
@@ -22,14 +23,14 @@ impl Topology {
     #[must_use]
     pub fn queue_settings(&self, queue: &Queue) -> QueueSettings {
         match self.merged_arguments(queue) {
-            Some(merged) => of_arguments(queue.queue_type, &merged),
-            None => of_arguments(queue.queue_type, &queue.arguments),
+            Some(merged) => of_arguments(queue.name.as_str(), queue.queue_type, &merged),
+            None => of_arguments(queue.name.as_str(), queue.queue_type, &queue.arguments),
         }
     }
 }
 
 /// Arguments were checked when the queue was declared; one that does not fit its shape all the same counts as absent.
-fn of_arguments(queue_type: QueueType, arguments: &Table) -> QueueSettings {
+fn of_arguments(name: &str, queue_type: QueueType, arguments: &Table) -> QueueSettings {
     let read = Reader(arguments);
     QueueSettings {
         max_length: read.count("x-max-length"),
@@ -41,7 +42,7 @@ fn of_arguments(queue_type: QueueType, arguments: &Table) -> QueueSettings {
         },
         message_ttl_ms: read.count("x-message-ttl"),
         expires_ms: read.count("x-expires"),
-        dead_letter: read.dead_letter(),
+        dead_letter: read.dead_letter(name),
         dead_letter_strategy: match read.text("x-dead-letter-strategy") {
             Some("at-least-once") => DeadLetterStrategy::AtLeastOnce,
             Some(_) | None => DeadLetterStrategy::AtMostOnce,
@@ -84,8 +85,16 @@ impl Reader<'_> {
         value.and_then(|it| it.as_bool()).unwrap_or(false)
     }
 
-    fn dead_letter(&self) -> Option<DeadLetter> {
-        let exchange = self.text(DEAD_LETTER_EXCHANGE)?;
+    /// An exchange beats the queue's own dead-letter queue: both can come from policies.
+    fn dead_letter(&self, queue: &str) -> Option<DeadLetter> {
+        let Some(exchange) = self.text(DEAD_LETTER_EXCHANGE) else {
+            let own = self.text(DEAD_LETTER_QUEUE) == Some("auto");
+            let dead = dead_letter_queue_of(queue).filter(|_| own)?;
+            return Some(DeadLetter {
+                exchange: ExchangeName::try_from("").ok()?,
+                routing_key: Some(RoutingKey::try_from(dead.as_str()).ok()?),
+            });
+        };
         let routing_key = self.text(DEAD_LETTER_ROUTING_KEY);
         Some(DeadLetter {
             exchange: ExchangeName::try_from(exchange).ok()?,
@@ -138,9 +147,9 @@ mod tests {
 
     #[test]
     fn queue_without_arguments_has_the_defaults_of_its_type() {
-        let classic = of_arguments(QueueType::Classic, &Table::new());
+        let classic = of_arguments("orders", QueueType::Classic, &Table::new());
         assert_eq!(classic, QueueSettings::default());
-        let quorum = of_arguments(QueueType::Quorum, &Table::new());
+        let quorum = of_arguments("orders", QueueType::Quorum, &Table::new());
         assert_eq!(quorum.delivery_limit, Some(20));
     }
 
@@ -148,7 +157,7 @@ mod tests {
     fn window_of_no_time_or_false_switches_deduplication_off() {
         for value in [Value::Bool(false), Value::I64(0)] {
             let arguments = table(&[("x-dedup-window", value)]);
-            let settings = of_arguments(QueueType::Classic, &arguments);
+            let settings = of_arguments("orders", QueueType::Classic, &arguments);
             assert_eq!(settings.dedup_window_ms, None);
         }
     }
@@ -156,6 +165,7 @@ mod tests {
     #[test]
     fn arguments_become_settings() {
         let it = of_arguments(
+            "orders",
             QueueType::Quorum,
             &table(&[
                 ("x-max-length", Value::I32(5)),

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod alarms;
+mod filter;
 mod ids;
 mod keys;
 mod message;
@@ -13,6 +14,7 @@ mod settings;
 mod table;
 
 pub use alarms::{Alarm, Alarms};
+pub use filter::{FILTER_BYTES_MAX, FILTER_TERMS_MAX, Filter, FilterError, Filtered};
 pub use ids::{
     Attempt, BatchSequence, ClusterId, ConsumerId, ExchangeId, Generation, GroupId, Incarnation,
     LogIndex, NodeId, Position, PositionRange, Priority, QueueId, ReplicaId, Run, SessionId,

@@ -8,6 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use warren_proto::admin_v1;
 use warren_proto::admin_v1::dead_letter_service_client::DeadLetterServiceClient;
+use warren_proto::admin_v1::operation_service_client::OperationServiceClient;
 use warren_proto::admin_v1::topology_service_client::TopologyServiceClient;
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
@@ -42,6 +43,11 @@ impl Call {
     #[must_use]
     pub fn dead_letters(&self) -> DeadLetterServiceClient<Channel> {
         DeadLetterServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn operations(&self) -> OperationServiceClient<Channel> {
+        OperationServiceClient::new(self.channel.clone())
     }
 
     #[must_use]

@@ -19,6 +19,8 @@ pub struct PeekOptions {
     pub queue: String,
     /// Only messages in these states; none = all.
     pub states: Vec<PeekState>,
+    /// Only those that match; empty = all.
+    pub filter: String,
     /// Most messages; 0 = the server's limit.
     pub limit: u32,
     /// Where to go on, from an earlier page; empty = from the oldest message.
@@ -74,7 +76,7 @@ impl Connection {
             vhost: options.vhost.clone(),
             queue: options.queue.clone(),
             states: states.map(|it| to_wire(*it).into()).collect(),
-            filter: String::new(),
+            filter: options.filter.clone(),
             cursor: options.cursor.clone(),
             limit: options.limit,
             no_body: false,

@@ -18,6 +18,8 @@ pub struct RedriveOptions {
     pub queue: String,
     /// What is set aside there instead of what is ready.
     pub parked: bool,
+    /// Only those that match; empty = all.
+    pub filter: String,
     /// Where to; empty = each to the queue it came from, what is set aside to the end of its own.
     pub target_queue: String,
     /// At most this many per second; 0 = no limit.
@@ -26,26 +28,47 @@ pub struct RedriveOptions {
     pub limit: u64,
     /// Count only.
     pub dry_run: bool,
+    /// Where to go on, from an earlier call; empty = from the oldest message.
+    pub cursor: String,
+}
+
+/// What one call did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// Messages on their way; after a dry run, messages that would be.
+    pub messages: u64,
+    /// Where to go on; empty = the end.
+    pub next_cursor: String,
 }
 
 impl Connection {
-    /// Sends dead letters back; answers how many are on their way. Each is stored once at its target, or stays. Repeat it until it
-    /// answers 0.
+    /// Sends dead letters back. Each is stored once at its target, or stays. One call looks at a part of a long queue: repeat it with
+    /// its cursor until that is empty.
     ///
     /// # Errors
     /// `QUEUE_NOT_FOUND`; no node answers in time: some may be on their way, and calling again is safe.
-    pub async fn redrive(&self, options: &RedriveOptions) -> Result<u64, Error> {
-        let request = admin_v1::RedriveRequest {
-            vhost: options.vhost.clone(),
-            queue: options.queue.clone(),
-            parked: options.parked,
-            filter: String::new(),
-            target_queue: options.target_queue.clone(),
-            messages_per_second: options.messages_per_second,
-            limit: options.limit,
-            dry_run: options.dry_run,
-            request_id: request_id(),
-        };
+    pub async fn redrive(&self, options: &RedriveOptions) -> Result<Redriven, Error> {
+        let request = options.to_wire(false);
+        let answer = self.call_redrive(request).await?;
+        Ok(Redriven {
+            messages: answer.messages,
+            next_cursor: answer.next_cursor,
+        })
+    }
+
+    /// Has a node send dead letters back by itself; answers the job's id ([`Connection::job`]). It goes through the queue once.
+    ///
+    /// # Errors
+    /// `QUEUE_NOT_FOUND`; `LIMIT_REACHED`: the node runs too many jobs; no node answers in time.
+    pub async fn start_redrive(&self, options: &RedriveOptions) -> Result<String, Error> {
+        let request = options.to_wire(true);
+        Ok(self.call_redrive(request).await?.operation_id)
+    }
+
+    async fn call_redrive(
+        &self,
+        request: admin_v1::RedriveRequest,
+    ) -> Result<admin_v1::RedriveResponse, Error> {
         let call = |attempt: Attempt| {
             let request = attempt.request(request.clone());
             async move {
@@ -54,6 +77,24 @@ impl Connection {
                     .await
             }
         };
-        Ok(self.call("redriving", call).await?.messages)
+        self.call("redriving", call).await
+    }
+}
+
+impl RedriveOptions {
+    fn to_wire(&self, background: bool) -> admin_v1::RedriveRequest {
+        admin_v1::RedriveRequest {
+            vhost: self.vhost.clone(),
+            queue: self.queue.clone(),
+            parked: self.parked,
+            filter: self.filter.clone(),
+            target_queue: self.target_queue.clone(),
+            messages_per_second: self.messages_per_second,
+            limit: self.limit,
+            dry_run: self.dry_run,
+            request_id: request_id(),
+            cursor: self.cursor.clone(),
+            background,
+        }
     }
 }

@@ -3,8 +3,9 @@
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
-    AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue,
-    EnqueueTogether, HandOut, IndexRange, Park, Purge, Release, Return, Settle, SettleReason,
+    AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, DropParked,
+    Enqueue, EnqueueTogether, HandOut, IndexRange, Park, Purge, Release, Return, Settle,
+    SettleReason,
 };
 use warren_types::{
     Attempt, Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, Term,
@@ -72,11 +73,10 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
         }),
         Command::MoveOut(it) => Kind::BeginMove(moves::begin(it)),
         Command::Arrived(it) => Kind::EndMove(moves::end(it)),
-        Command::Park(it) => Kind::Park(pb::Park {
+        Command::Park(it) => Kind::Park(park(it)),
+        Command::DropParked(it) => Kind::DropParked(pb::DropParked {
             queue: it.queue.0,
-            positions: ranges::encode(&it.ranges),
-            cause: park_cause(it.cause).into(),
-            failed: is_failed(it.kind),
+            keep: it.keep,
         }),
         Command::Rearm(it) => Kind::Rearm(rearm(it)),
         Command::EnqueueTogether(it) => Kind::EnqueueTogether(pb::EnqueueTogether {
@@ -139,11 +139,10 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
         }),
         Kind::BeginMove(it) => Command::MoveOut(moves::decode_begin(it)?),
         Kind::EndMove(it) => Command::Arrived(moves::decode_end(it)?),
-        Kind::Park(it) => Command::Park(Park {
+        Kind::Park(it) => Command::Park(decode_park(it)?),
+        Kind::DropParked(it) => Command::DropParked(DropParked {
             queue: QueueId(it.queue),
-            ranges: ranges::decode(it.positions)?,
-            cause: decode_park_cause(it.cause)?,
-            kind: return_kind(it.failed),
+            keep: it.keep,
         }),
         Kind::Rearm(it) => Command::Rearm(decode_rearm(&it)?),
         Kind::EnqueueTogether(it) => Command::EnqueueTogether(EnqueueTogether {
@@ -175,6 +174,7 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::BeginMove(_)
         | Kind::EndMove(_)
         | Kind::Park(_)
+        | Kind::DropParked(_)
         | Kind::Rearm(_)
         | Kind::CancelScheduled(_)
         | Kind::EnqueueTogether(_)
@@ -184,6 +184,24 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
     }
+}
+
+fn park(it: &Park) -> pb::Park {
+    pb::Park {
+        queue: it.queue.0,
+        positions: ranges::encode(&it.ranges),
+        cause: park_cause(it.cause).into(),
+        failed: is_failed(it.kind),
+    }
+}
+
+fn decode_park(it: pb::Park) -> Result<Park, CodecError> {
+    Ok(Park {
+        queue: QueueId(it.queue),
+        ranges: ranges::decode(it.positions)?,
+        cause: decode_park_cause(it.cause)?,
+        kind: return_kind(it.failed),
+    })
 }
 
 fn outputs(it: &AckWithOutputs) -> pb::AckWithOutputs {

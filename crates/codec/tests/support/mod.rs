@@ -166,6 +166,8 @@ fn command_of_states() -> impl Strategy<Value = Command> {
                 })
             }),
         (queue(), ranges()).prop_map(|(queue, ranges)| Command::Cancel(Cancel { queue, ranges })),
+        (queue(), any::<u64>())
+            .prop_map(|(queue, keep)| Command::DropParked(DropParked { queue, keep })),
         (queue(), vec((priority(), position()), 0..4))
             .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
         (queue(), position(), ranges(), any::<[bool; 4]>()).prop_map(

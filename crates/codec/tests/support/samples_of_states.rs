@@ -119,6 +119,17 @@ pub fn entry_of_cancels() -> ShardEntry {
     }
 }
 
+/// An entry with what came with the limit of parked messages.
+pub fn entry_of_parked() -> ShardEntry {
+    let queue = QueueId(300);
+    let commands = vec![Command::DropParked(DropParked { queue, keep: 9 })];
+    ShardEntry {
+        origins: vec![],
+        commands,
+        ..entry()
+    }
+}
+
 /// What came with cancels.
 pub(super) fn rows_of_memories(
     queue: QueueId,

@@ -3,7 +3,7 @@
 
 use warren_amqp::method::{exchange, queue};
 use warren_amqp::{AmqpError, Request};
-use warren_topology::{Operation, Topology};
+use warren_topology::{Operation, Topology, dead_letter_queue_of};
 use warren_types::QueueName;
 
 use super::caller::Caller;
@@ -16,6 +16,7 @@ use crate::replies::DIRECT_REPLY_TO;
 const CHOSEN: &str = "amq.gen-AAAAAAAAAAAAAAAAAAAAAA";
 const ALTERNATE: &str = "alternate-exchange";
 const DEAD_LETTER: &str = "x-dead-letter-exchange";
+const DEAD_LETTER_QUEUE: &str = "x-dead-letter-queue";
 
 /// # Errors
 /// 403 for what the user may not do, as this copy of the topology says; what is wrong with the method itself is told by the operation.
@@ -130,7 +131,19 @@ impl Asking<'_> {
         self.may(Operation::DeclareQueue {
             queue: &name,
             dead_letter_exchange: it.arguments.get_str(DEAD_LETTER),
-        })
+        })?;
+        let own = it.arguments.get(DEAD_LETTER_QUEUE);
+        match own.and_then(|_| dead_letter_queue_of(&name)) {
+            // It is made with the queue, which is read for it.
+            Some(dead) => {
+                self.may(Operation::Consume { queue: &name })?;
+                self.may(Operation::DeclareQueue {
+                    queue: dead.as_str(),
+                    dead_letter_exchange: None,
+                })
+            }
+            None => Ok(()),
+        }
     }
 
     fn bind_exchange(&self, source: &str, destination: &str, key: &str) -> Result<(), AmqpError> {

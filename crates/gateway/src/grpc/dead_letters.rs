@@ -2,6 +2,7 @@
 //! after page (`redrive`), moving (`warren-shard`), looking at any queue (`peek`).
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use warren_proto::admin_v1;
 use warren_proto::admin_v1::dead_letter_service_server::DeadLetterService;
@@ -17,15 +18,17 @@ use super::open::{leader_metadata, queue_name, vhost_name, with_hint};
 use super::peek::peek;
 use super::permit::{Permit, permitted};
 use super::redrive::Redriving;
+use super::redrive_job;
 use crate::gateway::Gateway;
 
 pub(super) struct DeadLetters {
     gateway: Gateway,
+    stop: CancellationToken,
 }
 
 impl DeadLetters {
-    pub(super) fn new(gateway: Gateway) -> Self {
-        Self { gateway }
+    pub(super) fn new(gateway: Gateway, stop: CancellationToken) -> Self {
+        Self { gateway, stop }
     }
 
     async fn find(&self, vhost: &str, queue: &str) -> Result<Queue, ApiError> {
@@ -161,9 +164,6 @@ impl DeadLetterService for DeadLetters {
     ) -> Result<Response<admin_v1::RedriveResponse>, Status> {
         let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
         let (who, request) = permitted(&self.gateway, request).await?;
-        if !request.filter.is_empty() {
-            return Err(unsupported("filters of Redrive").into());
-        }
         if request.target_queue == request.queue && !request.parked {
             return Err(bad_argument("target_queue", "is the queue itself").into());
         }
@@ -172,12 +172,20 @@ impl DeadLetterService for DeadLetters {
             "" => RedriveTo::Sources(Vec::new()),
             name => RedriveTo::Queue(self.find(&request.vhost, name).await?.id),
         };
-        let redriving = Redriving::new(&self.gateway, &who, &queue, &request);
-        let moved = redriving.run(to, deadline).await;
-        let answer = moved.map(|messages| admin_v1::RedriveResponse {
-            operation_id: String::new(),
-            messages,
-        });
+        if request.background && request.dry_run {
+            return Err(bad_argument("background", "counts nothing: dry_run answers").into());
+        }
+        let background = request.background;
+        let redriving = Redriving::new(&self.gateway, who.clone(), queue.clone(), request, to)?;
+        if background {
+            let started = redrive_job::start(&self.gateway, &who, redriving, self.stop.clone());
+            let answer = started.await.map(|operation_id| admin_v1::RedriveResponse {
+                operation_id,
+                ..admin_v1::RedriveResponse::default()
+            });
+            return self.answer(Some(&queue), answer);
+        }
+        let answer = redriving.run(deadline).await;
         self.answer(Some(&queue), answer)
     }
 

@@ -31,7 +31,7 @@ const HEADER_BYTES_MAX: usize = 4_096;
 /// Calls that need nobody to have logged in: they tell nothing of what is in the broker.
 const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
 /// Calls that look at what they are asked for and refuse what their caller may not do.
-const THEMSELVES: [&str; 50] = [
+const THEMSELVES: [&str; 55] = [
     "/warren.v1.MessagingService/Publish",
     "/warren.v1.MessagingService/PublishStream",
     "/warren.v1.MessagingService/Consume",
@@ -63,6 +63,11 @@ const THEMSELVES: [&str; 50] = [
     "/warren.admin.v1.DeadLetterService/ListParked",
     "/warren.admin.v1.DeadLetterService/Redrive",
     "/warren.admin.v1.DeadLetterService/DeleteDeadLetters",
+    "/warren.admin.v1.OperationService/GetOperation",
+    "/warren.admin.v1.OperationService/ListOperations",
+    "/warren.admin.v1.OperationService/WatchOperation",
+    "/warren.admin.v1.OperationService/PauseOperation",
+    "/warren.admin.v1.OperationService/CancelOperation",
     "/warren.admin.v1.PolicyService/SetPolicy",
     "/warren.admin.v1.PolicyService/GetPolicy",
     "/warren.admin.v1.PolicyService/ListPolicies",

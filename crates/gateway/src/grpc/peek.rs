@@ -1,6 +1,7 @@
 //! `Peek`: pages of a queue's messages, without lease, credit or any other effect (features A31). Not here: reading them (`warren-shard`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
@@ -9,12 +10,13 @@ use warren_proto::convert::message::time_ms_to_client;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::MessageState;
-use warren_shard::{ParkCause, PeekState, Peeked};
+use warren_shard::{Look, PeekState, Peeked, park_cause};
 use warren_topology::{Operation, Queue, Refusal};
-use warren_types::{Position, VhostName};
+use warren_types::{Filter, Position, VhostName};
 
 use super::deliveries::{Frame, to_client};
 use super::error::{bad_argument, of_operation, unsupported};
+use super::filter::filter;
 use super::open::{queue_name, vhost_name};
 use super::permit::Permit;
 use crate::gateway::Gateway;
@@ -24,7 +26,8 @@ use crate::operations::{OperationError, target_of};
 const MESSAGES_MAX: usize = 1_000;
 /// Bytes of bodies of one call, roughly at most.
 const BYTES_MAX: usize = 4 << 20;
-/// Pages that one call asks for: a rare state is looked for in a part of a long queue, and the cursor goes on from there.
+/// Pages that one call asks for: a rare state, or what a filter means, is looked for in a part of a long queue, and the cursor goes on from
+/// there.
 const PAGES_MAX: usize = 100;
 
 impl Permit for v1::PeekRequest {
@@ -39,6 +42,7 @@ struct Wish {
     vhost: VhostName,
     states: BTreeSet<i32>,
     from: Position,
+    filter: Option<Arc<Filter>>,
     limit: usize,
     with_bodies: bool,
 }
@@ -68,7 +72,12 @@ async fn pages(
     let (mut pages, mut from) = (Vec::new(), wish.from);
     let (mut left, mut bytes) = (wish.limit, 0);
     for _ in 0..PAGES_MAX {
-        let ask = || gateway.broker().peek(target_of(queue), from, left);
+        let look = || Look {
+            from,
+            max: left,
+            filter: wish.filter.clone(),
+        };
+        let ask = || gateway.broker().peek(target_of(queue), look());
         let Some(page) = gateway.ask(queue.id, ask).await else {
             let refusal = Refusal::NoSuchQueue {
                 vhost: wish.vhost.clone(),
@@ -102,9 +111,6 @@ async fn pages(
 }
 
 fn wish(request: &v1::PeekRequest) -> Result<Wish, ApiError> {
-    if !request.filter.is_empty() {
-        return Err(unsupported("filters of Peek"));
-    }
     for &state in &request.states {
         match MessageState::try_from(state) {
             Ok(
@@ -121,11 +127,6 @@ fn wish(request: &v1::PeekRequest) -> Result<Wish, ApiError> {
             }
         }
     }
-    let from = match request.cursor.as_str() {
-        "" => Ok(0),
-        cursor => cursor.parse(),
-    };
-    let from = from.map_err(|_| bad_argument("cursor", "is of no response"))?;
     let limit = match usize::try_from(request.limit).unwrap_or(usize::MAX) {
         0 => MESSAGES_MAX,
         limit => limit.min(MESSAGES_MAX),
@@ -133,16 +134,27 @@ fn wish(request: &v1::PeekRequest) -> Result<Wish, ApiError> {
     Ok(Wish {
         vhost: vhost_name(&request.vhost)?,
         states: request.states.iter().copied().collect(),
-        from: Position(from),
+        from: cursor(&request.cursor)?,
+        filter: filter(&request.filter)?,
         limit,
         with_bodies: !request.no_body,
     })
 }
 
+/// Where an earlier response ended; empty = the beginning.
+pub(super) fn cursor(cursor: &str) -> Result<Position, ApiError> {
+    let position = match cursor {
+        "" => Ok(0),
+        cursor => cursor.parse(),
+    };
+    let position = position.map_err(|_| bad_argument("cursor", "is of no response"))?;
+    Ok(Position(position))
+}
+
 fn to_peeked(gateway: &Gateway, queue: &Queue, it: Peeked, wish: &Wish) -> v1::PeekedMessage {
     let (due, cause) = match it.state {
         PeekState::Scheduled(at) | PeekState::Delayed(at) => (Some(at), ""),
-        PeekState::Parked(cause) => (None, parked_for(cause)),
+        PeekState::Parked(cause) => (None, park_cause(cause)),
         PeekState::Ready | PeekState::Unacked | PeekState::Leaving => (None, ""),
     };
     let frame = Frame {
@@ -173,14 +185,6 @@ fn state(state: PeekState) -> MessageState {
         PeekState::Scheduled(_) => MessageState::Scheduled,
         PeekState::Delayed(_) => MessageState::Delayed,
         PeekState::Parked(_) => MessageState::Parked,
-    }
-}
-
-fn parked_for(cause: ParkCause) -> &'static str {
-    match cause {
-        ParkCause::DeliveryLimit => "delivery_limit",
-        ParkCause::Rejected => "rejected",
-        ParkCause::Cycle => "cycle",
     }
 }
 

@@ -6,7 +6,7 @@ use warren_proto::admin_v1::{self, DestinationKind, PolicyKind};
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
 use warren_proto::v1::value::Kind;
-use warren_topology::{NewQueueName, Operation, Rights, Topology};
+use warren_topology::{NewQueueName, Operation, Rights, Topology, dead_letter_queue_of};
 use warren_types::VhostId;
 
 use super::error::of_operation;
@@ -179,6 +179,40 @@ impl Permit for admin_v1::CreateQueueRequest {
         };
         (&it.vhost, vec![operation])
     }
+}
+
+/// What the dead-letter queue needs that is made with a queue (`x-dead-letter-queue`): the queue is read for it.
+///
+/// # Errors
+/// The caller may not declare it, or not read the queue.
+pub(super) async fn may_declare_dead_letter_queue(
+    gateway: &Gateway,
+    who: &Who,
+    request: &admin_v1::CreateQueueRequest,
+) -> Result<(), ApiError> {
+    let wanted = request.queue.as_ref().filter(|_| !request.passive);
+    let asks = |it: &&admin_v1::Queue| text(it.arguments.as_ref(), "x-dead-letter-queue").is_some();
+    let Some(wanted) = wanted.filter(asks) else {
+        return Ok(());
+    };
+    let Some(dead) = dead_letter_queue_of(&wanted.name) else {
+        return Ok(());
+    };
+    let vhost = vhost_id(gateway, &wanted.vhost).await?;
+    let operations = [
+        Operation::Consume {
+            queue: &wanted.name,
+        },
+        Operation::DeclareQueue {
+            queue: dead.as_str(),
+            dead_letter_exchange: None,
+        },
+    ];
+    for operation in operations {
+        let authorised = gateway.authorise(who, vhost, operation).await;
+        authorised.map_err(|error| of_operation(&error))?;
+    }
+    Ok(())
 }
 
 impl Permit for admin_v1::GetQueueRequest {

@@ -1,26 +1,28 @@
 //! Dead letters are sent back page after page, at a rate, each to a queue that the caller may write to. Not here: the service
 //! (`dead_letters`), moving a page (`warren-shard`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use warren_proto::admin_v1;
 use warren_proto::convert::error::ApiError;
-use warren_shard::{PEEK_MESSAGES_MAX, Redrive, RedriveOf, RedriveTo};
-use warren_topology::{Operation, Queue};
-use warren_types::{Position, QueueId};
+use warren_shard::{Look, PEEK_MESSAGES_MAX, Redrive, RedriveOf, RedriveTo};
+use warren_topology::{Operation, Queue, Refusal};
+use warren_types::{Filter, Position, QueueId};
 
 use super::error::of_operation;
-use super::peek::no_answer;
+use super::filter::filter;
+use super::peek::{cursor, no_answer};
 use super::permit::Permit;
 use crate::auth::Who;
 use crate::gateway::Gateway;
-use crate::operations::target_of;
+use crate::operations::{OperationError, target_of};
 
-/// Messages that one call sends back, at most: the caller repeats it until it answers 0.
+/// Messages that one call sends back, at most: the caller repeats it with its cursor.
 const REDRIVEN_MAX: u64 = 10_000;
 /// While too much is on its way, the next page waits so long.
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Kept for the answer before the call's deadline.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
 
@@ -37,79 +39,188 @@ impl Permit for admin_v1::RedriveRequest {
     }
 }
 
-/// One call.
-pub(super) struct Redriving<'a> {
-    gateway: &'a Gateway,
-    who: &'a Who,
-    queue: &'a Queue,
-    request: &'a admin_v1::RedriveRequest,
+/// Sends back what is meant of a queue, a page at a time.
+pub(super) struct Redriving {
+    gateway: Gateway,
+    who: Who,
+    queue: Queue,
+    request: admin_v1::RedriveRequest,
+    wish: Redrive,
+    filter: Option<Arc<Filter>>,
+    /// Where the next page begins; `None` = there is none.
+    next: Option<Position>,
+    moved: u64,
+    skipped: u64,
 }
 
-impl<'a> Redriving<'a> {
+/// What became of a page.
+pub(super) enum Step {
+    /// So many messages are on their way.
+    Sent(u64),
+    /// The same page again, as soon as may be.
+    Again,
+    /// The same page again, after a while: too much is on its way.
+    Busy,
+}
+
+impl Redriving {
+    /// # Errors
+    /// The request's filter or cursor is none.
     pub(super) fn new(
-        gateway: &'a Gateway,
-        who: &'a Who,
-        queue: &'a Queue,
-        request: &'a admin_v1::RedriveRequest,
-    ) -> Self {
-        Self {
-            gateway,
+        gateway: &Gateway,
+        who: Who,
+        queue: Queue,
+        request: admin_v1::RedriveRequest,
+        to: RedriveTo,
+    ) -> Result<Self, ApiError> {
+        let of = if request.parked {
+            RedriveOf::Parked
+        } else {
+            RedriveOf::Ready
+        };
+        Ok(Self {
+            gateway: gateway.clone(),
             who,
             queue,
+            wish: Redrive {
+                of,
+                to,
+                dry_run: request.dry_run,
+            },
+            filter: filter(&request.filter)?,
+            next: Some(cursor(&request.cursor)?),
+            moved: 0,
+            skipped: 0,
             request,
-        }
+        })
     }
 
-    /// Sends pages back until there are no more, or enough, or the time is up; answers how many messages.
+    /// Sends pages back until there are no more, or enough, or the time is up.
     ///
     /// # Errors
     /// The first page could not be sent: its leader says nothing, or a queue on it may not be written to. What stops a later page is
     /// told to the next call.
-    pub(super) async fn run(&self, to: RedriveTo, deadline: Instant) -> Result<u64, ApiError> {
-        let request = self.request;
-        let most = match request.limit {
-            0 if request.dry_run => u64::MAX,
+    pub(super) async fn run(
+        mut self,
+        deadline: Instant,
+    ) -> Result<admin_v1::RedriveResponse, ApiError> {
+        let most = match self.request.limit {
+            0 if self.request.dry_run => u64::MAX,
             0 => REDRIVEN_MAX,
-            limit if request.dry_run => limit,
+            limit if self.request.dry_run => limit,
             limit => limit.min(REDRIVEN_MAX),
         };
-        let mut wish = Redrive {
-            of: if request.parked {
-                RedriveOf::Parked
-            } else {
-                RedriveOf::Ready
-            },
-            to,
-            dry_run: request.dry_run,
-        };
         let end = deadline.checked_sub(ANSWER_TIME).unwrap_or(deadline);
-        let (mut moved, mut from) = (0, Position(0));
-        while moved < most {
-            let page = page_size(most - moved, request.messages_per_second);
-            let broker = self.gateway.broker();
-            let asked = broker.redrive(target_of(self.queue), from, page, wish.clone());
-            let Ok(Ok(Some(step))) = timeout_at(deadline, asked).await else {
-                return unless_begun(moved, no_answer(self.queue));
-            };
-            moved += step.moved;
-            if step.busy {
-                sleep(BUSY_PAUSE).await;
-            } else if !step.sources.is_empty() {
-                if let Err(refused) = self.may_write(&step.sources).await {
-                    return unless_begun(moved, refused);
+        let first = self.next;
+        while self.moved < most && self.next.is_some() {
+            let step = timeout_at(deadline, self.step(most - self.moved)).await;
+            match step.unwrap_or_else(|_| Err(no_answer(&self.queue))) {
+                Ok(Step::Sent(moved)) => {
+                    sleep_until(end.min(Instant::now() + self.pause(moved))).await;
                 }
-                wish.to = RedriveTo::Sources(step.sources);
-            } else if let Some(next) = step.next {
-                from = next;
-                sleep_until(end.min(Instant::now() + self.pause(step.moved))).await;
-            } else {
-                break;
+                Ok(Step::Again) => {}
+                Ok(Step::Busy) => sleep(BUSY_PAUSE).await,
+                Err(error) if self.next == first => return Err(error),
+                Err(_) => break,
             }
             if Instant::now() >= end {
                 break;
             }
         }
-        Ok(moved)
+        Ok(admin_v1::RedriveResponse {
+            operation_id: String::new(),
+            messages: self.moved,
+            next_cursor: self.next.map_or_else(String::new, |it| it.0.to_string()),
+        })
+    }
+
+    /// A page with at most so many messages.
+    ///
+    /// # Errors
+    /// Its leader says nothing: some may be on their way. A queue on it may not be written to: none is.
+    pub(super) async fn step(&mut self, left: u64) -> Result<Step, ApiError> {
+        let Some(from) = self.next else {
+            return Ok(Step::Sent(0));
+        };
+        let look = Look {
+            from,
+            max: page_size(left, self.request.messages_per_second),
+            filter: self.filter.clone(),
+        };
+        let target = target_of(&self.queue);
+        let asked = self
+            .gateway
+            .broker()
+            .redrive(target, look, self.wish.clone());
+        let Ok(Some(step)) = asked.await else {
+            return Err(self.no_answer());
+        };
+        if step.busy {
+            return Ok(Step::Busy);
+        }
+        if !step.sources.is_empty() {
+            self.may_write(&step.sources).await?;
+            self.wish.to = RedriveTo::Sources(step.sources);
+            return Ok(Step::Again);
+        }
+        self.moved += step.moved;
+        self.skipped += step.skipped;
+        self.next = step.next;
+        Ok(Step::Sent(step.moved))
+    }
+
+    /// The next page of a job, if its caller may still do this.
+    ///
+    /// # Errors
+    /// As [`Redriving::step`].
+    pub(super) async fn checked_step(&mut self) -> Result<Step, ApiError> {
+        let (_, operations) = self.request.needs();
+        for operation in operations {
+            let vhost = self.queue.vhost;
+            let authorised = self.gateway.authorise(&self.who, vhost, operation).await;
+            authorised.map_err(|error| of_operation(&error))?;
+        }
+        self.step(self.left()).await
+    }
+
+    pub(super) fn request(&self) -> &admin_v1::RedriveRequest {
+        &self.request
+    }
+
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Messages on their way, and messages that have no target.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.moved, self.skipped)
+    }
+
+    /// There are no more, or it was enough.
+    pub(super) fn is_done(&self) -> bool {
+        self.next.is_none() || self.left() == 0
+    }
+
+    fn left(&self) -> u64 {
+        match self.request.limit {
+            0 => u64::MAX,
+            limit => limit.saturating_sub(self.moved),
+        }
+    }
+
+    fn no_answer(&self) -> ApiError {
+        let topology = self.gateway.topology();
+        let vhost = topology.vhost_by_id(self.queue.vhost);
+        let is_recent = self.gateway.broker().topology().is_recent();
+        match vhost {
+            Some(vhost) if is_recent && topology.queue_by_id(self.queue.id).is_none() => {
+                of_operation(&OperationError::Refused(Refusal::NoSuchQueue {
+                    vhost: vhost.name.clone(),
+                    queue: self.queue.name.clone(),
+                }))
+            }
+            Some(_) | None => no_answer(&self.queue),
+        }
     }
 
     /// Whether the caller may write to the queues that messages go back to.
@@ -125,25 +236,20 @@ impl<'a> Redriving<'a> {
             let from = self.queue.name.as_str();
             let operation = Operation::MoveMessages { from, to };
             let vhost = self.queue.vhost;
-            let authorised = self.gateway.authorise(self.who, vhost, operation).await;
+            let authorised = self.gateway.authorise(&self.who, vhost, operation).await;
             authorised.map_err(|error| of_operation(&error))?;
         }
         Ok(())
     }
 
     /// How long so many messages may take.
-    fn pause(&self, moved: u64) -> Duration {
+    pub(super) fn pause(&self, moved: u64) -> Duration {
         let per_second = u64::from(self.request.messages_per_second);
         if per_second == 0 || self.request.dry_run {
             return Duration::ZERO;
         }
         Duration::from_micros(moved.saturating_mul(1_000_000) / per_second)
     }
-}
-
-/// A call that has sent something answers how much.
-fn unless_begun(moved: u64, error: ApiError) -> Result<u64, ApiError> {
-    if moved > 0 { Ok(moved) } else { Err(error) }
 }
 
 /// So many messages at a time; with a rate, a tenth of a second's at most.

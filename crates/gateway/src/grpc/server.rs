@@ -19,6 +19,7 @@ use tonic_health::server::HealthReporter;
 use tracing::{debug, warn};
 use warren_proto::FILE_DESCRIPTOR_SET;
 use warren_proto::admin_v1::dead_letter_service_server::DeadLetterServiceServer;
+use warren_proto::admin_v1::operation_service_server::OperationServiceServer;
 use warren_proto::admin_v1::policy_service_server::PolicyServiceServer;
 use warren_proto::admin_v1::topology_service_server::TopologyServiceServer;
 use warren_proto::admin_v1::user_service_server::UserServiceServer;
@@ -31,6 +32,7 @@ use super::dead_letters::DeadLetters;
 use super::login::LoginLayer;
 use super::messaging::Messaging;
 use super::named_errors::NamedErrors;
+use super::operations::Operations;
 use super::policies::PolicyAdmin;
 use super::topology::TopologyAdmin;
 use super::users::UserAdmin;
@@ -76,19 +78,8 @@ pub async fn serve_grpc(
     let doors = gateway.clone();
     let room = Arc::new(Semaphore::new(gateway.options().grpc_connections_max));
     let sockets = TcpListenerStream::new(listener).filter_map(move |accepted| {
-        let client = accepted_socket(accepted).and_then(|socket| {
-            let open = Arc::clone(&room).try_acquire_owned();
-            let Ok(place) = open else {
-                debug!(
-                    max = doors.options().grpc_connections_max,
-                    "too many gRPC connections: one is closed"
-                );
-                return None;
-            };
-            let counted = CountedConnection::open(&doors.counters().grpc);
-            let admission = doors.admission().connection();
-            ClientIo::new(socket, admission, counted, place).ok()
-        });
+        let client =
+            accepted_socket(accepted).and_then(|socket| let_in(&doors, Arc::clone(&room), socket));
         std::future::ready(client.map(Ok::<_, io::Error>))
     });
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -110,7 +101,10 @@ pub async fn serve_grpc(
             .max_decoding_message_size(DEFINITIONS_BYTES_MAX);
     let policies = PolicyServiceServer::new(PolicyAdmin::new(gateway.clone()));
     let cluster = ClusterServiceServer::new(ClusterAdmin::new(gateway.clone(), shutdown.clone()));
-    let dead_letters = DeadLetterServiceServer::new(DeadLetters::new(gateway.clone()));
+    let dead_letters =
+        DeadLetterServiceServer::new(DeadLetters::new(gateway.clone(), shutdown.clone()));
+    let operations =
+        OperationServiceServer::new(Operations::new(gateway.clone(), shutdown.clone()));
     let users = UserServiceServer::new(UserAdmin::new(gateway.clone()));
     let login = LoginLayer {
         gateway: gateway.clone(),
@@ -129,6 +123,7 @@ pub async fn serve_grpc(
         .add_service(users)
         .add_service(cluster)
         .add_service(dead_letters)
+        .add_service(operations)
         .add_service(health_service)
         .add_optional_service(reflection);
     let stopped = shutdown.clone();
@@ -158,6 +153,20 @@ async fn until_drained(
             Ok(())
         }
     }
+}
+
+/// A client's connection, if there is room for one more.
+fn let_in(gateway: &Gateway, room: Arc<Semaphore>, socket: TcpStream) -> Option<ClientIo> {
+    let Ok(place) = room.try_acquire_owned() else {
+        debug!(
+            max = gateway.options().grpc_connections_max,
+            "too many gRPC connections: one is closed"
+        );
+        return None;
+    };
+    let counted = CountedConnection::open(&gateway.counters().grpc);
+    let admission = gateway.admission().connection();
+    ClientIo::new(socket, admission, counted, place).ok()
 }
 
 fn accepted_socket(accepted: io::Result<TcpStream>) -> Option<TcpStream> {

@@ -101,6 +101,8 @@ reasons! {
     UserNotFound = "USER_NOT_FOUND", NotFound, No;
     /// There is no such scheduled message.
     ScheduleNotFound = "SCHEDULE_NOT_FOUND", NotFound, No;
+    /// There is no such long job: it ended long ago, or with the node that ran it.
+    OperationNotFound = "OPERATION_NOT_FOUND", NotFound, No;
 
     /// No queue takes the message, and it was published as mandatory.
     Unroutable = "UNROUTABLE", FailedPrecondition, No;

@@ -9,8 +9,8 @@ use warren_types::{NotStored, Position};
 use super::Store;
 use super::command::enqueue::Enqueued;
 use super::command::{
-    activate, arrived, cancel, create, delete, enqueue, hand_out, move_out, outputs, park, purge,
-    rearm, release, requeue, settle, together,
+    activate, arrived, cancel, create, delete, drop_parked, enqueue, hand_out, move_out, outputs,
+    park, purge, rearm, release, requeue, settle, together,
 };
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
@@ -100,6 +100,7 @@ impl Store {
             Command::MoveOut(it) => move_out::apply(self, rows, &it, out),
             Command::Arrived(it) => arrived::apply(self, rows, &it, out),
             Command::Park(it) => park::apply(self, rows, &it, out),
+            Command::DropParked(it) => drop_parked::apply(self, rows, &it, out),
             Command::Rearm(it) => rearm::apply(self, rows, &it, out),
             Command::Cancel(it) => cancel::apply(self, rows, it, out),
         };

@@ -36,8 +36,18 @@ pub enum PeekedState {
 
 /// Messages looked at for the first ready ones of a priority.
 const LOOKED_AT_MAX: usize = 1_024;
+/// Bytes of them, roughly.
+const LOOKED_AT_BYTES_MAX: usize = 16 << 20;
 /// Of those, so many are told of.
 const CANDIDATES_MAX: usize = 16;
+
+/// What fits into a page.
+#[derive(Clone, Copy)]
+struct Room {
+    max: usize,
+    /// If there is more than one message.
+    bytes_max: usize,
+}
 
 /// Some of a queue's messages, ascending.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +73,8 @@ impl Store {
         let mut found = Vec::new();
         let live = queue.levels.iter().filter(|level| level.row.live > 0);
         for priority in live.map(|level| level.row.priority) {
-            queue.peek_level(rows, priority, from, max, self.now(), &mut found);
+            let room = Room { max, bytes_max };
+            queue.peek_level(rows, priority, from, room, self.now(), &mut found);
         }
         found.sort_unstable_by_key(|it| it.position);
         let mut bytes = 0;
@@ -98,7 +109,11 @@ impl Store {
         let mut candidates = Vec::new();
         for &(priority, at) in from {
             let mut found = Vec::new();
-            queue.peek_level(rows, priority, at, LOOKED_AT_MAX, self.now(), &mut found);
+            let room = Room {
+                max: LOOKED_AT_MAX,
+                bytes_max: LOOKED_AT_BYTES_MAX,
+            };
+            queue.peek_level(rows, priority, at, room, self.now(), &mut found);
             found.retain(|it| it.state == PeekedState::Ready);
             found.truncate(CANDIDATES_MAX);
             candidates.append(&mut found);
@@ -108,17 +123,19 @@ impl Store {
 }
 
 impl Queue {
-    /// One message more than `max`, if there is: it says where to go on.
+    /// One message more than fits, if there is: it says where to go on.
     fn peek_level(
         &self,
         rows: &dyn Rows,
         priority: Priority,
         from: Position,
-        max: usize,
+        room: Room,
         now: ShardTime,
         found: &mut Vec<PeekedMessage>,
     ) {
-        let enough = found.len() + max + 1;
+        let first = found.len();
+        let enough = first + room.max + 1;
+        let mut bytes = 0;
         let mut at = from;
         while let Some((row, settled, counts, marks)) = self.block_rows(rows, priority, at) {
             let mut offset = 0;
@@ -130,9 +147,11 @@ impl Queue {
                 if position < from || gone {
                     continue;
                 }
-                if found.len() == enough {
+                let is_over = bytes > room.bytes_max && found.len() > first + 1;
+                if found.len() == enough || is_over {
                     return;
                 }
+                bytes += end - start;
                 let parked = marks.parked.iter().find(|(at, _)| *at == position);
                 let delayed = counts.delayed.iter().find(|(at, _)| *at == position);
                 let due = row.facts.due.get(index).copied().flatten();

@@ -105,6 +105,12 @@ impl Block {
         }
     }
 
+    /// Ascending.
+    pub(super) fn parked_positions(&self) -> impl Iterator<Item = Position> + '_ {
+        let parked = self.states.iter().flat_map(|it| it.parked.keys());
+        parked.map(|&index| self.first.plus(u64::from(index)))
+    }
+
     /// Whether a message may be in another state than ready or in flight.
     pub(super) fn has_states(&self) -> bool {
         !self.facts.due.is_empty() || self.states.is_some()

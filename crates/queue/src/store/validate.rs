@@ -71,6 +71,7 @@ impl ShardEntry {
                 Command::CreateQueue(_)
                 | Command::DeleteQueue(_)
                 | Command::Activate(_)
+                | Command::DropParked(_)
                 | Command::Rearm(_) => {}
             }
         }
@@ -104,6 +105,7 @@ impl ShardEntry {
                     | Command::MoveOut(_)
                     | Command::Arrived(_)
                     | Command::Park(_)
+                    | Command::DropParked(_)
                     | Command::Rearm(_)
                     | Command::Cancel(_),
                 )

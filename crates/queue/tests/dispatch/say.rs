@@ -53,6 +53,7 @@ pub(crate) fn proposal(command: &Command) -> String {
         | Command::MoveOut(_)
         | Command::Arrived(_)
         | Command::Cancel(_)
+        | Command::DropParked(_)
         | Command::CreateQueue(_)
         | Command::DeleteQueue(_) => panic!("dispatch does not propose {command:?}"),
     }

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue,
-    EnqueueTogether, HandOut, IndexRange, OriginBatch, OriginPart, Park, ParkCause, ProposalId,
-    Purge, PurgeStates, Rearm, Release, Return, ReturnKind, Settle, SettleReason, ShardEntry,
+    AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, DropParked,
+    Enqueue, EnqueueTogether, HandOut, IndexRange, OriginBatch, OriginPart, Park, ParkCause,
+    ProposalId, Purge, PurgeStates, Rearm, Release, Return, ReturnKind, Settle, SettleReason,
+    ShardEntry,
 };
 use warren_types::{
     Attempt, BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId,
@@ -200,6 +201,9 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         2 => (queue(), ranges(), return_kind()).prop_map(|(queue, ranges, kind)| {
             Command::Park(Park { queue, ranges, cause: ParkCause::Rejected, kind })
+        }),
+        2 => (queue(), 0..6_u64).prop_map(|(queue, keep)| {
+            Command::DropParked(DropParked { queue, keep })
         }),
         1 => (queue(), prop::collection::vec((priority(), position()), 0..4)).prop_map(
             |(queue, blocks)| Command::Rearm(Rearm { queue, blocks })

@@ -225,6 +225,7 @@ impl Model {
             Command::Activate(it) => it.queue,
             Command::MoveOut(_) | Command::Arrived(_) => unreachable!("`moves` has its own"),
             Command::Park(it) => it.queue,
+            Command::DropParked(it) => it.queue,
             Command::Rearm(it) => it.queue,
             Command::Cancel(it) => it.queue,
         };
@@ -241,6 +242,7 @@ impl Model {
             Command::HandOut(it) => queue.hand_out(it),
             Command::Release(it) => queue.release(it),
             Command::Park(it) => queue.park(it),
+            Command::DropParked(it) => queue.drop_parked(it),
             Command::Rearm(_) => Reply::Rearmed,
             Command::Cancel(it) => {
                 let (count, found) = queue.cancel(it);

@@ -112,6 +112,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             | Command::DeleteQueue(_)
             | Command::MoveOut(_)
             | Command::Arrived(_)
+            | Command::DropParked(_)
             | Command::Rearm(_)) => it,
         });
     let together = prop::collection::vec(any_enqueue(), 0..4).prop_map(|blocks| {

@@ -4,10 +4,10 @@ mod answers;
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    AckWithOutputs, Activate, Arrived, Cancel, Command, CreateQueue, Dedup, DeleteQueue, Enqueue,
-    EnqueueTogether, HandOut, IndexRange, MoveOut, MoveTarget, OriginBatch, OriginPart, Park,
-    ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return, ReturnKind, Settle,
-    SettleReason, ShardEntry,
+    AckWithOutputs, Activate, Arrived, Cancel, Command, CreateQueue, Dedup, DeleteQueue,
+    DropParked, Enqueue, EnqueueTogether, HandOut, IndexRange, MoveOut, MoveTarget, OriginBatch,
+    OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
+    ReturnKind, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
@@ -216,6 +216,10 @@ fn command_of_states(line: &Line<'_>) -> Command {
             ranges: ranges(),
             cause: ParkCause::DeliveryLimit,
             kind: ReturnKind::Failed,
+        }),
+        "drop-parked" => Command::DropParked(DropParked {
+            queue,
+            keep: line.number("keep").unwrap(),
         }),
         "cancel" => Command::Cancel(Cancel {
             queue,

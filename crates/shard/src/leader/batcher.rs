@@ -101,6 +101,7 @@ impl Batcher {
             | Command::HandOut(_)
             | Command::Release(_)
             | Command::Park(_)
+            | Command::DropParked(_)
             | Command::Rearm(_)
             | Command::Cancel(_)
             | Command::Purge(_)

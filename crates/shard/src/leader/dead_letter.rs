@@ -9,7 +9,7 @@ use warren_codec::{StoredMessageView, encode_message};
 use warren_queue::death;
 use warren_queue::dispatch::io::Whereabouts;
 use warren_queue::entry::{
-    Arrived, Command, MoveOut, MoveTarget, Park, ParkCause, Return, ReturnKind, Settle,
+    Arrived, Command, DropParked, MoveOut, MoveTarget, Park, ParkCause, Return, ReturnKind, Settle,
     SettleReason,
 };
 use warren_queue::outcome::Effect;
@@ -42,7 +42,7 @@ impl Leading {
 
     /// They leave without being moved; what has failed too often stays, set aside (features B49).
     fn leave(&mut self, it: Settle) {
-        self.batcher.command(match it.reason {
+        self.propose_or_park(match it.reason {
             SettleReason::DeliveryLimit => set_aside(it.queue, it.ranges, ParkCause::DeliveryLimit),
             SettleReason::Acked
             | SettleReason::Rejected
@@ -51,6 +51,28 @@ impl Leading {
             | SettleReason::DeadLettered
             | SettleReason::NoAck => Command::Settle(it),
         });
+    }
+
+    /// What is set aside beyond the queue's limit pushes the oldest out at once (features B49).
+    pub(super) fn propose_or_park(&mut self, command: Command) {
+        let parks = if let Command::Park(it) = &command {
+            Some(it.queue)
+        } else {
+            None
+        };
+        self.batcher.command(command);
+        if let Some(queue) = parks {
+            self.drop_parked(queue);
+        }
+    }
+
+    /// Beyond the queue's limit of parked messages the oldest go.
+    pub(super) fn drop_parked(&mut self, queue: QueueId) {
+        let settings = self.settings.get(&queue);
+        if let Some(keep) = settings.and_then(|it| it.parked_max_length) {
+            self.batcher
+                .command(Command::DropParked(DropParked { queue, keep }));
+        }
     }
 
     /// What the moves must know of what was applied.
@@ -182,7 +204,7 @@ impl Leading {
         if !circles.is_empty() {
             let circles = PositionRange::collect(circles);
             let parked = set_aside(it.queue, circles, ParkCause::Cycle);
-            self.batcher.command(parked);
+            self.propose_or_park(parked);
         }
         self.not_routed(it, strategy, PositionRange::collect(nowhere));
     }
@@ -340,7 +362,7 @@ impl Leading {
             keep: tries_again || failed || sent.row.reason == SettleReason::DeadLettered,
         }));
         if let Some(parked) = parked {
-            self.batcher.command(parked);
+            self.propose_or_park(parked);
         }
     }
 

@@ -18,7 +18,7 @@ impl Leading {
         for action in std::mem::take(&mut self.actions.list) {
             match action {
                 Action::Propose(Command::Settle(it)) => self.settle_or_dead_letter(it),
-                Action::Propose(command) => self.batcher.command(command),
+                Action::Propose(command) => self.propose_or_park(command),
                 Action::Load {
                     queue,
                     priority,

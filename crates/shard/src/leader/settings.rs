@@ -91,6 +91,9 @@ impl Leading {
         }
         self.settings.insert(queue.id, Arc::new(settings));
         self.tell_settings(queue.id);
+        if self.known.contains(&queue.id) {
+            self.drop_parked(queue.id); // the limit may be lower than it was
+        }
     }
 
     /// A queue that dispatch does not know yet is told of again when it is created.

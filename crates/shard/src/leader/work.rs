@@ -395,14 +395,16 @@ impl Leading {
             } => self.answer_stats(node, token, stored),
             TapEvent::Peeked {
                 node,
-                token,
-                queue,
+                it,
                 page,
                 redrive,
-            } => match redrive {
-                Some(wish) => self.redrive(node, token, queue, page, wish),
-                None => self.answer_peek(node, token, queue, page),
-            },
+            } => {
+                let page = page.map(|page| it.look.meant(page));
+                match redrive {
+                    Some(wish) => self.redrive(node, it.token, it.queue, page, wish),
+                    None => self.answer_peek(node, it.token, it.queue, page),
+                }
+            }
             TapEvent::HasOutputs { node, token, has } => self.has_outputs(node, token, has),
             TapEvent::Restored => {
                 debug!(shard_id = %self.shard, "a snapshot replaced the leader's state")

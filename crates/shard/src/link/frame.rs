@@ -12,7 +12,7 @@ use warren_types::{
 };
 
 use crate::api::{AnswerTime, CancelResult, QueueStats, ReturnWait, StatsDepth};
-use crate::peek::StoredPage;
+use crate::peek::{Look, StoredPage};
 use crate::redrive::{Redrive, RedriveStep};
 
 /// From a node's uplink to a shard's leader.
@@ -56,17 +56,6 @@ pub(crate) enum Up {
         source: ShardId,
         batch: Batch,
     },
-}
-
-impl PeekUp {
-    pub(crate) fn new(token: Token, queue: QueueId, from: Position, max: usize) -> Self {
-        Self {
-            token,
-            queue,
-            from,
-            max,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,12 +164,11 @@ pub(crate) struct ReturnUp {
 }
 
 /// Asks for a page of a queue's messages.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PeekUp {
     pub token: Token,
     pub queue: QueueId,
-    pub from: Position,
-    pub max: usize,
+    pub look: Look,
 }
 
 /// Asks to take scheduled messages back.

@@ -13,7 +13,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use warren_proto::internal_v1::forward_service_server::ForwardService;
 use warren_proto::internal_v1::{
-    HandOverConsumerRequest, HandOverConsumerResponse, LinkRequest, LinkResponse,
+    HandOverConsumerRequest, HandOverConsumerResponse, JobsRequest, JobsResponse, LinkRequest,
+    LinkResponse,
 };
 use warren_raft::PeerIdentity;
 use warren_types::{NodeId, ShardId};
@@ -25,6 +26,7 @@ use super::post::{DownOut, FromNode, LeaderDoors};
 use super::remote::LINK_MESSAGE_BYTES;
 use super::reply::{DirectReply, ReplyDoor};
 use crate::handover::KeeperDoor;
+use crate::jobs::JobsDoor;
 
 /// Serves `ForwardService` on the node-to-node listener.
 pub struct LinkService {
@@ -35,6 +37,7 @@ struct Inner {
     leaders: LeaderDoors,
     replies: ReplyDoor,
     keeper: KeeperDoor,
+    jobs: JobsDoor,
     streams: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -46,7 +49,7 @@ impl LinkService {
     pub(crate) fn new(
         leaders: LeaderDoors,
         replies: ReplyDoor,
-        keeper: KeeperDoor,
+        (keeper, jobs): (KeeperDoor, JobsDoor),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -55,6 +58,7 @@ impl LinkService {
                 leaders,
                 replies,
                 keeper,
+                jobs,
                 streams: AtomicU64::new(0),
                 tasks,
                 stop,
@@ -75,6 +79,14 @@ impl ForwardService for LinkService {
             return Err(unproven());
         }
         let answer = self.inner.keeper.answer(request.into_inner()).await;
+        Ok(Response::new(answer))
+    }
+
+    async fn jobs(&self, request: Request<JobsRequest>) -> Result<Response<JobsResponse>, Status> {
+        if request.extensions().get::<PeerIdentity>().is_none() {
+            return Err(unproven());
+        }
+        let answer = self.inner.jobs.answer(request.into_inner());
         Ok(Response::new(answer))
     }
 

@@ -16,7 +16,6 @@ use warren_types::{LogId, Position, Priority, QueueId, ShardId};
 use super::rows_view::RowsView;
 use super::tap::{Mailbox, Opening, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
 use crate::api::LevelStats;
-use crate::peek::PEEK_BYTES_MAX;
 
 /// Blocks looked at for what is due, in one go: what else is due comes with the next look.
 const DUE_BLOCKS_MAX: usize = 32;
@@ -152,14 +151,12 @@ impl Machine for ShardMachine {
                     self.tell(TapEvent::Due(due));
                 }
                 Request::Peek { node, it, redrive } => {
-                    let (token, queue) = (it.token, it.queue);
-                    let page = self
-                        .store
-                        .peek(&self.rows, queue, it.from, it.max, PEEK_BYTES_MAX);
+                    let (max, bytes_max) = it.look.scan();
+                    let (queue, from) = (it.queue, it.look.from);
+                    let page = self.store.peek(&self.rows, queue, from, max, bytes_max);
                     self.tell(TapEvent::Peeked {
                         node,
-                        token,
-                        queue,
+                        it,
                         page,
                         redrive,
                     });

@@ -43,8 +43,7 @@ pub(crate) enum TapEvent {
     },
     Peeked {
         node: NodeId,
-        token: Token,
-        queue: QueueId,
+        it: PeekUp,
         page: Option<PeekedPage>,
         /// What is to be done with it, beside showing it.
         redrive: Option<Redrive>,

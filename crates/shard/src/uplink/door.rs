@@ -12,7 +12,7 @@ use crate::api::{
 };
 use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
-use crate::peek::StoredPage;
+use crate::peek::{Look, StoredPage};
 use crate::redrive::{Redrive, RedriveStep};
 
 /// Requests that the uplink has not taken yet, at most, and as many calls with publishes; then sessions wait.
@@ -103,14 +103,12 @@ pub(crate) enum Ask {
     },
     Peek {
         queue: QueueId,
-        from: Position,
-        max: usize,
+        look: Look,
         reply: tokio::sync::oneshot::Sender<Option<StoredPage>>,
     },
     Redrive {
         queue: QueueId,
-        from: Position,
-        max: usize,
+        look: Look,
         wish: Redrive,
         reply: tokio::sync::oneshot::Sender<Option<RedriveStep>>,
     },

@@ -58,22 +58,18 @@ impl State {
                     states,
                 })
             }
-            Ask::Peek {
-                queue,
-                from,
-                max,
-                reply,
-            } => self.question(open, Question::Peek(reply, now), |token| {
-                Up::Peek(PeekUp::new(token, queue, from, max))
-            }),
+            Ask::Peek { queue, look, reply } => {
+                self.question(open, Question::Peek(reply, now), |token| {
+                    Up::Peek(PeekUp { token, queue, look })
+                })
+            }
             Ask::Redrive {
                 queue,
-                from,
-                max,
+                look,
                 wish,
                 reply,
             } => self.question(open, Question::Redrive(reply, now), |token| {
-                Up::Redrive(PeekUp::new(token, queue, from, max), wish)
+                Up::Redrive(PeekUp { token, queue, look }, wish)
             }),
             Ask::CancelScheduled {
                 queue,

@@ -17,6 +17,8 @@ Nothing happens to the messages: no delivery is counted, no consumer misses one.
 Examples:
   warren queue peek orders
   warren queue peek orders --state parked --limit 10
+  warren queue peek orders --filter 'headers.tenant = acme and enqueued_at < 2026-01-31T08:00:00Z'
+  warren queue peek orders --filter 'message_id = \"m 17\"'
   warren queue peek orders.dlq --output json | jq .messages[].headers")]
 pub(crate) struct PeekArgs {
     /// Name of the queue
@@ -27,18 +29,39 @@ pub(crate) struct PeekArgs {
     /// Only messages in this state; may be repeated
     #[arg(long, value_enum)]
     state: Vec<StateArg>,
+    #[command(flatten)]
+    filter: FilterArg,
     /// Go on here: the cursor that an earlier call ended with
     #[arg(long, default_value = "")]
     cursor: String,
 }
 
+/// Which messages are meant.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct FilterArg {
+    /// Only messages that match: comparisons (= != < <= > >= ^=) of position, priority, delivery_count, body_bytes, enqueued_at, died_at,
+    /// timestamp, exchange, routing_key, source_queue, cause, message_id, correlation_id, type, user_id, app_id, reply_to, content_type,
+    /// content_encoding or headers.NAME, joined by "and"; FIELD alone = is there, !FIELD = is not
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) filter: String,
+}
+
 impl PeekArgs {
-    pub(crate) fn new(name: String, state: StateArg, limit: u32, cursor: String) -> Self {
+    pub(crate) fn new(name: String, state: StateArg, limit: u32) -> Self {
         Self {
             name,
             limit,
             state: vec![state],
+            filter: FilterArg::default(),
+            cursor: String::new(),
+        }
+    }
+
+    pub(crate) fn with(self, filter: FilterArg, cursor: String) -> Self {
+        Self {
+            filter,
             cursor,
+            ..self
         }
     }
 }
@@ -77,17 +100,29 @@ struct MessageView {
 }
 
 pub(crate) async fn peek(global: &Global, connection: &Connection, args: PeekArgs) -> Result<()> {
-    let options = PeekOptions {
+    let mut options = PeekOptions {
         vhost: global.vhost.clone(),
         queue: args.name,
         states: args.state.iter().map(|it| wanted(*it)).collect(),
+        filter: args.filter.filter,
         limit: args.limit,
         cursor: args.cursor,
     };
-    let page = connection.peek(&options).await?;
+    let mut messages = Vec::new();
+    // A call looks at a part of a long queue: what is rare may be further on.
+    let next_cursor = loop {
+        let page = connection.peek(&options).await?;
+        let found = u32::try_from(page.messages.len()).unwrap_or(u32::MAX);
+        messages.extend(page.messages.iter().map(view));
+        options.limit = options.limit.saturating_sub(found);
+        if options.limit == 0 || page.next_cursor.is_empty() {
+            break page.next_cursor;
+        }
+        options.cursor = page.next_cursor;
+    };
     let view = PageView {
-        messages: page.messages.iter().map(view).collect(),
-        next_cursor: page.next_cursor,
+        messages,
+        next_cursor,
     };
     output::result(global.output, &view, text)
 }

@@ -24,7 +24,7 @@ use warren_proto::convert::error::ApiError;
 use super::error::unsupported;
 use super::login::caller;
 use super::open::{LEADER_METADATA, topology_leader_metadata, with_hint};
-use super::permit::{Permit, permitted, permitted_to};
+use super::permit::{Permit, may_declare_dead_letter_queue, permitted, permitted_to};
 use crate::auth::Who;
 use crate::gateway::Gateway;
 use warren_topology::Operation;
@@ -142,7 +142,8 @@ impl TopologyService for TopologyAdmin {
         &self,
         request: Request<admin_v1::CreateQueueRequest>,
     ) -> Result<Response<admin_v1::CreateQueueResponse>, Status> {
-        let (_, request) = self.permitted(request).await?;
+        let (who, request) = self.permitted(request).await?;
+        may_declare_dead_letter_queue(&self.gateway, &who, &request).await?;
         self.answer(self.create_queue_here(request).await)
     }
 

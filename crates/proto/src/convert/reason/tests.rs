@@ -38,6 +38,7 @@ const TABLE: &[(Code, &[&str])] = &[
             "VHOST_NOT_FOUND",
             "USER_NOT_FOUND",
             "SCHEDULE_NOT_FOUND",
+            "OPERATION_NOT_FOUND",
         ],
     ),
     (

@@ -5,6 +5,7 @@ pub(super) mod arrived;
 pub(super) mod cancel;
 pub(super) mod create;
 pub(super) mod delete;
+pub(super) mod drop_parked;
 pub(super) mod enqueue;
 pub(super) mod hand_out;
 pub(super) mod move_out;

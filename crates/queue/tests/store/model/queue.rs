@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_queue::entry::{
-    Cancel, Enqueue, HandOut, Park, Purge, Release, Return, ReturnKind, SettleReason,
+    Cancel, DropParked, Enqueue, HandOut, Park, Purge, Release, Return, ReturnKind, SettleReason,
 };
 use warren_queue::outcome::Reply;
 use warren_queue::rows::Counters;
@@ -339,6 +339,21 @@ impl ModelQueue {
         }
         self.counters.scheduled_body_bytes -= bytes;
         Reply::Released { count }
+    }
+
+    /// Whoever has the lowest positions goes.
+    pub(super) fn drop_parked(&mut self, it: &DropParked) -> Reply {
+        let parked = |it: &&ModelMessage| it.live && it.parked;
+        let count = self.messages.iter().filter(parked).count() as u64;
+        let over = count.saturating_sub(it.keep);
+        let numbered = (1..).zip(&self.messages);
+        let oldest = numbered.filter(|(_, it)| parked(it)).take(over as usize);
+        let ranges: Vec<_> = oldest
+            .map(|(at, _)| PositionRange::one(Position(at)))
+            .collect();
+        Reply::Settled {
+            count: self.settle(&ranges, Some(SettleReason::Dropped)),
+        }
     }
 
     pub(super) fn park(&mut self, it: &Park) -> Reply {

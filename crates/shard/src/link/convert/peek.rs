@@ -1,5 +1,7 @@
 //! The bytes of looking at messages, and of sending them back. Not here: other frames (`up`, `down`).
 
+use std::sync::Arc;
+
 use warren_proto::internal_v1 as wire;
 use warren_queue::dispatch::io::Token;
 use warren_queue::entry::ParkCause;
@@ -8,27 +10,32 @@ use warren_types::{Position, Priority, QueueId, ShardTime};
 
 use super::{BadFrame, bad};
 use crate::link::frame::{Down, PeekUp, Up};
-use crate::peek::{PEEK_MESSAGES_MAX, PeekState, StoredPage};
+use crate::peek::{Look, PEEK_MESSAGES_MAX, PeekState, StoredPage};
 use crate::redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 
 pub(super) fn encode_question(it: &PeekUp) -> wire::PeekQuestion {
     wire::PeekQuestion {
         queue: it.queue.0,
         token: it.token.0,
-        from: it.from.0,
-        max: u32::try_from(it.max).unwrap_or(u32::MAX),
+        from: it.look.from.0,
+        max: u32::try_from(it.look.max).unwrap_or(u32::MAX),
+        filter: it.look.filter.as_ref().map(|it| it.text().to_owned()),
     }
 }
 
-pub(super) fn decode_question(it: &wire::PeekQuestion) -> PeekUp {
-    PeekUp {
+pub(super) fn decode_question(it: &wire::PeekQuestion) -> Result<PeekUp, BadFrame> {
+    let filter = it.filter.as_ref().map(|text| text.parse().map(Arc::new));
+    Ok(PeekUp {
         queue: QueueId(it.queue),
         token: Token(it.token),
-        from: Position(it.from),
-        max: usize::try_from(it.max)
-            .unwrap_or(usize::MAX)
-            .min(PEEK_MESSAGES_MAX),
-    }
+        look: Look {
+            from: Position(it.from),
+            max: usize::try_from(it.max)
+                .unwrap_or(usize::MAX)
+                .min(PEEK_MESSAGES_MAX),
+            filter: filter.transpose().map_err(bad)?,
+        },
+    })
 }
 
 pub(super) fn page_bytes(page: Option<&StoredPage>) -> usize {
@@ -117,8 +124,14 @@ pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestio
         RedriveTo::Queue(to) => (to.0, Vec::new()),
         RedriveTo::Sources(sources) => (0, sources),
     };
+    let page = encode_question(it);
+    let (page, filtered) = match page.filter {
+        Some(_) => (None, Some(page)),
+        None => (Some(page), None),
+    };
     wire::RedriveQuestion {
-        page: Some(encode_question(it)),
+        page,
+        filtered,
         to,
         dry_run: wish.dry_run,
         sources: sources.into_iter().map(|it| it.0).collect(),
@@ -127,7 +140,8 @@ pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestio
 }
 
 pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame> {
-    let page = it.page.as_ref().ok_or_else(|| bad("no page"))?;
+    let page = it.page.as_ref().or(it.filtered.as_ref());
+    let page = page.ok_or_else(|| bad("no page"))?;
     if it.sources.len() > PEEK_MESSAGES_MAX {
         return Err(bad("more queues than messages"));
     }
@@ -143,7 +157,7 @@ pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame>
         },
         dry_run: it.dry_run,
     };
-    Ok(Up::Redrive(decode_question(page), wish))
+    Ok(Up::Redrive(decode_question(page)?, wish))
 }
 
 pub(super) fn encode_step(token: Token, step: Option<RedriveStep>) -> wire::RedriveAnswer {

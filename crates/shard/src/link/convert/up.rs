@@ -143,7 +143,7 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             states: decode_states(question.purge),
         },
         UpKind::Redrive(question) => peek::decode_redrive(&question)?,
-        UpKind::Peek(question) => Up::Peek(peek::decode_question(&question)),
+        UpKind::Peek(question) => Up::Peek(peek::decode_question(&question)?),
         UpKind::CancelScheduled(it) => Up::CancelScheduled(cancel::decode_question(it)),
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
