@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use warren_shard::TopologyError;
 use warren_topology::definitions::{Document, Item, Report, Section};
-use warren_topology::{Batch, QueueType, Topology, TopologyCommand, TopologyReply};
+use warren_topology::{Batch, DeclareQueue, QueueType, Topology, TopologyCommand, TopologyReply};
 use warren_types::VhostName;
 
 use crate::auth::{Password, new_hash};
@@ -39,6 +39,7 @@ pub(crate) async fn import(
         let hash = hash.map_err(|_| OperationError::Topology(TopologyError::NoQuorum))?;
         *user.hash = Some(hash);
     }
+    let mut queues: Vec<(String, DeclareQueue)> = Vec::new();
     let mut trial = how.is_trial.then(|| Topology::clone(&gateway.topology()));
     for section in Section::ALL {
         let current: Arc<Topology> = gateway.topology();
@@ -51,6 +52,10 @@ pub(crate) async fn import(
             let some: Vec<Item> = items.by_ref().take(COMMANDS_AT_ONCE).collect();
             let (labels, commands): (Vec<String>, Vec<TopologyCommand>) =
                 some.into_iter().map(|it| (it.label, it.command)).unzip();
+            for (label, command) in labels.iter().zip(&commands) {
+                let declared = command.declared_queues().into_iter().cloned();
+                queues.extend(declared.map(|it| (label.clone(), it)));
+            }
             let replies = match &mut trial {
                 Some(trial) => {
                     let default = gateway.options().default_queue_type;
@@ -63,7 +68,35 @@ pub(crate) async fn import(
             }
         }
     }
+    if !how.is_trial {
+        make_dead_letter_queues(gateway, &queues, how.by, &mut report).await?;
+    }
     Ok(report)
+}
+
+/// Last, so that those that the document describes are as it says.
+async fn make_dead_letter_queues(
+    gateway: &Gateway,
+    queues: &[(String, DeclareQueue)],
+    by: &str,
+    report: &mut Report,
+) -> Result<(), OperationError> {
+    for (label, queue) in queues {
+        let name = queue.name.name().ok();
+        let topology = gateway.topology();
+        let is_there = name.is_some_and(|it| topology.queue(queue.vhost, it.as_str()).is_some());
+        if !is_there {
+            continue; // refused, and told
+        }
+        match gateway.make_dead_letter_queue(queue, by).await {
+            Ok(()) => {}
+            Err(OperationError::Refused(refusal)) => {
+                report.note(label, &TopologyReply::Refused(refusal));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn tried(

@@ -16,6 +16,8 @@ use crate::clock::wall_clock_ms;
 
 /// Jobs of one node that have not ended, at most.
 pub(crate) const JOBS_MAX: usize = 16;
+/// Of them, one user's.
+pub(crate) const JOBS_OF_USER_MAX: usize = 8;
 /// Jobs that have ended and can still be looked at; beyond it the oldest are forgotten.
 const ENDED_MAX: usize = 100;
 
@@ -52,6 +54,8 @@ pub(crate) struct Job {
 
 #[derive(Clone, Default)]
 struct Now {
+    /// Once it is known, if it was not from the start.
+    total: Option<u64>,
     done: u64,
     failed: u64,
     ended: Option<(Ended, u64)>,
@@ -63,6 +67,26 @@ pub(crate) enum Ended {
     Done,
     Cancelled,
     Failed(ApiError),
+}
+
+/// What became of the wish for a new job.
+pub(crate) enum Begun {
+    New(Arc<Job>),
+    /// The same request was made before: the job that it started.
+    Known(String),
+    /// [`JOBS_MAX`] run already.
+    TooMany,
+    /// [`JOBS_OF_USER_MAX`] of this user's run already.
+    TooManyOfUser,
+}
+
+/// The same work for the same user: a request's id alone says nothing, others may have chosen it too.
+pub(crate) fn is_same(one: &admin_v1::Operation, other: &admin_v1::Operation) -> bool {
+    let key = |it: &admin_v1::Operation| {
+        let it = it.clone();
+        (it.kind, it.vhost, it.queue, it.subject, it.started_by)
+    };
+    key(one) == key(other)
 }
 
 impl Jobs {
@@ -82,12 +106,26 @@ impl Jobs {
         node.ok().filter(|_| is_id).map(NodeId)
     }
 
-    /// Notes a new job: its id, state and times are set here. `None`: [`JOBS_MAX`] run already.
-    pub(crate) fn begin(&self, about: admin_v1::Operation, request_id: &str) -> Option<Arc<Job>> {
+    /// Notes a new job: its id, state and times are set here.
+    pub(crate) fn begin(&self, about: admin_v1::Operation, request_id: &str) -> Begun {
         let mut table = self.table.lock();
-        let running = table.jobs.values().filter(|it| !it.has_ended()).count();
+        let before = table.jobs.values().find(|it| {
+            !request_id.is_empty() && &*it.request_id == request_id && is_same(&it.about, &about)
+        });
+        if let Some(before) = before {
+            return Begun::Known(before.id().to_owned());
+        }
+        let all = table.jobs.values().filter(|it| !it.has_ended());
+        let (mut running, mut of_user) = (0, 0);
+        for job in all {
+            running += 1;
+            of_user += usize::from(job.about.started_by == about.started_by);
+        }
         if running >= JOBS_MAX {
-            return None;
+            return Begun::TooMany;
+        }
+        if of_user >= JOBS_OF_USER_MAX {
+            return Begun::TooManyOfUser;
         }
         if table.jobs.len() - running >= ENDED_MAX {
             let oldest = table.jobs.iter().find(|(_, it)| it.has_ended());
@@ -109,7 +147,7 @@ impl Jobs {
             now: Mutex::default(),
         });
         table.jobs.insert(number, Arc::clone(&job));
-        Some(job)
+        Begun::New(job)
     }
 
     /// What is asked of this node's jobs: all of them, or one, which may be steered.
@@ -159,6 +197,11 @@ impl Job {
         });
     }
 
+    /// There are so many to be done.
+    pub(crate) fn expect(&self, total: u64) {
+        self.now.lock().total = Some(total);
+    }
+
     pub(crate) fn progress(&self, done: u64, failed: u64) {
         let mut now = self.now.lock();
         now.done = done;
@@ -191,6 +234,7 @@ impl Job {
         };
         admin_v1::Operation {
             state: state.into(),
+            total: now.total.unwrap_or(self.about.total),
             done: now.done,
             failed: now.failed,
             error,
@@ -208,8 +252,22 @@ mod tests {
         Jobs::new(NodeId(3), Run(7))
     }
 
+    fn by(user: usize) -> admin_v1::Operation {
+        admin_v1::Operation {
+            started_by: user.to_string(),
+            ..admin_v1::Operation::default()
+        }
+    }
+
     fn begin(jobs: &Jobs) -> Option<Arc<Job>> {
-        jobs.begin(admin_v1::Operation::default(), "")
+        new(jobs.begin(by(0), ""))
+    }
+
+    fn new(begun: Begun) -> Option<Arc<Job>> {
+        match begun {
+            Begun::New(job) => Some(job),
+            Begun::Known(_) | Begun::TooMany | Begun::TooManyOfUser => None,
+        }
     }
 
     fn steer(jobs: &Jobs, id: &str, steering: wire::JobSteering) -> Vec<OperationState> {
@@ -257,10 +315,36 @@ mod tests {
     }
 
     #[test]
+    fn request_that_is_made_again_finds_its_job_and_no_other() {
+        let jobs = jobs();
+        let first = new(jobs.begin(by(1), "r")).unwrap();
+        let again = jobs.begin(by(1), "r");
+        assert!(matches!(again, Begun::Known(id) if id == first.id()));
+        assert!(new(jobs.begin(by(2), "r")).is_some(), "somebody else's");
+        let of_queue = admin_v1::Operation {
+            queue: "other".to_owned(),
+            ..by(1)
+        };
+        assert!(new(jobs.begin(of_queue, "r")).is_some(), "another queue's");
+        assert!(new(jobs.begin(by(1), "")).is_some(), "without an id");
+    }
+
+    #[test]
+    fn one_user_does_not_take_every_place() {
+        let jobs = jobs();
+        for _ in 0..JOBS_OF_USER_MAX {
+            assert!(new(jobs.begin(by(1), "")).is_some());
+        }
+        assert!(matches!(jobs.begin(by(1), ""), Begun::TooManyOfUser));
+        assert!(new(jobs.begin(by(2), "")).is_some());
+    }
+
+    #[test]
     fn jobs_are_bounded_and_the_oldest_ended_are_forgotten() {
         let jobs = jobs();
-        let running: Vec<_> = (0..JOBS_MAX).map(|_| begin(&jobs).unwrap()).collect();
-        assert!(begin(&jobs).is_none());
+        let all_by = |at: usize| jobs.begin(by(at / JOBS_OF_USER_MAX), "");
+        let running: Vec<_> = (0..JOBS_MAX).map(|at| new(all_by(at)).unwrap()).collect();
+        assert!(matches!(jobs.begin(by(99), ""), Begun::TooMany));
         running[0].end(Ended::Done);
         for _ in 0..ENDED_MAX {
             begin(&jobs).unwrap().end(Ended::Done);

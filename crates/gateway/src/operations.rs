@@ -9,8 +9,8 @@ use tokio::time::{sleep, timeout};
 use warren_shard::api::{QueueStats, RequestToken, SessionEvent, StatsDepth, Target, Unavailable};
 use warren_shard::{PurgeStates, TopologyError};
 use warren_topology::{
-    DeleteQueue, Denied, NewQueueName, Queue, QueueOwner, Refusal, Topology, TopologyCommand,
-    TopologyReply,
+    DeclareQueue, DeleteQueue, Denied, NewQueueName, Queue, QueueOwner, Refusal, Topology,
+    TopologyCommand, TopologyReply,
 };
 use warren_types::{ExchangeName, QueueId, QueueName, ShardId, VhostId, VhostName};
 
@@ -73,18 +73,31 @@ impl Gateway {
         let default = self.options().default_queue_type;
         let command = command.with_default_queue_type(&self.topology(), default);
         let delayed = command.delayed_exchanges();
-        for declare in command.declared_queues() {
-            let dead = self.topology().declare_dead_letter_queue(declare);
+        if let TopologyCommand::DeclareQueue(declare) = &command {
             // First, so that no dead letter comes too early. What names no vhost is refused below.
-            if let Some(dead) = dead.map_err(OperationError::Refused)? {
-                self.propose(dead, user).await?;
-            }
+            self.make_dead_letter_queue(declare, user).await?;
         }
         let reply = self.propose(command, user).await?;
         for (vhost, exchange) in delayed {
             self.declare_delay_queue(vhost, &exchange).await?;
         }
         Ok(reply)
+    }
+
+    /// The dead-letter queue that a queue wants of its own, unless it is there.
+    ///
+    /// # Errors
+    /// As [`Gateway::change`].
+    pub(crate) async fn make_dead_letter_queue(
+        &self,
+        queue: &DeclareQueue,
+        user: &str,
+    ) -> Result<(), OperationError> {
+        let dead = self.topology().declare_dead_letter_queue(queue);
+        match dead.map_err(OperationError::Refused)? {
+            Some(dead) => self.propose(dead, user).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     async fn propose(

@@ -129,16 +129,11 @@ pub(crate) fn queue_type(
         .ok_or_else(|| Refusal::QueueTypeUnavailable { name: name.into() })
 }
 
+/// Whether a queue may be declared with these. Part of what a stored declare means: an argument that was without effect once
+/// (`x-dead-letter-queue`) is checked where a declare is proposed ([`check_dead_letter_queue`]).
 pub(crate) fn check_queue(queue: &str, arguments: &Table) -> Result<(), Refusal> {
-    check(ObjectKind::Queue, queue, QUEUE, arguments)?;
-    if arguments.get(DEAD_LETTER_QUEUE).is_some() && arguments.get(DEAD_LETTER_EXCHANGE).is_some() {
-        return Err(Refusal::InvalidArgument {
-            object: ObjectKind::Queue,
-            name: queue.into(),
-            argument: DEAD_LETTER_QUEUE.into(),
-            reason: "there is an x-dead-letter-exchange".into(),
-        });
-    }
+    let known = QUEUE.iter().filter(|(name, _)| *name != DEAD_LETTER_QUEUE);
+    check(ObjectKind::Queue, queue, known, arguments)?;
     if arguments.get(DEAD_LETTER_ROUTING_KEY).is_some()
         && arguments.get(DEAD_LETTER_EXCHANGE).is_none()
     {
@@ -147,6 +142,21 @@ pub(crate) fn check_queue(queue: &str, arguments: &Table) -> Result<(), Refusal>
             name: queue.into(),
             argument: DEAD_LETTER_ROUTING_KEY.into(),
             reason: "there is no x-dead-letter-exchange".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether a queue may have a dead-letter queue of its own as these say.
+pub(crate) fn check_dead_letter_queue(queue: &str, arguments: &Table) -> Result<(), Refusal> {
+    let known = QUEUE.iter().filter(|(name, _)| *name == DEAD_LETTER_QUEUE);
+    check(ObjectKind::Queue, queue, known, arguments)?;
+    if arguments.get(DEAD_LETTER_QUEUE).is_some() && arguments.get(DEAD_LETTER_EXCHANGE).is_some() {
+        return Err(Refusal::InvalidArgument {
+            object: ObjectKind::Queue,
+            name: queue.into(),
+            argument: DEAD_LETTER_QUEUE.into(),
+            reason: "there is an x-dead-letter-exchange".into(),
         });
     }
     Ok(())
@@ -220,7 +230,12 @@ pub(crate) fn check_binding(
     }
 }
 
-fn check(object: ObjectKind, name: &str, known: Known, arguments: &Table) -> Result<(), Refusal> {
+fn check<'a>(
+    object: ObjectKind,
+    name: &str,
+    known: impl IntoIterator<Item = &'a (&'static str, Shape)>,
+    arguments: &Table,
+) -> Result<(), Refusal> {
     for (argument, shape) in known {
         let Some(value) = arguments.get(argument) else {
             continue;

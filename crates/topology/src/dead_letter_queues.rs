@@ -13,6 +13,8 @@ use crate::{
 
 /// What the name of a queue gets.
 const SUFFIX: &str = ".dlq";
+/// How names begin that the broker chooses: nobody could declare one with the suffix.
+const RESERVED: &str = "amq.";
 /// What it has of its queue: where it is, and how many copies.
 const SHARED: [&str; 4] = [
     QUEUE_TYPE,
@@ -21,10 +23,10 @@ const SHARED: [&str; 4] = [
     "x-quorum-target-group-size",
 ];
 
-/// The name of a queue's own dead-letter queue. `None`: it is one itself, or its name is too long.
+/// The name of a queue's own dead-letter queue. `None`: it is one itself, its name is the broker's (`amq.`), or too long.
 #[must_use]
 pub fn dead_letter_queue_of(queue: &str) -> Option<QueueName> {
-    if queue.ends_with(SUFFIX) {
+    if queue.ends_with(SUFFIX) || queue.starts_with(RESERVED) {
         return None;
     }
     QueueName::try_from(format!("{queue}{SUFFIX}").as_str()).ok()
@@ -71,31 +73,41 @@ impl Topology {
         ) else {
             return Ok(None);
         };
-        let default = space.vhost.settings.default_queue_type.unwrap_or_default();
-        let of = arguments::queue_type(name.as_str(), &declare.arguments, default)?;
-        arguments::check_queue(name.as_str(), &declare.arguments)?;
-        let wanted = match self.queue(declare.vhost, name.as_str()) {
-            Some(there) => self.effective_queue(there),
-            None => self.effective_declared(declare, &name, of),
+        // A queue that is there is as it is, whatever this declare says of it: that is judged when it is applied.
+        let there = self.queue(declare.vhost, name.as_str());
+        let (wanted, durable, arguments) = match there {
+            Some(there) => (self.effective_queue(there), there.durable, &there.arguments),
+            None => {
+                let default = space.vhost.settings.default_queue_type.unwrap_or_default();
+                let of = arguments::queue_type(name.as_str(), &declare.arguments, default)?;
+                arguments::check_queue(name.as_str(), &declare.arguments)?;
+                arguments::check_dead_letter_queue(name.as_str(), &declare.arguments)?;
+                let wanted = self.effective_declared(declare, &name, of);
+                (wanted, declare.durable, &declare.arguments)
+            }
         };
         let has = |key: &str| wanted.iter().any(|it| &*it.key == key);
         if !has("dead-letter-queue") || has("dead-letter-exchange") {
             return Ok(None);
         }
         let Some(dead) = dead_letter_queue_of(name.as_str()) else {
+            if there.is_some() || arguments.get(DEAD_LETTER_QUEUE).is_none() {
+                return Ok(None); // a policy may hold for any name
+            }
+            let reason =
+                format!("the queue's name begins with {RESERVED} or leaves no room for {SUFFIX}");
             return Err(Refusal::InvalidArgument {
                 object: ObjectKind::Queue,
                 name: name.as_str().into(),
                 argument: DEAD_LETTER_QUEUE.into(),
-                reason: format!("the queue's name leaves no room for {SUFFIX}").into(),
+                reason: reason.into(),
             });
         };
         if let Some(there) = self.queue(declare.vhost, dead.as_str()) {
-            self.may_take_dead_letters(declare, there)?;
+            self.may_take_dead_letters((declare.vhost, durable), there)?;
             return Ok(None);
         }
-        let shared = declare.arguments.iter();
-        let shared = shared.filter(|(name, _)| SHARED.contains(name));
+        let shared = arguments.iter().filter(|(name, _)| SHARED.contains(name));
         let mut arguments = Table::new();
         for (name, value) in shared {
             arguments
@@ -105,7 +117,7 @@ impl Topology {
         Ok(Some(TopologyCommand::DeclareQueue(DeclareQueue {
             vhost: declare.vhost,
             name: NewQueueName::Named(dead),
-            durable: declare.durable,
+            durable,
             auto_delete: false,
             exclusive: false,
             arguments,
@@ -114,7 +126,11 @@ impl Topology {
     }
 
     /// A queue of that name that somebody else declared will do if it lives as long.
-    fn may_take_dead_letters(&self, declare: &DeclareQueue, there: &Queue) -> Result<(), Refusal> {
+    fn may_take_dead_letters(
+        &self,
+        (vhost, durable): (VhostId, bool),
+        there: &Queue,
+    ) -> Result<(), Refusal> {
         let differs = |argument: &str, received: bool, current: bool| {
             if received == current {
                 return Ok(());
@@ -122,7 +138,7 @@ impl Topology {
             Err(Refusal::InequivalentArgument {
                 object: ObjectKind::Queue,
                 name: there.name.as_str().into(),
-                vhost: self.vhost_name(declare.vhost),
+                vhost: self.vhost_name(vhost),
                 argument: argument.into(),
                 received: format!("'{received}'").into(),
                 current: format!("'{current}'").into(),
@@ -130,7 +146,7 @@ impl Topology {
         };
         differs("exclusive", false, there.is_exclusive())?;
         differs("auto_delete", false, there.auto_delete)?;
-        differs("durable", declare.durable, there.durable)
+        differs("durable", durable, there.durable)
     }
 
     fn vhost_name(&self, vhost: VhostId) -> warren_types::VhostName {

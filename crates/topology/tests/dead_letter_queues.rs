@@ -158,3 +158,48 @@ fn queue_whose_own_cannot_be_is_refused() {
     assert_eq!(declare(&mut topology, with("bills", auto())), Ok(None));
     assert_eq!(target(&topology, "bills"), own("bills.dlq"));
 }
+
+#[test]
+fn queue_that_is_there_says_what_its_own_is_like() {
+    let mut topology = formed();
+    done(&mut topology, declare_queue("orders"));
+    let definition = Table::new().with("dead-letter-queue", "auto");
+    policy(&mut topology, definition);
+    // A declare that will be refused makes nothing that is in the way of the right one.
+    let wrong = DeclareQueue {
+        durable: false,
+        ..with("orders", Table::new().with("x-queue-type", "quorum"))
+    };
+    let made = topology.declare_dead_letter_queue(&wrong).unwrap().unwrap();
+    let made = made.declared_queues()[0];
+    assert!(made.durable && made.arguments.is_empty());
+}
+
+#[test]
+fn names_of_the_broker_have_none_by_policy_and_are_refused_by_argument() {
+    let mut topology = formed();
+    let definition = Table::new().with("dead-letter-queue", "auto");
+    let generated = "amq.gen-AAAAAAAAAAAAAAAAAAAAAA";
+    let refused = topology.declare_dead_letter_queue(&with(generated, auto()));
+    let refused = refused.unwrap_err();
+    assert!(
+        matches!(refused, Refusal::InvalidArgument { .. }),
+        "{refused:?}"
+    );
+    policy(&mut topology, definition);
+    let none = topology.declare_dead_letter_queue(&queue(generated));
+    assert_eq!(none, Ok(None));
+}
+
+/// An earlier version stored the argument unread.
+#[test]
+fn stored_declare_with_any_value_is_applied_as_it_always_was() {
+    let mut topology = formed();
+    let odd = Table::new()
+        .with("x-dead-letter-queue", 5_i32)
+        .with("x-dead-letter-exchange", "dlx");
+    let stored = with("odd", odd);
+    assert!(topology.declare_dead_letter_queue(&stored).is_err());
+    done(&mut topology, TopologyCommand::DeclareQueue(stored));
+    assert_eq!(target(&topology, "odd"), Some(("dlx".to_owned(), None)));
+}

@@ -174,13 +174,55 @@ impl Redriving {
     /// # Errors
     /// As [`Redriving::step`].
     pub(super) async fn checked_step(&mut self) -> Result<Step, ApiError> {
+        self.may_go_on().await?;
+        self.step(self.left()).await
+    }
+
+    /// Whether the caller may still do this, with the queues that are known to be written to.
+    ///
+    /// # Errors
+    /// The right was taken, or the queue is gone.
+    pub(super) async fn may_go_on(&self) -> Result<(), ApiError> {
         let (_, operations) = self.request.needs();
         for operation in operations {
             let vhost = self.queue.vhost;
             let authorised = self.gateway.authorise(&self.who, vhost, operation).await;
             authorised.map_err(|error| of_operation(&error))?;
         }
-        self.step(self.left()).await
+        if let RedriveTo::Sources(sources) = &self.wish.to {
+            self.may_write(sources).await?;
+        }
+        if self.gateway.topology().queue_by_id(self.queue.id).is_none() {
+            return Err(self.no_answer());
+        }
+        Ok(())
+    }
+
+    /// The same, which only counts. A job without a limit ends after as many: what comes back meanwhile is not meant.
+    pub(super) fn counting(&self) -> Self {
+        Self {
+            gateway: self.gateway.clone(),
+            who: self.who.clone(),
+            queue: self.queue.clone(),
+            request: admin_v1::RedriveRequest {
+                dry_run: true,
+                messages_per_second: 0,
+                ..self.request.clone()
+            },
+            wish: Redrive {
+                dry_run: true,
+                ..self.wish.clone()
+            },
+            filter: self.filter.clone(),
+            next: self.next,
+            moved: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Ends after so many messages.
+    pub(super) fn limit(&mut self, messages: u64) {
+        self.request.limit = messages;
     }
 
     pub(super) fn request(&self) -> &admin_v1::RedriveRequest {

@@ -14,12 +14,14 @@ use warren_topology::Queue;
 use super::redrive::{BUSY_PAUSE, Redriving, Step};
 use crate::auth::Who;
 use crate::gateway::Gateway;
-use crate::jobs::{Ended, JOBS_MAX, Job, Wish};
+use crate::jobs::{Begun, Ended, JOBS_MAX, JOBS_OF_USER_MAX, Job, Wish, is_same};
 
 /// A leader that does not answer is asked again after this time,
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// and the job fails when none has for so long.
 const TROUBLE_MAX: Duration = Duration::from_secs(600);
+/// How often a job that is paused looks whether it still may go on.
+const PAUSED_LOOK: Duration = Duration::from_secs(30);
 
 /// Starts a job; answers its id. A request that was made before is the job that it started, whichever node runs it.
 ///
@@ -33,18 +35,27 @@ pub(super) async fn start(
 ) -> Result<String, ApiError> {
     let request = redriving.request();
     let request_id = request.request_id.clone();
+    let about = about(request, who, redriving.queue());
     if !request_id.is_empty() {
         let (jobs, _) = gateway.all_jobs().await;
-        let before = jobs.into_iter().find(|it| it.request_id == request_id);
-        if let Some(before) = before.and_then(|it| it.operation) {
+        let before = jobs.into_iter().filter(|it| it.request_id == request_id);
+        let mut before = before.filter_map(|it| it.operation);
+        if let Some(before) = before.find(|it| is_same(it, &about)) {
             return Ok(before.id);
         }
     }
-    let about = about(request, who, redriving.queue());
-    let job = gateway.jobs().begin(about, &request_id).ok_or_else(|| {
-        let text = format!("the node runs {JOBS_MAX} jobs already");
-        ApiError::new(Reason::LimitReached, text)
-    })?;
+    let job = match gateway.jobs().begin(about, &request_id) {
+        Begun::New(job) => job,
+        Begun::Known(id) => return Ok(id),
+        Begun::TooMany => {
+            let text = format!("the node runs {JOBS_MAX} jobs already");
+            return Err(ApiError::new(Reason::LimitReached, text));
+        }
+        Begun::TooManyOfUser => {
+            let text = format!("the node runs {JOBS_OF_USER_MAX} jobs of this user already");
+            return Err(ApiError::new(Reason::LimitReached, text));
+        }
+    };
     let id = job.id().to_owned();
     gateway.tasks().spawn(run(redriving, job, stop));
     Ok(id)
@@ -76,47 +87,74 @@ fn about(request: &admin_v1::RedriveRequest, who: &Who, queue: &Queue) -> admin_
     }
 }
 
-/// Until it is done, cancelled, refused, or the node stops. A page that is under way is waited for: its answer counts.
+/// Without a limit it is counted first, and ends after as many: what comes back meanwhile is not sent again and again.
 async fn run(mut redriving: Redriving, job: Arc<Job>, stop: CancellationToken) {
+    let request = redriving.request();
+    if request.limit == 0 && !request.dry_run {
+        let mut counting = redriving.counting();
+        match pages(&mut counting, &job, &stop, |_, _| {}).await {
+            Some(Ended::Done) => {}
+            Some(ended) => return job.end(ended),
+            None => return,
+        }
+        let (found, _) = counting.counts();
+        job.expect(found);
+        if found == 0 {
+            return job.end(Ended::Done);
+        }
+        redriving.limit(found);
+    }
+    let tell = |done, failed| job.progress(done, failed);
+    if let Some(ended) = pages(&mut redriving, &job, &stop, tell).await {
+        job.end(ended);
+    }
+}
+
+/// Until it is done, cancelled or refused; `None`: the node stops. A page that is under way is waited for: its answer counts.
+async fn pages(
+    redriving: &mut Redriving,
+    job: &Job,
+    stop: &CancellationToken,
+    tell: impl Fn(u64, u64),
+) -> Option<Ended> {
     let mut wishes = job.wishes();
     let mut trouble: Option<Instant> = None;
     loop {
         let wish = *wishes.borrow_and_update();
-        let pause = match wish {
-            Wish::Cancel => return job.end(Ended::Cancelled),
-            Wish::Pause => Duration::MAX,
-            Wish::Run if redriving.is_done() => return job.end(Ended::Done),
-            Wish::Run => {
-                let step = tokio::select! {
-                    biased; // stopping comes first
-                    () = stop.cancelled() => return,
-                    step = redriving.checked_step() => step,
-                };
-                let (done, failed) = redriving.counts();
-                job.progress(done, failed);
-                match step {
-                    Ok(step) => {
-                        trouble = None;
-                        match step {
-                            Step::Sent(sent) => redriving.pause(sent),
-                            Step::Again => Duration::ZERO,
-                            Step::Busy => BUSY_PAUSE,
-                        }
-                    }
-                    Err(error) if error.reason().retry() == Retry::AfterDelay => {
-                        let since = *trouble.get_or_insert_with(Instant::now);
-                        if since.elapsed() > TROUBLE_MAX {
-                            return job.end(Ended::Failed(error));
-                        }
-                        AGAIN_AFTER
-                    }
-                    Err(error) => return job.end(Ended::Failed(error)),
-                }
+        let step = match wish {
+            Wish::Cancel => return Some(Ended::Cancelled),
+            Wish::Run if redriving.is_done() => return Some(Ended::Done),
+            // It would hold its place for ever if nobody were left to go on.
+            Wish::Pause => redriving.may_go_on().await.map(|()| PAUSED_LOOK),
+            Wish::Run => tokio::select! {
+                biased; // stopping comes first
+                () = stop.cancelled() => return None,
+                step = redriving.checked_step() => step.map(|step| match step {
+                    Step::Sent(sent) => redriving.pause(sent),
+                    Step::Again => Duration::ZERO,
+                    Step::Busy => BUSY_PAUSE,
+                }),
+            },
+        };
+        let (done, failed) = redriving.counts();
+        tell(done, failed);
+        let pause = match step {
+            Ok(pause) => {
+                trouble = None;
+                pause
             }
+            Err(error) if error.reason().retry() == Retry::AfterDelay => {
+                let since = *trouble.get_or_insert_with(Instant::now);
+                if since.elapsed() > TROUBLE_MAX {
+                    return Some(Ended::Failed(error));
+                }
+                AGAIN_AFTER
+            }
+            Err(error) => return Some(Ended::Failed(error)),
         };
         tokio::select! {
             biased; // stopping comes first, then what somebody wishes
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return None,
             _changed = wishes.changed() => {}
             () = sleep(pause) => {}
         }

@@ -150,6 +150,12 @@ impl Dispatch {
         })
     }
 
+    /// Messages of a queue that are set aside.
+    #[must_use]
+    pub fn parked(&self, queue: QueueId) -> u64 {
+        self.queues.get(&queue).map_or(0, |it| it.parked)
+    }
+
     /// Body bytes of a queue's ready messages.
     #[must_use]
     pub fn ready_bytes(&self, queue: QueueId) -> u64 {

@@ -51,3 +51,6 @@ pub const RELEASED_RANGES_MAX: usize = 1_024;
 
 /// A message that is in flight when it expires is looked at again after so long, by shard time: whoever held it may have let go.
 pub const TIMER_RECHECK_MS: u64 = 5_000;
+
+/// Parked messages that one command drops at most: it is to take no replica long.
+pub const PARKED_DROPPED_AT_ONCE: u64 = 4_096;

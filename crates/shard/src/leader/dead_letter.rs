@@ -56,20 +56,23 @@ impl Leading {
     /// What is set aside beyond the queue's limit pushes the oldest out at once (features B49).
     pub(super) fn propose_or_park(&mut self, command: Command) {
         let parks = if let Command::Park(it) = &command {
-            Some(it.queue)
+            let count: u64 = it.ranges.iter().map(|range| range.count).sum();
+            Some((it.queue, count))
         } else {
             None
         };
         self.batcher.command(command);
-        if let Some(queue) = parks {
-            self.drop_parked(queue);
+        if let Some((queue, count)) = parks {
+            self.drop_parked(queue, count);
         }
     }
 
-    /// Beyond the queue's limit of parked messages the oldest go.
-    pub(super) fn drop_parked(&mut self, queue: QueueId) {
+    /// Beyond the queue's limit of parked messages the oldest go; so many more are about to be parked.
+    pub(super) fn drop_parked(&mut self, queue: QueueId, more: u64) {
         let settings = self.settings.get(&queue);
-        if let Some(keep) = settings.and_then(|it| it.parked_max_length) {
+        if let Some(keep) = settings.and_then(|it| it.parked_max_length)
+            && self.dispatch.parked(queue).saturating_add(more) > keep
+        {
             self.batcher
                 .command(Command::DropParked(DropParked { queue, keep }));
         }

@@ -92,7 +92,7 @@ impl Leading {
         self.settings.insert(queue.id, Arc::new(settings));
         self.tell_settings(queue.id);
         if self.known.contains(&queue.id) {
-            self.drop_parked(queue.id); // the limit may be lower than it was
+            self.drop_parked(queue.id, 0); // the limit may be lower than it was
         }
     }
 

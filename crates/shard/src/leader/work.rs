@@ -9,7 +9,7 @@ use tracing::{debug, error};
 use warren_codec::encode_entry;
 use warren_queue::dispatch::Dispatch;
 use warren_queue::dispatch::io::{Actions, Attach, ConsumerKey, Input, QueueOpening};
-use warren_queue::entry::ProposalId;
+use warren_queue::entry::{ProposalId, SettleReason};
 use warren_queue::outcome::Effect;
 use warren_queue::rows::{OriginRow, OutgoingRow};
 use warren_raft::{Group, ProposeError};
@@ -375,7 +375,11 @@ impl Leading {
                         None
                     };
                     self.moves_hear(&effect);
+                    let dropped = dropped_from(&effect);
                     self.step(Input::Applied(effect));
+                    if let Some(queue) = dropped {
+                        self.drop_parked(queue, 0); // one command drops some, and there may be more
+                    }
                     if let Some(queue) = new {
                         self.queue_created(queue);
                         created = true;
@@ -476,5 +480,19 @@ impl Leading {
 
     pub(super) fn close(&mut self, leader: Option<NodeId>) {
         self.links.close(leader);
+    }
+}
+
+/// The queue of messages that a limit drove out.
+fn dropped_from(effect: &Effect) -> Option<QueueId> {
+    if let Effect::Settled {
+        queue,
+        reason: SettleReason::Dropped,
+        ..
+    } = effect
+    {
+        Some(*queue)
+    } else {
+        None
     }
 }

@@ -8,6 +8,7 @@ use warren_types::{Position, PositionRange, QueueId};
 use super::super::Store;
 use super::super::apply::queue_or_gone;
 use super::super::blocks::StoredRows;
+use super::super::limits::PARKED_DROPPED_AT_ONCE;
 use super::super::queue::Level;
 use super::super::ranges;
 use super::super::states::MessageState;
@@ -16,7 +17,7 @@ use crate::entry::{DropParked, SettleReason};
 use crate::outcome::{Effect, Output, Reply};
 use crate::rows::Rows;
 
-/// The oldest are those of the lowest positions, whenever they were parked.
+/// The oldest are those of the lowest positions, whenever they were parked. So many at once at most: whoever proposes it asks again.
 pub(in super::super) fn apply(
     store: &mut Store,
     rows: &dyn Rows,
@@ -26,7 +27,8 @@ pub(in super::super) fn apply(
     let leaving = store.moves.leaving(it.queue);
     let (queue, mut reach) = queue_or_gone!(store, rows, it.queue);
     let parked: u64 = queue.levels.iter().map(|level| level.row.parked).sum();
-    let over = usize::try_from(parked.saturating_sub(it.keep)).unwrap_or(usize::MAX);
+    let over = parked.saturating_sub(it.keep).min(PARKED_DROPPED_AT_ONCE);
+    let over = usize::try_from(over).unwrap_or(usize::MAX);
     if over == 0 {
         return Reply::Settled { count: 0 };
     }
@@ -78,6 +80,7 @@ impl Level {
             .values()
             .flat_map(|block| block.parked_positions())
             .filter(|&at| may_go(at))
+            .take(max)
             .collect();
         let (mut read, mut from) = (0, self.row.head);
         // Of a block in memory its row may be old.

@@ -7,7 +7,7 @@ use warren_queue::entry::{
 };
 use warren_queue::outcome::Reply;
 use warren_queue::rows::Counters;
-use warren_queue::store::{PRODUCER_IDLE_MS_MAX, PRODUCER_WINDOW};
+use warren_queue::store::{PARKED_DROPPED_AT_ONCE, PRODUCER_IDLE_MS_MAX, PRODUCER_WINDOW};
 use warren_types::{NotStored, Position, PositionRange, ProducerId, ProducerSpan, ShardTime};
 
 use super::{Absent, ModelCancel};
@@ -345,7 +345,7 @@ impl ModelQueue {
     pub(super) fn drop_parked(&mut self, it: &DropParked) -> Reply {
         let parked = |it: &&ModelMessage| it.live && it.parked;
         let count = self.messages.iter().filter(parked).count() as u64;
-        let over = count.saturating_sub(it.keep);
+        let over = count.saturating_sub(it.keep).min(PARKED_DROPPED_AT_ONCE);
         let numbered = (1..).zip(&self.messages);
         let oldest = numbered.filter(|(_, it)| parked(it)).take(over as usize);
         let ranges: Vec<_> = oldest
