@@ -6,7 +6,7 @@ mod support;
 
 use support::*;
 use warren_topology::{
-    ApplyTo, DeclareQueue, PolicyKind, Refusal, SetPolicy, Topology, TopologyCommand,
+    ApplyTo, DeclareQueue, NewQueueName, PolicyKind, Refusal, SetPolicy, Topology, TopologyCommand,
     TopologyReply, Vhost, dead_letter_queue_of,
 };
 use warren_types::{DeadLetter, Table};
@@ -172,22 +172,30 @@ fn queue_that_is_there_says_what_its_own_is_like() {
     };
     let made = topology.declare_dead_letter_queue(&wrong).unwrap().unwrap();
     let made = made.declared_queues()[0];
-    assert!(made.durable && made.arguments.is_empty());
+    let of_queue = topology.queue(Vhost::ROOT, "orders").unwrap();
+    assert!(made.durable);
+    assert_eq!(made.arguments, of_queue.arguments);
 }
 
 #[test]
 fn names_of_the_broker_have_none_by_policy_and_are_refused_by_argument() {
     let mut topology = formed();
     let definition = Table::new().with("dead-letter-queue", "auto");
-    let generated = "amq.gen-AAAAAAAAAAAAAAAAAAAAAA";
-    let refused = topology.declare_dead_letter_queue(&with(generated, auto()));
+    let generated = |arguments| DeclareQueue {
+        name: NewQueueName::Generated {
+            prefix: None,
+            token: 7,
+        },
+        ..with("any", arguments)
+    };
+    let refused = topology.declare_dead_letter_queue(&generated(auto()));
     let refused = refused.unwrap_err();
     assert!(
         matches!(refused, Refusal::InvalidArgument { .. }),
         "{refused:?}"
     );
     policy(&mut topology, definition);
-    let none = topology.declare_dead_letter_queue(&queue(generated));
+    let none = topology.declare_dead_letter_queue(&generated(Table::new()));
     assert_eq!(none, Ok(None));
 }
 
