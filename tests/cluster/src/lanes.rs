@@ -6,14 +6,14 @@ mod raw;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use warren_client::{
-    Connection, ConnectionOptions, Consumer, ConsumerOptions, Delivery, Message, Outcome,
-    Publication, PublishResult, PublisherOptions, QueueSpec, Requeue, Target,
+    Connection, ConnectionOptions, Consumer, ConsumerOptions, Delivery, Message, Publication,
+    PublisherOptions, QueueSpec, Requeue, Target,
 };
-use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId, PublishOutcome};
+use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId};
 use warren_testkit::payload;
 use warren_types::{PropertiesBuilder, Table, Value};
 
@@ -246,35 +246,16 @@ impl Load {
         number: u32,
         lane: Arc<Lane>,
     ) -> Result<()> {
-        let (recorder, shared, stop) = (
-            self.recorder.clone(),
-            self.shared.clone(),
-            self.stop.clone(),
-        );
-        let (told, of) = (recorder.clone(), Arc::clone(&lane));
-        let mut last = Instant::now();
-        let sink = move |results: &[PublishResult]| {
-            let gap = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
-            shared.gap_ms_max.fetch_max(gap, Ordering::Relaxed);
-            last = Instant::now();
-            for result in results {
-                let n = u32::try_from(result.token).expect("it was one");
-                let id = of.id(lane_number, number, n);
-                let outcome = match &result.outcome {
-                    Outcome::Committed { .. } | Outcome::Duplicate => PublishOutcome::Confirmed,
-                    Outcome::Refused(_) => PublishOutcome::Refused,
-                    Outcome::Unrouted | Outcome::Unknown(_) => PublishOutcome::Unknown,
-                };
-                told.record(Event::PublishEnded(id, outcome));
-                if outcome == PublishOutcome::Confirmed {
-                    shared.confirm(id);
-                }
-            }
-        };
+        let (recorder, stop) = (self.recorder.clone(), self.stop.clone());
+        let of = Arc::clone(&lane);
+        let sink = self.sink(move |token| {
+            let n = u32::try_from(token).expect("it was one");
+            of.id(lane_number, number, n)
+        });
         let publisher = connect(servers)?.publisher(PublisherOptions {
             window_messages: WINDOW,
             give_up_after: Duration::from_secs(120),
-            sink: Some(Box::new(sink)),
+            sink: Some(sink),
             ..PublisherOptions::default()
         });
         self.publishers.push(tokio::spawn(async move {

@@ -19,8 +19,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::task::JoinHandle;
 use tonic::metadata::{Ascii, MetadataValue};
 use warren_client::{
-    Connection, ConnectionOptions, ConsumerOptions, Credentials, Message, Outcome, Publication,
-    PublisherOptions, QueueSpec, Target, parse_addresses,
+    Connection, ConnectionOptions, ConsumerOptions, Credentials, Message, Outcome, OutcomeSink,
+    Publication, PublishResult, PublisherOptions, QueueSpec, Target, parse_addresses,
 };
 use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId, PublishOutcome, Recorder};
 use warren_testkit::payload;
@@ -162,6 +162,29 @@ impl Load {
         }
     }
 
+    /// Tells the history what became of a publisher's messages, by their tokens.
+    fn sink(&self, id_of: impl Fn(u64) -> MessageId + Send + 'static) -> OutcomeSink {
+        let (recorder, shared) = (self.recorder.clone(), self.shared.clone());
+        let mut last = Instant::now();
+        Box::new(move |results: &[PublishResult]| {
+            let gap = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
+            shared.gap_ms_max.fetch_max(gap, Ordering::Relaxed);
+            last = Instant::now();
+            for result in results {
+                let id = id_of(result.token);
+                let outcome = match &result.outcome {
+                    Outcome::Committed { .. } | Outcome::Duplicate => PublishOutcome::Confirmed,
+                    Outcome::Refused(_) => PublishOutcome::Refused,
+                    Outcome::Unrouted | Outcome::Unknown(_) => PublishOutcome::Unknown,
+                };
+                recorder.record(Event::PublishEnded(id, outcome));
+                if outcome == PublishOutcome::Confirmed {
+                    shared.confirm(id);
+                }
+            }
+        })
+    }
+
     fn spawn_publisher(
         &mut self,
         servers: &str,
@@ -170,37 +193,15 @@ impl Load {
         publisher: u32,
     ) -> Result<()> {
         let connection = connect_as(servers, &self.options)?;
-        let (recorder, shared, stop) = (
-            self.recorder.clone(),
-            self.shared.clone(),
-            self.stop.clone(),
-        );
-        let sink_recorder = recorder.clone();
-        let mut last = Instant::now();
-        let sink = move |results: &[warren_client::PublishResult]| {
-            let gap = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
-            shared.gap_ms_max.fetch_max(gap, Ordering::Relaxed);
-            last = Instant::now();
-            for result in results {
-                let id = MessageId {
-                    publisher,
-                    counter: result.token,
-                };
-                let outcome = match &result.outcome {
-                    Outcome::Committed { .. } | Outcome::Duplicate => PublishOutcome::Confirmed,
-                    Outcome::Refused(_) => PublishOutcome::Refused,
-                    Outcome::Unrouted | Outcome::Unknown(_) => PublishOutcome::Unknown,
-                };
-                sink_recorder.record(Event::PublishEnded(id, outcome));
-                if outcome == PublishOutcome::Confirmed {
-                    shared.confirm(id);
-                }
-            }
-        };
+        let (recorder, stop) = (self.recorder.clone(), self.stop.clone());
+        let sink = self.sink(move |token| MessageId {
+            publisher,
+            counter: token,
+        });
         let publisher_handle = connection.publisher(PublisherOptions {
             window_messages: 200,
             give_up_after: Duration::from_secs(120),
-            sink: Some(Box::new(sink)),
+            sink: Some(sink),
             ..PublisherOptions::default()
         });
         self.publishers.push(tokio::spawn(async move {

@@ -28,7 +28,7 @@ use crate::surplus::Surplus;
 use crate::time::wall_clock_ms;
 
 /// A batch is closed when it holds so many encoded bytes; one larger message travels alone. Several are under way at a time (`window`), and
-/// no task is kept busy by one for long: with batches of 1 MiB whoever comes next waits five times as long, and no more is published.
+/// no task is kept busy by one for long (measured in ADR 0080).
 const BATCH_BYTES_MAX: usize = 128 << 10;
 /// A leader that does not answer a hello within this time is asked again, or another one is.
 const HELLO_WAIT: Duration = Duration::from_millis(500);
