@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Measures the local cluster and prints the figures, one JSON object per measurement.
 #
-# usage: scripts/bench.sh [throughput|neighbour|failover|idle|routing|import|churn] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
+# usage: scripts/bench.sh [throughput|neighbour|features|failover|idle|routing|import|churn] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
 #   throughput    `warren perf` in three modes (the default)
 #   neighbour     one message in flight on a queue of its own: alone, and beside publishers that do not wait for their confirms
+#   features      what each behaviour of a queue costs: throughput and CPU as a share of those of the plain runs before and
+#                 after it, the middle of --rounds (3 rounds or more tell something), --seconds each
 #   failover      SIGKILL of a queue's leader under 1,000 messages per second, clients on the other nodes: the longest
 #                 time without a confirm and without a delivery, per round and as percentiles
 #   idle          CPU and memory of each node while nothing is asked of the cluster
@@ -13,7 +15,7 @@
 #                 own for --seconds (tests/cluster, topology_churn): no error, nothing left behind, memory of each node
 #   --seconds N   length of each mode, or of the idle time (default 15)
 #   --size BYTES  body size (default 1024)
-#   --rounds N    leader kills (default 20)
+#   --rounds N    leader kills, or rounds of features (default 20)
 #   --out FILE    add the JSON lines to this file too
 #
 # BENCH_FLOOR: a program that measures the bare floor (write, fdatasync on two of three) as `PROGRAM --size B
@@ -33,7 +35,7 @@ while [[ $# -gt 0 ]]; do
             show_help "${BASH_SOURCE[0]}"
             exit 0
             ;;
-        throughput | neighbour | failover | idle | routing | import | churn) what="$1" ;;
+        throughput | neighbour | features | failover | idle | routing | import | churn) what="$1" ;;
         --seconds | --size | --rounds | --out)
             [[ $# -ge 2 ]] || fail "$1 needs a value"
             case "$1" in
@@ -98,6 +100,57 @@ neighbour() {
         tail --lines=1 "$local_dir/flood" | keep
     done
     rm --force "$local_dir/flood"
+}
+
+# One line per feature: `NAME ARGUMENTS of warren perf`. The keys and priorities differ from message to message.
+queue_features() {
+    cat <<'END'
+priorities --argument x-max-priority=10 --priorities 4
+message-ttl --ttl 60
+max-length --argument x-max-length=1000000
+delivery-limit --argument x-delivery-limit=5
+single-active-consumer --argument x-single-active-consumer=true
+groups-strict --argument x-message-groups=strict --keys 100
+groups-step-aside --argument x-message-groups=step-aside --keys 100
+keys-alone --keys 100
+dedup --argument x-dedup-window=60000
+dead-letter-exchange --argument x-dead-letter-exchange=amq.direct
+retry-back-off --argument x-delayed-retry-type=all --argument x-delayed-retry-min=100
+END
+}
+
+features() {
+    work="$(mktemp --directory)"
+    local round name arguments
+    measure() {
+        local label="$1"
+        shift
+        "$WARREN_BIN" perf --server "$servers" --output json --size "$size" --window 1000 --prefetch 1000 --seconds "$seconds" \
+            --pids "$(node_pids)" --label "$label" "$@" 2>/dev/null | tail --lines=1 >>"$work/runs"
+    }
+    for ((round = 1; round <= rounds; round++)); do
+        say "round $round of $rounds"
+        measure plain
+        while read -r name arguments; do
+            # shellcheck disable=SC2086 # arguments are words
+            measure "$name" $arguments </dev/null
+            measure plain </dev/null
+        done < <(queue_features)
+    done
+    python3 -c '
+import json, statistics, sys
+runs = [json.loads(line) for line in open(sys.argv[1])]
+shares = {}
+for before, run, after in zip(runs, runs[1:], runs[2:]):
+    if run["label"] == "plain" or before["label"] != "plain" or after["label"] != "plain":
+        continue
+    of = lambda key: run[key] / ((before[key] + after[key]) / 2)
+    shares.setdefault(run["label"], []).append([of("confirmed_per_s"), of("consumed_per_s"), of("broker_cpu_s_per_million")])
+for label, them in shares.items():
+    middle = [round(statistics.median(column), 3) for column in zip(*them)]
+    print(json.dumps({"what": "features", "feature": label, "rounds": len(them), "confirmed": middle[0], "consumed": middle[1], "cpu": middle[2]}))' \
+        "$work/runs" | keep
+    rm --recursive --force "$work"
 }
 
 # The node that leads queue failover-0; waits until there is one.

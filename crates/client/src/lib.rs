@@ -18,8 +18,8 @@ pub use admin::{
     EffectiveSetting, Exchange, Import, Job, JobList, JobState, NodeState, PeekOptions, PeekState,
     Peeked, PeekedPage, Permission, Policy, PolicySubject, PolicyTarget, PriorityStats, Queue,
     QueueDeletion, QueueDetails, QueueRound, QueueSpec, QueueStats, QueueWatch, ReceiveOptions,
-    Received, RedriveOptions, Redriven, Replica, ReplicaRole, TopicPermission, User, UserChange,
-    Vhost, VhostLimits, WhoAmI,
+    Received, RedriveOptions, Redriven, Replica, ReplicaRole, SelectionOptions, TopicPermission,
+    User, UserChange, Vhost, VhostLimits, WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

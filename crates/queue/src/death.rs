@@ -39,7 +39,10 @@ pub fn reason_name(reason: SettleReason) -> Option<&'static str> {
         SettleReason::Expired => Some("expired"),
         SettleReason::Dropped => Some("maxlen"),
         SettleReason::DeliveryLimit => Some("delivery_limit"),
-        SettleReason::Acked | SettleReason::DeadLettered | SettleReason::NoAck => None,
+        SettleReason::Acked
+        | SettleReason::DeadLettered
+        | SettleReason::NoAck
+        | SettleReason::Purged => None,
     }
 }
 

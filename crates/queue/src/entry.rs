@@ -153,6 +153,8 @@ pub enum SettleReason {
     NoAck,
     /// Too many failed deliveries, and a dead-letter target that did not take it.
     DeliveryLimit,
+    /// Deleted by an operator, one of a selection (features X10).
+    Purged,
 }
 
 /// Deliveries go back to ready.

@@ -1,4 +1,4 @@
-//! Sending dead letters back (features X6): what the leader is asked and what it tells. Not here: doing it (`leader::redrive`).
+//! Sending dead letters back (features X6), moving or deleting a selection (X10): what the leader is asked and what it tells. Not here: doing it (`leader::redrive`).
 
 use tokio::sync::oneshot;
 use warren_types::{Position, QueueId};
@@ -24,6 +24,10 @@ pub enum RedriveTo {
     /// Each to the queue it came from, which must be one of these: who asks may write to them. At most
     /// [`crate::PEEK_MESSAGES_MAX`].
     Sources(Vec<QueueId>),
+    /// They are deleted (features X10).
+    Nowhere,
+    /// They leave as if their time were up: dead letters, if the queue has a target (X10). Only what is ready.
+    DeadLetters,
 }
 
 /// What is to become of a page of messages.

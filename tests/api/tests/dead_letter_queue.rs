@@ -151,3 +151,33 @@ fn own_dead_letter_queue_by_policy_is_made_when_a_queue_is_declared() {
         assert_eq!(get(&call, "passing.dlq").await, None);
     });
 }
+
+/// An export has both queues, in the order of their names, and the second may differ from what would be made.
+#[test]
+fn import_keeps_a_dead_letter_queue_of_the_file_and_makes_one_that_is_not_there() {
+    let cluster = one_node();
+    let queue = |name: &str, arguments: serde_json::Value| serde_json::json!({"name": name, "vhost": "/", "durable": true, "auto_delete": false, "arguments": arguments});
+    let auto = serde_json::json!({"x-dead-letter-queue": "auto"});
+    let definitions = serde_json::json!({"queues": [
+        queue("a.orders", auto.clone()),
+        queue("a.orders.dlq", serde_json::json!({"x-max-length": 7})),
+        queue("bills", auto),
+    ]});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), definitions.to_string()).unwrap();
+    let import = ["definitions", "import", file.path().to_str().unwrap()];
+    cluster.run(&import).unwrap();
+    cluster.run(&import).unwrap();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        let own = get(&call, "a.orders.dlq").await.unwrap().arguments.unwrap();
+        let length = warren_api::number(7);
+        assert_eq!(own.fields.get("x-max-length"), Some(&length));
+        assert!(get(&call, "bills.dlq").await.is_some());
+        for queue in ["a.orders", "bills"] {
+            call.fill(queue, &["x"]).await;
+            reject_all(&call, queue, 1).await;
+            until_ready(&call, &format!("{queue}.dlq"), 1).await;
+        }
+    });
+}

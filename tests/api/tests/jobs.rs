@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use warren_api::{Call, FIRST, message, queue_batch, reason_of, runtime};
+use warren_client::{Connection, ConnectionOptions, Permission};
 use warren_proto::admin_v1::{self, Operation, OperationState, RedriveRequest};
-use warren_testkit::process::{Cluster, NodeNumber, Options};
+use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
 const MESSAGES: usize = 300;
 const SECOND: NodeNumber = NodeNumber(2);
@@ -229,6 +230,81 @@ fn job_that_cannot_be_is_refused_and_one_that_may_not_go_on_fails() {
         let ended = until(&call, &id, |it| it.ended_at.is_some()).await;
         assert_eq!(ended.state(), OperationState::Failed);
         assert!(ended.error.unwrap().message.contains("dead"));
+    });
+}
+
+#[test]
+fn watched_job_is_told_until_it_has_ended() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    runtime(async {
+        let [first, second] = [FIRST, SECOND].map(|it| Call::to(&cluster.grpc_address(it)));
+        queues(&first).await;
+        let id = start(&first, slowly()).await;
+        let request = admin_v1::WatchOperationRequest { id: id.clone() };
+        let watched = second.operations().watch_operation(request).await;
+        let mut watched = watched.unwrap().into_inner();
+        let mut told: Vec<Operation> = Vec::new();
+        while let Some(change) = watched.message().await.unwrap() {
+            let change = change.operation.unwrap();
+            if told.is_empty() {
+                pause(&first, &id, false).await;
+            } else if change.state() == OperationState::Paused {
+                pause(&first, &id, true).await;
+            }
+            told.push(change);
+        }
+        let states: Vec<OperationState> = told.iter().map(Operation::state).collect();
+        assert_eq!(states.first(), Some(&OperationState::Running));
+        assert!(states.contains(&OperationState::Paused), "{states:?}");
+        assert_eq!(states.last(), Some(&OperationState::Succeeded));
+        assert!(told.is_sorted_by_key(|it| it.done), "{told:?}");
+        assert_eq!(told.last().unwrap().done, MESSAGES as u64);
+        all_have_come(&second).await;
+    });
+}
+
+/// The user is looked up again for each page; a job that is paused looks too, less often.
+#[test]
+fn job_of_a_user_who_may_no_longer_read_the_queue_fails() {
+    let cluster = warren_api::one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        queues(&call).await;
+        let servers = warren_client::parse_addresses(&cluster.servers_from(FIRST)).unwrap();
+        let guest = Connection::new(&servers, ConnectionOptions::default()).unwrap();
+        let password = "secret".to_owned();
+        guest
+            .create_user("clerk", Vec::new(), password)
+            .await
+            .unwrap();
+        let rights = Permission {
+            user: "clerk".to_owned(),
+            vhost: "/".to_owned(),
+            configure: String::new(),
+            write: "^repair$".to_owned(),
+            read: "^dead$".to_owned(),
+        };
+        guest.set_permission(&rights).await.unwrap();
+        let mut command = cluster.warren();
+        command.envs([("WARREN_LOGIN", "clerk"), ("WARREN_PASSWORD", "secret")]);
+        command.args(["dlq", "redrive", "dead", "--to", "repair", "--rate", "40"]);
+        command.args(["--detach", "--output", "json"]);
+        command.args(["--server", &cluster.servers_from(FIRST)]);
+        let started = run_within(command, Duration::from_secs(60)).unwrap();
+        let started: serde_json::Value = serde_json::from_slice(&started.stdout).unwrap();
+        let id = started["job"].as_str().unwrap();
+        assert_eq!(job(&call, id).await.unwrap().started_by, "clerk");
+        until(&call, id, |it| it.done > 0).await;
+        let none = Permission {
+            read: String::new(),
+            ..rights
+        };
+        guest.set_permission(&none).await.unwrap();
+        let ended = until(&call, id, |it| it.ended_at.is_some()).await;
+        assert_eq!(ended.state(), OperationState::Failed);
+        assert!(ended.done < MESSAGES as u64, "{ended:?}");
+        let left = call.stats("dead").await.ready;
+        assert_eq!(ended.done + left, MESSAGES as u64);
     });
 }
 

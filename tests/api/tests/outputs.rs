@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use warren_api::{Call, in_band, message, number, queue_batch, runtime, text};
+use warren_api::{Call, Consuming, in_band, message, number, queue_batch, runtime, text};
+use warren_proto::v1::consume_request::Frame as Consume;
+use warren_proto::v1::consume_response::Frame as Consumed;
 use warren_proto::v1::settlement::{Action, Target};
 use warren_proto::v1::{self, SettleOutcome};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
@@ -209,4 +211,132 @@ async fn work(call: &Call, delivery: &v1::Delivery, done: &Mutex<BTreeSet<String
             }
         }
     }
+}
+
+/// Queues of other shards than that of `in`: messages that come with an ack of it cannot be stored in the same entry.
+async fn away_from_in(call: &Call) -> String {
+    for nth in 0..20 {
+        let name = format!("away-{nth}");
+        call.declare_with(&name, &[("x-dedup-window", number(60_000))])
+            .await;
+        call.publish(queue_batch("in", [message("probe")]))
+            .await
+            .unwrap();
+        let held = call.take("in", 1).await;
+        let settled = settle(call, ack_with(&held[0], vec![entry(&name, "probe")])).await;
+        if settled.outcome() == SettleOutcome::Refused {
+            call.ack(vec![held[0].receipt.clone()]).await.unwrap();
+            return name;
+        }
+    }
+    panic!("twenty queues share a shard");
+}
+
+fn first(settlement: v1::Settlement) -> v1::Settlement {
+    v1::Settlement {
+        allow_non_atomic: true,
+        ..settlement
+    }
+}
+
+#[test]
+fn messages_for_another_shard_are_stored_before_the_ack_where_that_is_allowed() {
+    let cluster = Cluster::start(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare_with("in", &[]).await;
+        let away = away_from_in(&call).await;
+        let small = [
+            ("x-overflow", text("reject-publish")),
+            ("x-max-length", number(0)),
+        ];
+        call.declare_with("small", &small).await;
+        call.publish(queue_batch("in", ["a", "b"].map(message)))
+            .await
+            .unwrap();
+        let held = call.take("in", 2).await;
+        let (a, b) = (&held[0], &held[1]);
+
+        // One message is refused: the ack is not asked for, and the other one is stored.
+        let both = vec![entry(&away, "1"), entry("small", "2")];
+        let refused = settle(&call, first(ack_with(a, both))).await;
+        let full = "ResourceExhausted QUEUE_FULL".to_owned();
+        let each = vec!["Committed".to_owned(), full.clone()];
+        assert_eq!(told(&refused), (full, each));
+        assert_eq!(call.stats("in").await.unacked, 2);
+
+        // Asked again without it: the first is a duplicate of itself, and the ack is done.
+        let again = first(ack_with(a, vec![entry(&away, "1")]));
+        let done = |each: &str| ("Done".to_owned(), vec![each.to_owned()]);
+        assert_eq!(told(&settle(&call, again.clone()).await), done("Duplicate"));
+        let twice = settle(&call, again).await;
+        assert_eq!(twice.outcome(), SettleOutcome::AlreadySettled);
+        assert_eq!(twice.published.len(), 1);
+
+        // Whoever has it next, with another result: what was stored first stays.
+        let stored = first(ack_with(b, vec![entry(&away, "3"), entry("small", "4")]));
+        settle(&call, stored).await;
+        let requeue = v1::Settlement {
+            action: Some(Action::Requeue(v1::Requeue::default())),
+            ..ack_with(b, Vec::new())
+        };
+        settle(&call, requeue).await;
+        let next = call.take("in", 1).await;
+        let other = first(ack_with(&next[0], vec![entry(&away, "5")]));
+        assert_eq!(told(&settle(&call, other).await), done("Duplicate"));
+        assert_eq!(all_of(&call, &away).await, ["1", "3"]);
+        assert_eq!(call.stats("in").await.ready, 0);
+    });
+}
+
+#[test]
+fn stream_goes_on_while_messages_of_its_acks_are_stored_elsewhere() {
+    const MESSAGES: usize = 200;
+    let cluster = Cluster::start(Options::default()).unwrap();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare_with("in", &[]).await;
+        let away = away_from_in(&call).await;
+        let bodies: Vec<String> = (0..MESSAGES).map(|it| it.to_string()).collect();
+        let messages = bodies.iter().map(|it| message(it));
+        call.publish(queue_batch("in", messages)).await.unwrap();
+        let open = v1::ConsumeOpen {
+            queue: "in".to_owned(),
+            prefetch: 20,
+            ..v1::ConsumeOpen::default()
+        };
+        let (mut stream, _) = Consuming::open(&call, open).await;
+        let (mut sent, mut told_done) = (0, 0);
+        while told_done < MESSAGES {
+            match stream.next().await.unwrap() {
+                Consumed::Deliveries(some) => {
+                    for delivery in some.deliveries {
+                        sent += 1;
+                        let with = vec![entry(&away, &body(&delivery))];
+                        let batch = v1::SettleBatch {
+                            settle_ref: sent,
+                            settlements: vec![first(ack_with(&delivery, with))],
+                        };
+                        stream.send(Consume::Settle(batch)).await;
+                    }
+                }
+                Consumed::Settled(settled) => {
+                    let done = ("Done".to_owned(), vec!["Committed".to_owned()]);
+                    assert_eq!(told(&settled.results[0]), done);
+                    told_done += 1;
+                }
+                _ => {}
+            }
+        }
+        let mut came = all_of(&call, &away).await;
+        came.sort_unstable();
+        let mut expected = bodies;
+        expected.sort_unstable();
+        assert_eq!(came, expected);
+        assert_eq!(call.stats("in").await.unacked, 0);
+    });
 }

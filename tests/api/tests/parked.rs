@@ -70,3 +70,44 @@ fn parked_messages_beyond_the_limit_push_the_oldest_out() {
         assert_eq!(counts(&call.stats("orders").await), (1, 1, 2));
     });
 }
+
+/// One command takes at most 4,096 of them away: here two are needed.
+#[test]
+fn parked_messages_far_beyond_a_new_limit_go_in_several_commands() {
+    const MESSAGES: usize = 5_000;
+    let cluster = one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare("orders").await.unwrap();
+        let bodies: Vec<String> = (0..MESSAGES).map(|it| it.to_string()).collect();
+        for some in bodies.chunks(1_000) {
+            let some: Vec<&str> = some.iter().map(String::as_str).collect();
+            call.fill("orders", &some).await;
+        }
+        let mut left = MESSAGES;
+        while left > 0 {
+            let taken = call.take("orders", left.min(500)).await;
+            left -= taken.len();
+            let action = v1::settlement::Action::Reject(v1::Reject {
+                park: true,
+                ..v1::Reject::default()
+            });
+            call.settle(taken, action).await;
+        }
+        assert_eq!(counts(&call.stats("orders").await), (0, 5_000, 0));
+        let policy = [
+            "policy",
+            "set",
+            "few",
+            "",
+            "--define",
+            "parked-max-length=2",
+        ];
+        cluster.run(&policy).unwrap();
+        while call.stats("orders").await.parked > 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(parked(&call, "orders").await, ["4998", "4999"]);
+        assert_eq!(counts(&call.stats("orders").await), (0, 2, 4_998));
+    });
+}

@@ -1,7 +1,7 @@
 //! `warren dlq`: dead letters and parked messages are listed, dead letters sent back. Not here: the jobs that do it (`jobs`),
 //! moving them (`warren-shard`).
 
-mod jobs;
+pub(super) mod jobs;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -17,13 +17,13 @@ pub(crate) enum DlqCommand {
     List(ListArgs),
     /// Send dead letters back to the queues they came from, or to another
     Redrive(RedriveArgs),
-    /// List the jobs that send dead letters back, on all nodes
+    /// List the jobs that send back, move or delete messages, on all nodes
     Jobs,
     /// Hold a job
     Pause(JobArgs),
     /// Let a job that was held go on
     Resume(JobArgs),
-    /// End a job for good: what it has sent stays sent
+    /// End a job for good: what it has done stays done
     Cancel(JobArgs),
 }
 

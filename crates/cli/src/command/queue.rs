@@ -1,7 +1,8 @@
-//! `warren queue`: declare, list, show, watch, peek, purge, cancel, delete.
+//! `warren queue`: declare, list, show, watch, peek, purge, cancel, delete; a selection of messages is moved or deleted (`select`).
 
 mod cancel;
 pub(super) mod peek;
+mod select;
 mod watch;
 
 use anyhow::Result;
@@ -31,6 +32,10 @@ pub(crate) enum QueueCommand {
     Peek(peek::PeekArgs),
     /// Remove the messages that no consumer holds
     Purge(NameArgs),
+    /// Move messages that match to another queue
+    Move(select::MoveArgs),
+    /// Delete messages that match
+    DeleteMessages(select::DeleteMessagesArgs),
     /// Take scheduled messages back before they are due
     Cancel(cancel::CancelArgs),
     /// Delete a queue and its messages; a missing one is a success
@@ -102,6 +107,10 @@ pub(crate) async fn run(global: &Global, command: QueueCommand) -> Result<()> {
         QueueCommand::Watch(args) => watch::watch(global, &connection, &args).await,
         QueueCommand::Cancel(args) => cancel::cancel(global, &connection, args).await,
         QueueCommand::Peek(args) => peek::peek(global, &connection, args).await,
+        QueueCommand::Move(args) => select::move_messages(global, &connection, args).await,
+        QueueCommand::DeleteMessages(args) => {
+            select::delete_messages(global, &connection, args).await
+        }
         QueueCommand::Purge(args) => {
             let messages = connection.purge_queue(&global.vhost, &args.name).await?;
             removed(global, args.name, messages, "purged")

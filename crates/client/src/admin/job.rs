@@ -35,13 +35,13 @@ impl JobState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     pub id: String,
-    /// "redrive".
+    /// "redrive", "move", "delete" or "expire".
     pub kind: String,
     pub vhost: String,
     /// What it works on, in words.
     pub subject: String,
     pub state: JobState,
-    /// Messages on their way.
+    /// Messages on their way, or deleted.
     pub done: u64,
     /// Messages left where they are: their target is not known or not there.
     pub left_out: u64,

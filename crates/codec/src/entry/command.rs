@@ -314,6 +314,7 @@ pub(crate) fn reason(reason: SettleReason) -> pb::SettleReason {
         SettleReason::DeadLettered => pb::SettleReason::DeadLettered,
         SettleReason::NoAck => pb::SettleReason::NoAck,
         SettleReason::DeliveryLimit => pb::SettleReason::DeliveryLimit,
+        SettleReason::Purged => pb::SettleReason::Purged,
     }
 }
 
@@ -330,8 +331,8 @@ pub(crate) fn decode_reason(number: i32) -> Result<SettleReason, CodecError> {
         pb::SettleReason::DeadLettered => Ok(SettleReason::DeadLettered),
         pb::SettleReason::NoAck => Ok(SettleReason::NoAck),
         pb::SettleReason::DeliveryLimit => Ok(SettleReason::DeliveryLimit),
+        pb::SettleReason::Purged => Ok(SettleReason::Purged),
         pb::SettleReason::Unspecified
-        | pb::SettleReason::Purged
         | pb::SettleReason::Moved
         | pb::SettleReason::Cancelled
         | pb::SettleReason::Deleted => Err(unknown()),

@@ -111,6 +111,7 @@ fn reason() -> impl Strategy<Value = SettleReason> {
         SettleReason::Dropped,
         SettleReason::DeadLettered,
         SettleReason::NoAck,
+        SettleReason::Purged,
         SettleReason::DeliveryLimit,
     ])
 }

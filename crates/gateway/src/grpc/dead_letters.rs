@@ -13,12 +13,13 @@ use warren_shard::{PurgeStates, RedriveTo};
 use warren_topology::{Operation, Queue};
 
 use super::deadline::deadline;
-use super::error::{bad_argument, of_operation, unsupported};
+use super::error::{bad_argument, of_operation};
 use super::open::{leader_metadata, queue_name, vhost_name, with_hint};
 use super::peek::peek;
 use super::permit::{Permit, permitted};
-use super::redrive::Redriving;
+use super::redrive::{Doing, Redriving};
 use super::redrive_job;
+use crate::auth::Who;
 use crate::gateway::Gateway;
 
 pub(super) struct DeadLetters {
@@ -44,6 +45,37 @@ impl DeadLetters {
     ) -> Result<Response<T>, Status> {
         let hint = queue.and_then(|it| leader_metadata(&self.gateway, it.shard));
         with_hint(hint, result)
+    }
+
+    /// Those that match a filter: counted, or by an operation.
+    async fn delete_some(
+        &self,
+        who: &Who,
+        queue: &Queue,
+        it: admin_v1::DeleteDeadLettersRequest,
+        deadline: Instant,
+    ) -> Result<admin_v1::DeleteDeadLettersResponse, ApiError> {
+        let request = admin_v1::RedriveRequest {
+            vhost: it.vhost,
+            queue: it.queue,
+            filter: it.filter,
+            dry_run: it.dry_run,
+            request_id: it.request_id,
+            ..admin_v1::RedriveRequest::default()
+        };
+        let going = Redriving::new(
+            &self.gateway,
+            who.clone(),
+            queue.clone(),
+            request,
+            &Doing::Delete,
+        )?;
+        let begun =
+            redrive_job::begin(&self.gateway, who, going, deadline, self.stop.clone()).await?;
+        Ok(admin_v1::DeleteDeadLettersResponse {
+            operation_id: begun.operation_id,
+            messages: begun.messages,
+        })
     }
 
     async fn list(
@@ -176,7 +208,8 @@ impl DeadLetterService for DeadLetters {
             return Err(bad_argument("background", "counts nothing: dry_run answers").into());
         }
         let background = request.background;
-        let redriving = Redriving::new(&self.gateway, who.clone(), queue.clone(), request, to)?;
+        let doing = Doing::SendBack(to);
+        let redriving = Redriving::new(&self.gateway, who.clone(), queue.clone(), request, &doing)?;
         if background {
             let started = redrive_job::start(&self.gateway, &who, redriving, self.stop.clone());
             let answer = started.await.map(|operation_id| admin_v1::RedriveResponse {
@@ -193,11 +226,13 @@ impl DeadLetterService for DeadLetters {
         &self,
         request: Request<admin_v1::DeleteDeadLettersRequest>,
     ) -> Result<Response<admin_v1::DeleteDeadLettersResponse>, Status> {
-        let (_, request) = permitted(&self.gateway, request).await?;
-        if !request.filter.is_empty() {
-            return Err(unsupported("filters of DeleteDeadLetters").into());
-        }
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let (who, request) = permitted(&self.gateway, request).await?;
         let queue = self.find(&request.vhost, &request.queue).await?;
+        if !request.filter.is_empty() {
+            let answer = self.delete_some(&who, &queue, request, deadline).await;
+            return self.answer(Some(&queue), answer);
+        }
         let removed = if request.dry_run {
             let stats = self.gateway.queue_stats(&queue, StatsDepth::Counts).await;
             stats.map(|it| it.ready)

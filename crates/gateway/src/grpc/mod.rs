@@ -24,6 +24,7 @@ mod named_errors;
 mod open;
 mod operations;
 mod outputs;
+mod outputs_first;
 mod peek;
 mod permit;
 mod policies;

@@ -1,5 +1,6 @@
 //! Settle-and-publish (features X4): messages that come with an ack, all of it or nothing. They are routed before the ack is asked for, and
-//! must all go to queues of its shard. Not here: that it is done in one (`warren-queue`), what a settlement names (`settle_plan`).
+//! must all go to queues of its shard, or go first (`outputs_first`). Not here: that it is done in one (`warren-queue`), what a settlement
+//! names (`settle_plan`).
 
 use std::sync::Arc;
 
@@ -15,35 +16,49 @@ use super::confirms::EntryId;
 use super::entry::{Defaults, Publisher};
 use super::error::{aborted, bad_argument, queue_name};
 use super::held::HeldDelivery;
+use super::outputs_first::First;
 use super::settle_plan::{Ask, Plan, refused as refused_settle, result_of};
 use crate::admission::{ConnectionAdmission, Permit};
 use crate::auth::Who;
 use crate::gateway::Gateway;
-use crate::publish::{Outcome, Publish, PublishId, Publishing};
+use crate::publish::{Outcome, Publish, PublishId, Publishing, Refused};
 
 /// What comes with an ask.
 #[derive(Debug)]
 pub(super) struct Outputs {
     entries: Vec<v1::PublishEntry>,
+    /// They may be stored before the ack where both together are impossible.
+    may_be_first: bool,
     pub(super) items: Vec<PublishItem>,
-    /// Once routed.
+    /// Once routed, or stored.
     pub(super) promised: Option<Promised>,
+    /// Is to be published before the ack is asked for.
+    pub(super) first: Option<First>,
 }
 
 /// What is told of the messages when the ack is done.
 #[derive(Debug)]
-pub(super) struct Promised {
-    /// Of each message: into how many queues, and the name of the first.
-    targets: Vec<(u32, String)>,
-    _permit: Permit,
+pub(super) enum Promised {
+    /// They come with the ack.
+    Together {
+        /// Of each message: into how many queues, and the name of the first.
+        targets: Vec<(u32, String)>,
+        _permit: Permit,
+    },
+    /// They are published first, and are not yet.
+    Pending,
+    /// They were published first.
+    Stored(Vec<v1::PublishResult>),
 }
 
 impl Outputs {
-    pub(super) fn of(entries: Vec<v1::PublishEntry>) -> Self {
+    pub(super) fn of(entries: Vec<v1::PublishEntry>, may_be_first: bool) -> Self {
         Self {
             entries,
+            may_be_first,
             items: Vec::new(),
             promised: None,
+            first: None,
         }
     }
 }
@@ -51,34 +66,42 @@ impl Outputs {
 impl Promised {
     /// The result of the settlement: a message that its queue had before counts as committed.
     pub(super) fn result(&self, index: u32, result: SettleResult) -> v1::SettleResult {
-        let all = (0_u32..).zip(&self.targets);
-        let published = match result {
-            SettleResult::Done => all
-                .map(|(at, (queues, _))| match queues {
-                    0 => unrouted(at),
-                    queues => committed(at, *queues),
-                })
-                .collect(),
-            SettleResult::OutputRefused { index, why } => all
-                .map(|(at, (_, queue))| {
-                    if at == index {
-                        not_stored(at, queue, why)
-                    } else {
-                        refused(at, &aborted())
-                    }
-                })
-                .collect(),
-            SettleResult::AlreadySettled
-            | SettleResult::NotOwner
-            | SettleResult::Expired
-            | SettleResult::QueueGone => Vec::new(),
+        let published = match self {
+            Self::Together { targets, _permit } => together(targets, result),
+            Self::Stored(published) => published.clone(),
+            Self::Pending => Vec::new(),
         };
         with_published(result_of(index, 0, result), published)
     }
 }
 
+fn together(targets: &[(u32, String)], result: SettleResult) -> Vec<v1::PublishResult> {
+    let all = (0_u32..).zip(targets);
+    match result {
+        SettleResult::Done => all
+            .map(|(at, (queues, _))| match queues {
+                0 => unrouted(at),
+                queues => committed(at, *queues),
+            })
+            .collect(),
+        SettleResult::OutputRefused { index, why } => all
+            .map(|(at, (_, queue))| {
+                if at == index {
+                    not_stored(at, queue, why)
+                } else {
+                    refused(at, &aborted())
+                }
+            })
+            .collect(),
+        SettleResult::AlreadySettled
+        | SettleResult::NotOwner
+        | SettleResult::Expired
+        | SettleResult::QueueGone => Vec::new(),
+    }
+}
+
 /// The settlement's own error is that of its first message that could not be published.
-fn with_published(
+pub(super) fn with_published(
     settled: v1::SettleResult,
     published: Vec<v1::PublishResult>,
 ) -> v1::SettleResult {
@@ -122,7 +145,7 @@ async fn route_one(
     admission: &ConnectionAdmission,
     ask: &mut Ask,
 ) -> Result<(), Box<v1::SettleResult>> {
-    let (index, target) = (ask.index(), ask.target);
+    let (index, target, held) = (ask.index(), ask.target, ask.held());
     let Some(outputs) = &mut ask.outputs else {
         return Ok(());
     };
@@ -148,10 +171,17 @@ async fn route_one(
     };
     let session = Arc::new(gateway.broker().session());
     let mut publishing = Publishing::new(gateway.clone(), session, who.rights(vhost));
+    let may_be_first = outputs.may_be_first.then(|| publishes.clone());
     let is_mandatory = |id: PublishId| EntryId::from(id).is_mandatory;
     let routed = publishing.route_outputs(publishes, target.shard, is_mandatory);
     let routed = routed.await;
     let topology = gateway.topology();
+    if let (Err(wrong), Some(publishes)) = (&routed, may_be_first)
+        && wrong.iter().all(|(_, it)| is_cross_shard(it))
+    {
+        outputs.first = Some(First::new(publishes, who.rights(vhost), target, held));
+        return Ok(());
+    }
     let routed = routed.map_err(|wrong| {
         let known = wrong
             .into_iter()
@@ -166,12 +196,16 @@ async fn route_one(
         let count = u32::try_from(queues.len()).unwrap_or(u32::MAX);
         (count, name.unwrap_or_default())
     });
-    outputs.promised = Some(Promised {
+    outputs.promised = Some(Promised::Together {
         targets: targets.collect(),
         _permit: permit,
     });
     outputs.items = routed.items;
     Ok(())
+}
+
+fn is_cross_shard(outcome: &Outcome) -> bool {
+    *outcome == Outcome::Refused(Refused::CrossShard)
 }
 
 /// Some of the messages cannot be published, so nothing is done.

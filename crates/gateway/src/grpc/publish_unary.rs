@@ -11,6 +11,7 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_shard::Session;
 use warren_shard::api::SessionEvent;
+use warren_topology::Rights;
 
 use super::batch::{Routing, check_batch, publish_time, result};
 use super::confirms::EntryId;
@@ -20,6 +21,7 @@ use super::permit::open_vhost;
 use super::publish_stream::publisher;
 use crate::admission::ConnectionAdmission;
 use crate::auth::Who;
+
 use crate::gateway::Gateway;
 use crate::publish::{Publish, PublishId, Publishing};
 
@@ -73,14 +75,29 @@ pub(super) async fn publish(
         results.abort();
         return results.into_response();
     }
-    if deadline <= Instant::now() {
-        return Err(not_started());
-    }
-    let bytes = publishes.iter().map(|it| it.bytes).sum();
     let routing = Routing {
         publishes,
         is_atomic: batch.atomic,
     };
+    publish_routing(gateway, rights, admission, routing, results, deadline).await
+}
+
+/// Publishes what was checked. `results`: those that are known.
+///
+/// # Errors
+/// As for `publish`.
+async fn publish_routing(
+    gateway: &Gateway,
+    rights: Rights,
+    admission: &ConnectionAdmission,
+    routing: Routing,
+    mut results: Results,
+    deadline: Instant,
+) -> Result<v1::PublishResponse, ApiError> {
+    if deadline <= Instant::now() {
+        return Err(not_started());
+    }
+    let bytes = routing.publishes.iter().map(|it| it.bytes).sum();
     let admitted = async {
         let late = routing.late(routing.may_publish_now(gateway));
         publish_time(gateway, late).await;
@@ -99,6 +116,28 @@ pub(super) async fn publish(
         results.give_up(&mut publishing)?;
     }
     results.into_response()
+}
+
+/// Publishes messages that were checked, whose ids count from 0, each for itself; gives their results.
+///
+/// # Errors
+/// As for `publish`.
+pub(super) async fn publish_checked(
+    gateway: &Gateway,
+    rights: Rights,
+    admission: &ConnectionAdmission,
+    publishes: Vec<Publish>,
+    deadline: Instant,
+) -> Result<Vec<v1::PublishResult>, ApiError> {
+    let results = Results {
+        found: vec![None; publishes.len()],
+    };
+    let routing = Routing {
+        publishes,
+        is_atomic: false,
+    };
+    let told = publish_routing(gateway, rights, admission, routing, results, deadline);
+    Ok(told.await?.results)
 }
 
 /// What has not begun by then is told "not started" while the call still waits for it.

@@ -1,5 +1,5 @@
-//! Dead letters are sent back page after page, at a rate, each to a queue that the caller may write to. Not here: the service
-//! (`dead_letters`), moving a page (`warren-shard`).
+//! Dead letters are sent back page after page, at a rate, each to a queue that the caller may write to; a selection of messages is moved or
+//! deleted in the same way. Not here: the services (`dead_letters`, `selection`), moving a page (`warren-shard`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,12 +39,43 @@ impl Permit for admin_v1::RedriveRequest {
     }
 }
 
-/// Sends back what is meant of a queue, a page at a time.
+/// What is done with what is meant of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    SendBack(RedriveTo),
+    Move(QueueId),
+    Delete,
+    Expire,
+}
+
+impl Doing {
+    /// As operations name it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::SendBack(_) => "redrive",
+            Self::Move(_) => "move",
+            Self::Delete => "delete",
+            Self::Expire => "expire",
+        }
+    }
+
+    fn to(&self) -> RedriveTo {
+        match self {
+            Self::SendBack(to) => to.clone(),
+            Self::Move(to) => RedriveTo::Queue(*to),
+            Self::Delete => RedriveTo::Nowhere,
+            Self::Expire => RedriveTo::DeadLetters,
+        }
+    }
+}
+
+/// Goes through what is meant of a queue, a page at a time.
 pub(super) struct Redriving {
     gateway: Gateway,
     who: Who,
     queue: Queue,
     request: admin_v1::RedriveRequest,
+    kind: &'static str,
     wish: Redrive,
     filter: Option<Arc<Filter>>,
     /// Where the next page begins; `None` = there is none.
@@ -71,7 +102,7 @@ impl Redriving {
         who: Who,
         queue: Queue,
         request: admin_v1::RedriveRequest,
-        to: RedriveTo,
+        doing: &Doing,
     ) -> Result<Self, ApiError> {
         let of = if request.parked {
             RedriveOf::Parked
@@ -82,9 +113,10 @@ impl Redriving {
             gateway: gateway.clone(),
             who,
             queue,
+            kind: doing.kind(),
             wish: Redrive {
                 of,
-                to,
+                to: doing.to(),
                 dry_run: request.dry_run,
             },
             filter: filter(&request.filter)?,
@@ -183,7 +215,13 @@ impl Redriving {
     /// # Errors
     /// The right was taken, or the queue is gone.
     pub(super) async fn may_go_on(&self) -> Result<(), ApiError> {
-        let (_, operations) = self.request.needs();
+        let queue = self.queue.name.as_str();
+        let operations = match self.wish.to {
+            RedriveTo::Nowhere | RedriveTo::DeadLetters => {
+                vec![Operation::PurgeQueue { queue }]
+            }
+            RedriveTo::Queue(_) | RedriveTo::Sources(_) => self.request.needs().1,
+        };
         for operation in operations {
             let vhost = self.queue.vhost;
             let authorised = self.gateway.authorise(&self.who, vhost, operation).await;
@@ -204,6 +242,7 @@ impl Redriving {
             gateway: self.gateway.clone(),
             who: self.who.clone(),
             queue: self.queue.clone(),
+            kind: self.kind,
             request: admin_v1::RedriveRequest {
                 dry_run: true,
                 messages_per_second: 0,
@@ -227,6 +266,10 @@ impl Redriving {
 
     pub(super) fn request(&self) -> &admin_v1::RedriveRequest {
         &self.request
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
     }
 
     pub(super) fn queue(&self) -> &Queue {

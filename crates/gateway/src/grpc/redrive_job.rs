@@ -1,4 +1,4 @@
-//! A redrive that its node goes on with when the caller has gone: it can be watched and steered from elsewhere. Not here: a page
+//! A redrive, move or deletion that its node goes on with when the caller has gone: it can be watched and steered from elsewhere. Not here: a page
 //! (`redrive`), the list of jobs (`jobs`), steering (`operations`).
 
 use std::sync::Arc;
@@ -9,12 +9,11 @@ use tokio_util::sync::CancellationToken;
 use warren_proto::admin_v1;
 use warren_proto::convert::error::ApiError;
 use warren_proto::convert::reason::{Reason, Retry};
-use warren_topology::Queue;
 
 use super::redrive::{BUSY_PAUSE, Redriving, Step};
 use crate::auth::Who;
 use crate::gateway::Gateway;
-use crate::jobs::{Begun, Ended, JOBS_MAX, JOBS_OF_USER_MAX, Job, Wish, is_same};
+use crate::jobs::{Begun as Noted, Ended, JOBS_MAX, JOBS_OF_USER_MAX, Job, Wish, is_same};
 
 /// A leader that does not answer is asked again after this time,
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -22,6 +21,44 @@ const AGAIN_AFTER: Duration = Duration::from_millis(250);
 const TROUBLE_MAX: Duration = Duration::from_secs(600);
 /// How often a job that is paused looks whether it still may go on.
 const PAUSED_LOOK: Duration = Duration::from_secs(30);
+
+/// The operation that was started, or how many messages are meant.
+pub(super) struct Begun {
+    pub(super) operation_id: String,
+    pub(super) messages: u64,
+}
+
+/// Counts, if that is all that is asked for, or starts a job.
+///
+/// # Errors
+/// The node runs too many; or there was no time to count.
+pub(super) async fn begin(
+    gateway: &Gateway,
+    who: &Who,
+    redriving: Redriving,
+    deadline: Instant,
+    stop: CancellationToken,
+) -> Result<Begun, ApiError> {
+    if !redriving.request().dry_run {
+        return Ok(Begun {
+            operation_id: start(gateway, who, redriving, stop).await?,
+            messages: 0,
+        });
+    }
+    let counted = redriving.run(deadline).await?;
+    if !counted.next_cursor.is_empty() {
+        let text = format!(
+            "there was no time to look at the whole queue, {} found so far: ask with a later deadline, or start the operation, which \
+             counts first",
+            counted.messages
+        );
+        return Err(ApiError::new(Reason::NotStarted, text));
+    }
+    Ok(Begun {
+        operation_id: String::new(),
+        messages: counted.messages,
+    })
+}
 
 /// Starts a job; answers its id. A request that was made before is the job that it started, whichever node runs it.
 ///
@@ -35,7 +72,7 @@ pub(super) async fn start(
 ) -> Result<String, ApiError> {
     let request = redriving.request();
     let request_id = request.request_id.clone();
-    let about = about(request, who, redriving.queue());
+    let about = about(&redriving, who);
     if !request_id.is_empty() {
         let (jobs, _) = gateway.all_jobs().await;
         let before = jobs.into_iter().filter(|it| it.request_id == request_id);
@@ -45,13 +82,13 @@ pub(super) async fn start(
         }
     }
     let job = match gateway.jobs().begin(about, &request_id) {
-        Begun::New(job) => job,
-        Begun::Known(id) => return Ok(id),
-        Begun::TooMany => {
+        Noted::New(job) => job,
+        Noted::Known(id) => return Ok(id),
+        Noted::TooMany => {
             let text = format!("the node runs {JOBS_MAX} jobs already");
             return Err(ApiError::new(Reason::LimitReached, text));
         }
-        Begun::TooManyOfUser => {
+        Noted::TooManyOfUser => {
             let text = format!("the node runs {JOBS_OF_USER_MAX} jobs of this user already");
             return Err(ApiError::new(Reason::LimitReached, text));
         }
@@ -61,7 +98,8 @@ pub(super) async fn start(
     Ok(id)
 }
 
-fn about(request: &admin_v1::RedriveRequest, who: &Who, queue: &Queue) -> admin_v1::Operation {
+fn about(redriving: &Redriving, who: &Who) -> admin_v1::Operation {
+    let (request, queue) = (redriving.request(), redriving.queue());
     let mut subject = queue.name.to_string();
     if request.parked {
         subject += ", what is parked";
@@ -73,7 +111,7 @@ fn about(request: &admin_v1::RedriveRequest, who: &Who, queue: &Queue) -> admin_
         subject += &format!(", where {}", request.filter);
     }
     admin_v1::Operation {
-        kind: "redrive".to_owned(),
+        kind: redriving.kind().to_owned(),
         vhost: if request.vhost.is_empty() {
             "/".to_owned()
         } else {

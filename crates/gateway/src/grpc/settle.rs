@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
@@ -14,7 +15,8 @@ use super::error::{bad_argument, of_operation};
 use super::held::HeldBook;
 use super::open::vhost_name;
 use super::outputs;
-use super::settle_plan::{Context, Plan, SettleResults, extended, plan, refused};
+use super::outputs_first::AT_ONCE;
+use super::settle_plan::{Ask, Context, Plan, SettleResults, extended, plan, refused};
 use crate::admission::ConnectionAdmission;
 use crate::auth::Who;
 use crate::clock::wall_clock_ms;
@@ -50,6 +52,7 @@ pub(super) async fn settle(
     let mut plan = plan(request.settlements, context, &mut HeldBook::default());
     may_settle(gateway, who, &plan).await?;
     outputs::route(gateway, who, admission, &mut plan).await;
+    publish_first(gateway, admission, &mut plan, deadline).await;
     extend(gateway, &mut plan, context.now_ms);
     let session = gateway.broker().session();
     let mut results = SettleResults::default();
@@ -93,6 +96,32 @@ pub(super) async fn settle(
     Ok(v1::SettleResponse {
         results: in_order(count, named),
     })
+}
+
+/// Stores the messages that come before their acks. What cannot be stored is refused with its ask.
+async fn publish_first(
+    gateway: &Gateway,
+    admission: &ConnectionAdmission,
+    plan: &mut Plan,
+    deadline: Instant,
+) {
+    let asks = std::mem::take(&mut plan.asks).into_iter();
+    let asks = asks.map(|mut ask| async move {
+        let index = ask.index();
+        let first = ask.outputs.as_mut().and_then(|it| it.first.take());
+        if let (Some(first), Some(outputs)) = (first, &mut ask.outputs) {
+            let stored = first.publish(gateway, admission, index, deadline).await;
+            outputs.promised = Some(stored?);
+        }
+        Ok::<Ask, Box<v1::SettleResult>>(ask)
+    });
+    let mut asks = stream::iter(asks).buffered(AT_ONCE);
+    while let Some(ask) = asks.next().await {
+        match ask {
+            Ok(ask) => plan.asks.push(ask),
+            Err(result) => plan.results.push(*result),
+        }
+    }
 }
 
 /// Makes leases longer, at once.

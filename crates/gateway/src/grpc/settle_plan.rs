@@ -60,6 +60,11 @@ impl Ask {
         }
     }
 
+    /// Its first delivery.
+    pub(super) fn held(&self) -> Option<Held> {
+        self.items.first().map(|it| it.held)
+    }
+
     /// Index of its first settlement.
     pub(super) fn index(&self) -> u32 {
         self.items.first().map_or(0, |it| it.index)
@@ -101,6 +106,7 @@ pub(super) fn plan(
     for (index, settlement) in (0_u32..).zip(settlements) {
         let wish = wish(settlement.action.as_ref());
         let entries = settlement.then_publish;
+        let may_be_first = settlement.allow_non_atomic;
         let named = settlement.target;
         let added = match wish {
             Ok(Wish::Do(action)) if entries.is_empty() => {
@@ -110,7 +116,8 @@ pub(super) fn plan(
                 extend(&mut plan, index, named, by, context, book)
             }
             Ok(Wish::Do(SettleAction::Settle(SettleReason::Acked))) => {
-                add_with_outputs(&mut plan, index, named, entries, context, book)
+                let outputs = Outputs::of(entries, may_be_first);
+                add_with_outputs(&mut plan, index, named, outputs, context, book)
             }
             Ok(Wish::Do(_) | Wish::Extend(_)) => {
                 Err(bad_argument("then_publish", "comes with an ack only"))
@@ -236,7 +243,7 @@ fn add_with_outputs(
     plan: &mut Plan,
     index: u32,
     named: Option<Named>,
-    entries: Vec<v1::PublishEntry>,
+    outputs: Outputs,
     context: Context,
     book: &mut HeldBook,
 ) -> Result<(), ApiError> {
@@ -248,10 +255,12 @@ fn add_with_outputs(
     let action = SettleAction::Settle(SettleReason::Acked);
     let added = add(plan, index, named, action, context, book);
     let with = std::mem::replace(&mut plan.asks, before);
-    plan.asks.extend(with.into_iter().map(|it| Ask {
-        outputs: Some(Outputs::of(entries.clone())),
-        ..it
-    }));
+    if let Some(ask) = with.into_iter().next() {
+        plan.asks.push(Ask {
+            outputs: Some(outputs),
+            ..ask
+        });
+    }
     added
 }
 

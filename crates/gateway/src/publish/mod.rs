@@ -21,7 +21,7 @@ use crate::gateway::Gateway;
 use crate::message::with_spent_delay;
 
 /// A message that was decoded, checked and admitted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Publish {
     pub(crate) id: PublishId,
     pub(crate) vhost: VhostId,

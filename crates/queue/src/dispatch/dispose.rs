@@ -42,7 +42,8 @@ impl Wish {
                 | SettleReason::Expired
                 | SettleReason::Dropped
                 | SettleReason::DeadLettered
-                | SettleReason::DeliveryLimit => true,
+                | SettleReason::DeliveryLimit
+                | SettleReason::Purged => true,
             },
             Self::Return(..) | Self::Park(..) => true,
             Self::Outputs(_) => false,

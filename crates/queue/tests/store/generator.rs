@@ -154,6 +154,7 @@ fn reason() -> impl Strategy<Value = SettleReason> {
         Just(SettleReason::Dropped),
         Just(SettleReason::DeadLettered),
         Just(SettleReason::NoAck),
+        Just(SettleReason::Purged),
     ]
 }
 

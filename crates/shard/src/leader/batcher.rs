@@ -75,7 +75,8 @@ impl Batcher {
             | SettleReason::Expired
             | SettleReason::Dropped
             | SettleReason::DeliveryLimit
-            | SettleReason::DeadLettered => false,
+            | SettleReason::DeadLettered
+            | SettleReason::Purged => false,
         };
         self.structure.is_empty()
             && self.blocks.is_empty()

@@ -49,7 +49,8 @@ impl Leading {
             | SettleReason::Expired
             | SettleReason::Dropped
             | SettleReason::DeadLettered
-            | SettleReason::NoAck => Command::Settle(it),
+            | SettleReason::NoAck
+            | SettleReason::Purged => Command::Settle(it),
         });
     }
 

@@ -1,12 +1,12 @@
-//! Redriving on the leader (features X6): dead letters go back to the queue they came from, or to a named one, a page at a time. They are
-//! moved like dead letters (`dead_letter`, `mover`): each is stored once, and leaves when it is. What its target refuses is ready again.
+//! Redriving on the leader (features X6, X10): messages go back to the queue they came from, or to a named one, or are deleted, a page at a
+//! time. They are moved like dead letters (`dead_letter`, `mover`): each is stored once, and leaves when it is. What its target refuses is ready again.
 //! Not here: which page (`warren-queue`, `store::peek`), all of a queue (`warren-gateway`).
 
 use std::collections::BTreeMap;
 
 use warren_codec::StoredMessageView;
 use warren_queue::dispatch::io::{Input, LeavingOpening, Token, Whereabouts};
-use warren_queue::entry::{Command, MoveOut, MoveTarget, SettleReason};
+use warren_queue::entry::{Command, MoveOut, MoveTarget, Settle, SettleReason};
 use warren_queue::store::{PeekedMessage, PeekedPage, PeekedState};
 use warren_topology::Queue;
 use warren_types::{ExchangeName, NodeId, PositionRange, QueueId, RoutingKey, ShardId};
@@ -44,6 +44,15 @@ impl Leading {
         if step.busy {
             return step;
         }
+        let reason = match wish.to {
+            RedriveTo::Nowhere => Some(SettleReason::Purged),
+            RedriveTo::DeadLetters => Some(SettleReason::Expired),
+            RedriveTo::Queue(_) | RedriveTo::Sources(_) => None,
+        };
+        if let Some(reason) = reason {
+            step.moved = self.remove_page(queue, &page, wish, reason);
+            return step;
+        }
         let mut groups: BTreeMap<(ShardId, QueueId), Vec<LeavingOpening>> = BTreeMap::new();
         for it in &page.messages {
             if !self.is_to_go(queue, it, wish.of) {
@@ -55,13 +64,7 @@ impl Leading {
                     groups
                         .entry((shard, target))
                         .or_default()
-                        .push(LeavingOpening {
-                            priority: it.priority,
-                            position: it.position,
-                            body_bytes,
-                            expiry: it.expiry,
-                            group: it.group_hash,
-                        });
+                        .push(leaving(it, body_bytes));
                 }
                 None => step.skipped += 1,
             }
@@ -83,6 +86,39 @@ impl Leading {
             }
         }
         step
+    }
+
+    /// How many of a page leave. What is ready is nobody's until that is committed.
+    fn remove_page(
+        &mut self,
+        queue: QueueId,
+        page: &PeekedPage,
+        wish: &Redrive,
+        reason: SettleReason,
+    ) -> u64 {
+        let meant = page.messages.iter();
+        let meant = meant.filter(|it| self.is_to_go(queue, it, wish.of));
+        let messages: Vec<LeavingOpening> = meant
+            .filter_map(|it| {
+                let view = StoredMessageView::open(&it.message).ok()?;
+                Some(leaving(it, u32::try_from(view.body.len()).ok()?))
+            })
+            .collect();
+        let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
+        if wish.dry_run || messages.is_empty() {
+            return count;
+        }
+        self.settle_or_dead_letter(Settle {
+            queue,
+            ranges: PositionRange::collect(messages.iter().map(|it| it.position)),
+            reason,
+        });
+        match wish.of {
+            RedriveOf::Ready => self.step(Input::TakeOut { queue, messages }),
+            // Nobody can have it meanwhile; who asks for it again deletes it once.
+            RedriveOf::Parked => {}
+        }
+        count
     }
 
     /// It is one of those that are meant, and neither with a consumer nor on its way already.
@@ -117,7 +153,7 @@ impl Leading {
                 self.topology
                     .queue(vhost, headers.get_str(LAST_DEATH_QUEUE)?)?
             }
-            RedriveTo::Sources(_) => return None,
+            RedriveTo::Sources(_) | RedriveTo::Nowhere | RedriveTo::DeadLetters => return None,
         };
         let body_bytes = u32::try_from(view.body.len()).ok()?;
         let moves = target.id != queue || wish.of == RedriveOf::Parked;
@@ -154,5 +190,15 @@ impl Leading {
                 self.mover.note(queue, positions);
             }
         }
+    }
+}
+
+fn leaving(it: &PeekedMessage, body_bytes: u32) -> LeavingOpening {
+    LeavingOpening {
+        priority: it.priority,
+        position: it.position,
+        body_bytes,
+        expiry: it.expiry,
+        group: it.group_hash,
     }
 }

@@ -69,28 +69,11 @@ pub(crate) fn encode(
     now_ms: u64,
     topology: &Topology,
 ) -> Encoded {
-    let mut open: Vec<Open> = Vec::new();
-    let mut place: HashMap<(QueueId, Priority), usize> = HashMap::new();
-    let mut levels = Levels::new(topology);
     let publishes: Vec<Publish> = publishes.into_iter().collect();
-    let mut bytes = bytes_of(&publishes);
-    for Publish { item, inbox, .. } in publishes {
-        let next = open.len();
-        let priority = levels.of(item.queue, &item.message);
-        let at = *place.entry((item.queue, priority)).or_insert(next);
-        if at == next {
-            open.push(Open {
-                queue: item.queue,
-                priority,
-                facts: Facts::default(),
-                payload: BytesMut::with_capacity(bytes.remove(&item.queue).unwrap_or_default()),
-                producers: Vec::new(),
-                waiters: Vec::new(),
-            });
-        }
-        let part = open
-            .get_mut(at)
-            .expect("the part was found or pushed above");
+    let mut levels = Levels::new(topology);
+    let (mut open, places) = open_parts(&publishes, &mut levels);
+    for (Publish { item, inbox, .. }, at) in publishes.into_iter().zip(places) {
+        let part = open.get_mut(at).expect("a place is that of a part");
         let is_meant = item.message.dedup_hash != 0 && levels.deduplicates(item.queue);
         let body = is_meant.then(|| body_hash(&item.message.body));
         let group = levels.group(item.queue, &item.message);
@@ -119,13 +102,35 @@ pub(crate) fn encode(
     encoded
 }
 
-/// About what each queue's messages take: a payload that grows copies what it holds.
-fn bytes_of(publishes: &[Publish]) -> HashMap<QueueId, usize> {
-    let mut bytes = HashMap::new();
-    for Publish { item, .. } in publishes {
-        *bytes.entry(item.queue).or_default() += encoded_bytes_max(&item.message);
-    }
-    bytes
+/// A part for each queue and priority, and which each message goes to. A payload has room for what will come: one that grows copies what it
+/// holds.
+fn open_parts(publishes: &[Publish], levels: &mut Levels<'_>) -> (Vec<Open>, Vec<usize>) {
+    let mut parts: Vec<(QueueId, Priority, usize)> = Vec::new();
+    let mut place: HashMap<(QueueId, Priority), usize> = HashMap::new();
+    let mut last = usize::MAX;
+    let places = publishes.iter().map(|Publish { item, .. }| {
+        let key = (item.queue, levels.of(item.queue, &item.message));
+        let is_last = |it: &(QueueId, Priority, usize)| (it.0, it.1) == key;
+        if !parts.get(last).is_some_and(is_last) {
+            last = *place.entry(key).or_insert(parts.len());
+        }
+        let bytes = encoded_bytes_max(&item.message);
+        match parts.get_mut(last) {
+            Some(part) => part.2 += bytes,
+            None => parts.push((key.0, key.1, bytes)),
+        }
+        last
+    });
+    let places = places.collect();
+    let open = parts.into_iter().map(|(queue, priority, bytes)| Open {
+        queue,
+        priority,
+        facts: Facts::default(),
+        payload: BytesMut::with_capacity(bytes),
+        producers: Vec::new(),
+        waiters: Vec::new(),
+    });
+    (open.collect(), places)
 }
 
 /// What of the queues of a batch matters here: how they count priorities (`x-max-priority`, features B52), whether they deduplicate, whether they

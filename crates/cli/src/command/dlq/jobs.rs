@@ -1,4 +1,5 @@
-//! `warren dlq jobs`: what sends dead letters back, listed, watched and steered. Not here: starting it (`dlq`).
+//! `warren dlq jobs`: what sends back, moves or deletes messages, listed, watched and steered. Not here: starting it (`dlq`,
+//! `queue::select`).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -43,10 +44,13 @@ pub(super) async fn list(global: &Global, connection: &Connection) -> Result<()>
         silent_nodes: listed.silent_nodes,
     };
     output::result(global.output, &view, |it| {
-        let mut table = TextTable::new(&["job", "state", "done", "of", "left out", "queue", "by"]);
+        let mut table = TextTable::new(&[
+            "job", "kind", "state", "done", "of", "left out", "queue", "by",
+        ]);
         for job in &it.jobs {
             table.row(vec![
                 job.id.clone(),
+                job.kind.clone(),
                 job.state.to_owned(),
                 job.done.to_string(),
                 job.total.to_string(),
@@ -66,14 +70,18 @@ pub(super) async fn list(global: &Global, connection: &Connection) -> Result<()>
 pub(super) fn show(global: &Global, job: &Job) -> Result<()> {
     output::result(global.output, &view(job), |it| {
         format!(
-            "job {} ({}): {}, {} sent",
-            it.id, it.subject, it.state, it.done
+            "{} job {} ({}): {}, {} done",
+            it.kind, it.id, it.subject, it.state, it.done
         )
     })
 }
 
-/// Until the job has ended; answers how many it sent.
-pub(super) async fn follow(connection: &Connection, id: &str, total: u64) -> Result<u64> {
+/// Until the job has ended; answers how many it did.
+pub(in crate::command) async fn follow(
+    connection: &Connection,
+    id: &str,
+    total: u64,
+) -> Result<u64> {
     let progress = Progress::new(Some(total), "messages");
     let mut sent = 0;
     loop {
@@ -82,7 +90,7 @@ pub(super) async fn follow(connection: &Connection, id: &str, total: u64) -> Res
             Err(error) => {
                 progress.end();
                 bail!(
-                    "job {id}, after {sent} messages: {error}; what it has not sent is sent by the same command again"
+                    "job {id}, after {sent} messages: {error}; the same command again does the rest"
                 );
             }
         };

@@ -97,9 +97,16 @@ impl ConsumeSession {
                 RequestToken(last)
             });
         self.last_token = last;
-        for (ask, token) in plan.asks.iter().zip(tokens) {
-            self.ask(ask, token).await;
+        for (mut ask, token) in plan.asks.into_iter().zip(tokens) {
+            match ask.outputs.as_mut().and_then(|it| it.first.take()) {
+                Some(first) => self.store_first(ask, first, token),
+                None => self.ask(&ask, token).await,
+            }
         }
+        self.tell_settled();
+    }
+
+    pub(super) fn tell_settled(&mut self) {
         while let Some(results) = self.settles.take_done() {
             self.control.push_back(Response::Settled(results));
         }
@@ -123,7 +130,7 @@ impl ConsumeSession {
         }
     }
 
-    async fn ask(&mut self, ask: &Ask, token: RequestToken) {
+    pub(super) async fn ask(&mut self, ask: &Ask, token: RequestToken) {
         let spec = ask.spec(AnswerTime::Soon);
         if ask.outputs.is_none() {
             let leases = self.attached.gateway.leases();

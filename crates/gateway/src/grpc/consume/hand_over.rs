@@ -18,6 +18,7 @@ impl ConsumeSession {
     pub(super) async fn hand_over(mut self, reply: oneshot::Sender<HandedOver>) {
         // Its client is elsewhere: the stream, if it is open still, ends.
         self.link.outbound = mpsc::channel(1).0;
+        self.stop_storing();
         self.control.clear();
         self.registration = None;
         let (session, consumer) = (&self.attached.session, self.attached.consumer);

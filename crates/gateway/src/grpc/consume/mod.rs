@@ -1,6 +1,7 @@
 //! `Consume`: opens a consumer, or finds the one that its client comes back to, and runs it to its end. One task owns each.
 //! Not here: the running stream (`session`), what the client says (`frames`), credit (`consumer_credit`).
 
+mod first;
 mod frames;
 mod hand_over;
 mod late;

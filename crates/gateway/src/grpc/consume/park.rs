@@ -22,6 +22,7 @@ impl ConsumeSession {
         {
             return End::Broken;
         }
+        self.stop_storing();
         // The client comes back on another stream, with its own.
         self.link.seat = None;
         let everything = self.attached.credit.recall_all();

@@ -17,6 +17,7 @@ use warren_shard::api::{
 use warren_shard::{Credit, HandedOver, Held, ReturnKind, SettleReason};
 use warren_types::{ClusterId, NodeId, Position, TopologyIndex};
 
+use super::first::Storing;
 use super::park::coming;
 use super::{Attached, Early};
 use crate::clock::{millis, wall_clock_ms};
@@ -73,6 +74,7 @@ pub(super) struct ConsumeSession {
     pub(super) cluster: ClusterId,
     pub(super) held: HeldBook,
     pub(super) settles: SettleResults,
+    pub(super) storing: Storing,
     /// Delivered to this session, not written; bounded by the credit that is lent.
     pub(super) outbox: VecDeque<Delivery>,
     pub(super) control: VecDeque<Response>,
@@ -112,6 +114,7 @@ impl ConsumeSession {
             cluster: gateway.cluster(),
             held: HeldBook::resumed(early.held, attached.until()),
             settles: SettleResults::default(),
+            storing: Storing::new(),
             outbox: VecDeque::new(),
             control: VecDeque::new(),
             phase: Phase::Running,
@@ -216,6 +219,7 @@ impl ConsumeSession {
                     Some(events) => self.events(events),
                     None => return node_stops(),
                 },
+                Some(stored) = self.storing.join_next() => self.stored(stored).await,
                 room = has_room(&self.link.outbound), if has_output => {
                     if !room {
                         return End::Broken;
@@ -328,9 +332,7 @@ impl ConsumeSession {
                 | SessionEvent::Purged { .. } => {}
             }
         }
-        while let Some(results) = self.settles.take_done() {
-            self.control.push_back(Response::Settled(results));
-        }
+        self.tell_settled();
     }
 
     /// A delivery is not this consumer's any more; one that was not written yet is not written at all.

@@ -24,6 +24,7 @@ struct Asked {
     batch: u64,
     items: Vec<AskItem>,
     target: Target,
+    /// Of an ask with messages.
     outputs: Option<Promised>,
 }
 
@@ -83,7 +84,10 @@ impl SettleResults {
                 batch: self.last,
                 items: ask.items.clone(),
                 target: ask.target,
-                outputs: ask.outputs.as_mut().and_then(|it| it.promised.take()),
+                outputs: ask
+                    .outputs
+                    .as_mut()
+                    .map(|it| it.promised.take().unwrap_or(Promised::Pending)),
             };
             self.asks.insert(token, asked);
             tokens.push(token);
@@ -141,6 +145,37 @@ impl SettleResults {
             }
         }
         Some(answered)
+    }
+
+    /// The messages of an ask were stored; it can be made now. False: nobody waits for it.
+    pub(in crate::grpc) fn stored(&mut self, token: RequestToken, promised: Promised) -> bool {
+        let Some(asked) = self.asks.get_mut(&token) else {
+            return false;
+        };
+        asked.outputs = Some(promised);
+        true
+    }
+
+    /// An ask is not made, because of its messages: its items are held still.
+    pub(in crate::grpc) fn refused(
+        &mut self,
+        token: RequestToken,
+        result: v1::SettleResult,
+    ) -> Vec<AskItem> {
+        let Some((batch, Asked { items, .. })) = self.close(token) else {
+            return Vec::new();
+        };
+        batch.results.push(result);
+        items
+    }
+
+    /// Gives up on asks that were not made yet, because their messages come first: their items are held still.
+    pub(in crate::grpc) fn give_up_pending(&mut self, why: Unavailable) -> Vec<AskItem> {
+        let pending = self.asks.iter();
+        let pending = pending.filter(|(_, it)| matches!(it.outputs, Some(Promised::Pending)));
+        let tokens: Vec<RequestToken> = pending.map(|(token, _)| *token).collect();
+        let items = tokens.into_iter().map(|it| self.not_asked(it, why));
+        items.flatten().collect()
     }
 
     /// An ask could not be made: nothing was done, and its items are held still.

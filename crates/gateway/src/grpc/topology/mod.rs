@@ -6,6 +6,7 @@ mod definitions;
 mod exchanges;
 mod pages;
 mod queues;
+mod selection;
 mod vhosts;
 
 pub(super) use exchanges::check_etag;
@@ -21,6 +22,7 @@ use warren_proto::admin_v1;
 use warren_proto::admin_v1::topology_service_server::TopologyService;
 use warren_proto::convert::error::ApiError;
 
+use super::deadline::deadline;
 use super::error::unsupported;
 use super::login::caller;
 use super::open::{LEADER_METADATA, topology_leader_metadata, with_hint};
@@ -273,16 +275,20 @@ impl TopologyService for TopologyAdmin {
 
     async fn move_messages(
         &self,
-        _request: Request<admin_v1::MoveMessagesRequest>,
+        request: Request<admin_v1::MoveMessagesRequest>,
     ) -> Result<Response<admin_v1::MoveMessagesResponse>, Status> {
-        Err(unsupported("MoveMessages").into())
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let (who, request) = self.permitted(request).await?;
+        self.answer(self.move_messages_here(&who, request, deadline).await)
     }
 
     async fn delete_messages(
         &self,
-        _request: Request<admin_v1::DeleteMessagesRequest>,
+        request: Request<admin_v1::DeleteMessagesRequest>,
     ) -> Result<Response<admin_v1::DeleteMessagesResponse>, Status> {
-        Err(unsupported("DeleteMessages").into())
+        let deadline = deadline(request.metadata(), self.gateway.options().unary_timeout);
+        let (who, request) = self.permitted(request).await?;
+        self.answer(self.delete_messages_here(&who, request, deadline).await)
     }
 
     async fn seek_queue(

@@ -52,6 +52,7 @@ fn total(counters: &mut Counters, reason: SettleReason) -> &mut u64 {
         SettleReason::Dropped | SettleReason::DeliveryLimit => &mut counters.dropped,
         SettleReason::DeadLettered => &mut counters.dead_lettered,
         SettleReason::NoAck => &mut counters.no_ack,
+        SettleReason::Purged => &mut counters.purged,
     }
 }
 

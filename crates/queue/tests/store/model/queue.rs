@@ -247,6 +247,7 @@ impl ModelQueue {
             Some(SettleReason::Dropped | SettleReason::DeliveryLimit) => &mut counters.dropped,
             Some(SettleReason::DeadLettered) => &mut counters.dead_lettered,
             Some(SettleReason::NoAck) => &mut counters.no_ack,
+            Some(SettleReason::Purged) => &mut counters.purged,
         };
         *total += count;
         count

@@ -123,6 +123,21 @@ pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestio
     let (to, sources) = match wish.to {
         RedriveTo::Queue(to) => (to.0, Vec::new()),
         RedriveTo::Sources(sources) => (0, sources),
+        RedriveTo::Nowhere => {
+            return wire::RedriveQuestion {
+                deleted: Some(encode_question(it)),
+                dry_run: wish.dry_run,
+                parked: wish.of == RedriveOf::Parked,
+                ..wire::RedriveQuestion::default()
+            };
+        }
+        RedriveTo::DeadLetters => {
+            return wire::RedriveQuestion {
+                expired: Some(encode_question(it)),
+                dry_run: wish.dry_run,
+                ..wire::RedriveQuestion::default()
+            };
+        }
     };
     let page = encode_question(it);
     let (page, filtered) = match page.filter {
@@ -132,6 +147,8 @@ pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestio
     wire::RedriveQuestion {
         page,
         filtered,
+        deleted: None,
+        expired: None,
         to,
         dry_run: wish.dry_run,
         sources: sources.into_iter().map(|it| it.0).collect(),
@@ -141,6 +158,7 @@ pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestio
 
 pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame> {
     let page = it.page.as_ref().or(it.filtered.as_ref());
+    let page = page.or(it.deleted.as_ref()).or(it.expired.as_ref());
     let page = page.ok_or_else(|| bad("no page"))?;
     if it.sources.len() > PEEK_MESSAGES_MAX {
         return Err(bad("more queues than messages"));
@@ -152,6 +170,8 @@ pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame>
             RedriveOf::Ready
         },
         to: match it.to {
+            _ if it.deleted.is_some() => RedriveTo::Nowhere,
+            _ if it.expired.is_some() => RedriveTo::DeadLetters,
             0 => RedriveTo::Sources(it.sources.iter().map(|&it| QueueId(it)).collect()),
             to => RedriveTo::Queue(QueueId(to)),
         },
