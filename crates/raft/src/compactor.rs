@@ -109,7 +109,13 @@ async fn shorten(replica: &Replica, options: &CompactionOptions) {
 
 /// The last index to purge, if there is anything worth purging.
 fn purge_upto(replica: &Replica, durable: u64, options: &CompactionOptions) -> Option<u64> {
-    let mut upto = durable.checked_sub(options.keep_entries)?;
+    // Entries are of any size: so many of the largest would fill a disk.
+    let before = |bytes| {
+        let kept = convert::index_to_raft(replica.log.newest_within(bytes));
+        kept.checked_sub(1).map(|last| last.min(durable))
+    };
+    let upto = durable.checked_sub(options.keep_entries);
+    let mut upto = upto.max(before(options.keep_bytes))?;
     let status = replica.shared.raft()?.metrics();
     let metrics = status.borrow_watched();
     let purged = metrics.purged.map(|id| id.index);
@@ -129,5 +135,6 @@ fn purge_upto(replica: &Replica, durable: u64, options: &CompactionOptions) -> O
     }
     // A follower that needs too much will be sent a snapshot instead.
     upto = upto.max(durable.saturating_sub(options.keep_entries_max));
+    upto = upto.max(before(options.keep_bytes_max).unwrap_or(0));
     (purged < Some(upto)).then_some(upto)
 }

@@ -55,12 +55,15 @@ pub struct CompactionOptions {
     pub every: Duration,
     /// After this many bytes of commands applied by all groups.
     pub applied_bytes: u64,
-    /// Entries kept behind the applied one, for followers that lag.
+    /// Entries kept behind the applied one, for followers that lag,
     pub keep_entries: u64,
+    /// but no more bytes of them than this.
+    pub keep_bytes: u64,
     /// A leader keeps what a follower still needs if that follower was heard within this time...
     pub follower_seen_within: Duration,
-    /// ...unless it needs more than this many entries: then it will be sent a snapshot.
+    /// ...unless it needs more than this many entries, or bytes: then it will be sent a snapshot.
     pub keep_entries_max: u64,
+    pub keep_bytes_max: u64,
 }
 
 impl RaftOptions {
@@ -142,8 +145,10 @@ impl Default for CompactionOptions {
             every: Duration::from_secs(30),
             applied_bytes: 256 << 20,
             keep_entries: 50_000,
+            keep_bytes: 64 << 20,
             follower_seen_within: Duration::from_secs(300),
             keep_entries_max: 500_000,
+            keep_bytes_max: 1 << 30,
         }
     }
 }

@@ -64,6 +64,14 @@ impl Outputs {
 }
 
 impl Promised {
+    /// The results of messages that are stored whatever becomes of the ack.
+    pub(super) fn stored(&self) -> Vec<v1::PublishResult> {
+        match self {
+            Self::Stored(published) => published.clone(),
+            Self::Together { .. } | Self::Pending => Vec::new(),
+        }
+    }
+
     /// The result of the settlement: a message that its queue had before counts as committed.
     pub(super) fn result(&self, index: u32, result: SettleResult) -> v1::SettleResult {
         let published = match self {
@@ -179,7 +187,13 @@ async fn route_one(
     if let (Err(wrong), Some(publishes)) = (&routed, may_be_first)
         && wrong.iter().all(|(_, it)| is_cross_shard(it))
     {
-        outputs.first = Some(First::new(publishes, who.rights(vhost), target, held));
+        outputs.first = Some(First::new(
+            publishes,
+            permit,
+            who.rights(vhost),
+            target,
+            held,
+        ));
         return Ok(());
     }
     let routed = routed.map_err(|wrong| {

@@ -21,7 +21,7 @@ use super::error::aborted;
 use super::outputs::{Promised, with_published};
 use super::publish_unary::publish_checked;
 use super::settle_plan::refused as refused_settle;
-use crate::admission::ConnectionAdmission;
+use crate::admission::Permit;
 
 use crate::gateway::Gateway;
 use crate::publish::Publish;
@@ -38,11 +38,14 @@ pub(super) struct First {
     /// Those whose deduplication key is made here.
     keyed: BTreeSet<u32>,
     rights: Rights,
+    /// Until they are answered.
+    permit: Permit,
 }
 
 impl First {
     pub(super) fn new(
         mut publishes: Vec<Publish>,
+        permit: Permit,
         rights: Rights,
         target: Target,
         held: Option<Held>,
@@ -61,6 +64,7 @@ impl First {
             publishes,
             keyed,
             rights,
+            permit,
         }
     }
 
@@ -69,7 +73,6 @@ impl First {
     pub(super) async fn publish(
         self,
         gateway: &Gateway,
-        admission: &ConnectionAdmission,
         index: u32,
         deadline: Instant,
     ) -> Result<Promised, Box<v1::SettleResult>> {
@@ -77,8 +80,9 @@ impl First {
             publishes,
             keyed,
             rights,
+            permit: _permit,
         } = self;
-        let published = publish_checked(gateway, rights, admission, publishes, deadline).await;
+        let published = publish_checked(gateway, rights, publishes, deadline).await;
         let mut published = published.map_err(|error| Box::new(refused_settle(index, &error)))?;
         for result in &mut published {
             if keyed.contains(&result.index) {

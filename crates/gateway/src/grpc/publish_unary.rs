@@ -91,7 +91,7 @@ async fn publish_routing(
     rights: Rights,
     admission: &ConnectionAdmission,
     routing: Routing,
-    mut results: Results,
+    results: Results,
     deadline: Instant,
 ) -> Result<v1::PublishResponse, ApiError> {
     if deadline <= Instant::now() {
@@ -107,6 +107,16 @@ async fn publish_routing(
     let _permit = timeout_at(deadline, admitted)
         .await
         .map_err(|_| not_started())?;
+    publish_admitted(gateway, rights, routing, results, deadline).await
+}
+
+async fn publish_admitted(
+    gateway: &Gateway,
+    rights: Rights,
+    routing: Routing,
+    mut results: Results,
+    deadline: Instant,
+) -> Result<v1::PublishResponse, ApiError> {
     let session = Arc::new(gateway.broker().session());
     let mut publishing =
         Publishing::new(gateway.clone(), Arc::clone(&session), rights).until(begin_by(deadline));
@@ -118,14 +128,13 @@ async fn publish_routing(
     results.into_response()
 }
 
-/// Publishes messages that were checked, whose ids count from 0, each for itself; gives their results.
+/// Publishes messages that were checked and admitted, whose ids count from 0, each for itself; gives their results.
 ///
 /// # Errors
 /// As for `publish`.
 pub(super) async fn publish_checked(
     gateway: &Gateway,
     rights: Rights,
-    admission: &ConnectionAdmission,
     publishes: Vec<Publish>,
     deadline: Instant,
 ) -> Result<Vec<v1::PublishResult>, ApiError> {
@@ -136,7 +145,11 @@ pub(super) async fn publish_checked(
         publishes,
         is_atomic: false,
     };
-    let told = publish_routing(gateway, rights, admission, routing, results, deadline);
+    let late = routing.late(routing.may_publish_now(gateway));
+    timeout_at(deadline, publish_time(gateway, late))
+        .await
+        .map_err(|_| not_started())?;
+    let told = publish_admitted(gateway, rights, routing, results, deadline);
     Ok(told.await?.results)
 }
 

@@ -45,8 +45,10 @@ pub(super) async fn begin(
             messages: 0,
         });
     }
+    let limit = redriving.request().limit;
     let counted = redriving.run(deadline).await?;
-    if !counted.next_cursor.is_empty() {
+    let is_enough = limit != 0 && counted.messages >= limit;
+    if !counted.next_cursor.is_empty() && !is_enough {
         let text = format!(
             "there was no time to look at the whole queue, {} found so far: ask with a later deadline, or start the operation, which \
              counts first",

@@ -52,7 +52,7 @@ pub(super) async fn settle(
     let mut plan = plan(request.settlements, context, &mut HeldBook::default());
     may_settle(gateway, who, &plan).await?;
     outputs::route(gateway, who, admission, &mut plan).await;
-    publish_first(gateway, admission, &mut plan, deadline).await;
+    publish_first(gateway, &mut plan, deadline).await;
     extend(gateway, &mut plan, context.now_ms);
     let session = gateway.broker().session();
     let mut results = SettleResults::default();
@@ -99,18 +99,13 @@ pub(super) async fn settle(
 }
 
 /// Stores the messages that come before their acks. What cannot be stored is refused with its ask.
-async fn publish_first(
-    gateway: &Gateway,
-    admission: &ConnectionAdmission,
-    plan: &mut Plan,
-    deadline: Instant,
-) {
+async fn publish_first(gateway: &Gateway, plan: &mut Plan, deadline: Instant) {
     let asks = std::mem::take(&mut plan.asks).into_iter();
     let asks = asks.map(|mut ask| async move {
         let index = ask.index();
         let first = ask.outputs.as_mut().and_then(|it| it.first.take());
         if let (Some(first), Some(outputs)) = (first, &mut ask.outputs) {
-            let stored = first.publish(gateway, admission, index, deadline).await;
+            let stored = first.publish(gateway, index, deadline).await;
             outputs.promised = Some(stored?);
         }
         Ok::<Ask, Box<v1::SettleResult>>(ask)

@@ -138,6 +138,12 @@ impl Dispatch {
         }
     }
 
+    /// How many more messages of a queue may begin to leave for its dead-letter target now.
+    #[must_use]
+    pub fn leaving_room(&self, queue: QueueId) -> u64 {
+        self.queues.get(&queue).map_or(0, leaving::room)
+    }
+
     #[must_use]
     pub fn queue_stats(&self, queue: QueueId) -> Option<QueueStats> {
         let queue = self.queues.get(&queue)?;

@@ -8,7 +8,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
-use warren_storage::ReplicaState;
+use warren_storage::{GroupLog, ReplicaState};
 use warren_types::Leadership;
 
 use super::handle::{Group, ReplicaHealth};
@@ -29,6 +29,7 @@ pub(crate) struct Replica {
     pub(crate) shared: Arc<Shared>,
     pub(crate) tasks: Tasks,
     pub(crate) state: ReplicaState,
+    pub(crate) log: Arc<dyn GroupLog>,
     /// Held while a snapshot is received.
     pub(crate) receiving: Semaphore,
     parts: Arc<Parts>,
@@ -56,7 +57,7 @@ impl Replica {
         let raft = build(&parts, &shared, &stored).await?;
         shared.set_raft(Some(raft.clone()));
 
-        let state = stored.state.clone();
+        let (state, log) = (stored.state.clone(), stored.log.clone());
         tasks.spawn("proposer", proposer::run(shared.clone(), queue));
         tasks.spawn(
             "supervisor",
@@ -66,6 +67,7 @@ impl Replica {
             shared,
             tasks,
             state,
+            log,
             receiving: Semaphore::new(1),
             parts,
         })

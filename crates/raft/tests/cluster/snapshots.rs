@@ -85,3 +85,21 @@ fn snapshot_while_apply_is_blocked_waits_for_it() {
     assert_eq!(group.status().health, ReplicaHealth::Running);
     assert!(view.restored() > 0, "no snapshot was installed");
 }
+
+#[test]
+fn log_of_large_entries_is_kept_by_its_bytes() {
+    let cluster = Cluster::start(3, 1, |options| {
+        purge_soon(options);
+        options.compaction.keep_entries = 1_000_000;
+        options.compaction.keep_bytes = 200_000;
+    });
+    cluster.leader(GROUP);
+    fill(&cluster, 1_000);
+    cluster.agree(GROUP, 1_000);
+    wait_purged(&cluster, 700);
+    // About two hundred entries of a thousand bytes are left for who lags.
+    for node in cluster.live() {
+        let purged = node.group(GROUP).unwrap().0.status().purged.unwrap();
+        assert!(purged.0 < 900, "{purged}");
+    }
+}

@@ -37,7 +37,7 @@ impl Leading {
         let mut step = RedriveStep {
             moved: 0,
             skipped: 0,
-            busy: self.mover.under_way() >= UNDER_WAY_MAX,
+            busy: self.is_busy(queue, &page, wish),
             sources: Vec::new(),
             next: page.next,
         };
@@ -86,6 +86,20 @@ impl Leading {
             }
         }
         step
+    }
+
+    /// What goes to other queues waits while too much does.
+    fn is_busy(&self, queue: QueueId, page: &PeekedPage, wish: &Redrive) -> bool {
+        let moves_much = self.mover.under_way() >= UNDER_WAY_MAX;
+        match wish.to {
+            _ if wish.dry_run => false,
+            RedriveTo::Nowhere => false,
+            RedriveTo::Queue(_) | RedriveTo::Sources(_) => moves_much,
+            RedriveTo::DeadLetters => {
+                let count = u64::try_from(page.messages.len()).unwrap_or(u64::MAX);
+                moves_much || self.dispatch.leaving_room(queue) < count
+            }
+        }
     }
 
     /// How many of a page leave. What is ready is nobody's until that is committed.

@@ -34,10 +34,9 @@ impl ConsumeSession {
             return self.keep(items);
         }
         let gateway = self.attached.gateway.clone();
-        let admission = self.link.admission.clone();
         self.storing.spawn(async move {
             let deadline = Instant::now() + STORED_WITHIN;
-            let promised = first.publish(&gateway, &admission, index, deadline).await;
+            let promised = first.publish(&gateway, index, deadline).await;
             Stored {
                 token,
                 ask,

@@ -60,6 +60,7 @@ impl ConsumeSession {
     /// The client is back on another stream.
     pub(super) fn rejoined(&mut self, rejoin: Rejoin) {
         let Rejoin { link, open, who } = rejoin;
+        self.stop_storing();
         self.attached.who = who;
         self.link = link;
         self.control.clear();

@@ -342,7 +342,11 @@ impl ConsumeSession {
             let bytes = body_bytes(&delivery);
             self.attached.credit.written(bytes);
             self.attached.credit.returned(bytes);
-        } else if let Some(lost) = self.held.lose(position) {
+        } else if let Some(lost) = self
+            .held
+            .lose(position)
+            .or_else(|| self.settles.lose(position))
+        {
             self.attached.credit.returned(lost.bytes);
         }
     }

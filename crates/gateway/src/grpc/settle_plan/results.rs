@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use warren_proto::v1;
 use warren_shard::api::{RequestToken, Target, Unavailable};
 use warren_shard::{Held, SettleResult};
+use warren_types::Position;
 
 use super::{Ask, AskItem, result_of, retry_later};
 use crate::grpc::held::HeldDelivery;
@@ -184,13 +185,26 @@ impl SettleResults {
         token: RequestToken,
         why: Unavailable,
     ) -> Vec<AskItem> {
-        let Some((batch, Asked { items, .. })) = self.close(token) else {
+        let Some((batch, Asked { items, outputs, .. })) = self.close(token) else {
             return Vec::new();
         };
-        batch
-            .results
-            .extend(items.iter().map(|item| retry_later(item, why)));
+        let published = outputs.as_ref().map_or(Vec::new(), Promised::stored);
+        let results = items.iter().map(|item| v1::SettleResult {
+            published: published.clone(),
+            ..retry_later(item, why)
+        });
+        batch.results.extend(results);
         items
+    }
+
+    /// A delivery whose messages are being stored is not this consumer's any more; gives it.
+    pub(in crate::grpc) fn lose(&mut self, position: Position) -> Option<HeldDelivery> {
+        let pending = self.asks.values_mut();
+        let pending = pending.filter(|it| matches!(it.outputs, Some(Promised::Pending)));
+        let mut items = pending.flat_map(|it| &mut it.items);
+        items
+            .find(|it| it.held.position == position)
+            .and_then(|it| it.taken.take())
     }
 
     /// Gives up on everything that has no result. Gives what had outputs: until there is a result, it may be held still.
@@ -198,7 +212,8 @@ impl SettleResults {
         let mut kept = Vec::new();
         let tokens: Vec<RequestToken> = self.asks.keys().copied().collect();
         for token in tokens {
-            let has_outputs = self.asks.get(&token).is_some_and(|it| it.outputs.is_some());
+            let outputs = self.asks.get(&token).and_then(|it| it.outputs.as_ref());
+            let has_outputs = matches!(outputs, Some(Promised::Together { .. }));
             let items = self.not_asked(token, why).into_iter();
             let taken = items.filter_map(|it| it.taken);
             kept.extend(taken.filter(|_| has_outputs));

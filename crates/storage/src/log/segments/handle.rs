@@ -170,6 +170,10 @@ impl GroupLog for Handle {
         Ok(self.0.known().log_id(index))
     }
 
+    fn newest_within(&self, bytes: u64) -> LogIndex {
+        self.0.known().spans.newest_within(bytes)
+    }
+
     fn durable(&self) -> watch::Receiver<Durable> {
         self.0.durable.subscribe()
     }

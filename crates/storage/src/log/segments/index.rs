@@ -87,6 +87,18 @@ impl Spans {
         (span.last >= index.0).then_some(span)
     }
 
+    /// The first of the newest entries whose spans have at most so many bytes; what lies before them may be dropped.
+    pub(super) fn newest_within(&self, bytes: u64) -> LogIndex {
+        let mut left = bytes;
+        for span in self.spans.values().rev() {
+            match left.checked_sub(span.bytes()) {
+                Some(less) => left = less,
+                None => return LogIndex(span.last.saturating_add(1)),
+            }
+        }
+        LogIndex(0)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Span> {
         self.spans.values()
     }

@@ -81,6 +81,11 @@ impl Span {
         }
     }
 
+    /// About how many bytes its records have.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The same stretch with fewer records.
     pub(super) fn part(&self, indexes: std::ops::RangeInclusive<u64>) -> Self {
         let count = self.last - self.first + 1;

@@ -83,3 +83,22 @@ fn log_in_which_everything_lives_is_left_alone() {
     assert_eq!(engine.stats().bytes_rewritten, 0);
     assert_eq!(read_all(&log), all);
 }
+
+#[test]
+fn newest_entries_within_some_bytes_are_told() {
+    let disk = TestDisk::default();
+    let engine = open_on(&disk).unwrap();
+    let group = engine.open_group(GroupId(1), REPLICA).unwrap();
+    assert_eq!(group.newest_within(1), LogIndex(0));
+    for index in 1..=200 {
+        append(&group, vec![record(1, index, 4_000)]).unwrap();
+    }
+    assert_eq!(group.newest_within(u64::MAX), LogIndex(0));
+    assert_eq!(group.newest_within(0), LogIndex(201));
+    // Spans hold up to 32 KiB.
+    let first = group.newest_within(400_000).0;
+    assert!((100..=110).contains(&first), "{first}");
+    group.purge(id(1, 150));
+    assert_eq!(read_all(&group).len(), 50);
+    assert_eq!(group.newest_within(400_000), LogIndex(0));
+}
