@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use warren_types::{NodeId, QueueId};
+use warren_types::{NodeId, QueueId, ShardTime};
 
 use super::consumer::{Holder, Standing};
 use super::detach;
@@ -59,24 +59,18 @@ pub(super) fn reported(queues: &mut Queues, shared: &mut Shared, node: NodeId, o
     }
 }
 
-/// Time has passed: what consumers of nodes lost for too long hold, returns.
+/// Time has passed: what consumers of nodes lost for longer than their queue allows hold, returns.
 pub(super) fn expire(queues: &mut Queues, shared: &mut Shared, out: &mut Actions) {
-    let (now, timeout) = (
+    let (now, usual) = (
         shared.now.0,
         shared.options.consumer_disconnected_timeout_ms,
     );
-    let over: Vec<NodeId> = shared
-        .consumers
-        .nodes()
-        .iter()
-        .filter(|it| {
-            it.lost_at
-                .is_some_and(|at| now >= at.0.saturating_add(timeout))
-        })
-        .map(|it| it.id)
+    let nodes = shared.consumers.nodes().iter();
+    let lost: Vec<(NodeId, ShardTime)> = nodes
+        .filter_map(|it| Some((it.id, it.lost_at?)))
         .collect();
-    for node in over {
-        shared.consumers.node_mut(node).lost_at = None;
+    for (node, at) in lost {
+        let mut is_over = true;
         for holder in shared.consumers.of_node(node) {
             let Some(consumer) = shared.consumers.get(holder) else {
                 continue;
@@ -85,9 +79,18 @@ pub(super) fn expire(queues: &mut Queues, shared: &mut Shared, out: &mut Actions
                 Standing::Absent | Standing::Cancelled | Standing::Gone => {}
                 Standing::Attaching | Standing::Active => continue, // It came since.
             }
-            if let Some(queue) = queues.get_mut(&consumer.queue) {
-                detach::step(queue, shared, holder, Some(ReturnKind::Untouched), out);
+            let Some(queue) = queues.get_mut(&consumer.queue) else {
+                continue;
+            };
+            let timeout = queue.settings.consumer_disconnected_timeout_ms;
+            if now < at.0.saturating_add(timeout.unwrap_or(usual)) {
+                is_over = false;
+                continue;
             }
+            detach::step(queue, shared, holder, Some(ReturnKind::Untouched), out);
+        }
+        if is_over {
+            shared.consumers.node_mut(node).lost_at = None;
         }
     }
 }

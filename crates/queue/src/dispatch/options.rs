@@ -16,7 +16,7 @@ pub struct Options {
     /// Where keys are kept in order: messages of a queue that wait for their keys in memory while later ones are looked at. When full,
     /// later ones wait until some of these go; the shard's queues may have eight times as many together, and each of them 256 in any case.
     pub group_window: usize,
-    /// What consumers of a lost node hold stays theirs for so long (features A8).
+    /// What consumers of a lost node hold stays theirs for so long, unless their queue says otherwise (features A8).
     pub consumer_disconnected_timeout_ms: u64,
 }
 
@@ -29,7 +29,7 @@ impl Default for Options {
             read_ahead_bytes: 256 << 10,
             node_in_flight_max: 200_000,
             group_window: 16_384,
-            consumer_disconnected_timeout_ms: 60_000,
+            consumer_disconnected_timeout_ms: 5_000,
         }
     }
 }

@@ -106,6 +106,7 @@ pub(crate) fn settings(line: &Line<'_>) -> QueueSettings {
         max_length_bytes: line.time("max_length_bytes"),
         delivery_limit: line.time("delivery_limit").map(|it| it as u32),
         consumer_timeout_ms: line.time("consumer_timeout"),
+        consumer_disconnected_timeout_ms: line.time("disconnected_timeout"),
         ..QueueSettings::default()
     };
     if let Some(name) = line.words.get("dead_letter") {
