@@ -1,8 +1,8 @@
 //! What a consumer may do wrong on its stream, and what it is told. Not here: receipts (`receipts`), coming back (`resume`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use warren_api::{Bystander, Call, Consuming, FIRST, one_node, reason_of, runtime};
-use warren_proto::v1;
+use warren_api::{Bystander, Call, Consuming, FIRST, number, one_node, reason_of, runtime};
+use warren_proto::{admin_v1, v1};
 use warren_proto::v1::consume_request::Frame;
 
 const BAD: Option<&str> = Some("InvalidArgument BAD_ARGUMENT");
@@ -202,5 +202,56 @@ fn receive_refuses_what_makes_no_sense() {
         }
         // An empty queue is no error.
         assert_eq!(call.receive("orders", 1).await.unwrap(), vec![]);
+    });
+}
+
+#[test]
+fn queue_of_one_client_ends_when_that_client_consumes_no_more() {
+    let cluster = one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        let declare = async |name: &str, arguments: &[(&str, v1::Value)]| {
+            let fields = arguments
+                .iter()
+                .map(|(it, value)| ((*it).to_owned(), value.clone()));
+            let queue = admin_v1::Queue {
+                name: name.to_owned(),
+                exclusive: true,
+                owner: "me".to_owned(),
+                arguments: Some(v1::Table {
+                    fields: fields.collect(),
+                }),
+                ..admin_v1::Queue::default()
+            };
+            let request = admin_v1::CreateQueueRequest {
+                queue: Some(queue),
+                ..admin_v1::CreateQueueRequest::default()
+            };
+            let answer = call.topology().create_queue(request).await.unwrap();
+            answer.into_inner().queue.unwrap().arguments.unwrap().fields
+        };
+        let arguments = declare("mine", &[]).await;
+        assert_eq!(arguments["x-expires"], number(60_000));
+        // Again, as a program that starts anew does.
+        declare("mine", &[]).await;
+        declare("brief", &[("x-expires", number(300))]).await;
+        let of = |client: &str| v1::ConsumeOpen {
+            client_id: client.to_owned(),
+            ..open("brief")
+        };
+        let refused = Consuming::refused(&call, of("you")).await;
+        assert_eq!(
+            refused.as_deref(),
+            Some("FailedPrecondition RESOURCE_LOCKED")
+        );
+        let (stream, _) = Consuming::open(&call, of("me")).await;
+        drop(stream);
+        let get = || admin_v1::GetQueueRequest {
+            name: "brief".to_owned(),
+            ..admin_v1::GetQueueRequest::default()
+        };
+        while call.topology().get_queue(get()).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     });
 }

@@ -66,9 +66,8 @@ pub(super) fn expire(queues: &mut Queues, shared: &mut Shared, out: &mut Actions
         shared.options.consumer_disconnected_timeout_ms,
     );
     let nodes = shared.consumers.nodes().iter();
-    let lost: Vec<(NodeId, ShardTime)> = nodes
-        .filter_map(|it| Some((it.id, it.lost_at?)))
-        .collect();
+    let lost: Vec<(NodeId, ShardTime)> =
+        nodes.filter_map(|it| Some((it.id, it.lost_at?))).collect();
     for (node, at) in lost {
         let mut is_over = true;
         for holder in shared.consumers.of_node(node) {

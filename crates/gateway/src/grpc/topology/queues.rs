@@ -44,8 +44,12 @@ impl TopologyAdmin {
         }
         let space =
             find_vhost(&self.gateway.topology(), &vhost).map_err(|error| of_operation(&error))?;
-        let arguments = table_from_client(wanted.arguments.unwrap_or_default())
+        let mut arguments = table_from_client(wanted.arguments.unwrap_or_default())
             .map_err(|error| bad_argument("queue.arguments", error.to_string()))?;
+        if wanted.exclusive && arguments.get(EXPIRES).is_none() {
+            let kept = arguments.insert(EXPIRES, CLIENT_QUEUE_KEPT_MS);
+            kept.map_err(|error| bad_argument("queue.arguments", error.to_string()))?;
+        }
         let command = DeclareQueue {
             vhost: space,
             name: new_name(&wanted.name, &request.request_id)?,
@@ -167,6 +171,10 @@ impl TopologyAdmin {
         Ok(queue.id)
     }
 }
+
+const EXPIRES: &str = "x-expires";
+/// A queue of one client has no connection to end with: it ends when the client has not consumed from it for so long (features A32).
+const CLIENT_QUEUE_KEPT_MS: i64 = 60_000;
 
 /// The client id that owns an exclusive queue, or asks for one.
 fn owner(client_id: &str) -> Option<QueueOwner> {
