@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use warren_api::{Bystander, Call, Consuming, FIRST, number, one_node, reason_of, runtime};
-use warren_proto::{admin_v1, v1};
 use warren_proto::v1::consume_request::Frame;
+use warren_proto::{admin_v1, v1};
 
 const BAD: Option<&str> = Some("InvalidArgument BAD_ARGUMENT");
 

@@ -329,7 +329,7 @@ fn stream_goes_on_while_messages_of_its_acks_are_stored_elsewhere() {
                     assert_eq!(told(&settled.results[0]), done);
                     told_done += 1;
                 }
-                _ => {}
+                Consumed::Opened(_) | Consumed::Notice(_) | Consumed::Pong(_) => {}
             }
         }
         let mut came = all_of(&call, &away).await;
