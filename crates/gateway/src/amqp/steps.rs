@@ -241,7 +241,11 @@ impl AmqpSession {
                     state.certain = true;
                 }
             }
-            Answer::Ready { .. } | Answer::Login(_) | Answer::Vhost(..) | Answer::Cleaned => {}
+            Answer::Ready { .. }
+            | Answer::Login(_)
+            | Answer::Secret(_)
+            | Answer::Vhost(..)
+            | Answer::Cleaned => {}
         }
     }
 
