@@ -21,6 +21,7 @@ import getting
 import groups
 import lifetimes
 import limits
+import live
 import priorities
 import publishing
 import replies
@@ -53,8 +54,8 @@ MODULES = (
 )
 
 
-def tests(only):
-    for module in MODULES:
+def tests(only, has_live_vhost):
+    for module in (*MODULES, live) if has_live_vhost else MODULES:
         for name, test in vars(module).items():
             if name.startswith("test_") and (only is None or only in name):
                 yield name, test
@@ -65,6 +66,7 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", default="5672", help="one port per node, comma separated")
     parser.add_argument("--only", help="run tests whose name holds this text")
+    parser.add_argument("--live-vhost", help="a vhost with the setting live_prefetch: the tests of it run, too")
     parser.add_argument("--blocked", metavar="REASON", help="only this: a publisher is told that it is blocked, and why")
     arguments = parser.parse_args()
     ports = [int(port) for port in arguments.port.split(",")]
@@ -74,10 +76,11 @@ def main():
         print("1 passed, 0 failed")
         return 0
     passed = failed = 0
-    for name, test in tests(arguments.only):
+    for name, test in tests(arguments.only, arguments.live_vhost is not None):
         began = time.monotonic()
         try:
             with Cluster(arguments.host, ports) as cluster:
+                cluster.live_vhost = arguments.live_vhost
                 test(cluster)
         except Exception:
             failed += 1
