@@ -19,6 +19,7 @@ import exchanges
 import exclusive
 import getting
 import groups
+import killed
 import lifetimes
 import limits
 import live
@@ -68,11 +69,17 @@ def main():
     parser.add_argument("--only", help="run tests whose name holds this text")
     parser.add_argument("--live-vhost", help="a vhost with the setting live_prefetch: the tests of it run, too")
     parser.add_argument("--blocked", metavar="REASON", help="only this: a publisher is told that it is blocked, and why")
+    parser.add_argument("--killed", action="store_true", help="only this: transactions; after READY a node is to be killed")
     arguments = parser.parse_args()
     ports = [int(port) for port in arguments.port.split(",")]
     if arguments.blocked:
         with Cluster(arguments.host, ports) as cluster:
             blocked.publisher_is_told(cluster, arguments.blocked)
+        print("1 passed, 0 failed")
+        return 0
+    if arguments.killed:
+        with Cluster(arguments.host, ports) as cluster:
+            killed.each_transaction_is_done_whole_or_not_at_all(cluster)
         print("1 passed, 0 failed")
         return 0
     passed = failed = 0

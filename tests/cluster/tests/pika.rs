@@ -1,8 +1,9 @@
 //! Unmodified pika programs against three real nodes (`tests/pika`). Needs Python 3 with `venv` and its package index.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use warren_client::{Connection, ConnectionOptions, Vhost, parse_addresses};
@@ -26,27 +27,27 @@ fn make_live_vhost(cluster: &Cluster) {
     });
 }
 
-#[test]
-fn pika_programs_work_against_any_node() {
-    let cluster = Cluster::start(Options::default()).unwrap();
-    make_live_vhost(&cluster);
-    let ports: Vec<String> = cluster
-        .numbers()
-        .into_iter()
+fn programs(cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
+    let ports: Vec<String> = nodes
+        .iter()
         .map(|number| {
-            cluster
-                .amqp_address(number)
-                .rsplit_once(':')
-                .unwrap()
-                .1
-                .to_owned()
+            let address = cluster.amqp_address(*number);
+            address.rsplit_once(':').unwrap().1.to_owned()
         })
         .collect();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pika/run.sh");
     let mut command = Command::new("bash");
     command.arg(script).arg("--port").arg(ports.join(","));
-    command.args(["--live-vhost", LIVE_VHOST]);
     command.env("WARREN_PIKA_VENV", cluster.directory().join("pika-venv"));
+    command
+}
+
+#[test]
+fn pika_programs_work_against_any_node() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    make_live_vhost(&cluster);
+    let mut command = programs(&cluster, &cluster.numbers());
+    command.args(["--live-vhost", LIVE_VHOST]);
     let output = run_within(command, Duration::from_secs(300)).unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(
@@ -54,4 +55,30 @@ fn pika_programs_work_against_any_node() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Features C44: the client is on one node; the others, which lead most of the queues, are killed one after the other.
+#[test]
+fn transactions_are_whole_when_leaders_are_killed_in_the_middle() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let numbers = cluster.numbers();
+    let mut command = programs(&cluster, &numbers[..1]);
+    command.arg("--killed").stdout(Stdio::piped());
+    let mut program = command.spawn().unwrap();
+    let mut output = BufReader::new(program.stdout.take().unwrap());
+    let mut line = String::new();
+    while line.trim() != "READY" {
+        print!("{line}");
+        line.clear();
+        let read = output.read_line(&mut line).unwrap();
+        assert!(read > 0, "the program ended before it was under way");
+    }
+    for number in &numbers[1..] {
+        cluster.kill(*number).unwrap();
+        cluster.restart(*number).unwrap();
+    }
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    println!("{rest}");
+    assert!(program.wait().unwrap().success(), "{rest}");
 }

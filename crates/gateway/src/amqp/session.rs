@@ -417,7 +417,7 @@ impl AmqpSession {
             self.published(token, warren_shard::api::PublishOutcome::NotStarted(why));
         }
         for token in sent.unsettled {
-            self.settle_answered(token);
+            self.settle_answered(token, &[]);
         }
         if let Some(attached) = sent.attached {
             self.attach_sent(attached);
