@@ -14,6 +14,7 @@ class Cluster:
         self.host = host
         self.ports = ports
         self.connections = []
+        self.live_vhost = None
 
     def __enter__(self):
         return self

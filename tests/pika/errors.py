@@ -129,6 +129,34 @@ def test_unknown_exchange_is_404(cluster):
     assert text == f"NOT_FOUND - no exchange '{exchange}' in vhost '/'", text
 
 
+def _refused_publish(cluster, expected, properties):
+    channel = cluster.channel()
+    queue = channel.queue_declare("", exclusive=True).method.queue
+
+    def publish():
+        channel.basic_publish("", queue, b"x", properties)
+        channel.basic_qos(prefetch_count=1)  # has an answer, and the channel is closed before it
+
+    return refused(expected, publish)
+
+
+def test_expiration_that_is_no_number_is_406(cluster):
+    for expiration in ("soon", "-1", "1.5", ""):
+        _refused_publish(cluster, 406, pika.BasicProperties(expiration=expiration))
+
+
+def test_user_id_of_somebody_else_is_406(cluster):
+    _refused_publish(cluster, 406, pika.BasicProperties(user_id="somebody"))
+    channel = cluster.channel()
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.basic_publish("", queue, b"x", pika.BasicProperties(user_id="guest"))
+    assert channel.basic_get(queue, auto_ack=True)[1].user_id == "guest"
+
+
+def test_header_cc_that_is_no_list_is_406(cluster):
+    _refused_publish(cluster, 406, pika.BasicProperties(headers={"CC": "one"}))
+
+
 def test_unknown_exchange_type_is_406(cluster):
     refused(406, lambda: cluster.channel().exchange_declare(cluster.name("odd"), "odd"))
 

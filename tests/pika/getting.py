@@ -44,6 +44,20 @@ def test_get_from_another_node(cluster):
     channel.queue_delete(queue)
 
 
+def test_purge_leaves_what_is_unacked_and_tells_how_many(cluster):
+    queue = cluster.name("purge")
+    channel = cluster.channel()
+    channel.queue_declare(queue)
+    for number in range(5):
+        channel.basic_publish("", queue, str(number))
+    held = channel.basic_get(queue)[0]
+    assert cluster.channel(1).queue_purge(queue).method.message_count == 4
+    channel.basic_nack(held.delivery_tag)
+    method, _, body = channel.basic_get(queue, auto_ack=True)
+    assert body == b"0" and method.redelivered, (body, method)
+    assert channel.queue_delete(queue).method.message_count == 0
+
+
 def test_get_without_ack_settles(cluster):
     queue = cluster.name("noack")
     channel = cluster.channel()

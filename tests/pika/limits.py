@@ -17,7 +17,7 @@ def _filled(cluster, what, messages):
     return queue
 
 
-def _settle_down(connection, got, count):
+def settle_down(connection, got, count):
     """Waits for so many, then lets what is too many come, too."""
     until(lambda: len(got) >= count, f"{count} deliveries", connection)
     end = time.monotonic() + 0.3
@@ -32,10 +32,10 @@ def test_shared_limit_holds_over_two_queues(cluster):
     got = []
     for queue in queues:
         channel.basic_consume(queue, lambda _c, method, _p, _b: got.append(method.delivery_tag))
-    _settle_down(channel.connection, got, 4)
+    settle_down(channel.connection, got, 4)
     assert len(got) == 4, got
     channel.basic_ack(got[-1], multiple=True)
-    _settle_down(channel.connection, got, 8)
+    settle_down(channel.connection, got, 8)
     assert len(got) == 8, got
     channel.close()
     for queue in queues:
@@ -66,7 +66,7 @@ def test_both_limits_hold_together(cluster):
     channel.basic_consume(queue, lambda _c, method, _p, _b: one.append(method.delivery_tag))
     channel.basic_consume(queue, lambda _c, method, _p, _b: two.append(method.delivery_tag))
     until(lambda: len(one) + len(two) >= 4, "four deliveries", channel.connection)
-    _settle_down(channel.connection, one + two, 4)
+    settle_down(channel.connection, one + two, 4)
     assert (len(one), len(two)) == (2, 2), (one, two)
     channel.close()
     cluster.channel().queue_delete(queue)
@@ -80,16 +80,16 @@ def test_shared_limit_set_later_counts_for_consumers_that_are_there(cluster):
     channel.basic_consume(queue, lambda _c, method, _p, _b: got.append(method.delivery_tag), consumer_tag="later")
     until(lambda: len(got) == 3, "the consumer's own limit", channel.connection)
     channel.basic_qos(prefetch_count=1, global_qos=True)
-    _settle_down(channel.connection, got, 3)
+    settle_down(channel.connection, got, 3)
     assert len(got) == 3, got
     channel.basic_ack(got[1], multiple=True)
-    _settle_down(channel.connection, got, 3)
+    settle_down(channel.connection, got, 3)
     assert len(got) == 3, "two of three are settled: the limit of one is used up"
     channel.basic_ack(got[2])
-    _settle_down(channel.connection, got, 4)
+    settle_down(channel.connection, got, 4)
     assert len(got) == 4, got
     channel.basic_qos(prefetch_count=3, global_qos=True)
-    _settle_down(channel.connection, got, 6)
+    settle_down(channel.connection, got, 6)
     assert len(got) == 6, got
     channel.basic_cancel("later")
     channel.basic_ack(0, multiple=True)
@@ -105,18 +105,18 @@ def test_limit_follows_qos_where_the_consumer_asks_for_it(cluster):
     channel.basic_consume(
         queue, lambda _c, method, _p, _b: got.append(method.delivery_tag), arguments={"x-live-prefetch": True}
     )
-    _settle_down(channel.connection, got, 2)
+    settle_down(channel.connection, got, 2)
     assert len(got) == 2, got
     channel.basic_qos(prefetch_count=5)
-    _settle_down(channel.connection, got, 5)
+    settle_down(channel.connection, got, 5)
     assert len(got) == 5, got
     channel.basic_qos(prefetch_count=1)
     for settled in range(4):
         channel.basic_ack(got[settled])
-    _settle_down(channel.connection, got, 5)
+    settle_down(channel.connection, got, 5)
     assert len(got) == 5, got
     channel.basic_ack(got[4])
-    _settle_down(channel.connection, got, 6)
+    settle_down(channel.connection, got, 6)
     assert len(got) == 6, got
     channel.close()
     cluster.channel().queue_delete(queue)
@@ -128,9 +128,9 @@ def test_limit_of_a_consumer_does_not_follow_qos_by_default(cluster):
     channel.basic_qos(prefetch_count=2)
     got = []
     channel.basic_consume(queue, lambda _c, method, _p, _b: got.append(method.delivery_tag))
-    _settle_down(channel.connection, got, 2)
+    settle_down(channel.connection, got, 2)
     channel.basic_qos(prefetch_count=8)
-    _settle_down(channel.connection, got, 2)
+    settle_down(channel.connection, got, 2)
     assert len(got) == 2, got
     channel.close()
     cluster.channel().queue_delete(queue)

@@ -19,8 +19,10 @@ import exchanges
 import exclusive
 import getting
 import groups
+import killed
 import lifetimes
 import limits
+import live
 import priorities
 import publishing
 import replies
@@ -53,8 +55,8 @@ MODULES = (
 )
 
 
-def tests(only):
-    for module in MODULES:
+def tests(only, has_live_vhost):
+    for module in (*MODULES, live) if has_live_vhost else MODULES:
         for name, test in vars(module).items():
             if name.startswith("test_") and (only is None or only in name):
                 yield name, test
@@ -65,7 +67,9 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", default="5672", help="one port per node, comma separated")
     parser.add_argument("--only", help="run tests whose name holds this text")
+    parser.add_argument("--live-vhost", help="a vhost with the setting live_prefetch: the tests of it run, too")
     parser.add_argument("--blocked", metavar="REASON", help="only this: a publisher is told that it is blocked, and why")
+    parser.add_argument("--killed", action="store_true", help="only this: transactions; after READY a node is to be killed")
     arguments = parser.parse_args()
     ports = [int(port) for port in arguments.port.split(",")]
     if arguments.blocked:
@@ -73,11 +77,17 @@ def main():
             blocked.publisher_is_told(cluster, arguments.blocked)
         print("1 passed, 0 failed")
         return 0
+    if arguments.killed:
+        with Cluster(arguments.host, ports) as cluster:
+            killed.each_transaction_is_done_whole_or_not_at_all(cluster)
+        print("1 passed, 0 failed")
+        return 0
     passed = failed = 0
-    for name, test in tests(arguments.only):
+    for name, test in tests(arguments.only, arguments.live_vhost is not None):
         began = time.monotonic()
         try:
             with Cluster(arguments.host, ports) as cluster:
+                cluster.live_vhost = arguments.live_vhost
                 test(cluster)
         except Exception:
             failed += 1

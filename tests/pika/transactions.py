@@ -102,3 +102,149 @@ def test_method_during_commit_is_504(cluster):
 
     connection_refused(504, both)
     cluster.channel().queue_delete(queue)
+
+
+def _group(cluster, what, **arguments):
+    """Queues that share a shard: one that takes all, one that takes a single message."""
+    group = {"x-placement-group": cluster.name(what)}
+    channel = cluster.channel()
+    names = [cluster.name(f"{what}.{part}") for part in ("in", "out", "full")]
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    for name, more in zip(names, ({}, {}, full)):
+        channel.queue_declare(name, durable=True, arguments={**group, **more})
+    return names
+
+
+def _refused_commit(channel):
+    text = refused(406, channel.tx_commit)
+    assert text == "PRECONDITION_FAILED - partial tx completion", text
+
+
+def _removed(cluster, queues):
+    channel = cluster.channel()
+    for queue in queues:
+        channel.queue_delete(queue)
+
+
+def test_publishes_to_one_shard_are_all_there_or_none(cluster):
+    queues = _, out, full = _group(cluster, "together")
+    for count in (1, 2, 1):
+        channel = cluster.channel(1)
+        channel.tx_select()
+        before = _depth(cluster, out)
+        for number in range(3):
+            channel.basic_publish("", out, str(number).encode(), persistent())
+        for _ in range(count):
+            channel.basic_publish("", full, b"x", persistent())
+        if (before, count) == (0, 1):
+            channel.tx_commit()
+            assert (_depth(cluster, out), _depth(cluster, full)) == (3, 1)
+            cluster.channel().queue_purge(full)
+        else:
+            if count == 1:
+                cluster.channel().basic_publish("", full, b"x", persistent())
+                until(lambda: _depth(cluster, full) == 1, "a full queue")
+            _refused_commit(channel)
+            assert _depth(cluster, out) == 3, "of a refused transaction nothing is there"
+    _removed(cluster, queues)
+
+
+def test_ack_and_publishes_of_one_shard_are_done_or_not(cluster):
+    queues = source, out, full = _group(cluster, "ack")
+    cluster.channel().basic_publish("", source, b"work", persistent())
+    until(lambda: _depth(cluster, source) == 1, "the message")
+
+    def take():
+        channel = cluster.channel(2)
+        channel.tx_select()
+        method, _, body = channel.basic_get(source)
+        assert body == b"work", body
+        channel.basic_ack(method.delivery_tag)
+        channel.basic_publish("", out, b"done", persistent())
+        return channel, method
+
+    channel, method = take()
+    assert not method.redelivered
+    for _ in range(2):
+        channel.basic_publish("", full, b"x", persistent())
+    _refused_commit(channel)
+    until(lambda: _depth(cluster, source) == 1, "the delivery is back")
+    assert (_depth(cluster, out), _depth(cluster, full)) == (0, 0)
+    channel, method = take()
+    assert method.redelivered
+    channel.basic_publish("", full, b"x", persistent())
+    channel.tx_commit()
+    channel.close()
+    assert [_depth(cluster, queue) for queue in queues] == [0, 1, 1]
+    _removed(cluster, queues)
+
+
+def test_consumer_goes_on_after_each_commit(cluster):
+    queues = source, out, _ = _group(cluster, "worker")
+    channel = cluster.channel()
+    channel.confirm_delivery()
+    for number in range(30):
+        channel.basic_publish("", source, str(number).encode(), persistent())
+    worker = cluster.channel(1)
+    worker.tx_select()
+    worker.basic_qos(prefetch_count=2)
+    got = []
+
+    def work(_, method, __, body):
+        got.append(body)
+        worker.basic_publish("", out, body, persistent())
+        worker.basic_ack(method.delivery_tag)
+        worker.tx_commit()
+
+    worker.basic_consume(source, work)
+    until(lambda: len(got) == 30, "all of them", worker.connection)
+    worker.connection.close()
+    assert _depth(cluster, source) == 0
+    bodies = [channel.basic_get(out, auto_ack=True)[2] for _ in range(30)]
+    assert bodies == got == [str(number).encode() for number in range(30)], bodies
+    _removed(cluster, queues)
+
+
+def test_unroutable_mandatory_message_comes_back_at_commit_and_refuses_nothing(cluster):
+    queues = _, out, _ = _group(cluster, "returned")
+    connection = cluster.connect(1)
+    channel = connection.channel()
+    returned = []
+    channel.add_on_return_callback(lambda _c, method, _p, body: returned.append((method.reply_code, body)))
+    channel.tx_select()
+    channel.basic_publish("", out, b"taken", persistent(), mandatory=True)
+    channel.basic_publish("", cluster.name("nowhere"), b"back", persistent(), mandatory=True)
+    channel.basic_publish("", cluster.name("nowhere"), b"lost", persistent())
+    connection.process_data_events(time_limit=0.1)
+    assert returned == []
+    channel.tx_commit()
+    until(lambda: returned, "the return", connection)
+    assert returned == [(312, b"back")], returned
+    assert _depth(cluster, out) == 1
+    _removed(cluster, queues)
+
+
+def test_acks_of_several_deliveries_follow_the_publishes(cluster):
+    queues = source, out, full = _group(cluster, "several")
+    filler = cluster.channel()
+    filler.confirm_delivery()
+    for number in range(3):
+        filler.basic_publish("", source, str(number).encode(), persistent())
+    for is_refused in (True, False):
+        channel = cluster.channel(2)
+        channel.tx_select()
+        tags = [channel.basic_get(source)[0].delivery_tag for _ in range(3)]
+        channel.basic_ack(tags[1], multiple=True)
+        channel.basic_reject(tags[2], requeue=True)
+        channel.basic_publish("", out, b"done", persistent())
+        for _ in range(2 if is_refused else 1):
+            channel.basic_publish("", full, b"x", persistent())
+        if is_refused:
+            _refused_commit(channel)
+            until(lambda: _depth(cluster, source) == 3, "the deliveries are back")
+            assert (_depth(cluster, out), _depth(cluster, full)) == (0, 0)
+        else:
+            channel.tx_commit()
+            until(lambda: _depth(cluster, source) == 1, "the one that was given back")
+            assert (_depth(cluster, out), _depth(cluster, full)) == (1, 1)
+    _removed(cluster, queues)

@@ -27,6 +27,8 @@ pub struct VhostSettings {
     pub relaxed_queue_type: bool,
     /// Messages wait for their delay or due time only on exchanges of type `x-delayed-message` (features B12).
     pub ignores_delays: bool,
+    /// AMQP 0-9-1: basic.qos changes the limit of the channel's consumers that are there, too (features C32).
+    pub live_prefetch: bool,
     /// It cannot be deleted.
     pub is_protected: bool,
 }

@@ -4,8 +4,8 @@
 mod support;
 
 use support::formed;
-use warren_topology::Topology;
 use warren_topology::definitions::{Document, Report, Section};
+use warren_topology::{CreateVhost, Topology, VhostSettings};
 use warren_types::{TopologyIndex, VhostName};
 
 /// As `rabbitmqctl export_definitions` writes it, with something in every section.
@@ -74,9 +74,9 @@ fn definitions_of_one_vhost_come_into_another() {
     let written = Document::of_vhost(&topology, shop).write().unwrap();
     let text = String::from_utf8(written.clone()).unwrap();
     assert!(!text.contains("password"), "{text}");
-    let create = warren_topology::CreateVhost {
+    let create = CreateVhost {
         name: VhostName::try_from("copy").unwrap(),
-        settings: warren_topology::VhostSettings::default(),
+        settings: VhostSettings::default(),
     };
     let at = TopologyIndex(topology.index().0 + 1);
     topology.apply(at, create.into());
@@ -92,6 +92,31 @@ fn definitions_of_one_vhost_come_into_another() {
     let whole = import(&mut topology, &read(OF_RABBITMQ), Some(&only));
     assert!(has(&whole.warnings, &["section 'users'", "left out"]));
     assert!(topology.vhost("shop").is_some());
+}
+
+#[test]
+fn settings_of_a_vhost_come_with_it() {
+    let mut topology = formed();
+    let settings = VhostSettings {
+        relaxed_queue_type: true,
+        ignores_delays: true,
+        live_prefetch: true,
+        ..VhostSettings::default()
+    };
+    let create = CreateVhost {
+        name: VhostName::try_from("shop").unwrap(),
+        settings: settings.clone(),
+    };
+    let at = TopologyIndex(topology.index().0 + 1);
+    topology.apply(at, create.into());
+    let written = Document::of(&topology).write().unwrap();
+    let mut other = formed();
+    import(&mut other, &read(&written), None);
+    assert_eq!(other.vhost("shop").unwrap().settings, settings);
+    // A document that says nothing of them changes none.
+    let plain = br#"{"vhosts": [{"name": "shop"}]}"#;
+    assert_eq!(import(&mut other, &read(plain), None).changed, 0);
+    assert_eq!(other.vhost("shop").unwrap().settings, settings);
 }
 
 #[test]

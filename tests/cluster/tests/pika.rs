@@ -1,31 +1,53 @@
 //! Unmodified pika programs against three real nodes (`tests/pika`). Needs Python 3 with `venv` and its package index.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use warren_testkit::process::{Cluster, Options, run_within};
+use warren_client::{Connection, ConnectionOptions, Vhost, parse_addresses};
+use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
-#[test]
-fn pika_programs_work_against_any_node() {
-    let cluster = Cluster::start(Options::default()).unwrap();
-    let ports: Vec<String> = cluster
-        .numbers()
-        .into_iter()
+/// A vhost where basic.qos changes consumers that are there (features C32).
+const LIVE_VHOST: &str = "live";
+
+fn make_live_vhost(cluster: &Cluster) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let servers = parse_addresses(&cluster.servers_from(NodeNumber(1))).unwrap();
+        let connection = Connection::new(&servers, ConnectionOptions::default()).unwrap();
+        let vhost = Vhost {
+            name: LIVE_VHOST.to_owned(),
+            live_prefetch: true,
+            ..Vhost::default()
+        };
+        let made = connection.create_vhost(&vhost).await.unwrap();
+        assert!(made.live_prefetch);
+    });
+}
+
+fn programs(cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
+    let ports: Vec<String> = nodes
+        .iter()
         .map(|number| {
-            cluster
-                .amqp_address(number)
-                .rsplit_once(':')
-                .unwrap()
-                .1
-                .to_owned()
+            let address = cluster.amqp_address(*number);
+            address.rsplit_once(':').unwrap().1.to_owned()
         })
         .collect();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pika/run.sh");
     let mut command = Command::new("bash");
     command.arg(script).arg("--port").arg(ports.join(","));
     command.env("WARREN_PIKA_VENV", cluster.directory().join("pika-venv"));
+    command
+}
+
+#[test]
+fn pika_programs_work_against_any_node() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    make_live_vhost(&cluster);
+    let mut command = programs(&cluster, &cluster.numbers());
+    command.args(["--live-vhost", LIVE_VHOST]);
     let output = run_within(command, Duration::from_secs(300)).unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(
@@ -33,4 +55,30 @@ fn pika_programs_work_against_any_node() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Features C44: the client is on one node; the others, which lead most of the queues, are killed one after the other.
+#[test]
+fn transactions_are_whole_when_leaders_are_killed_in_the_middle() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let numbers = cluster.numbers();
+    let mut command = programs(&cluster, &numbers[..1]);
+    command.arg("--killed").stdout(Stdio::piped());
+    let mut program = command.spawn().unwrap();
+    let mut output = BufReader::new(program.stdout.take().unwrap());
+    let mut line = String::new();
+    while line.trim() != "READY" {
+        print!("{line}");
+        line.clear();
+        let read = output.read_line(&mut line).unwrap();
+        assert!(read > 0, "the program ended before it was under way");
+    }
+    for number in &numbers[1..] {
+        cluster.kill(*number).unwrap();
+        cluster.restart(*number).unwrap();
+    }
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    println!("{rest}");
+    assert!(program.wait().unwrap().success(), "{rest}");
 }

@@ -11,7 +11,8 @@ use amqp::{Amqp, Heard};
 use tokio::time::timeout;
 use warren_client::{
     Connection, ConnectionOptions, ConsumerOptions, Credentials, Error, Message, Permission,
-    PublisherOptions, QueueSpec, RedriveOptions, Target, Vhost, WhoAmI, parse_addresses,
+    PublisherOptions, QueueSpec, RedriveOptions, Target, UserChange, Vhost, WhoAmI,
+    parse_addresses,
 };
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -283,6 +284,99 @@ async fn amqp_refuses_what_is_not_permitted_and_feels_what_is_taken() {
         .await
         .unwrap();
     assert_eq!(heard, Heard::ConnectionClosed { code: 320 });
+}
+
+/// A connection of `clerk`, who consumes from `q`.
+async fn clerk_consumes(cluster: &Cluster) -> Amqp {
+    let at = cluster.amqp_address(NODE);
+    let clerk = tokio::task::spawn_blocking(move || {
+        let mut clerk = Amqp::login(&at, "PLAIN", b"\0clerk\0secret").unwrap();
+        clerk.open("/").unwrap();
+        clerk.channel(1);
+        clerk.consume(1, "q");
+        assert_eq!(clerk.heard(), CONSUME_OK);
+        clerk
+    });
+    clerk.await.unwrap()
+}
+
+const CONSUME_OK: Heard = Heard::Method {
+    class: 60,
+    method: 21,
+};
+const CANCEL: Heard = Heard::Method {
+    class: 60,
+    method: 30,
+};
+const UPDATE_SECRET_OK: Heard = Heard::Method {
+    class: 10,
+    method: 71,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn amqp_new_secret_is_checked_and_so_are_the_rights_of_the_connection() {
+    let cluster = one_node();
+    let guest = connect(&cluster, None);
+    user(&guest, "clerk", ["", "", "^q$"]).await;
+    guest.declare_queue(&spec("q")).await.unwrap();
+    let mut wrong = clerk_consumes(&cluster).await;
+    let mut clerk = clerk_consumes(&cluster).await;
+    let mut late = clerk_consumes(&cluster).await;
+    let change = UserChange {
+        password: Some("changed".to_owned()),
+        ..UserChange::default()
+    };
+    guest.update_user("clerk", change).await.unwrap();
+    let heard = tokio::task::spawn_blocking(move || {
+        // The password of the login is the client's no more.
+        wrong.update_secret("secret");
+        assert_eq!(wrong.heard(), Heard::ConnectionClosed { code: 530 });
+        assert!(wrong.why.starts_with("NOT_ALLOWED - "), "{}", wrong.why);
+        // Many at once are checked one after the other; consumers go on.
+        for _ in 0..20 {
+            clerk.update_secret("changed");
+        }
+        for _ in 0..20 {
+            assert_eq!(clerk.heard(), UPDATE_SECRET_OK);
+        }
+        clerk.declare(1, "q", true);
+        let declared = clerk.heard();
+        (clerk, declared)
+    });
+    let (mut clerk, declared) = heard.await.unwrap();
+    assert_eq!(
+        declared,
+        Heard::Method {
+            class: 50,
+            method: 11
+        }
+    );
+    let read_nothing = permission("clerk", "", "", "^other$");
+    guest.set_permission(&read_nothing).await.unwrap();
+    let heard = tokio::task::spawn_blocking(move || {
+        clerk.update_secret("changed");
+        // Refused consumers are cancelled before the answer.
+        assert_eq!(clerk.heard(), CANCEL);
+        assert_eq!(clerk.heard(), UPDATE_SECRET_OK);
+        clerk
+    });
+    let mut clerk = heard.await.unwrap();
+    guest.clear_permission("clerk", "/").await.unwrap();
+    let heard = tokio::task::spawn_blocking(move || {
+        for client in [&mut clerk, &mut late] {
+            client.update_secret("changed");
+            loop {
+                let heard = client.heard();
+                if heard == CANCEL {
+                    continue;
+                }
+                // 320: the change was felt before the secret came.
+                let codes = [530, 320].map(|code| Heard::ConnectionClosed { code });
+                break assert!(codes.contains(&heard), "{heard:?}");
+            }
+        }
+    });
+    heard.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

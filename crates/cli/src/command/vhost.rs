@@ -52,6 +52,9 @@ pub(crate) struct SettingsArgs {
     /// Headers x-delay and x-deliver-at mean nothing but on exchanges of type x-delayed-message
     #[arg(long)]
     ignore_delays: bool,
+    /// AMQP: basic.qos changes the limit of the channel's consumers that are there, too
+    #[arg(long)]
+    live_prefetch: bool,
     /// It cannot be deleted
     #[arg(long)]
     protect: bool,
@@ -96,6 +99,7 @@ struct VhostView {
     default_queue_type: String,
     relaxed_queue_type: bool,
     ignores_delays: bool,
+    live_prefetch: bool,
     protected: bool,
 }
 
@@ -153,6 +157,7 @@ impl SettingsArgs {
             default_queue_type: self.default_queue_type,
             relaxed_queue_type: self.relaxed_queue_type,
             ignores_delays: self.ignore_delays,
+            live_prefetch: self.live_prefetch,
             is_protected: self.protect,
         }
     }
@@ -208,6 +213,7 @@ fn view(it: Vhost) -> VhostView {
         default_queue_type: it.default_queue_type,
         relaxed_queue_type: it.relaxed_queue_type,
         ignores_delays: it.ignores_delays,
+        live_prefetch: it.live_prefetch,
         protected: it.is_protected,
     }
 }

@@ -20,6 +20,8 @@ pub struct Vhost {
     pub relaxed_queue_type: bool,
     /// Messages wait for their delay or due time only on exchanges of type `x-delayed-message`.
     pub ignores_delays: bool,
+    /// AMQP: basic.qos changes the limit of the channel's consumers that are there, too.
+    pub live_prefetch: bool,
     /// It cannot be deleted.
     pub is_protected: bool,
 }
@@ -113,6 +115,7 @@ impl Connection {
             "default_queue_type",
             "relaxed_queue_type",
             "ignores_delays",
+            "live_prefetch",
             "protected_from_deletion",
         ];
         let request = admin_v1::UpdateVhostRequest {
@@ -193,6 +196,7 @@ fn wire(it: &Vhost) -> admin_v1::Vhost {
         default_queue_type: it.default_queue_type.clone(),
         relaxed_queue_type: it.relaxed_queue_type,
         ignores_delays: it.ignores_delays,
+        live_prefetch: it.live_prefetch,
         protected_from_deletion: it.is_protected,
         ..admin_v1::Vhost::default()
     }
@@ -206,6 +210,7 @@ fn plain(it: admin_v1::Vhost) -> Vhost {
         default_queue_type: it.default_queue_type,
         relaxed_queue_type: it.relaxed_queue_type,
         ignores_delays: it.ignores_delays,
+        live_prefetch: it.live_prefetch,
         is_protected: it.protected_from_deletion,
     }
 }

@@ -150,6 +150,7 @@ fn named_vhost(name: &VhostName, settings: &VhostSettings) -> pb::StoredVhost {
             .map_or_else(String::new, |it| it.name().into()),
         relaxed_queue_type: settings.relaxed_queue_type,
         ignores_delays: settings.ignores_delays,
+        live_prefetch: settings.live_prefetch,
         tags: settings.tags.iter().map(ToString::to_string).collect(),
         is_protected: settings.is_protected,
         ..pb::StoredVhost::default()
@@ -188,6 +189,7 @@ pub(super) fn decode_vhost(it: pb::StoredVhost) -> Result<Vhost, CodecError> {
             default_queue_type,
             relaxed_queue_type: it.relaxed_queue_type,
             ignores_delays: it.ignores_delays,
+            live_prefetch: it.live_prefetch,
             is_protected: it.is_protected,
         },
         limits: decode_vhost_limits(it.limits.unwrap_or_default()),

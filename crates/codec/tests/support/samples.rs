@@ -454,7 +454,8 @@ fn object_commands() -> Vec<(&'static str, TopologyCommand)> {
 }
 
 pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
-    let commands = commands().into_iter();
+    let later = std::iter::once(tenancy::later_settings());
+    let commands = commands().into_iter().chain(later);
     let entries = commands.map(|(name, command)| {
         let entry = TopologyEntry {
             proposal: ProposalId {

@@ -25,6 +25,7 @@ fn settings() -> VhostSettings {
         default_queue_type: Some(QueueType::Quorum),
         relaxed_queue_type: true,
         ignores_delays: true,
+        live_prefetch: false,
         is_protected: false,
     }
 }
@@ -112,6 +113,18 @@ fn permissions() -> Vec<(&'static str, TopologyCommand)> {
         ("set_topic_permission", topic.into()),
         ("clear_topic_permission", clear_topic.into()),
     ]
+}
+
+/// Settings that came later; of a vhost that is not there.
+pub fn later_settings() -> (&'static str, TopologyCommand) {
+    let update = UpdateVhost {
+        name: VhostName::try_from("none").unwrap(),
+        settings: VhostSettings {
+            live_prefetch: true,
+            ..settings()
+        },
+    };
+    ("update_vhost_later_settings", update.into())
 }
 
 pub fn commands() -> Vec<(&'static str, TopologyCommand)> {

@@ -34,6 +34,8 @@ pub(super) enum Step {
     Request(Request),
     Publish(Publish),
     Close,
+    /// tx.commit: what is kept is done.
+    Commit,
     /// The publishes of a commit are under way: its settles follow.
     CommitSettles,
     /// The settles of a commit are under way: its answer follows.
@@ -47,7 +49,11 @@ impl Step {
             Self::Publish(publish) => {
                 STEP_BYTES + publish.body.len() + publish.properties.as_wire().len()
             }
-            Self::Request(_) | Self::Close | Self::CommitSettles | Self::CommitOk => STEP_BYTES,
+            Self::Request(_)
+            | Self::Close
+            | Self::Commit
+            | Self::CommitSettles
+            | Self::CommitOk => STEP_BYTES,
         }
     }
 }

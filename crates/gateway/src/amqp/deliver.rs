@@ -49,7 +49,7 @@ impl AmqpSession {
                 consumer, position, ..
             } => self.forget(consumer, position),
             SessionEvent::LeaderMoved { consumer, .. } => self.leader_moved(consumer),
-            SessionEvent::Settled { token, .. } => self.settle_answered(token),
+            SessionEvent::Settled { token, results } => self.settle_answered(token, &results),
             // Purges are asked for elsewhere.
             SessionEvent::Waiting { consumer } => self.on_share(consumer, Share::ask),
             SessionEvent::Purged { .. } => {}

@@ -125,12 +125,16 @@ impl AmqpSession {
         self.change_next(channel);
     }
 
-    fn follows_live(&self, consumer: &Consumer) -> bool {
-        consumer.live || self.is_live_client
+    /// Whether every consumer's limit follows basic.qos: so it is with this client, or in this vhost.
+    fn all_follow(&self) -> bool {
+        let vhost = self.caller.as_ref();
+        let vhost = vhost.and_then(|it| self.view.vhost_by_id(it.vhost));
+        self.is_live_client || vhost.is_some_and(|it| it.settings.live_prefetch)
     }
 
     /// Consumers that the change regards and whose credit the leader refills by itself.
     fn to_change(&self, channel: ChannelId, it: &basic::Qos) -> Vec<ConsumerId> {
+        let all_follow = self.all_follow();
         let regarded = |consumer: &Consumer| {
             let by_itself = match consumer.lending {
                 Lending::Counted | Lending::Window => !consumer.no_ack,
@@ -139,7 +143,7 @@ impl AmqpSession {
             let concerned = if it.global {
                 it.prefetch_count > 0
             } else {
-                self.follows_live(consumer)
+                all_follow || consumer.live
             };
             consumer.channel == channel
                 && consumer.standing == Standing::Active
@@ -158,11 +162,11 @@ impl AmqpSession {
 
     /// New limits for those that are shared out here already.
     fn retune(&mut self, channel: ChannelId, it: &basic::Qos) {
-        let is_live = self.is_live_client;
+        let all_follow = self.all_follow();
         for consumer in self.consumers.values_mut() {
             if consumer.channel == channel
                 && !it.global
-                && (is_live || consumer.live)
+                && (all_follow || consumer.live)
                 && let Lending::Shared(share) = &mut consumer.lending
             {
                 share.limit = it.prefetch_count.into();

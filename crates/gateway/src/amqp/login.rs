@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tracing::{debug, info};
 use warren_amqp::method::connection;
-use warren_amqp::{AmqpError, ChannelId, Credentials, Login};
+use warren_amqp::{AmqpError, ChannelId, Credentials, Login, Secret};
+use warren_topology::Operation;
 use warren_types::{VhostId, VhostName};
 
 use super::caller::Caller;
@@ -50,6 +51,44 @@ impl AmqpSession {
                 self.conn.login_refused(self.now);
             }
         }
+    }
+
+    /// connection.update-secret (features C12): the secret is checked as at the login, by a copy of the topology that is new.
+    pub(super) fn update_secret(&mut self, secret: &Secret) {
+        let Some(caller) = self.caller.clone() else {
+            return;
+        };
+        self.checks_secret = true;
+        let (peer, secret) = (self.peer.ip(), Password::new(secret.0.clone()));
+        self.operate(ChannelId::CONNECTION, async move {
+            let gateway = &caller.gateway;
+            // Without a majority this node's own copy counts, as it does at a login.
+            let _stale = gateway.fresh_topology().await;
+            let refused = |error: LoginError| {
+                info!(%peer, user = %caller.user, %error, "new secret refused");
+                AmqpError::not_allowed("the new secret was refused")
+            };
+            let checked = gateway.log_in(caller.user.as_str(), secret, peer).await;
+            let checked = checked.map_err(refused).and_then(|_| {
+                let asker = caller.who.asker(caller.vhost);
+                let may = gateway.topology().authorise(asker, Operation::OpenVhost);
+                may.map_err(AmqpError::not_allowed)
+            });
+            let failed = |error: AmqpError| error.for_method(connection::UpdateSecret::ID);
+            Answer::Secret(checked.map_err(failed))
+        });
+    }
+
+    /// Consumers that may not read any more are cancelled before the answer.
+    pub(super) fn secret_checked(&mut self, result: Result<(), AmqpError>) {
+        self.checks_secret = false;
+        if let Err(error) = result {
+            return self.fail(ChannelId::CONNECTION, error);
+        }
+        self.view = self.gateway.topology();
+        self.rights_seen = None;
+        self.look_at_rights();
+        self.conn.update_secret_ok();
     }
 
     /// How many channels the user may open yet, from what all its connections have open now.

@@ -9,6 +9,7 @@ mod binding;
 mod caller;
 mod channel;
 mod closing;
+mod commit;
 mod consume;
 mod deliver;
 mod error;

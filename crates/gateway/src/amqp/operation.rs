@@ -70,6 +70,8 @@ pub(super) enum Answer {
     Again,
     /// Who the client is, or why it is not known.
     Login(Result<Who, LoginError>),
+    /// Whether a new secret is right, and its user may stay.
+    Secret(Result<(), AmqpError>),
     /// The vhost to open.
     Vhost(VhostId, VhostName),
     /// The exclusive queues are gone.

@@ -18,6 +18,11 @@ pub(super) enum Op {
         shard: ShardId,
         items: Vec<PublishItem>,
     },
+    /// All of them are stored, or none.
+    PublishTogether {
+        shard: ShardId,
+        items: Vec<PublishItem>,
+    },
     Settle {
         spec: SettleSpec,
         token: RequestToken,
@@ -131,6 +136,17 @@ async fn hand_over(session: Arc<Session>, ops: Vec<Op>) -> Sent {
                     sent.refused
                         .extend(tokens.into_iter().map(|token| (token, why)));
                 }
+                taken
+            }
+            Op::PublishTogether { shard, items } => {
+                let tokens: Vec<RequestToken> = items.iter().map(|item| item.token).collect();
+                let taken = session.publish_together(shard, items, None).await;
+                let refused = taken.err();
+                let refused = refused.into_iter().flat_map(|why| {
+                    let tokens = tokens.iter();
+                    tokens.map(move |token| (*token, why))
+                });
+                sent.refused.extend(refused);
                 taken
             }
             Op::Settle { spec, token } => {

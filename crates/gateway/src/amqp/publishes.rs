@@ -64,6 +64,8 @@ pub(super) struct Publishes {
     /// Admitted, not used yet.
     ahead: u64,
     kept: HashMap<PublishId, Kept>,
+    /// Bytes and number of messages that come with an ack, until it is answered.
+    with_acks: HashMap<RequestToken, (u64, usize)>,
 }
 
 impl Publishes {
@@ -76,6 +78,7 @@ impl Publishes {
             admission,
             ahead: 0,
             kept: HashMap::new(),
+            with_acks: HashMap::new(),
         }
     }
 
@@ -175,6 +178,37 @@ impl Publishes {
         }
     }
 
+    /// One message of several that are handed over apart from the others: an item for each of its queues.
+    pub(super) fn track(
+        &mut self,
+        key: PublishKey,
+        message: &Message,
+        bytes: u64,
+        queues: Vec<QueueId>,
+    ) -> Vec<PublishItem> {
+        let tokens: Vec<RequestToken> = if let [queue] = queues.as_slice() {
+            vec![self.tracker.one(key.id(), bytes, *queue)]
+        } else {
+            let tokens = self.tracker.many(key.id(), bytes, queues.clone());
+            tokens.collect()
+        };
+        let items = tokens.into_iter().zip(queues);
+        let items = items.map(|(token, queue)| item(token, queue, message.clone()));
+        items.collect()
+    }
+
+    /// Messages whose answer is that to an ack take so many bytes until then.
+    pub(super) fn hold_with_ack(&mut self, ack: RequestToken, bytes: u64, messages: usize) {
+        self.with_acks.insert(ack, (bytes, messages));
+    }
+
+    /// How many they were.
+    pub(super) fn release_with_ack(&mut self, ack: RequestToken) -> usize {
+        let (bytes, messages) = self.with_acks.remove(&ack).unwrap_or_default();
+        self.held.release(bytes);
+        messages
+    }
+
     /// Hands over what was routed since the last call.
     pub(super) fn hand_over(&mut self, pipeline: &mut Pipeline) {
         for (shard, items) in self.groups.drain(..) {
@@ -202,7 +236,7 @@ impl Publishes {
     }
 }
 
-fn item(token: RequestToken, queue: QueueId, message: Message) -> PublishItem {
+pub(super) fn item(token: RequestToken, queue: QueueId, message: Message) -> PublishItem {
     PublishItem {
         token,
         queue,

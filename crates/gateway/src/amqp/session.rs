@@ -52,6 +52,8 @@ pub(super) struct AmqpSession {
     pub(super) broker: Arc<Session>,
     pub(super) owner: QueueOwner,
     pub(super) who: Option<Who>,
+    /// A new secret is being checked: nothing is read meanwhile.
+    pub(super) checks_secret: bool,
     /// What the user may publish; once the connection is open.
     pub(super) rights: Option<Rights>,
     /// As of which change they were looked at.
@@ -121,6 +123,7 @@ impl AmqpSession {
             conn: Connection::new(config, Time(0)),
             owner,
             who: None,
+            checks_secret: false,
             rights: None,
             rights_seen: None,
             caller: None,
@@ -171,7 +174,7 @@ impl AmqpSession {
         self.make_channel_room();
         loop {
             self.resume();
-            if self.stalled.is_some() {
+            if self.stalled.is_some() || self.checks_secret {
                 break;
             }
             let Some(event) = self.conn.next_event(input, self.now) else {
@@ -193,6 +196,7 @@ impl AmqpSession {
     /// Whether the socket is to be read.
     pub(super) fn wants_input(&mut self) -> bool {
         let wanted = self.stalled.is_none()
+            && !self.checks_secret
             && self.closing == Closing::No
             && self.waiting_bytes < WAITING_BYTES_MAX
             && self.conn.output().len() < OUTPUT_BYTES_MAX;
@@ -243,7 +247,7 @@ impl AmqpSession {
                 debug!(peer = %self.peer, %channel, %error, "client failed its channel");
                 self.drop_channel(channel);
             }
-            Event::UpdateSecret { .. } => self.conn.update_secret_ok(),
+            Event::UpdateSecret { secret } => self.update_secret(&secret),
             Event::Close {
                 reply_code,
                 reply_text,
@@ -391,6 +395,7 @@ impl AmqpSession {
     fn connection_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Login(result) => self.logged_in(result),
+            Answer::Secret(result) => self.secret_checked(result),
             Answer::Vhost(vhost, vhost_name) => self.open(vhost, vhost_name),
             Answer::Failed(error) => self.fail(ChannelId::CONNECTION, error),
             Answer::Cleaned => {
@@ -412,7 +417,7 @@ impl AmqpSession {
             self.published(token, warren_shard::api::PublishOutcome::NotStarted(why));
         }
         for token in sent.unsettled {
-            self.settle_answered(token);
+            self.settle_answered(token, &[]);
         }
         if let Some(attached) = sent.attached {
             self.attach_sent(attached);

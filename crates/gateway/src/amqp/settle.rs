@@ -3,7 +3,7 @@
 use warren_amqp::method::basic;
 use warren_amqp::{AmqpError, ChannelId, DeliveryTag};
 use warren_shard::api::{AnswerTime, RequestToken, ReturnWait, SettleAction, SettleSpec, Target};
-use warren_shard::{Held, ReturnKind, SettleReason};
+use warren_shard::{Held, ReturnKind, SettleReason, SettleResult};
 
 use super::channel::Unacked;
 use super::pipeline::{Op, Pipeline};
@@ -15,7 +15,7 @@ const ITEMS_MAX: usize = 4096;
 /// Groups that one more settle is compared with.
 const GROUPS_SEEN: usize = 8;
 
-const ACK: SettleAction = SettleAction::Settle(SettleReason::Acked);
+pub(super) const ACK: SettleAction = SettleAction::Settle(SettleReason::Acked);
 const REJECT: SettleAction = SettleAction::Settle(SettleReason::Rejected);
 /// basic.reject counts as a failed attempt, basic.nack does not (features A5).
 const REQUEUE_FAILED: SettleAction = SettleAction::Return {
@@ -40,8 +40,20 @@ impl Asker {
         Self(slot.into())
     }
 
+    /// The channel's commit.
+    pub(super) fn commit(slot: u32) -> Self {
+        Self(Self::COMMIT | u64::from(slot))
+    }
+
+    const COMMIT: u64 = 1 << 32;
+
     pub(super) fn slot(self) -> Option<u32> {
         u32::try_from(self.0).ok()
+    }
+
+    /// Of [`Asker::commit`].
+    pub(super) fn commit_slot(self) -> Option<u32> {
+        u32::try_from(self.0.checked_sub(Self::COMMIT)?).ok()
     }
 }
 
@@ -163,7 +175,10 @@ impl AmqpSession {
     }
 
     /// A request to settle has been answered: AMQP has no answer to it, but what asks about queues waits for it.
-    pub(super) fn settle_answered(&mut self, token: RequestToken) {
+    pub(super) fn settle_answered(&mut self, token: RequestToken, results: &[SettleResult]) {
+        if let Some(slot) = Asker(token.0).commit_slot() {
+            return self.commit_answered(slot, token, results);
+        }
         let slot = Asker(token.0).slot();
         let Some(&channel) = slot.and_then(|slot| self.slots.get(&slot)) else {
             return;
@@ -183,6 +198,17 @@ mod tests {
     use warren_types::{Position, QueueId, ShardId};
 
     use super::*;
+
+    #[test]
+    fn askers_are_told_apart() {
+        for slot in [0, 7, u32::MAX] {
+            let (channel, commit) = (Asker::channel(slot), Asker::commit(slot));
+            assert_eq!((channel.slot(), channel.commit_slot()), (Some(slot), None));
+            assert_eq!((commit.slot(), commit.commit_slot()), (None, Some(slot)));
+        }
+        let nobody = Asker::NOBODY;
+        assert_eq!((nobody.slot(), nobody.commit_slot()), (None, None));
+    }
 
     #[test]
     fn settles_of_a_turn_are_gathered_per_queue_and_action() {

@@ -32,6 +32,7 @@ impl AmqpSession {
         };
         match step {
             Step::Publish(publish) => self.publish(channel, &caller, publish),
+            Step::Commit => self.commit(channel, &caller),
             Step::CommitSettles => {
                 if let Err(error) = self.commit_settles(channel) {
                     self.fail(channel, error);
@@ -194,7 +195,7 @@ impl AmqpSession {
         self.channels.get(&channel)?.last_queue.clone()
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         channel: ChannelId,
         operation: impl Future<Output = Answer> + Send + 'static,
@@ -241,7 +242,11 @@ impl AmqpSession {
                     state.certain = true;
                 }
             }
-            Answer::Ready { .. } | Answer::Login(_) | Answer::Vhost(..) | Answer::Cleaned => {}
+            Answer::Ready { .. }
+            | Answer::Login(_)
+            | Answer::Secret(_)
+            | Answer::Vhost(..)
+            | Answer::Cleaned => {}
         }
     }
 
@@ -302,7 +307,7 @@ impl AmqpSession {
     }
 
     /// Whether this node's copy of the topology may say no: it is recent, or was made so for this publish.
-    fn is_certain(&mut self, channel: ChannelId) -> bool {
+    pub(super) fn is_certain(&mut self, channel: ChannelId) -> bool {
         let asked = self.channels.get_mut(&channel).map(|it| &mut it.certain);
         let asked = asked.is_some_and(std::mem::take);
         asked || self.gateway.broker().topology().is_recent()
@@ -431,7 +436,11 @@ fn check_properties(caller: &Caller, view: &Topology, it: &Publish) -> Result<()
 
 /// # Errors
 /// 406 for names and properties that no message can have.
-fn build(names: &mut NameCache, caller: &Caller, it: Publish) -> Result<Message, AmqpError> {
+pub(super) fn build(
+    names: &mut NameCache,
+    caller: &Caller,
+    it: Publish,
+) -> Result<Message, AmqpError> {
     let exchange = names
         .exchange(&it.exchange)
         .map_err(AmqpError::precondition_failed)?;

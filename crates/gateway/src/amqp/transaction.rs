@@ -1,5 +1,5 @@
-//! Transactions (features C44): a channel's publishes and settles are kept until tx.commit, then done in order: the publishes, and once
-//! all of them are stored, the settles. Not atomic across queues, as with RabbitMQ. Not here: how either is done (`steps`, `settle`).
+//! Transactions (features C44): a channel's publishes and settles are kept until tx.commit, then done: the publishes, and once all of them
+//! are stored, the settles. Not here: which of it is done in one (`commit`), how a publish or settle is done (`steps`, `settle`).
 
 use bytes::Bytes;
 use warren_amqp::method::{confirm, tx};
@@ -17,12 +17,14 @@ const SETTLE_BYTES: u64 = 64;
 /// What is kept of a channel in transaction mode.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
-    publishes: Vec<Publish>,
-    settles: Vec<(DeliveryTag, Unacked, SettleAction)>,
+    pub(super) publishes: Vec<Publish>,
+    pub(super) settles: Vec<(DeliveryTag, Unacked, SettleAction)>,
     bytes: u64,
     /// A commit is under way.
     committing: bool,
-    /// A publish of it was refused.
+    /// It acks this delivery and stores its publishes in one.
+    pub(super) acking: Option<Unacked>,
+    /// Some of it was refused.
     refused: bool,
 }
 
@@ -37,7 +39,8 @@ impl Transaction {
             .settles
             .iter()
             .filter(|(_, it, _)| it.consumer == consumer);
-        of_it.count()
+        let acking = self.acking.filter(|it| it.consumer == consumer);
+        of_it.count() + usize::from(acking.is_some())
     }
 
     fn room(&mut self, bytes: u64, max: u64) -> Result<(), AmqpError> {
@@ -52,6 +55,11 @@ impl Transaction {
     pub(super) fn refuse(&mut self) {
         self.refused |= self.committing;
     }
+}
+
+/// 406: not all of a transaction could be done.
+pub(super) fn partial() -> AmqpError {
+    AmqpError::precondition_failed("partial tx completion").for_method(tx::Commit::ID)
 }
 
 /// What is kept long keeps no read buffer alive.
@@ -94,7 +102,7 @@ impl AmqpSession {
         Ok(())
     }
 
-    fn transaction(&mut self, channel: ChannelId) -> Option<&mut Transaction> {
+    pub(super) fn transaction(&mut self, channel: ChannelId) -> Option<&mut Transaction> {
         self.channels.get_mut(&channel)?.transaction.as_deref_mut()
     }
 
@@ -154,11 +162,7 @@ impl AmqpSession {
         open.committing = true;
         open.refused = false;
         open.bytes = 0;
-        let publishes = std::mem::take(&mut open.publishes);
-        self.wait(channel, Step::CommitSettles);
-        for publish in publishes.into_iter().rev() {
-            self.wait(channel, Step::Publish(publish));
-        }
+        self.wait(channel, Step::Commit);
         self.freed(channel);
         Ok(())
     }
@@ -177,8 +181,7 @@ impl AmqpSession {
             return Ok(());
         };
         if open.refused {
-            let text = "partial tx completion";
-            return Err(AmqpError::precondition_failed(text).for_method(tx::Commit::ID));
+            return Err(partial());
         }
         let settles = std::mem::take(&mut open.settles);
         for (tag, unacked, action) in settles {
@@ -201,7 +204,7 @@ impl AmqpSession {
         self.conn.send(channel, tx::CommitOk {});
     }
 
-    fn is_caught_up(&self, channel: ChannelId) -> bool {
+    pub(super) fn is_caught_up(&self, channel: ChannelId) -> bool {
         let state = self.channels.get(&channel);
         state.is_none_or(|it| it.unresolved == 0 && it.settling == 0)
     }
@@ -243,7 +246,7 @@ impl AmqpSession {
             Step::Request(Request::TxCommit) => "tx.commit",
             Step::Request(_) => "a method",
             Step::Publish(_) => "basic.publish",
-            Step::Close | Step::CommitSettles | Step::CommitOk => return Ok(()),
+            Step::Close | Step::Commit | Step::CommitSettles | Step::CommitOk => return Ok(()),
         };
         if commits {
             let text = format_args!("{says} while tx.commit is under way");

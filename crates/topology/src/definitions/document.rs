@@ -179,6 +179,13 @@ pub(super) struct VhostMetadata {
     pub(super) default_queue_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) protected_from_deletion: Option<bool>,
+    /// These three are ours: RabbitMQ keeps them without effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) relaxed_queue_type: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ignores_delays: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) live_prefetch: Option<bool>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

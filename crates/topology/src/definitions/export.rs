@@ -122,6 +122,9 @@ fn vhost(it: &crate::vhost::Vhost) -> Vhost {
         tags: Some(tags),
         default_queue_type: settings.default_queue_type.map(|it| it.name().to_owned()),
         protected_from_deletion: settings.is_protected.then_some(true),
+        relaxed_queue_type: settings.relaxed_queue_type.then_some(true),
+        ignores_delays: settings.ignores_delays.then_some(true),
+        live_prefetch: settings.live_prefetch.then_some(true),
     };
     Vhost {
         name: it.name.to_string(),

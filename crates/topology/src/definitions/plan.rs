@@ -178,6 +178,12 @@ impl Planner<'_> {
         }
         let protected = it.protected_from_deletion.or(more.protected_from_deletion);
         settings.is_protected = protected.unwrap_or(settings.is_protected);
+        let relaxed = more.relaxed_queue_type;
+        settings.relaxed_queue_type = relaxed.unwrap_or(settings.relaxed_queue_type);
+        let ignores = more.ignores_delays;
+        settings.ignores_delays = ignores.unwrap_or(settings.ignores_delays);
+        let live = more.live_prefetch;
+        settings.live_prefetch = live.unwrap_or(settings.live_prefetch);
         let default = it.default_queue_type.as_ref();
         match default
             .or(more.default_queue_type.as_ref())

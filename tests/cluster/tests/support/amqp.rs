@@ -108,6 +108,12 @@ impl Amqp {
         self.expect(20, 11)
     }
 
+    /// connection.update-secret; its answer is heard.
+    pub(crate) fn update_secret(&mut self, secret: &str) {
+        let update = [long(secret.as_bytes()), short("it was time")].concat();
+        self.say(0, 10, 70, &update);
+    }
+
     /// Confirms for what is published.
     pub(crate) fn confirm_select(&mut self, channel: u16) {
         self.say(channel, 85, 10, &[0]);

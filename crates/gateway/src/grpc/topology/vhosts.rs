@@ -151,6 +151,7 @@ fn settings(
         "default_queue_type",
         "relaxed_queue_type",
         "ignores_delays",
+        "live_prefetch",
         "protected_from_deletion",
     ];
     let paths: Vec<&str> = if mask.is_empty() {
@@ -167,6 +168,7 @@ fn settings(
             }
             "relaxed_queue_type" => settings.relaxed_queue_type = asked.relaxed_queue_type,
             "ignores_delays" => settings.ignores_delays = asked.ignores_delays,
+            "live_prefetch" => settings.live_prefetch = asked.live_prefetch,
             "protected_from_deletion" => settings.is_protected = asked.protected_from_deletion,
             other => {
                 let text = format!("'{other}' cannot be changed");
@@ -207,6 +209,7 @@ fn to_client(vhost: &Vhost) -> admin_v1::Vhost {
             .map_or_else(String::new, |it| it.name().to_owned()),
         relaxed_queue_type: settings.relaxed_queue_type,
         ignores_delays: settings.ignores_delays,
+        live_prefetch: settings.live_prefetch,
         protected_from_deletion: settings.is_protected,
         etag: etag(vhost),
         created_at: None,
