@@ -34,6 +34,18 @@ struct Pace {
     others: u32,
 }
 
+impl Pace {
+    fn spend(&mut self, each: u64, count: usize, now: Instant) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let all = each
+            .saturating_mul(u64::from(self.others) + 1)
+            .saturating_mul(count);
+        // A year is as good as for ever.
+        let all = Duration::from_nanos(all).min(Duration::from_secs(31_536_000));
+        self.next = self.next.max(now) + all;
+    }
+}
+
 impl Rates {
     /// Takes the time of so many messages, if that of the first one has come: a batch is not split.
     ///
@@ -60,14 +72,16 @@ impl Rates {
             // By then the time is less than the burst away.
             return Err(pace.next.checked_sub(BURST).unwrap_or(now));
         }
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        let all = each
-            .saturating_mul(u64::from(pace.others) + 1)
-            .saturating_mul(count);
-        // A year is as good as for ever.
-        let all = Duration::from_nanos(all).min(Duration::from_secs(31_536_000));
-        pace.next = pace.next.max(now) + all;
+        pace.spend(each, count, now);
         Ok(())
+    }
+
+    /// Takes the time of messages that are not split from one whose time has come: those that follow wait for it.
+    pub(crate) fn owe(&self, vhost: VhostId, limit: u32, count: usize, now: Instant) {
+        let each = 1_000_000_000_u64.checked_div(u64::from(limit));
+        if let (Some(each), Some(pace)) = (each, self.0.lock().get_mut(&vhost)) {
+            pace.spend(each, count, now);
+        }
     }
 
     /// Whether messages came into the vhost lately.

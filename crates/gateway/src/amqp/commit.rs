@@ -18,13 +18,13 @@ use super::channel::{Busy, Step, Unacked};
 use super::error;
 use super::operation;
 use super::pipeline::Op;
-use super::publishes::{Publishes, item};
+use super::publishes::{Kept, Publishes, item};
 use super::reply::is_reply_name;
 use super::session::AmqpSession;
 use super::settle::{ACK, Asker};
 use super::shares::Share;
 use super::stall::Why;
-use super::steps::build;
+use super::steps::{build, keep};
 use super::transaction::partial;
 use crate::copies::further_keys;
 use crate::message::with_spent_delay;
@@ -56,6 +56,8 @@ struct Routed {
 struct Built {
     message: Message,
     routed: Routed,
+    /// It is returned if its queues are gone when it comes there.
+    kept: Option<Kept>,
 }
 
 /// Why a commit cannot go on now.
@@ -197,20 +199,22 @@ impl AmqpSession {
     /// As `held_back`, for all of a transaction's messages at once.
     fn hold_back_all(&mut self, caller: &Caller, count: usize, charge: u64) -> Option<Why> {
         let vhost = caller.vhost;
-        if let Some(limit) = self.publish_limit {
-            let taken = self
-                .gateway
-                .rates()
-                .take(vhost, limit, count, Instant::now());
-            if taken.is_err() {
-                return Some(Why::Rate(vhost));
-            }
-        }
         if self.gateway.quotas().is_over(vhost) {
             return Some(Why::Quota(vhost));
         }
         if !self.publishes.admit(charge) {
             return Some(Why::Bytes);
+        }
+        // Last: time that was taken is not given back.
+        if let Some(limit) = self.publish_limit {
+            let (rates, now) = (self.gateway.rates(), Instant::now());
+            if self.has_time {
+                // The first one's was waited for.
+                rates.owe(vhost, limit, count.saturating_sub(1), now);
+            } else if rates.take(vhost, limit, count, now).is_err() {
+                self.publishes.release(charge);
+                return Some(Why::Rate(vhost));
+            }
         }
         self.has_time = false;
         None
@@ -279,9 +283,14 @@ impl AmqpSession {
                 unroutable.push(publish);
                 continue;
             }
+            let kept = publish.mandatory.then(|| keep(&publish));
             let message = build(&mut state.names, caller, publish)?;
             let message = with_spent_delay(message, &self.view, caller.vhost);
-            messages.push(Built { message, routed });
+            messages.push(Built {
+                message,
+                routed,
+                kept,
+            });
         }
         Ok((messages, unroutable))
     }
@@ -331,7 +340,9 @@ impl AmqpSession {
         let token = RequestToken(Asker::commit(state.slot).0);
         self.publishes.hold_with_ack(token, charge, messages.len());
         let outputs = (0_u64..).zip(messages).flat_map(|(at, built)| {
-            let Built { message, routed } = built;
+            let Built {
+                message, routed, ..
+            } = built;
             let queues = routed.queues.into_iter();
             queues.map(move |queue| item(RequestToken(at), queue, message.clone()))
         });
@@ -347,13 +358,18 @@ impl AmqpSession {
 
     fn publish_together(&mut self, channel: ChannelId, shard: ShardId, messages: Vec<Built>) {
         let mut items: Vec<PublishItem> = Vec::with_capacity(messages.len());
-        for Built { message, routed } in messages {
+        for Built {
+            message,
+            routed,
+            kept,
+        } in messages
+        {
             let Some(state) = self.channels.get_mut(&channel) else {
                 return;
             };
             let Routed { queues, bytes } = routed;
             let key = state.next_publish();
-            items.extend(self.publishes.track(key, &message, bytes, queues));
+            items.extend(self.publishes.track(key, &message, bytes, queues, kept));
         }
         self.pipeline.push(Op::PublishTogether { shard, items });
     }

@@ -185,7 +185,11 @@ impl Publishes {
         message: &Message,
         bytes: u64,
         queues: Vec<QueueId>,
+        kept: Option<Kept>,
     ) -> Vec<PublishItem> {
+        if let Some(kept) = kept {
+            self.kept.insert(key.id(), kept);
+        }
         let tokens: Vec<RequestToken> = if let [queue] = queues.as_slice() {
             vec![self.tracker.one(key.id(), bytes, *queue)]
         } else {

@@ -458,7 +458,7 @@ pub(super) fn build(
     .map_err(|error| error::hint(&error))
 }
 
-fn keep(it: &Publish) -> Kept {
+pub(super) fn keep(it: &Publish) -> Kept {
     Kept {
         exchange: Box::from(it.exchange.as_str()),
         routing_key: Box::from(it.routing_key.as_str()),

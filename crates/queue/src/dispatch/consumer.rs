@@ -107,6 +107,8 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) in_flight: usize,
     pub(super) lost_at: Option<ShardTime>,
+    /// While it is lost: not before this is it looked at whose time is over.
+    pub(super) look_at: ShardTime,
     /// Consumers with credit that wait for the node's in-flight limit.
     pub(super) full: Vec<Holder>,
 }
@@ -217,6 +219,7 @@ impl Consumers {
             id,
             in_flight: 0,
             lost_at: None,
+            look_at: ShardTime::default(),
             full: Vec::new(),
         });
         self.nodes.len() - 1

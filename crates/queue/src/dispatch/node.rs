@@ -13,12 +13,17 @@ use super::queue::Queue;
 use super::shared::Shared;
 use crate::entry::ReturnKind;
 
+/// Settings change: a lost node's consumers are looked at again after so long.
+const LOOK_AGAIN_MS: u64 = 1_000;
+
 type Queues = BTreeMap<QueueId, Queue>;
 
 /// Its consumers get nothing more; what they hold stays theirs for the timeout.
 pub(super) fn lost(queues: &mut Queues, shared: &mut Shared, node: NodeId) {
     let now = shared.now;
-    shared.consumers.node_mut(node).lost_at.get_or_insert(now);
+    let known = shared.consumers.node_mut(node);
+    known.lost_at.get_or_insert(now);
+    known.look_at = now;
     set_absent(queues, shared, node);
 }
 
@@ -66,10 +71,12 @@ pub(super) fn expire(queues: &mut Queues, shared: &mut Shared, out: &mut Actions
         shared.options.consumer_disconnected_timeout_ms,
     );
     let nodes = shared.consumers.nodes().iter();
-    let lost: Vec<(NodeId, ShardTime)> =
-        nodes.filter_map(|it| Some((it.id, it.lost_at?))).collect();
+    let lost: Vec<(NodeId, ShardTime)> = nodes
+        .filter(|it| it.look_at.0 <= now)
+        .filter_map(|it| Some((it.id, it.lost_at?)))
+        .collect();
     for (node, at) in lost {
-        let mut is_over = true;
+        let (mut is_over, mut next) = (true, now.saturating_add(LOOK_AGAIN_MS));
         for holder in shared.consumers.of_node(node) {
             let Some(consumer) = shared.consumers.get(holder) else {
                 continue;
@@ -82,14 +89,18 @@ pub(super) fn expire(queues: &mut Queues, shared: &mut Shared, out: &mut Actions
                 continue;
             };
             let timeout = queue.settings.consumer_disconnected_timeout_ms;
-            if now < at.0.saturating_add(timeout.unwrap_or(usual)) {
+            let until = at.0.saturating_add(timeout.unwrap_or(usual));
+            if now < until {
                 is_over = false;
+                next = next.min(until);
                 continue;
             }
             detach::step(queue, shared, holder, Some(ReturnKind::Untouched), out);
         }
+        let node = shared.consumers.node_mut(node);
+        node.look_at = ShardTime(next);
         if is_over {
-            shared.consumers.node_mut(node).lost_at = None;
+            node.lost_at = None;
         }
     }
 }

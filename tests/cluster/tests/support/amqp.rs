@@ -114,6 +114,16 @@ impl Amqp {
         self.say(0, 10, 70, &update);
     }
 
+    pub(crate) fn tx_select(&mut self, channel: u16) {
+        self.say(channel, 90, 10, &[]);
+        self.expect(90, 11).unwrap();
+    }
+
+    pub(crate) fn tx_commit(&mut self, channel: u16) {
+        self.say(channel, 90, 20, &[]);
+        self.expect(90, 21).unwrap();
+    }
+
     /// Confirms for what is published.
     pub(crate) fn confirm_select(&mut self, channel: u16) {
         self.say(channel, 85, 10, &[0]);
