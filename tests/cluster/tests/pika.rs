@@ -9,6 +9,8 @@ use std::time::Duration;
 use warren_client::{Connection, ConnectionOptions, Vhost, parse_addresses};
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
+/// The programs' own time, the first time with the client's installation.
+const WITHIN: Duration = Duration::from_secs(900);
 /// A vhost where basic.qos changes consumers that are there (features C32).
 const LIVE_VHOST: &str = "live";
 
@@ -48,7 +50,7 @@ fn pika_programs_work_against_any_node() {
     make_live_vhost(&cluster);
     let mut command = programs(&cluster, &cluster.numbers());
     command.args(["--live-vhost", LIVE_VHOST]);
-    let output = run_within(command, Duration::from_secs(300)).unwrap();
+    let output = run_within(command, WITHIN).unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(
         output.status.success(),
