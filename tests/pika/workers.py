@@ -86,6 +86,9 @@ def test_what_a_dead_worker_held_is_redelivered(cluster):
     first = Worker(cluster, 1, queue, prefetch=2, hold=True)
     until(lambda: len(first.got) == 2, "two messages", first.connection)
     first.connection.close()
+    # The protocol says nothing of when they are back; another consumer may have the third before.
+    ready = lambda: channel.queue_declare(queue, passive=True).method.message_count
+    until(lambda: ready() == 3, "all three ready", channel.connection)
     second = Worker(cluster, 2, queue, prefetch=1)
     until(lambda: len(second.got) == 3, "all at the second worker", second.connection)
     assert bodies(second) == [b"0", b"1", b"2"], "returned to their place"
