@@ -166,7 +166,8 @@ end_node() {
     kill -s "$signal" "$pid"
     # A stopped process does not see SIGTERM before it goes on.
     kill -s CONT "$pid" 2>/dev/null || true
-    while node_pid "$n" >/dev/null; do
+    # Its command line goes first, its ports last.
+    while node_pid "$n" >/dev/null || process_lives "$n"; do
         if [[ "$SECONDS" -ge "$end" ]]; then
             warn "node $n did not end within 30 s of $signal: SIGKILL"
             kill -s KILL "$pid" 2>/dev/null || true
