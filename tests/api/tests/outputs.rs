@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use warren_api::{Call, Consuming, in_band, message, number, queue_batch, runtime, text};
+use warren_api::{Call, Consuming, in_band, message, number, one_node, queue_batch, runtime, text};
 use warren_proto::v1::consume_request::Frame as Consume;
 use warren_proto::v1::consume_response::Frame as Consumed;
 use warren_proto::v1::settlement::{Action, Target};
@@ -74,11 +74,7 @@ async fn all_of(call: &Call, queue: &str) -> Vec<String> {
 
 #[test]
 fn ack_and_its_messages_are_done_together_or_not_at_all() {
-    let cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap();
+    let cluster = one_node();
     runtime(async {
         let call = Call::to(&cluster.grpc_address(FIRST));
         let group = || ("x-placement-group", text("orders"));
@@ -241,11 +237,7 @@ fn first(settlement: v1::Settlement) -> v1::Settlement {
 
 #[test]
 fn messages_for_another_shard_are_stored_before_the_ack_where_that_is_allowed() {
-    let cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .unwrap();
+    let cluster = one_node();
     runtime(async {
         let call = Call::to(&cluster.grpc_address(FIRST));
         call.declare_with("in", &[]).await;

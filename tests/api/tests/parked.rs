@@ -6,6 +6,7 @@ use std::time::Duration;
 use warren_api::{Call, FIRST, number, one_node, runtime};
 use warren_proto::admin_v1::QueueStats;
 use warren_proto::v1;
+use warren_testkit::process::Cluster;
 
 /// Takes the next message and sets it aside.
 async fn park(call: &Call, queue: &str) {
@@ -34,6 +35,16 @@ async fn parked(call: &Call, queue: &str) -> Vec<String> {
     bodies
 }
 
+/// A policy that lets any queue keep so many, and waits until `orders` does.
+async fn allow_parked(cluster: &Cluster, call: &Call, most: u64) {
+    let define = format!("parked-max-length={most}");
+    let policy = ["policy", "set", "few", "", "--define", &define];
+    cluster.run(&policy).unwrap();
+    while call.stats("orders").await.parked > most {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn counts(stats: &QueueStats) -> (u64, u64, u64) {
     (stats.ready, stats.parked, stats.dropped_total)
 }
@@ -54,18 +65,7 @@ fn parked_messages_beyond_the_limit_push_the_oldest_out() {
         assert_eq!(parked(&call, "orders").await, ["b", "c"]);
         assert_eq!(counts(&call.stats("orders").await), (1, 2, 1));
         // A policy that allows less takes hold of what is there.
-        let policy = [
-            "policy",
-            "set",
-            "few",
-            "",
-            "--define",
-            "parked-max-length=1",
-        ];
-        cluster.run(&policy).unwrap();
-        while call.stats("orders").await.parked > 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        allow_parked(&cluster, &call, 1).await;
         assert_eq!(parked(&call, "orders").await, ["c"]);
         assert_eq!(counts(&call.stats("orders").await), (1, 1, 2));
     });
@@ -95,18 +95,7 @@ fn parked_messages_far_beyond_a_new_limit_go_in_several_commands() {
             call.settle(taken, action).await;
         }
         assert_eq!(counts(&call.stats("orders").await), (0, 5_000, 0));
-        let policy = [
-            "policy",
-            "set",
-            "few",
-            "",
-            "--define",
-            "parked-max-length=2",
-        ];
-        cluster.run(&policy).unwrap();
-        while call.stats("orders").await.parked > 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        allow_parked(&cluster, &call, 2).await;
         assert_eq!(parked(&call, "orders").await, ["4998", "4999"]);
         assert_eq!(counts(&call.stats("orders").await), (0, 2, 4_998));
     });
