@@ -2,11 +2,14 @@
 //! Needs npm and the registries. Not here: pika (`pika`), the programs (`tests/amqplib`, `tests/lapin`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
-use std::io::{BufRead, BufReader, Read};
+#[path = "support/programs.rs"]
+mod programs;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use programs::Program;
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
 /// The programs' own time, the first time with a build.
@@ -17,7 +20,7 @@ fn port(cluster: &Cluster, number: NodeNumber) -> String {
     address.rsplit_once(':').unwrap().1.to_owned()
 }
 
-fn programs(client: &str, cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
+fn command(client: &str, cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../{client}/run.sh"));
     let ports: Vec<String> = nodes.iter().map(|number| port(cluster, *number)).collect();
     let mut command = Command::new("bash");
@@ -28,7 +31,7 @@ fn programs(client: &str, cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
 
 fn all_pass(client: &str) {
     let cluster = Cluster::start(Options::default()).unwrap();
-    let command = programs(client, &cluster, &cluster.numbers());
+    let command = command(client, &cluster, &cluster.numbers());
     let output = run_within(command, WITHIN).unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -39,22 +42,11 @@ fn all_pass(client: &str) {
 fn outlives_a_killed_node(client: &str) {
     let mut cluster = Cluster::start(Options::default()).unwrap();
     let numbers = cluster.numbers();
-    let mut command = programs(client, &cluster, &numbers[..1]);
-    command.arg("--failover").stdout(Stdio::piped());
-    let mut program = command.spawn().unwrap();
-    let mut output = BufReader::new(program.stdout.take().unwrap());
-    let mut line = String::new();
-    while line.trim() != "READY" {
-        print!("{line}");
-        line.clear();
-        let read = output.read_line(&mut line).unwrap();
-        assert!(read > 0, "the program ended before it was under way");
-    }
+    let mut command = command(client, &cluster, &numbers[..1]);
+    command.arg("--failover");
+    let program = Program::under_way(command);
     cluster.kill(numbers[1]).unwrap();
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).unwrap();
-    println!("{rest}");
-    assert!(program.wait().unwrap().success(), "{rest}");
+    program.passes();
 }
 
 #[test]

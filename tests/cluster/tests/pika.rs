@@ -1,11 +1,14 @@
 //! Unmodified pika programs against three real nodes (`tests/pika`). Needs Python 3 with `venv` and its package index.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
-use std::io::{BufRead, BufReader, Read};
+#[path = "support/programs.rs"]
+mod programs;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use programs::Program;
 use warren_client::{Connection, ConnectionOptions, Vhost, parse_addresses};
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
@@ -29,7 +32,7 @@ fn make_live_vhost(cluster: &Cluster) {
     });
 }
 
-fn programs(cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
+fn command(cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
     let ports: Vec<String> = nodes
         .iter()
         .map(|number| {
@@ -48,7 +51,7 @@ fn programs(cluster: &Cluster, nodes: &[NodeNumber]) -> Command {
 fn pika_programs_work_against_any_node() {
     let cluster = Cluster::start(Options::default()).unwrap();
     make_live_vhost(&cluster);
-    let mut command = programs(&cluster, &cluster.numbers());
+    let mut command = command(&cluster, &cluster.numbers());
     command.args(["--live-vhost", LIVE_VHOST]);
     let output = run_within(command, WITHIN).unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
@@ -64,23 +67,12 @@ fn pika_programs_work_against_any_node() {
 fn transactions_are_whole_when_leaders_are_killed_in_the_middle() {
     let mut cluster = Cluster::start(Options::default()).unwrap();
     let numbers = cluster.numbers();
-    let mut command = programs(&cluster, &numbers[..1]);
-    command.arg("--killed").stdout(Stdio::piped());
-    let mut program = command.spawn().unwrap();
-    let mut output = BufReader::new(program.stdout.take().unwrap());
-    let mut line = String::new();
-    while line.trim() != "READY" {
-        print!("{line}");
-        line.clear();
-        let read = output.read_line(&mut line).unwrap();
-        assert!(read > 0, "the program ended before it was under way");
-    }
+    let mut command = command(&cluster, &numbers[..1]);
+    command.arg("--killed");
+    let program = Program::under_way(command);
     for number in &numbers[1..] {
         cluster.kill(*number).unwrap();
         cluster.restart(*number).unwrap();
     }
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).unwrap();
-    println!("{rest}");
-    assert!(program.wait().unwrap().success(), "{rest}");
+    program.passes();
 }
