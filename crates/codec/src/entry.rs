@@ -2,6 +2,7 @@
 //!
 //! The log keeps its own checksum per record, so an entry has none.
 
+mod audit;
 pub(crate) mod command;
 mod moves;
 mod origin;
@@ -18,6 +19,7 @@ use crate::{
     wire::{Field, Fields},
 };
 
+pub use audit::{Audit, AuditPlace, audit_of, encode_audit};
 pub(crate) use command::{decode_reason, priority, reason};
 pub(crate) use origin::incarnation;
 

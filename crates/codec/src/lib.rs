@@ -15,13 +15,13 @@ mod rows;
 mod topology;
 mod wire;
 
-pub use entry::{decode_entry, encode_entry};
+pub use entry::{Audit, AuditPlace, audit_of, decode_entry, encode_audit, encode_entry};
 pub use error::CodecError;
 pub use message::{MessageSizes, StoredMessageView, encode_message, encoded_bytes_max};
 pub use rows::{
-    KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, counts_rows, decode_key,
-    decode_row, encode_key, encode_row, marks_from, origin_rows, outgoing_rows, producer_rows,
-    queue_rows, rows_of_queue, table_of, timer_rows,
+    KeyRange, RowTable, block_holding_range, blocks_from, blocks_of, check_row, counts_rows,
+    decode_key, decode_row, encode_key, encode_row, marks_from, origin_rows, outgoing_rows,
+    producer_rows, queue_rows, rows_of_queue, table_of, timer_rows,
 };
 pub use topology::{
     TopologyEntry, decode_reply, decode_topology, decode_topology_entry, encode_reply,

@@ -106,23 +106,35 @@ pub(crate) fn open<M: Message + Default>(
     key: &[u8],
     value: &Bytes,
 ) -> Result<M, CodecError> {
-    let Some((stored, _)) = value.split_first_chunk::<CHECKSUM_BYTES>() else {
+    check(what, key, value)?;
+    M::decode(value.slice(CHECKSUM_BYTES..)).map_err(CodecError::wire(what))
+}
+
+/// Whether the value under `key` matches its checksum; what it says is not looked at.
+///
+/// # Errors
+/// [`CodecError`]: the row is damaged, or under another's key.
+pub fn check_row(key: &[u8], value: &[u8]) -> Result<(), CodecError> {
+    check("row", key, value)
+}
+
+fn check(what: &'static str, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
+    let Some((stored, message)) = value.split_first_chunk::<CHECKSUM_BYTES>() else {
         return Err(CodecError::Truncated {
             what,
             bytes: value.len(),
         });
     };
     let stored = u32::from_le_bytes(*stored);
-    let message = value.slice(CHECKSUM_BYTES..);
-    let computed = checksum(key, &message);
-    if stored != computed {
-        return Err(CodecError::Checksum {
-            what,
-            stored,
-            computed,
-        });
+    let computed = checksum(key, message);
+    if stored == computed {
+        return Ok(());
     }
-    M::decode(message).map_err(CodecError::wire(what))
+    Err(CodecError::Checksum {
+        what,
+        stored,
+        computed,
+    })
 }
 
 fn checksum(key: &[u8], message: &[u8]) -> u32 {

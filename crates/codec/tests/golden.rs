@@ -12,6 +12,7 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use bytes::Bytes;
 use samples::*;
 use warren_codec::*;
+use warren_types::NodeId;
 
 fn hex(bytes: &[u8]) -> String {
     let mut out = String::new();
@@ -52,6 +53,7 @@ fn lines() -> Vec<(&'static str, String)> {
             ("together".into(), encode_entry(&entry_of_a_batch())),
             ("outputs".into(), encode_entry(&entry_of_outputs())),
             ("parked".into(), encode_entry(&entry_of_parked())),
+            ("audit".into(), encode_audit(NodeId(3), &audit())),
         ]),
     ));
     let keys = rows()
@@ -69,6 +71,16 @@ fn lines() -> Vec<(&'static str, String)> {
     let snapshot = encode_topology(&topology());
     files.push(("topology.txt", list(vec![("snapshot".into(), snapshot)])));
     files
+}
+
+fn audit() -> Audit {
+    Audit {
+        number: 7,
+        place: AuditPlace {
+            table: RowTable::Rows,
+            after: Bytes::from_static(&[3, 0, 0, 0, 0, 0, 0, 0, 9]),
+        },
+    }
 }
 
 fn path(file: &str) -> PathBuf {
@@ -116,6 +128,11 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
         decode_entry(&kept("entry.txt")[5]).unwrap(),
         entry_of_outputs()
     );
+    let audit_entry = &kept("entry.txt")[7];
+    assert_eq!(audit_of(audit_entry), Some(audit()));
+    let passed_over = decode_entry(audit_entry).unwrap();
+    assert!(passed_over.commands.is_empty() && passed_over.now.0 == 0);
+    assert_eq!(audit_of(&kept("entry.txt")[0]), None);
     let (keys, values) = (kept("keys.txt"), kept("rows.txt"));
     for (at, (_, key, row)) in rows().into_iter().enumerate() {
         assert_eq!(decode_key(&keys[at]).unwrap(), key);
