@@ -14,6 +14,7 @@ use warren_types::{ClusterId, Incarnation, NodeId, Run};
 
 use crate::files::{create_directory, replace};
 use crate::manifest::Manifest;
+use crate::set_aside::SetAside;
 
 pub use crate::manifest::{DiskId, FORMAT_VERSION, LogEngineKind};
 
@@ -21,6 +22,7 @@ const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
 const LOG: &str = "log";
 const STATE: &str = "state";
+pub(crate) const SET_ASIDE: &str = "set-aside";
 /// What may lie in a directory that counts as blank: the lock, what a first start left that was cut off, what file systems put there.
 const BLANK_NAMES: [&str; 3] = [LOCK, "MANIFEST.tmp", "lost+found"];
 
@@ -201,6 +203,14 @@ impl DataDir {
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         self.path.join(STATE)
+    }
+
+    /// The replicas of this node that are set aside.
+    ///
+    /// # Errors
+    /// As [`SetAside::open`].
+    pub fn set_aside(&self) -> Result<SetAside, DataDirError> {
+        SetAside::open(&self.path.join(SET_ASIDE))
     }
 
     fn keep(&self, manifest: &Manifest) -> Result<(), DataDirError> {

@@ -6,6 +6,7 @@ mod data_dir;
 mod files;
 mod log;
 mod manifest;
+mod set_aside;
 mod state;
 #[cfg(test)]
 mod test_files;
@@ -18,8 +19,9 @@ pub use log::{
     Done, DumpedGroup, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogOptions,
     LogRecord, LogSpace, LogStats, RocksLog, SegmentLog,
 };
+pub use set_aside::{AsideReplica, SetAside};
 pub use state::{
-    Installer, ReplicaState, RowBatch, SnapshotChunks, StateError, StateOptions, StateSnapshot,
-    StateStore, Table,
+    Installer, ReplicaState, RowBatch, RowsLife, SnapshotChunks, StateError, StateOptions,
+    StateSnapshot, StateStore, Table,
 };
 pub use verify::{DumpError, Finding, Grade, Verified, dump_log, verify};

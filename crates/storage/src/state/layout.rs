@@ -21,6 +21,10 @@ pub(super) const PREFIX_BYTES: usize = 12;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Epoch(pub(super) u64);
 
+/// One life of a replica's rows: they have another after each snapshot that is installed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RowsLife(pub(super) Epoch);
+
 pub(super) fn family(table: Table) -> &'static str {
     match table {
         Table::Blocks => BLOCKS,
@@ -76,9 +80,11 @@ pub(super) enum About {
     Meta = 2,
     /// The meta of the snapshot its rows came from, if they came from one.
     Installed = 3,
+    /// The epoch of rows that came by a snapshot and were seen to be those of most other replicas.
+    Proven = 4,
 }
 
-pub(super) const ABOUT: [About; 3] = [About::Current, About::Meta, About::Installed];
+pub(super) const ABOUT: [About; 4] = [About::Current, About::Meta, About::Installed, About::Proven];
 
 pub(super) type AboutKey = [u8; 5];
 
@@ -114,6 +120,16 @@ pub(super) fn encode_meta(key: &[u8], meta: &[u8]) -> Vec<u8> {
 
 pub(super) fn decode_meta(key: &[u8], value: &[u8]) -> Option<Bytes> {
     unseal(key, value).map(Bytes::copy_from_slice)
+}
+
+pub(super) fn encode_proven(key: &[u8], epoch: Epoch) -> Vec<u8> {
+    encode_meta(key, &epoch.0.to_be_bytes())
+}
+
+/// `None`: it does not match its checksum, or is no epoch.
+pub(super) fn decode_proven(key: &[u8], value: &[u8]) -> Option<Epoch> {
+    let mut content = unseal(key, value)?;
+    take_u64(&mut content).map(Epoch)
 }
 
 #[cfg(test)]

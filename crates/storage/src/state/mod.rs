@@ -22,6 +22,7 @@ pub use contract::{RowBatch, Table};
 pub use database::StateOptions;
 pub use error::StateError;
 pub use install::Installer;
+pub use layout::RowsLife;
 pub use replica::ReplicaState;
 pub use snapshot::{SnapshotChunks, StateSnapshot};
 pub use store::StateStore;

@@ -13,8 +13,8 @@ use super::database::column_family;
 use super::error::StateError;
 use super::install::Installer;
 use super::layout::{
-    About, Epoch, META, PREFIX_BYTES, Prefix, about_key, decode_current, decode_meta,
-    encode_current, encode_meta, family,
+    About, Epoch, META, PREFIX_BYTES, Prefix, RowsLife, about_key, decode_current, decode_meta,
+    encode_current, encode_meta, encode_proven, family,
 };
 use super::snapshot::StateSnapshot;
 use super::store::Shared;
@@ -261,6 +261,28 @@ impl ReplicaState {
     pub fn snapshot(&self) -> Result<StateSnapshot, StateError> {
         self.replica.prefix()?;
         StateSnapshot::new(self.shared.database()?, self.replica.group)
+    }
+
+    /// Remembers that the rows of this life are those of most replicas. Not synced: what a crash takes is found again. False: they
+    /// have another life meanwhile.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn prove(&self, life: RowsLife) -> Result<bool, StateError> {
+        let database = self.shared.database()?;
+        let current = self.replica.current.write();
+        if current.removed {
+            return Err(StateError::Removed(self.replica.group));
+        }
+        if current.epoch != life.0 {
+            return Ok(false);
+        }
+        let key = about_key(About::Proven, self.replica.group);
+        let mut batch = WriteBatch::default();
+        let family = column_family(&database, META);
+        batch.put_cf(family, key, encode_proven(&key, life.0));
+        self.shared.write(&database, batch)?;
+        Ok(true)
     }
 
     /// Receives a snapshot beside the rows; nothing of them changes until it is finished.

@@ -1,5 +1,6 @@
 //! A frozen view of one replica, and its rows as chunks. Not here: sending them (`warren-raft`), receiving them (`install`).
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use super::contract::Table;
 use super::database::column_family;
 use super::error::StateError;
 use super::layout::{
-    About, META, PREFIX_BYTES, Prefix, about_key, decode_current, decode_meta, family,
+    About, META, PREFIX_BYTES, Prefix, RowsLife, about_key, decode_current, decode_meta,
+    decode_proven, family,
 };
 
 type View<'a> = rocksdb::Snapshot<'a>;
@@ -31,6 +33,8 @@ pub struct StateSnapshot {
     frozen: Frozen,
     prefix: Prefix,
     meta: Option<Bytes>,
+    life: RowsLife,
+    proven: bool,
 }
 
 impl StateSnapshot {
@@ -56,11 +60,56 @@ impl StateSnapshot {
                 Some(meta.ok_or_else(|| damaged(About::Meta))?)
             }
         };
+        // A mark that cannot be read is none: the rows are proven again.
+        let key = about_key(About::Proven, group);
+        let proven = read(About::Proven)?.and_then(|value| decode_proven(&key, &value));
+        let proven = proven == Some(epoch) || read(About::Installed)?.is_none();
         Ok(Self {
             frozen,
             prefix: Prefix::new(group, epoch),
             meta,
+            life: RowsLife(epoch),
+            proven,
         })
+    }
+
+    /// The rows came of this replica's own log, or were seen to be those of most others since they came from another replica.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    #[must_use]
+    pub fn life(&self) -> RowsLife {
+        self.life
+    }
+
+    /// Visits the rows of a table from `from` on in key order, until `visit` breaks. Every block read is checked; none stays in the cache.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] if what RocksDB holds does not match its checksum.
+    pub fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(self.prefix.end());
+        options.set_verify_checksums(true);
+        options.fill_cache(false);
+        let family = column_family(self.frozen.borrow_owner(), family(table));
+        let view = self.frozen.borrow_dependent();
+        let mut rows = view.raw_iterator_cf_opt(family, options);
+        rows.seek(self.prefix.key(from));
+        while let Some((key, value)) = rows.item() {
+            let key = key.get(PREFIX_BYTES..).unwrap_or_default();
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+            rows.next();
+        }
+        Ok(rows.status()?)
     }
 
     /// The meta that matches these rows exactly; `None` if the replica never wrote.

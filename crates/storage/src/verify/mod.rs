@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use warren_types::{ClusterId, GroupId, NodeId};
 
-use crate::data_dir::{DataDirError, Looked, look};
+use crate::data_dir::{DataDirError, Looked, SET_ASIDE, look};
 use crate::log::{self, DumpedGroup, LogRecord};
 use crate::manifest::LogEngineKind;
+use crate::set_aside;
 use crate::state;
 
 /// How bad it is.
@@ -134,6 +135,10 @@ pub fn verify(dir: &Path, begin: &mut dyn FnMut(&Path, u64)) -> Result<Verified,
     } = look(dir)?;
     let mut findings = Findings::new(begin);
     let mut group_rows = BTreeMap::new();
+    let aside = dir.join(SET_ASIDE);
+    if let Some(detail) = set_aside::verify(&aside) {
+        findings.damage(&aside, None, detail);
+    }
     if log_dir.is_dir() {
         match manifest.log_engine {
             LogEngineKind::Segments => log::verify_segments(&log_dir, &mut findings),
