@@ -18,7 +18,9 @@ pub use group::{
     FollowerStatus, Group, GroupSpec, GroupStatus, OpenError, OtherMembers, ProposeError,
     ReadError, ReconfigureError, ReplicaHealth, Role, TransferError,
 };
-pub use machine::{Changes, Committed, Machine, MachineError, MachineFactory, MachineWaker};
+pub use machine::{
+    Changes, Committed, Machine, MachineError, MachineFactory, MachineWaker, damaged,
+};
 pub use net::{
     ClusterSecret, HandshakeError, Lane, NodeListener, PeerHealth, PeerIdentity, PeerOptions,
     PeerStream, Peers, RaftService, node_server,

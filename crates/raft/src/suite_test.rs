@@ -146,6 +146,7 @@ impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Stores {
         let appliers = Appliers::start(1);
         let applier = appliers.of(GROUP).unwrap();
         let slot = OpenSlot {
+            damage: tokio::sync::watch::Sender::new(None),
             group: GROUP,
             factory: Arc::new(Idle),
             state: state.clone(),

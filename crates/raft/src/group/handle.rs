@@ -218,6 +218,12 @@ impl Group {
         self.shared.applied.subscribe()
     }
 
+    /// What was found wrong with the replica's rows, in words. It stays down then.
+    #[must_use]
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.shared.damage.borrow().clone()
+    }
+
     #[must_use]
     pub fn status(&self) -> GroupStatus {
         let shared = &self.shared;

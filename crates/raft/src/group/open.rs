@@ -11,7 +11,7 @@ use warren_types::{GroupId, LogId, ReplicaId};
 use super::shared::{RaftOf, Shared};
 use crate::convert::{self, ReplicaMeta};
 use crate::log::LogStore;
-use crate::machine::{Appliers, MachineFactory, OpenSlot, StateMachine};
+use crate::machine::{Appliers, ApplyError, MachineFactory, OpenSlot, StateMachine};
 use crate::net::{Links, NetworkFactory, Peers};
 use crate::options::RaftOptions;
 
@@ -44,6 +44,9 @@ pub enum OpenError {
     /// It may be a replica whose data is gone.
     #[error("nothing is stored of replica {replica} of group {group}")]
     Blank { group: GroupId, replica: ReplicaId },
+    /// Rows of the replica are not what was written.
+    #[error("rows of group {group} are damaged: {detail}")]
+    Damaged { group: GroupId, detail: Arc<str> },
     #[error("group {group} is not usable: {cause}")]
     Refused { group: GroupId, cause: String },
     #[error("the node is stopping")]
@@ -118,11 +121,17 @@ pub(super) async fn build(
         state: stored.state.clone(),
         applied: meta.applied.as_ref().map(convert::log_id_from_raft),
         progress: shared.applied.clone(),
+        damage: shared.damage.clone(),
     };
-    applier
-        .open(slot)
-        .await
-        .map_err(|error| refused(error.to_string()))?;
+    let opened = applier.open(slot).await;
+    opened.map_err(|error| match error {
+        ApplyError::Damaged { group, detail } => OpenError::Damaged { group, detail },
+        error @ (ApplyError::State(_)
+        | ApplyError::Machine(_)
+        | ApplyError::Panicked(_)
+        | ApplyError::NotOpen(_)
+        | ApplyError::Ended) => refused(error.to_string()),
+    })?;
 
     let config = parts
         .options

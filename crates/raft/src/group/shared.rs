@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     raft: RwLock<Option<RaftOf>>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) applied: watch::Sender<Option<LogId>>,
+    /// What the machine found wrong with the replica's rows.
+    pub(crate) damage: watch::Sender<Option<Arc<str>>>,
     /// What followers have acknowledged to this replica as their leader.
     pub(crate) acknowledged: Acknowledged,
     pub(super) proposals: mpsc::Sender<Proposal>,
@@ -60,6 +62,7 @@ impl Shared {
             raft: RwLock::default(),
             leadership: watch::Sender::new(Leadership::default()),
             applied: watch::Sender::new(None),
+            damage: watch::Sender::new(None),
             acknowledged: Acknowledged::default(),
             proposals,
             waiting: AtomicUsize::new(0),

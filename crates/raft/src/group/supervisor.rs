@@ -113,6 +113,10 @@ async fn supervise(parts: Arc<Parts>, shared: Arc<Shared>, stored: Stored, first
         if since.elapsed() > STABLE_AFTER {
             attempts = 0;
         }
+        if let Some(damage) = &*shared.damage.borrow() {
+            // The same rows would be read again.
+            (attempts, cause) = (ATTEMPTS_MAX, damage.to_string());
+        }
         shared.set_raft(None);
         loop {
             if attempts == ATTEMPTS_MAX {

@@ -2,6 +2,7 @@
 //!
 //! RocksDB may stall; it is met on these threads only, never on the runtime. Not here: when a chunk may be applied (`adapter`).
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tracing::error;
 use warren_storage::{Installer, ReplicaState, RowBatch, StateError};
 use warren_types::{GroupId, LogId};
 
-use super::contract::{Changes, Committed, Machine, MachineError, MachineFactory};
+use super::contract::{Changes, Committed, Damaged, Machine, MachineError, MachineFactory};
 use super::waker::{MachineWaker, WakeQueue};
 
 /// Jobs that wait for one thread; senders wait when it is full.
@@ -31,6 +32,8 @@ pub(crate) enum ApplyError {
     Machine(#[from] MachineError),
     #[error("state machine of group {0} panicked")]
     Panicked(GroupId),
+    #[error("rows of group {group} are damaged: {detail}")]
+    Damaged { group: GroupId, detail: Arc<str> },
     #[error("state machine of group {0} is not open")]
     NotOpen(GroupId),
     #[error("apply thread has ended")]
@@ -47,6 +50,8 @@ pub(crate) struct OpenSlot {
     pub applied: Option<LogId>,
     /// Told after each chunk, when the machine has published its effects.
     pub progress: watch::Sender<Option<LogId>>,
+    /// Told when the machine finds that the replica's rows are not what was written.
+    pub damage: watch::Sender<Option<Arc<str>>>,
 }
 
 pub(super) enum Job {
@@ -219,6 +224,7 @@ struct Slot {
     unwritten: Option<Bytes>,
     waker: MachineWaker,
     progress: watch::Sender<Option<LogId>>,
+    damage: watch::Sender<Option<Arc<str>>>,
 }
 
 struct Worker {
@@ -284,13 +290,14 @@ impl Worker {
             state,
             applied,
             progress,
+            damage,
         } = open;
         self.slots.remove(&group);
         let waker = self.wakes.waker(group);
         let made = catch_unwind(AssertUnwindSafe(|| {
             factory.open(state.clone(), waker.clone(), applied)
         }));
-        let machine = made.map_err(|_| ApplyError::Panicked(group))??;
+        let machine = made.map_err(|payload| unwound(group, payload, &damage))??;
         progress.send_replace(applied);
         self.slots.insert(
             group,
@@ -300,6 +307,7 @@ impl Worker {
                 unwritten: None,
                 waker,
                 progress,
+                damage,
             },
         );
         Ok(())
@@ -325,10 +333,14 @@ impl Worker {
             .get_mut(&group)
             .ok_or(ApplyError::NotOpen(group))?;
         let result = catch_unwind(AssertUnwindSafe(|| job(slot)));
-        result.unwrap_or_else(|_| {
-            self.slots.remove(&group);
-            Err(ApplyError::Panicked(group))
-        })
+        match result {
+            Ok(done) => done,
+            Err(payload) => {
+                let error = unwound(group, payload, &slot.damage);
+                self.slots.remove(&group);
+                Err(error)
+            }
+        }
     }
 
     fn poll(&mut self, group: GroupId) {
@@ -388,6 +400,20 @@ impl Slot {
         self.progress.send_replace(Some(applied));
         Ok(())
     }
+}
+
+/// Why a machine unwound; damage is told to its replica.
+fn unwound(
+    group: GroupId,
+    payload: Box<dyn Any + Send>,
+    damage: &watch::Sender<Option<Arc<str>>>,
+) -> ApplyError {
+    let Ok(damaged) = payload.downcast::<Damaged>() else {
+        return ApplyError::Panicked(group);
+    };
+    let detail: Arc<str> = damaged.0.into();
+    damage.send_replace(Some(detail.clone()));
+    ApplyError::Damaged { group, detail }
 }
 
 fn answer(reply: Reply, result: Result<(), ApplyError>) {

@@ -56,6 +56,14 @@ pub enum Changes {
 #[error("state machine refuses its rows: {0}")]
 pub struct MachineError(pub String);
 
+/// Why a replica's rows cannot be relied on, in words; unwinds from a machine.
+pub(crate) struct Damaged(pub(crate) String);
+
+/// Ends a machine whose rows cannot be read, or are not what was written: its replica stops and is known to be damaged.
+pub fn damaged(detail: String) -> ! {
+    std::panic::resume_unwind(Box::new(Damaged(detail)))
+}
+
 /// Makes the machine when a replica is opened, and again after a rebuild. Called on the apply thread.
 pub trait MachineFactory: Send + Sync {
     /// `state` reads this replica's rows as of `applied`.

@@ -6,6 +6,6 @@ mod contract;
 mod waker;
 
 pub(crate) use adapter::{SnapshotData, SnapshotOf, StateMachine};
-pub(crate) use applier::{Appliers, OpenSlot};
-pub use contract::{Changes, Committed, Machine, MachineError, MachineFactory};
+pub(crate) use applier::{Appliers, ApplyError, OpenSlot};
+pub use contract::{Changes, Committed, Machine, MachineError, MachineFactory, damaged};
 pub use waker::MachineWaker;

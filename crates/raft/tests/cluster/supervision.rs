@@ -50,6 +50,21 @@ fn machine_that_panics_for_ever_is_taken_out_and_the_others_go_on() {
 }
 
 #[test]
+fn machine_that_finds_damage_is_not_opened_again() {
+    let cluster = Cluster::start(3, 1, |_| {});
+    let damaged = cluster.leader(GROUP) % 3 + 1;
+    let (group, view) = cluster.node(damaged).group(GROUP).unwrap();
+    assert_eq!(group.damage(), None);
+    view.find_damage();
+    propose(&cluster, GROUP, &Bytes::from_static(b"one"));
+    eventually("the replica to be given up", || {
+        let health = group.status().health;
+        matches!(health, ReplicaHealth::Failed { cause } if cause == "row 7")
+    });
+    assert_eq!(group.damage().as_deref(), Some("row 7"));
+}
+
+#[test]
 fn peers_know_who_lives_and_what_their_clocks_say() {
     let mut cluster = Cluster::start(3, 1, |_| {});
     let within = Duration::from_millis(600);

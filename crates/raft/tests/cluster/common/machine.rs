@@ -21,6 +21,7 @@ struct Seen {
     restored: u64,
     keep: bool,
     panics: u32,
+    finds_damage: bool,
     payloads: Vec<Bytes>,
 }
 
@@ -49,7 +50,15 @@ impl View {
         self.0.lock().panics = times;
     }
 
+    /// The next call of `apply` finds that rows are damaged.
+    pub(crate) fn find_damage(&self) {
+        self.0.lock().finds_damage = true;
+    }
+
     fn panic_if_told(&self) {
+        if std::mem::take(&mut self.0.lock().finds_damage) {
+            warren_raft::damaged("row 7".to_owned());
+        }
         let told = {
             let mut seen = self.0.lock();
             let left = seen.panics;
