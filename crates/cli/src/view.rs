@@ -232,6 +232,10 @@ pub(crate) struct ShardView {
     pub(crate) committed_index: u64,
     pub(crate) applied_index: u64,
     pub(crate) queues: u64,
+    /// When the answering node's replica was last wholly compared with the others and found right.
+    pub(crate) compared_at_ms: Option<u64>,
+    /// Replicas differ, and it is not known which are right.
+    pub(crate) in_doubt: bool,
     pub(crate) replicas: Vec<ReplicaView>,
 }
 
@@ -241,6 +245,8 @@ pub(crate) struct ReplicaView {
     pub(crate) node_id: u64,
     pub(crate) role: &'static str,
     pub(crate) matched_index: u64,
+    /// Why it is set aside; told by its own node.
+    pub(crate) set_aside: Option<String>,
 }
 
 impl From<Cluster> for ClusterView {
@@ -296,6 +302,7 @@ impl From<ClusterShard> for ShardView {
                 ReplicaRole::Learner => "learner",
             },
             matched_index: it.matched_index,
+            set_aside: it.set_aside,
         };
         Self {
             shard: it.shard,
@@ -305,6 +312,8 @@ impl From<ClusterShard> for ShardView {
             committed_index: it.committed_index,
             applied_index: it.applied_index,
             queues: it.queues,
+            compared_at_ms: it.compared_at.and_then(unix_ms),
+            in_doubt: it.in_doubt,
             replicas: it.replicas.into_iter().map(replica).collect(),
         }
     }

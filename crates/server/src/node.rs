@@ -291,6 +291,7 @@ impl Base {
                 repair_after: config.cluster.repair_after,
                 ..PlacementOptions::default()
             },
+            aside: Arc::new(self.dir.set_aside()?),
         };
         let broker = match Broker::start(parts).await {
             Ok(broker) => broker,

@@ -1,6 +1,7 @@
 //! The broker on one node: its replicas, its uplinks, its copy of the topology, and the door for sessions.
 //! Not here: sockets of clients (`gateway`), configuration and start order (`server`).
 
+mod aside;
 mod leading;
 mod members;
 mod placing;
@@ -15,13 +16,14 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use warren_proto::internal_v1 as wire;
 use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
+use warren_storage::SetAside;
 use warren_topology::Topology;
 use warren_types::{
     ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, ReplicaId, Run,
@@ -29,6 +31,7 @@ use warren_types::{
 };
 
 use crate::api::Unavailable;
+use crate::audit::{AuditView, Audits, Fault};
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::jobs::{self, JobsDoor, JobsKeeper};
 use crate::leader::task::NodeIdentity;
@@ -45,6 +48,7 @@ use crate::topology::machine::{TopologyMachineFactory, Waiting};
 use crate::uplink::door::{Request, UplinkDoor};
 use crate::uplink::encode::Publish;
 
+pub use aside::AsideView;
 pub use leading::HandOverError;
 pub use reconcile::PlacementOptions;
 use reconcile::{Reconciler, SpreadNow};
@@ -67,6 +71,8 @@ pub struct BrokerParts {
     /// This node forms the cluster: its topology group is to be initialised (repeatable).
     pub initialise: bool,
     pub placement: PlacementOptions,
+    /// Replicas of this node that are not to be opened.
+    pub aside: Arc<SetAside>,
 }
 
 #[derive(Debug, Error)]
@@ -98,6 +104,8 @@ struct Inner {
     uplink_doors: UplinkDoors,
     keeper: KeeperDoor,
     jobs: JobsDoor,
+    audits: Audits,
+    aside: Arc<SetAside>,
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: UplinkRequests,
@@ -163,6 +171,7 @@ impl Broker {
         let replies = ReplyDoor::default();
         let (reaping, asked) = Reaping::channel();
         let (surplus, surplus_task) = Surplus::new(watched.clone());
+        let (audits, faults) = Audits::new(me.node, parts.peers.clone(), tasks.clone());
         let inner = Inner {
             me,
             topology: TopologyHandle::new(
@@ -185,6 +194,8 @@ impl Broker {
             replies,
             keeper: KeeperDoor::default(),
             jobs: JobsDoor::default(),
+            audits,
+            aside: parts.aside,
             uplinks: UplinkRequests::default(),
             surplus,
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
@@ -202,14 +213,19 @@ impl Broker {
         let broker = Self {
             inner: Arc::new(inner),
         };
-        broker.spawn_followers(asked, parts.placement, surplus_task);
+        broker.spawn_followers((asked, faults), parts.placement, surplus_task);
         Ok(broker)
     }
 
-    fn spawn_followers(&self, asked: Asked, placement: PlacementOptions, surplus: SurplusTask) {
+    fn spawn_followers(
+        &self,
+        (asked, faults): (Asked, mpsc::Receiver<Fault>),
+        placement: PlacementOptions,
+        surplus: SurplusTask,
+    ) {
         let (follower, it) = (self.clone(), &self.inner);
         it.tasks
-            .spawn(async move { follower.follow_placement().await });
+            .spawn(async move { follower.follow_placement(faults).await });
         it.tasks
             .spawn(Reconciler::new(self.clone(), placement).run());
         it.tasks.spawn(self.clone().keep_members());
@@ -250,7 +266,11 @@ impl Broker {
         LinkService::new(
             self.inner.leaders.clone(),
             self.inner.replies.clone(),
-            (self.inner.keeper.clone(), self.inner.jobs.clone()),
+            (
+                self.inner.keeper.clone(),
+                self.inner.jobs.clone(),
+                self.inner.audits.doors(),
+            ),
             self.inner.tasks.clone(),
             self.inner.stop.clone(),
         )
@@ -308,6 +328,18 @@ impl Broker {
     pub fn status(&self) -> Vec<GroupStatus> {
         let groups = self.inner.groups.read();
         groups.values().map(Group::status).collect()
+    }
+
+    /// What audits found of this node's replicas.
+    #[must_use]
+    pub fn audits(&self) -> Vec<AuditView> {
+        self.inner.audits.views()
+    }
+
+    /// Audits that this node's replicas have carried out.
+    #[must_use]
+    pub fn audit_count(&self) -> u64 {
+        self.inner.audits.count()
     }
 
     /// Who leads a shard, as this node knows it.

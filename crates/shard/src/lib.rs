@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod api;
+mod audit;
 mod broker;
 mod cancel;
 mod dead;
@@ -23,7 +24,8 @@ mod time;
 mod topology;
 mod uplink;
 
-pub use broker::{Broker, BrokerError, BrokerParts, HandOverError, PlacementOptions};
+pub use audit::AuditView;
+pub use broker::{AsideView, Broker, BrokerError, BrokerParts, HandOverError, PlacementOptions};
 pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use jobs::JobsKeeper;
 pub use link::reply::DirectReply;

@@ -6,12 +6,21 @@ mod leaders;
 mod recover;
 mod remove;
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::{args::Global, exit::Failure, output, table::TextTable, view::ClusterView};
+use crate::{
+    args::Global,
+    exit::Failure,
+    output,
+    table::TextTable,
+    view::{ClusterView, ShardView},
+};
 
 /// A node that is not asked for more than its own view answers at once, or not at all.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -67,6 +76,19 @@ async fn status(global: &Global) -> Result<()> {
     }
 }
 
+/// How long ago all rows of the answering node's replica were found to be those of the others.
+fn compared(shard: &ShardView) -> String {
+    if shard.in_doubt {
+        return "in doubt".to_owned();
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    let now_ms = now.and_then(|it| u64::try_from(it.as_millis()).ok());
+    match (shard.compared_at_ms, now_ms) {
+        (Some(at), Some(now)) => format!("{} s ago", now.saturating_sub(at) / 1_000),
+        (Some(_) | None, Some(_) | None) => "-".to_owned(),
+    }
+}
+
 fn text(view: &ClusterView) -> String {
     let mut nodes = TextTable::new(&[
         "node", "name", "state", "gRPC", "AMQP", "zone", "version", "leaders", "replicas",
@@ -92,6 +114,7 @@ fn text(view: &ClusterView) -> String {
         "committed",
         "applied",
         "queues",
+        "compared",
         "on nodes",
     ]);
     for it in &view.shards {
@@ -114,6 +137,7 @@ fn text(view: &ClusterView) -> String {
             it.committed_index.to_string(),
             it.applied_index.to_string(),
             it.queues.to_string(),
+            compared(it),
             on.join(" "),
         ]);
     }

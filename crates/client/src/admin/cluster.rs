@@ -59,6 +59,8 @@ pub struct Replica {
     pub role: ReplicaRole,
     /// Index of the last entry it is known to have.
     pub matched_index: u64,
+    /// Why it is set aside, by its own node; `None`: it is not.
+    pub set_aside: Option<String>,
 }
 
 /// A shard, or the topology group.
@@ -76,6 +78,10 @@ pub struct ClusterShard {
     pub applied_index: u64,
     /// Queues placed in it.
     pub queues: u64,
+    /// When the answering node's replica was last wholly compared with the others and found right.
+    pub compared_at: Option<SystemTime>,
+    /// Replicas differ, and it is not known which are right.
+    pub in_doubt: bool,
 }
 
 /// The cluster.
@@ -272,6 +278,8 @@ fn plain_shard(wire: cluster_v1::Shard) -> ClusterShard {
         committed_index: wire.committed_index,
         applied_index: wire.applied_index,
         queues: wire.queues,
+        compared_at: plain_time(wire.compared_at),
+        in_doubt: wire.in_doubt,
     }
 }
 
@@ -286,5 +294,6 @@ fn plain_replica(wire: cluster_v1::Replica) -> Replica {
             Ok(cluster_v1::ReplicaRole::Unspecified) | Err(_) => ReplicaRole::Unknown,
         },
         matched_index: wire.matched_index,
+        set_aside: (!wire.set_aside.is_empty()).then_some(wire.set_aside),
     }
 }

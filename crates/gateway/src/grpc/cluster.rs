@@ -73,6 +73,7 @@ fn essence(state: &cluster_v1::WatchTopologyResponse) -> cluster_v1::WatchTopolo
     for shard in &mut essence.shards {
         shard.committed_index = 0;
         shard.applied_index = 0;
+        shard.compared_at = None;
         shard
             .replicas
             .iter_mut()

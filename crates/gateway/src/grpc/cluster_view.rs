@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::{NodeState, ReplicaRole};
+use warren_shard::AsideView;
 use warren_topology::Placement;
 use warren_types::{GroupId, Leadership, LogIndex, Member, NodeId, ReplicaId};
 
@@ -98,6 +99,8 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
 pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
     let topology = gateway.topology();
     let seen = seen(gateway);
+    let audits = gateway.broker().audits();
+    let aside = gateway.broker().set_aside();
     let shards = topology.placements().map(|placement| {
         let known = seen.iter().find(|it| it.group == placement.group);
         let leadership = gateway.broker().leadership_of(placement.group);
@@ -110,11 +113,15 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             .group
             .shard()
             .map_or(0, |shard| topology.queues_of(shard).count());
+        let audit = audits
+            .iter()
+            .find(|it| Some(it.shard) == placement.group.shard());
+        let compared_at_ms = audit.and_then(|it| it.clean_at_ms);
         let index = |index: Option<LogIndex>| index.map_or(0, |it| it.0);
         cluster_v1::Shard {
             shard: u64::from(placement.group.0),
             placement_generation: placement.generation.0,
-            replicas: replicas(placement, known),
+            replicas: replicas(placement, known, &aside),
             leader_node_id: leadership.map_or(0, |(node, _)| node.0),
             // Of the named leader; without one, the newest known.
             term: leadership
@@ -125,12 +132,18 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             committed_index: index(known.and_then(|it| it.committed)),
             applied_index: index(known.and_then(|it| it.applied)),
             queues: u64::try_from(queues).unwrap_or(u64::MAX),
+            compared_at: compared_at_ms.map(timestamp),
+            in_doubt: audit.is_some_and(|it| it.in_doubt),
         }
     });
     shards.collect()
 }
 
-fn replicas(placement: &Placement, known: Option<&Seen>) -> Vec<cluster_v1::Replica> {
+fn replicas(
+    placement: &Placement,
+    known: Option<&Seen>,
+    aside: &[AsideView],
+) -> Vec<cluster_v1::Replica> {
     let leader = known.and_then(|it| it.leadership.leader);
     let all = placement.replicas().chain(&placement.former);
     let members = all.map(|member| {
@@ -151,9 +164,21 @@ fn replicas(placement: &Placement, known: Option<&Seen>) -> Vec<cluster_v1::Repl
             node_id: member.node.0,
             role: role.into(),
             matched_index: matched.map_or(0, |(_, index)| index.0),
+            set_aside: aside
+                .iter()
+                .find(|it| it.replica == member.replica)
+                .map(|it| it.cause.clone())
+                .unwrap_or_default(),
         }
     });
     members.collect()
+}
+
+fn timestamp(ms: u64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: i64::try_from(ms / 1_000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(ms % 1_000 * 1_000_000).unwrap_or_default(),
+    }
 }
 
 /// Shards with too few copies, and changes that are under way.
@@ -191,6 +216,26 @@ fn changes(gateway: &Gateway) -> Vec<String> {
     told
 }
 
+/// Replicas that are not as the others are.
+fn wrong(gateway: &Gateway) -> Vec<String> {
+    let own = gateway.broker().node();
+    let aside = gateway.broker().set_aside().into_iter();
+    let aside = aside.map(|it| {
+        format!(
+            "the replica of shard {} on node {own} is set aside until it is replaced: {}",
+            it.group, it.cause
+        )
+    });
+    let audits = gateway.broker().audits().into_iter();
+    let doubtful = audits.filter(|it| it.in_doubt).map(|it| {
+        format!(
+            "rows of shard {} differ between its replicas, and it is not known which are right",
+            it.shard
+        )
+    });
+    aside.chain(doubtful).collect()
+}
+
 /// What is wrong, worst first.
 pub(super) fn problems(gateway: &Gateway) -> Vec<String> {
     if gateway.topology().cluster().is_none() {
@@ -210,6 +255,7 @@ pub(super) fn problems(gateway: &Gateway) -> Vec<String> {
             ));
         }
     }
+    problems.extend(wrong(gateway));
     problems.extend(changes(gateway));
     for node in nodes(gateway) {
         let id = node.node_id;

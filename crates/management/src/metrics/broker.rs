@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use warren_gateway::{Counter, Counters, FrontCounters, Gateway};
-use warren_shard::{GroupStatus, ReplicaHealth, Role};
+use warren_shard::{Broker, GroupStatus, ReplicaHealth, Role};
 use warren_types::NodeId;
 
 use crate::page::{FamilyKind, MetricsPage};
@@ -14,8 +14,8 @@ use crate::totals::QueueTotals;
 const COPY_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn groups(page: &mut MetricsPage, gateway: &Gateway) {
-    let groups = gateway.broker().status();
-    let own = gateway.broker().node();
+    let broker = gateway.broker();
+    let (groups, own) = (broker.status(), broker.node());
     let count = |is: &dyn Fn(&GroupStatus) -> bool| groups.iter().filter(|it| is(it)).count();
     page.gauge(
         "warren_shard_replicas",
@@ -39,10 +39,33 @@ pub(super) fn groups(page: &mut MetricsPage, gateway: &Gateway) {
     );
     page.gauge(
         "warren_shard_replicas_failed",
-        "Replicas of this node that failed too often and stay down.",
-        count(&|it| matches!(it.health, ReplicaHealth::Failed { .. })),
+        "Replicas of this node that failed too often and stay down, or were found wrong and are set aside.",
+        count(&|it| matches!(it.health, ReplicaHealth::Failed { .. })) + broker.set_aside().len(),
     );
+    audits(page, broker);
     per_group(page, &groups, own);
+}
+
+fn audits(page: &mut MetricsPage, broker: &Broker) {
+    let views = broker.audits();
+    page.counter(
+        "warren_shard_audits_total",
+        "Times a part of a replica's rows was read, checked and compared with the other replicas'.",
+        broker.audit_count(),
+    );
+    page.gauge(
+        "warren_shards_in_doubt",
+        "Replicas of this node whose rows differ from others', where it is not known which are right.",
+        views.iter().filter(|it| it.in_doubt).count(),
+    );
+    let mut family = page.family(
+        "warren_shard_audit_seconds_since_clean",
+        FamilyKind::Gauge,
+        "Since all rows of this replica were last seen to be those of most replicas; at first, since it was opened.",
+    );
+    for view in views {
+        family.labelled(&[("shard", &view.shard)], view.since_clean.as_secs());
+    }
 }
 
 fn leads(group: &GroupStatus, node: NodeId) -> bool {

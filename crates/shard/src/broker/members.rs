@@ -44,6 +44,7 @@ impl Broker {
             for shard in groups.iter().filter_map(|it| it.group().shard()) {
                 self.tell_uplink(shard);
             }
+            self.look_after_aside().await;
             // A leader that does not hear of the topology might go back to a placement of the past.
             if !self.inner.topology.is_recent() {
                 continue;

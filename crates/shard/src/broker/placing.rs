@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use warren_raft::{GroupSpec, OpenError};
@@ -13,6 +14,7 @@ use warren_topology::{Placement, Topology};
 use warren_types::{Generation, GroupId, Member, NodeId, ReplicaId, ShardId};
 
 use super::{Broker, BrokerError};
+use crate::audit::{Fault, captures};
 use crate::leader::task::LeaderTask;
 use crate::open::{initialise, open};
 use crate::replica::machine::ShardMachineFactory;
@@ -32,7 +34,7 @@ enum Placed {
 }
 
 impl Broker {
-    pub(super) async fn follow_placement(&self) {
+    pub(super) async fn follow_placement(&self, mut faults: mpsc::Receiver<Fault>) {
         let mut view = self.inner.topology.watch();
         let mut addresses = BTreeMap::new();
         // The copy holds all that this node had seen in its earlier runs: a replica it places here is one that never was, or is stored.
@@ -60,6 +62,7 @@ impl Broker {
             tokio::select! {
                 biased; // stopping comes first; what is left over before what is new, or that would never come
                 () = self.inner.stop.cancelled() => return,
+                Some(fault) = faults.recv() => self.put_aside(fault).await,
                 () = again => {}
                 changed = view.changed(), if known && done => if changed.is_err() { return },
             }
@@ -108,7 +111,8 @@ impl Broker {
             }
             self.remove_shard(shard, open).await;
         }
-        let Some(own) = own else {
+        let aside = |own: &Member| self.inner.aside.has(placement.group, own.replica);
+        let Some(own) = own.filter(|own| !aside(own)) else {
             return Placed::AsItIs;
         };
         match self.open_shard(shard, own, placement, synced).await {
@@ -120,6 +124,7 @@ impl Broker {
                 }
                 Placed::Again
             }
+            Err(error) if self.put_aside_unopened(&error, own.replica).await => Placed::AsItIs,
             Err(error) => {
                 error!(shard_id = %shard, error = %error, "replica left out");
                 Placed::AsItIs
@@ -135,6 +140,7 @@ impl Broker {
         synced: bool,
     ) -> Result<(), BrokerError> {
         let mailbox = Mailbox::default();
+        let (captures, captured) = captures();
         let group = GroupId::from(shard);
         let spec = GroupSpec {
             group,
@@ -142,6 +148,7 @@ impl Broker {
             machine: Box::new(ShardMachineFactory {
                 shard,
                 mailbox: mailbox.clone(),
+                captures,
             }),
             may_be_blank: synced,
         };
@@ -156,6 +163,7 @@ impl Broker {
         info!(shard_id = %shard, replica = %own.replica, "replica opened");
         let stop = self.inner.stop.child_token();
         self.inner.leader_stops.write().insert(shard, stop.clone());
+        self.inner.audits.open(shard, &handle, captured, &stop);
         let task = LeaderTask {
             shard,
             me: self.inner.me,
@@ -178,14 +186,20 @@ impl Broker {
     async fn remove_shard(&self, shard: ShardId, replica: ReplicaId) {
         let group = GroupId::from(shard);
         info!(shard_id = %shard, %replica, "replica has left its group and is removed");
-        self.inner.groups.write().remove(&group);
+        self.leave_shard(shard);
+        if let Err(error) = self.inner.raft.remove_group(group).await {
+            warn!(shard_id = %shard, %error, "what is stored of the replica is still there");
+        }
+    }
+
+    /// Ends what works with the replica here.
+    pub(super) fn leave_shard(&self, shard: ShardId) {
+        self.inner.groups.write().remove(&shard.into());
         self.tell_uplink(shard);
         let stop = self.inner.leader_stops.write().remove(&shard);
         stop.iter().for_each(CancellationToken::cancel);
         self.inner.leaders.close(shard);
-        if let Err(error) = self.inner.raft.remove_group(group).await {
-            warn!(shard_id = %shard, %error, "what is stored of the replica is still there");
-        }
+        self.inner.audits.close(shard);
     }
 
     /// Removes what is stored of an earlier replica of the group, which has left it: ids only rise.
@@ -262,6 +276,7 @@ fn stored_instead(error: &BrokerError) -> Option<(GroupId, ReplicaId)> {
         | OpenError::State { .. }
         | OpenError::OpenAlready(_)
         | OpenError::LogTooShort { .. }
+        | OpenError::Damaged { .. }
         | OpenError::Blank { .. }
         | OpenError::Refused { .. }
         | OpenError::Stopped => None,

@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use warren_proto::internal_v1::forward_service_server::ForwardService;
 use warren_proto::internal_v1::{
-    HandOverConsumerRequest, HandOverConsumerResponse, JobsRequest, JobsResponse, LinkRequest,
-    LinkResponse,
+    CompareReplicasRequest, CompareReplicasResponse, HandOverConsumerRequest,
+    HandOverConsumerResponse, JobsRequest, JobsResponse, LinkRequest, LinkResponse,
 };
 use warren_raft::PeerIdentity;
 use warren_types::{NodeId, ShardId};
@@ -25,6 +25,7 @@ use super::outbox::Outbox;
 use super::post::{DownOut, FromNode, LeaderDoors};
 use super::remote::LINK_MESSAGE_BYTES;
 use super::reply::{DirectReply, ReplyDoor};
+use crate::audit::AuditDoors;
 use crate::handover::KeeperDoor;
 use crate::jobs::JobsDoor;
 
@@ -38,6 +39,7 @@ struct Inner {
     replies: ReplyDoor,
     keeper: KeeperDoor,
     jobs: JobsDoor,
+    audits: AuditDoors,
     streams: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -49,7 +51,7 @@ impl LinkService {
     pub(crate) fn new(
         leaders: LeaderDoors,
         replies: ReplyDoor,
-        (keeper, jobs): (KeeperDoor, JobsDoor),
+        (keeper, jobs, audits): (KeeperDoor, JobsDoor, AuditDoors),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -59,6 +61,7 @@ impl LinkService {
                 replies,
                 keeper,
                 jobs,
+                audits,
                 streams: AtomicU64::new(0),
                 tasks,
                 stop,
@@ -88,6 +91,16 @@ impl ForwardService for LinkService {
         }
         let answer = self.inner.jobs.answer(request.into_inner());
         Ok(Response::new(answer))
+    }
+
+    async fn compare_replicas(
+        &self,
+        request: Request<CompareReplicasRequest>,
+    ) -> Result<Response<CompareReplicasResponse>, Status> {
+        let peer = request.extensions().get::<PeerIdentity>().copied();
+        let peer = peer.ok_or_else(unproven)?;
+        let answer = self.inner.audits.answer(peer.node, request.into_inner());
+        Ok(Response::new(answer.await))
     }
 
     async fn link(

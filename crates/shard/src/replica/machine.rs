@@ -3,7 +3,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
-use warren_codec::decode_entry;
+use warren_codec::{Audit, audit_of, decode_entry};
 use warren_queue::dispatch::io::{Held, Loaded};
 use warren_queue::entry::ApplyContext;
 use warren_queue::outcome::{Effect, EntryOutcome, Output};
@@ -16,6 +16,7 @@ use warren_types::{LogId, Position, Priority, QueueId, ShardId};
 use super::rows_view::RowsView;
 use super::tap::{Mailbox, Opening, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
 use crate::api::LevelStats;
+use crate::audit::{AuditId, Captured, Captures};
 
 /// Blocks looked at for what is due, in one go: what else is due comes with the next look.
 const DUE_BLOCKS_MAX: usize = 32;
@@ -24,6 +25,7 @@ const DUE_BLOCKS_MAX: usize = 32;
 pub(crate) struct ShardMachineFactory {
     pub(crate) shard: ShardId,
     pub(crate) mailbox: Mailbox,
+    pub(crate) captures: Captures,
 }
 
 impl MachineFactory for ShardMachineFactory {
@@ -40,6 +42,7 @@ impl MachineFactory for ShardMachineFactory {
         Ok(Box::new(ShardMachine {
             shard: self.shard,
             mailbox: self.mailbox.clone(),
+            captures: self.captures.clone(),
             rows,
             store,
             out: Output::default(),
@@ -53,6 +56,8 @@ impl MachineFactory for ShardMachineFactory {
 struct ShardMachine {
     shard: ShardId,
     mailbox: Mailbox,
+    /// Where rows go that are to be compared.
+    captures: Captures,
     rows: RowsView,
     store: Store,
     out: Output,
@@ -77,9 +82,14 @@ impl Machine for ShardMachine {
                 index: committed.id.index,
                 term: committed.id.term,
             };
+            // Nothing is done by an entry that has rows compared.
+            let may_ask = entry.commands.is_empty();
             self.store.apply(&self.rows, at, entry, &mut self.out);
             let bytes = committed.payload.len();
             self.rows.take(&mut self.out.changes, bytes);
+            if may_ask && let Some(audit) = audit_of(&committed.payload) {
+                self.capture(committed.id, audit);
+            }
             if self.tap.is_some() {
                 self.entries.append(&mut self.out.entries);
                 self.effects.append(&mut self.out.effects);
@@ -197,6 +207,26 @@ impl ShardMachine {
             levels,
             first: self.store.first_ready(&self.rows, queue, ready_from),
         })
+    }
+
+    /// Freezes the rows as they are now, unless the last audit is still being read: then this one is not answered from here.
+    fn capture(&self, at: LogId, audit: Audit) {
+        let Ok(room) = self.captures.try_reserve() else {
+            return;
+        };
+        let Audit { number, place } = audit;
+        match self.rows.freeze(&place) {
+            Ok(frozen) => room.send(Captured {
+                id: AuditId {
+                    term: at.term,
+                    number,
+                },
+                index: at.index,
+                place,
+                frozen,
+            }),
+            Err(error) => debug!(shard_id = %self.shard, %error, "rows not frozen"),
+        }
     }
 
     fn open(&mut self, reply: oneshot::Sender<Opening>) {

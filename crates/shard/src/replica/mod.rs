@@ -4,3 +4,7 @@ pub(crate) mod machine;
 mod overlay;
 mod rows_view;
 pub(crate) mod tap;
+
+pub(crate) use overlay::table_of as table_on_disk;
+#[cfg(test)]
+pub(crate) use rows_view::RowsView;

@@ -3,7 +3,7 @@
 //! Not here: rows on disk (`rows_view`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 use warren_codec as codec;
@@ -114,6 +114,17 @@ impl Overlay {
         self.dropped.contains(&queue)
     }
 
+    /// All changes of rows from a key on, as they are now, and the queues that were dropped.
+    pub(super) fn copy_from(
+        &self,
+        from: Option<RowKey>,
+    ) -> (Vec<(RowKey, Option<Row>)>, BTreeSet<QueueId>) {
+        let from = from.map_or(Bound::Unbounded, Bound::Included);
+        let rows = self.rows.range((from, Bound::Unbounded));
+        let rows = rows.map(|(key, row)| (key.clone(), row.clone()));
+        (rows.collect(), self.dropped.clone())
+    }
+
     pub(super) fn range(
         &self,
         range: impl RangeBounds<RowKey>,
@@ -148,7 +159,7 @@ pub(super) fn named(key: &RowKey) -> (Table, Bytes) {
     (table_of(codec::table_of(key)), codec::encode_key(key))
 }
 
-pub(super) fn table_of(table: codec::RowTable) -> Table {
+pub(crate) fn table_of(table: codec::RowTable) -> Table {
     match table {
         codec::RowTable::Blocks => Table::Blocks,
         codec::RowTable::Rows => Table::Rows,

@@ -6,13 +6,16 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use warren_codec as codec;
+use warren_codec::AuditPlace;
 use warren_queue::rows::{
     BlockRow, Change, CountsRow, MarksRow, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows,
 };
-use warren_storage::{ReplicaState, RowBatch, Table};
+use warren_raft::damaged;
+use warren_storage::{ReplicaState, RowBatch, StateError, Table};
 use warren_types::{Incarnation, Position, Priority, ProducerId, QueueId, ShardId, ShardTime};
 
 use super::overlay::{Overlay, named};
+use crate::audit::Frozen;
 
 /// Rows of one replica, read on its apply thread.
 pub(crate) struct RowsView {
@@ -43,12 +46,25 @@ impl RowsView {
         self.overlay.borrow_mut().give(rows);
     }
 
+    /// All of it as it is now, written or not, from a place on. What is not written is copied: the apply thread goes on at once.
+    pub(crate) fn freeze(&self, place: &AuditPlace) -> Result<Frozen, StateError> {
+        // Small rows lie on both sides of blocks in memory, so only a place among them bounds what is copied.
+        let from = match place.table {
+            codec::RowTable::Blocks => None,
+            codec::RowTable::Rows => codec::decode_key(&place.after).ok(),
+        };
+        let (changed, dropped) = self.overlay.borrow().copy_from(from);
+        Ok(Frozen {
+            snapshot: self.state.snapshot()?,
+            state: self.state.clone(),
+            changed,
+            dropped,
+        })
+    }
+
     fn disk_get(&self, key: &RowKey) -> Option<Row> {
         let (table, bytes) = named(key);
-        let value = self
-            .state
-            .get(table, &bytes)
-            .expect("a replica whose rows cannot be read stops");
+        let value = readable(self.state.get(table, &bytes));
         value.map(|value| open(&bytes, &value))
     }
 
@@ -89,7 +105,7 @@ impl RowsView {
             self.state
                 .scan_back(Table::Blocks, &range.from, &range.to, &mut visit)
         };
-        scanned.expect("a replica whose rows cannot be read stops");
+        readable(scanned);
         block(found)
     }
 
@@ -312,7 +328,7 @@ impl RowsView {
                 ended = taken.is_break();
                 taken
             });
-        scanned.expect("a replica whose rows cannot be read stops");
+        readable(scanned);
         if ended {
             return;
         }
@@ -330,7 +346,22 @@ impl RowsView {
 fn open(key: &[u8], value: &Bytes) -> Row {
     match codec::decode_row(key, value) {
         Ok(row) => row,
-        Err(error) => panic!("row {key:02x?} is damaged: {error}"),
+        Err(error) => damaged(format!("row {key:02x?} cannot be used: {error}")),
+    }
+}
+
+/// A replica whose rows cannot be read stops.
+fn readable<T>(read: Result<T, StateError>) -> T {
+    match read {
+        Ok(it) => it,
+        Err(StateError::Damaged(detail)) => damaged(detail.to_string()),
+        Err(
+            error @ (StateError::Failed(_)
+            | StateError::Closed
+            | StateError::Removed(_)
+            | StateError::WrongReplica { .. }
+            | StateError::BadChunk { .. }),
+        ) => panic!("rows cannot be read: {error}"),
     }
 }
 

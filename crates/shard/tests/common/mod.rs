@@ -29,13 +29,13 @@ use warren_shard::api::{
 use warren_shard::{
     Broker, BrokerParts, ConsumerOptions, Credit, PlacementOptions, Refill, Session,
 };
-use warren_storage::{LogOptions, SegmentLog, StateOptions, StateStore};
+use warren_storage::{LogOptions, ReplicaState, SegmentLog, SetAside, StateOptions, StateStore};
 use warren_topology::{
     Addresses, DeclareQueue, FormCluster, NewQueueName, Node, TopologyCommand, TopologyReply,
 };
 use warren_types::{
-    ClusterId, ExchangeName, Incarnation, Member, Message, NodeId, Priority, Properties, QueueName,
-    ReplicaId, RoutingKey, Run, Table, VhostId,
+    ClusterId, ExchangeName, GroupId, Incarnation, Member, Message, NodeId, Priority, Properties,
+    QueueName, ReplicaId, RoutingKey, Run, Table, VhostId,
 };
 
 use nodes::Nodes;
@@ -67,6 +67,13 @@ fn members() -> Vec<Member> {
             node: NodeId(id),
         })
         .collect()
+}
+
+impl TestNode {
+    /// The rows of one replica, past the node that has it.
+    pub fn state(&self, group: GroupId, replica: ReplicaId) -> ReplicaState {
+        self.state.replica(group, replica).unwrap()
+    }
 }
 
 impl Cluster {
@@ -157,6 +164,7 @@ impl Cluster {
                 topology_members: members(),
                 initialise,
                 placement: PlacementOptions::default(),
+                aside: Arc::new(SetAside::open(&path.join("set-aside")).unwrap()),
             };
             let broker = Broker::start(parts).await.unwrap();
             let nodes = NodeServiceServer::new(Nodes(broker.clone()));

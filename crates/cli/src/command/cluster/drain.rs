@@ -171,6 +171,7 @@ mod tests {
             node_id: *node_id,
             role: ReplicaRole::Follower,
             matched_index: 0,
+            set_aside: None,
         };
         ClusterShard {
             shard,
@@ -181,6 +182,8 @@ mod tests {
             committed_index: 0,
             applied_index: 0,
             queues: 0,
+            compared_at: None,
+            in_doubt: false,
         }
     }
 

@@ -13,6 +13,7 @@ use warren_types::{
 };
 
 use super::*;
+use crate::audit::{Seen, digest_of};
 
 /// One entry's changes, by what is there already.
 #[derive(Clone, Debug)]
@@ -343,6 +344,11 @@ fn answers(rows: &RowsView, world: &World) -> String {
     told
 }
 
+/// What an audit of all rows sees.
+fn digested(rows: &RowsView) -> Seen {
+    digest_of(&rows.freeze(&AuditPlace::start()).unwrap()).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -362,6 +368,7 @@ proptest! {
             }
             let (expected, found) = (answers(&oracle.rows, &world), answers(&subject.rows, &world));
             prop_assert!(expected == found, "after {step:?}:\n{expected}\n{found}");
+            prop_assert_eq!(digested(&oracle.rows), digested(&subject.rows), "after {:?}", step);
         }
         subject.write_out();
         prop_assert_eq!(answers(&oracle.rows, &world), answers(&subject.rows, &world));

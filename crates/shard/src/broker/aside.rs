@@ -1,0 +1,181 @@
+//! Replicas of this node that are wrong (ADR 0072): they stop at once and are set aside, which a restart does not forget; then the topology
+//! is asked to place a new replica instead. Not here: finding them (`audit`), placing and making members (`placing`, `members`).
+
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+use warren_raft::OpenError;
+use warren_storage::{AsideReplica, StateError};
+use warren_topology::{MoveReplica, PlacementCommand, TopologyCommand, TopologyReply};
+use warren_types::{GroupId, ReplicaId};
+
+use super::{Broker, BrokerError};
+use crate::audit::Fault;
+use crate::time::wall_clock_ms;
+
+/// A disk that damages everything is not to be filled again and again: a group gets a new replica here once in so long.
+const REPLACE_AFTER: Duration = Duration::from_secs(600);
+
+/// A replica that is set aside and not replaced yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AsideView {
+    pub group: GroupId,
+    pub replica: ReplicaId,
+    /// In words.
+    pub cause: String,
+    /// Milliseconds since the epoch.
+    pub at_ms: u64,
+}
+
+impl Broker {
+    /// Stops a replica for good, if it is still there.
+    pub(super) async fn put_aside(&self, fault: Fault) {
+        let Fault {
+            shard,
+            replica,
+            cause,
+        } = fault;
+        let group = GroupId::from(shard);
+        let open = self.inner.groups.read().get(&group).cloned();
+        if open.is_none_or(|it| it.replica() != replica) {
+            return;
+        }
+        error!(shard_id = %shard, %replica, cause, "replica is wrong: it stops, is set aside and will be replaced");
+        self.leave_shard(shard);
+        self.inner.raft.close_group(group).await;
+        self.keep_aside(group, replica, cause).await;
+    }
+
+    /// Sets a replica aside that could not be opened because of what is stored of it. False: that is not the reason.
+    pub(super) async fn put_aside_unopened(&self, error: &BrokerError, replica: ReplicaId) -> bool {
+        let BrokerError::Open { group, source } = error else {
+            return false;
+        };
+        let is_damage = matches!(
+            source,
+            OpenError::Damaged { .. }
+                | OpenError::LogTooShort { .. }
+                | OpenError::State {
+                    source: StateError::Damaged(_),
+                    ..
+                }
+        );
+        if is_damage {
+            error!(%group, %replica, error = %source, "replica is damaged: it is set aside and will be replaced");
+            self.keep_aside(*group, replica, source.to_string()).await;
+        }
+        is_damage
+    }
+
+    async fn keep_aside(&self, group: GroupId, replica: ReplicaId, cause: String) {
+        let before = self.inner.aside.get(group);
+        let aside = AsideReplica {
+            replica,
+            at_ms: wall_clock_ms(),
+            replaced_at_ms: before.map_or(0, |it| it.replaced_at_ms),
+            cause,
+        };
+        self.remember_aside(group, aside).await;
+    }
+
+    async fn remember_aside(&self, group: GroupId, aside: AsideReplica) {
+        let kept = self.inner.aside.clone();
+        let put = tokio::task::spawn_blocking(move || kept.put(group, aside)).await;
+        match put {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(%group, %error, "what is set aside is forgotten if the node stops now")
+            }
+            Err(error) => debug!(%group, %error, "what is set aside was not kept"),
+        }
+    }
+
+    /// Tells of replicas whose machines found damage, and asks for new replicas instead of those that are set aside.
+    pub(super) async fn look_after_aside(&self) {
+        let groups: Vec<_> = self.inner.groups.read().values().cloned().collect();
+        for group in groups {
+            if let (Some(shard), Some(damage)) = (group.group().shard(), group.damage()) {
+                self.inner.audits.tell(Fault {
+                    shard,
+                    replica: group.replica(),
+                    cause: damage.to_string(),
+                });
+            }
+        }
+        if !self.inner.topology.is_recent() {
+            return;
+        }
+        for (group, aside) in self.inner.aside.all() {
+            if self.may_replace(group, &aside) {
+                self.replace_aside(group, aside).await;
+            }
+        }
+    }
+
+    /// Only while another replica leads: then most are there without this one.
+    fn may_replace(&self, group: GroupId, aside: &AsideReplica) -> bool {
+        let rested = wall_clock_ms().saturating_sub(aside.replaced_at_ms);
+        let me = self.inner.me.node;
+        Duration::from_millis(rested) >= REPLACE_AFTER
+            && self.is_placed(group, aside.replica)
+            && self.leadership_of(group).is_some_and(|(at, _)| at != me)
+    }
+
+    /// Whether the replica is one that is to vote, with nothing under way.
+    fn is_placed(&self, group: GroupId, replica: ReplicaId) -> bool {
+        let topology = self.inner.topology.current();
+        let placement = topology.placement(group).filter(|it| it.settled);
+        placement.is_some_and(|it| it.members.iter().any(|member| member.replica == replica))
+    }
+
+    /// Takes the replica out of the group; the planner finds that one is missing and places a new one, here or elsewhere.
+    async fn replace_aside(&self, group: GroupId, aside: AsideReplica) {
+        let topology = self.inner.topology.current();
+        let Some(placement) = topology.placement(group) else {
+            return;
+        };
+        let command = PlacementCommand::MoveReplica(MoveReplica {
+            group,
+            generation: placement.generation,
+            add: None,
+            remove: Some(aside.replica),
+        });
+        let command = TopologyCommand::Placement(command);
+        match self.inner.topology.propose(command, "").await {
+            Ok(TopologyReply::Refused(refusal)) => {
+                debug!(%group, %refusal, "replica set aside not taken out yet");
+            }
+            Ok(_) => {
+                info!(%group, replica = %aside.replica, "replica set aside is taken out of its group");
+                let replaced_at_ms = wall_clock_ms();
+                let aside = AsideReplica {
+                    replaced_at_ms,
+                    ..aside
+                };
+                self.remember_aside(group, aside).await;
+            }
+            Err(error) => debug!(%group, %error, "replica set aside not taken out yet"),
+        }
+    }
+
+    /// Replicas of this node that are set aside and not replaced yet.
+    #[must_use]
+    pub fn set_aside(&self) -> Vec<AsideView> {
+        let topology = self.inner.topology.current();
+        let aside = self.inner.aside.all().into_iter();
+        let placed = aside.filter(|(group, aside)| {
+            let placement = topology.placement(*group);
+            let mut all = placement
+                .into_iter()
+                .flat_map(|it| it.members.iter().chain(&it.former));
+            all.any(|member| member.replica == aside.replica)
+        });
+        let views = placed.map(|(group, aside)| AsideView {
+            group,
+            replica: aside.replica,
+            cause: aside.cause,
+            at_ms: aside.at_ms,
+        });
+        views.collect()
+    }
+}
