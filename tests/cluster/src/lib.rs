@@ -1,6 +1,7 @@
 //! Load for fault runs: publishers and consumers on all nodes that record what they did and saw. Not here: faults and the checker
 //! (`warren-testkit`) but for those of the network, queues that do more than queue (`lanes`), the runs themselves (`tests/`).
 
+pub mod audits;
 pub mod https;
 pub mod lanes;
 pub mod network;

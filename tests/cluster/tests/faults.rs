@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use warren_cluster::audits::all_agree;
 use warren_cluster::lanes::{PARKING, UNPARKED};
 use warren_cluster::run::{conclude, runtime, seed};
-use warren_cluster::{Load, Shape};
+use warren_cluster::{Load, Shape, connect};
 use warren_testkit::faults::{self, plan, run};
 use warren_testkit::process::{Cluster, Options, run_within};
 
@@ -19,6 +20,17 @@ const SHAPE: Shape = Shape {
     pause: Duration::from_millis(4),
     body_bytes: 200,
 };
+
+/// No fault makes replicas differ.
+fn alike(cluster: &Cluster) -> Result<()> {
+    runtime().block_on(async {
+        let numbers = cluster.numbers().into_iter();
+        let nodes: Result<Vec<_>> = numbers
+            .map(|it| connect(&cluster.grpc_address(it)))
+            .collect();
+        all_agree(&nodes?).await
+    })
+}
 
 /// Ends with a panic while the cluster still is there: then its data and logs are kept.
 fn fault_run(seed: u64, steps: usize, shape: faults::Shape) {
@@ -46,7 +58,8 @@ fn play(cluster: &mut Cluster, seed: u64, steps: usize, shape: faults::Shape) ->
             load.confirmed()
         );
     })?;
-    runtime.block_on(conclude(load, cluster.directory()))
+    runtime.block_on(conclude(load, cluster.directory()))?;
+    alike(cluster)
 }
 
 #[test]
@@ -110,6 +123,7 @@ fn lanes_run(seed: u64, steps: usize) -> Result<()> {
             );
         });
         let ended = ran.and_then(|()| runtime.block_on(conclude(load, cluster.directory())));
+        let ended = ended.and_then(|()| alike(&cluster));
         stop.store(true, Ordering::Relaxed);
         let runs = redriver.join().expect("it does not panic");
         println!("parked messages were redriven {runs} times");
