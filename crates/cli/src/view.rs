@@ -58,6 +58,8 @@ pub(crate) struct StatsView {
     pub(crate) dropped_total: Option<u64>,
     pub(crate) dead_lettered_total: Option<u64>,
     pub(crate) purged_total: Option<u64>,
+    /// Confirmed, but not stored again.
+    pub(crate) duplicates_total: Option<u64>,
     /// By priority, the highest first; only those with messages.
     pub(crate) priorities: Option<Vec<PriorityView>>,
 }
@@ -104,6 +106,7 @@ impl From<QueueStats> for StatsView {
             dropped_total: Some(it.dropped_total),
             dead_lettered_total: Some(it.dead_lettered_total),
             purged_total: Some(it.purged_total),
+            duplicates_total: Some(it.duplicates_total),
             priorities: Some(priorities.collect()),
         }
     }

@@ -19,6 +19,7 @@ use crate::{
 };
 
 pub(crate) use command::{decode_reason, priority, reason};
+pub(crate) use moves::decode_priority;
 pub(crate) use origin::incarnation;
 
 const WHAT: &str = "shard entry";

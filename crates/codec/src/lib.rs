@@ -12,6 +12,7 @@ mod facts;
 mod message;
 mod ranges;
 mod rows;
+mod said;
 mod topology;
 mod wire;
 

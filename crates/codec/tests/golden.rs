@@ -52,6 +52,7 @@ fn lines() -> Vec<(&'static str, String)> {
             ("together".into(), encode_entry(&entry_of_a_batch())),
             ("outputs".into(), encode_entry(&entry_of_outputs())),
             ("parked".into(), encode_entry(&entry_of_parked())),
+            ("remarks".into(), encode_entry(&entry_of_remarks())),
         ]),
     ));
     let keys = rows()

@@ -81,6 +81,10 @@ pub enum Reply {
     Cancelled {
         count: u64,
     },
+    /// Of so many messages it is remembered.
+    Remarked {
+        count: u64,
+    },
     /// The queue does not exist (any more).
     QueueGone,
 }

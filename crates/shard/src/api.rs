@@ -1,9 +1,11 @@
 //! What a client session asks of the broker on its node and what it hears back. Not here: sockets (`gateway`), who leads (`uplink`).
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use warren_codec::StoredMessageView;
 use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
-use warren_queue::entry::{ReturnKind, SettleReason};
+use warren_queue::entry::{ReturnKind, Said, SettleReason};
 use warren_types::{
     Attempt, ConsumerId, Message, NodeId, NotStored, Position, Priority, ProducerId, QueueId,
     ShardId,
@@ -94,6 +96,8 @@ pub struct SettleSpec {
     /// Messages for queues of the same shard that come with the ack of one delivery, all of it or nothing (features X4). Their tokens are
     /// what `SettleResult::OutputRefused` names; nothing else is told of them.
     pub outputs: Vec<PublishItem>,
+    /// What the consumer says of them; kept with them (features X6).
+    pub said: Option<Arc<Said>>,
 }
 
 /// When the answer to a settle is wanted.
@@ -222,6 +226,8 @@ pub struct QueueStats {
     /// The sum of what has left.
     pub settled: u64,
     pub left: LeftTotals,
+    /// Not stored, since they are there or were.
+    pub duplicates: u64,
     /// On their way to their dead-letter targets: neither ready nor unacked.
     pub dead_lettering: u64,
     pub body_bytes: u64,

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use warren_codec::StoredMessageView;
 use warren_queue::death::{self, Death};
 use warren_queue::entry::{MoveTarget, SettleReason};
+use warren_queue::rows::SaidAt;
 use warren_topology::{Published, Targets, Topology};
 use warren_types::{
-    DeadLetter, ExchangeName, Message, Priority, Properties, QueueId, RoutingKey, ShardId,
+    DeadLetter, ExchangeName, Message, Priority, Properties, PropertiesBuilder, QueueId,
+    RoutingKey, ShardId,
 };
 
 /// Where one dead letter goes.
@@ -76,6 +78,8 @@ pub(crate) struct Passing<'a> {
     pub(crate) routing_key: Option<&'a RoutingKey>,
     /// Seconds since the Unix epoch.
     pub(crate) time_s: u64,
+    /// What consumers said of it there.
+    pub(crate) said: &'a [SaidAt],
 }
 
 /// The message as it goes on. `None`: its routing key is none of ours, so it cannot.
@@ -98,6 +102,7 @@ pub(crate) fn passed_on(
         time_s: passing.time_s,
         replaces_key: passing.routing_key.is_some(),
         died_before: view.died,
+        said: passing.said,
     };
     let properties: Properties =
         death::buried(&view.properties, &death).unwrap_or_else(|| view.properties.clone());
@@ -142,6 +147,36 @@ pub(crate) fn due(
         trace: view.trace.clone(),
         died: view.died,
     })
+}
+
+/// A message that stays in its queue under another priority (features X10): as it was published otherwise, with what consumers said of it,
+/// for what is left of its time.
+pub(crate) fn reprioritised(
+    message: Message,
+    passing: &Passing<'_>,
+    priority: u8,
+    left_ms: Option<u64>,
+) -> Message {
+    let death = Death {
+        queue: passing.queue,
+        reason: passing.reason,
+        exchange: "",
+        routing_key: "",
+        time_s: passing.time_s,
+        replaces_key: false,
+        died_before: message.died,
+        said: passing.said,
+    };
+    let with_words = death::buried(&message.properties, &death);
+    let properties = with_words.unwrap_or_else(|| message.properties.clone());
+    let changed = PropertiesBuilder::from(&properties)
+        .priority(priority)
+        .build();
+    Message {
+        properties: changed.unwrap_or(properties),
+        ttl_ms: left_ms,
+        ..message
+    }
 }
 
 /// Those of `CC` that are keys: other values were refused when the message came.

@@ -33,9 +33,13 @@ pub use redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.
+pub use warren_queue::attempts::ATTEMPTS;
 pub use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, Held, HeldState, Refill, SettleResult,
 };
-pub use warren_queue::entry::{ParkCause, PurgeStates, ReturnKind, SettleReason};
+pub use warren_queue::entry::{
+    AttemptOutcome, ParkCause, PurgeStates, ReturnKind, Said, SettleReason,
+};
+pub use warren_queue::rows::SaidAt;
 // What a replica says of itself, for those who show it.
 pub use warren_raft::{GroupStatus, ReplicaHealth, Role};

@@ -4,7 +4,7 @@ use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
     AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, DropParked,
-    Enqueue, EnqueueTogether, HandOut, IndexRange, Park, Purge, Release, Return, Settle,
+    Enqueue, EnqueueTogether, HandOut, IndexRange, Park, Purge, Release, Remark, Return, Settle,
     SettleReason,
 };
 use warren_types::{
@@ -19,7 +19,7 @@ use super::states::{
 };
 use crate::{
     error::{CodecError, malformed},
-    facts, ranges,
+    facts, ranges, said,
 };
 
 pub(super) fn encode(command: &Command) -> pb::ShardCommand {
@@ -83,6 +83,11 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             blocks: it.blocks.iter().map(enqueue).collect(),
         }),
         Command::AckWithOutputs(it) => Kind::AckWithOutputs(outputs(it)),
+        Command::Remark(it) => Kind::Remark(pb::Remark {
+            queue: it.queue.0,
+            positions: ranges::encode(&it.ranges),
+            said: Some(said::encode(&it.said)),
+        }),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
@@ -149,6 +154,11 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             blocks: decode_blocks(it.blocks)?,
         }),
         Kind::AckWithOutputs(it) => Command::AckWithOutputs(decode_outputs(it)?),
+        Kind::Remark(it) => Command::Remark(Remark {
+            queue: QueueId(it.queue),
+            ranges: ranges::decode(it.positions)?,
+            said: said::decode(it.said)?,
+        }),
         Kind::CancelScheduled(it) => Command::Cancel(Cancel {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
@@ -178,7 +188,8 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::Rearm(_)
         | Kind::CancelScheduled(_)
         | Kind::EnqueueTogether(_)
-        | Kind::AckWithOutputs(_) => None,
+        | Kind::AckWithOutputs(_)
+        | Kind::Remark(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),

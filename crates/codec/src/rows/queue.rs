@@ -27,6 +27,7 @@ pub(super) fn encode(row: &QueueRow) -> pb::QueueRow {
         fencing: row.fencing,
         scheduled: row.levels.iter().map(|it| it.scheduled).sum(),
         scheduled_body_bytes: row.counters.scheduled_body_bytes,
+        duplicates_total: row.counters.duplicates,
         parked_body_bytes: row.counters.parked_body_bytes,
         memories: row
             .memories
@@ -48,6 +49,7 @@ pub(super) fn decode(queue: QueueId, row: pb::QueueRow) -> Result<QueueRow, Code
         live_body_bytes: row.live_body_bytes,
         scheduled_body_bytes: row.scheduled_body_bytes,
         parked_body_bytes: row.parked_body_bytes,
+        duplicates: row.duplicates_total,
         ..Counters::default()
     };
     for (number, total) in row.settled_total {

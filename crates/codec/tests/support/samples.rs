@@ -268,6 +268,7 @@ fn rows_of_block(
             Row::Counts(CountsRow {
                 counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
                 delayed: vec![],
+                said: vec![],
             }),
         ),
         (

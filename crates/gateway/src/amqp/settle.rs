@@ -86,6 +86,7 @@ impl Settles {
             action,
             answer: AnswerTime::Soon,
             outputs: Vec::new(),
+            said: None,
         };
         self.groups.push((asker, spec));
         true

@@ -10,7 +10,7 @@ use warren_proto::convert::message::time_ms_to_client;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::MessageState;
-use warren_shard::{Look, PeekState, Peeked, park_cause};
+use warren_shard::{Look, PeekState, Peeked, SaidAt, park_cause};
 use warren_topology::{Operation, Queue, Refusal};
 use warren_types::{Filter, Position, VhostName};
 
@@ -47,6 +47,24 @@ struct Wish {
     with_bodies: bool,
 }
 
+/// Messages that were looked at, and where to go on.
+#[derive(Default)]
+pub(super) struct Page {
+    /// Each with what consumers said of it in this queue, oldest first.
+    pub(super) messages: Vec<(v1::PeekedMessage, Vec<SaidAt>)>,
+    pub(super) next_cursor: String,
+}
+
+impl From<Page> for v1::PeekResponse {
+    fn from(page: Page) -> Self {
+        let messages = page.messages.into_iter().map(|(message, _)| message);
+        Self {
+            messages: messages.collect(),
+            next_cursor: page.next_cursor,
+        }
+    }
+}
+
 /// The pages of one call, the last of which says where to go on.
 ///
 /// # Errors
@@ -55,7 +73,7 @@ pub(super) async fn peek(
     gateway: &Gateway,
     request: v1::PeekRequest,
     deadline: Instant,
-) -> Result<Vec<v1::PeekResponse>, ApiError> {
+) -> Result<Vec<Page>, ApiError> {
     let wish = wish(&request)?;
     let name = queue_name(&request.queue)?;
     let found = gateway.find_queue(&wish.vhost, &name, None).await;
@@ -64,11 +82,7 @@ pub(super) async fn peek(
     pages.unwrap_or_else(|_| Err(no_answer(&queue)))
 }
 
-async fn pages(
-    gateway: &Gateway,
-    queue: &Queue,
-    wish: &Wish,
-) -> Result<Vec<v1::PeekResponse>, ApiError> {
+async fn pages(gateway: &Gateway, queue: &Queue, wish: &Wish) -> Result<Vec<Page>, ApiError> {
     let (mut pages, mut from) = (Vec::new(), wish.from);
     let (mut left, mut bytes) = (wish.limit, 0);
     for _ in 0..PAGES_MAX {
@@ -88,10 +102,12 @@ async fn pages(
         let meant = page.messages.into_iter().filter(|it| {
             wish.states.is_empty() || wish.states.contains(&i32::from(state(it.state)))
         });
-        let mut answer = v1::PeekResponse::default();
-        for it in meant {
+        let mut answer = Page::default();
+        for mut it in meant {
             bytes += it.delivery.message.body.len();
-            answer.messages.push(to_peeked(gateway, queue, it, wish));
+            let said = std::mem::take(&mut it.said);
+            let message = to_peeked(gateway, queue, it, wish);
+            answer.messages.push((message, said));
         }
         left -= answer.messages.len().min(left);
         answer.next_cursor = page.next.map_or_else(String::new, |it| it.0.to_string());

@@ -401,6 +401,7 @@ async fn give_back(session: &Session, target: Target, items: Vec<Held>, kind: Re
         },
         answer: AnswerTime::AtOnce,
         outputs: Vec::new(),
+        said: None,
     };
     // An uplink that has stopped takes its consumers with it, and what they hold returns.
     let _stopped = session.settle(spec, RequestToken(0)).await;

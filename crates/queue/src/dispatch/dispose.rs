@@ -175,9 +175,13 @@ pub(super) fn begin(
         // What nobody asked for was not held any more: its session counts no credit for it.
         flight.refill_due = counts && !refill && request.is_some();
     }
+    if let Some(said) = request.and_then(|it| shared.requests.said(it)) {
+        proposals.remark(said, position);
+    }
     match wish {
         Wish::Settle(reason) => {
             flight.state = State::Settling;
+            flight.leaving = wish.is_failure();
             queue.settling += 1;
             proposals.settle(reason, position);
         }

@@ -8,7 +8,7 @@ use warren_types::{
     QueueSettings, ShardTime, Term,
 };
 
-use crate::entry::{Command, PurgeStates, ReturnKind};
+use crate::entry::{Command, PurgeStates, ReturnKind, Said};
 use crate::outcome::{BlockRef, Effect};
 
 /// One consumer, wherever its session is. A node never uses a consumer id twice, also not after a restart.
@@ -209,6 +209,8 @@ pub struct SettleRequest {
     pub reason: crate::entry::SettleReason,
     /// Messages come into queues with it (features X4): then it is an ack of one item.
     pub outputs: Option<OutputsId>,
+    /// Kept with what is settled by it, if that stays or becomes a dead letter.
+    pub said: Option<Arc<Said>>,
 }
 
 /// Names the outputs of a settle, which dispatch never sees. Chosen by the caller.
@@ -223,6 +225,8 @@ pub struct ReturnRequest {
     pub items: Vec<Held>,
     pub kind: ReturnKind,
     pub wait: Wait,
+    /// Kept with what is returned by it.
+    pub said: Option<Arc<Said>>,
 }
 
 /// When a returned message is ready again.

@@ -1,10 +1,19 @@
-//! `Purge`: messages of some states go, what is in flight stays. Not here: the count (`applied`).
+//! `Purge`: messages of some states go, what consumers hold stays. Not here: the count of what left (`applied`).
 
 use warren_types::NodeId;
 
 use super::io::{Action, Actions, Token};
 use super::queue::Queue;
-use crate::entry::{Command, Purge, PurgeStates};
+use crate::entry::{Command, Purge, PurgeStates, Settle, SettleReason};
+
+/// One that is proposed.
+#[derive(Debug)]
+pub(super) struct Purging {
+    pub(super) node: NodeId,
+    pub(super) token: Token,
+    /// Messages that were on their way as dead letters: another command ends them.
+    pub(super) leaving: u64,
+}
 
 /// Until it is applied nothing is handed out of the queue: a message handed out meanwhile would be purged under its consumer.
 pub(super) fn step(
@@ -14,7 +23,23 @@ pub(super) fn step(
     states: PurgeStates,
     out: &mut Actions,
 ) {
-    queue.purges.push_back((node, token));
+    let leaving = if states.dead_lettering {
+        queue.in_flight.leaving()
+    } else {
+        Vec::new()
+    };
+    queue.purges.push_back(Purging {
+        node,
+        token,
+        leaving: leaving.iter().map(|range| range.count).sum(),
+    });
+    if !leaving.is_empty() {
+        out.list.push(Action::Propose(Command::Settle(Settle {
+            queue: queue.id,
+            ranges: leaving,
+            reason: SettleReason::Purged,
+        })));
+    }
     out.list.push(Action::Propose(Command::Purge(Purge {
         queue: queue.id,
         below: queue.next,

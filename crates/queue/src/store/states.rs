@@ -15,7 +15,7 @@ use super::limits::TIMER_RECHECK_MS;
 use super::ranges;
 use crate::entry::ParkCause;
 use crate::outcome::{Left, Tally};
-use crate::rows::MarksRow;
+use crate::rows::{MarksRow, SaidAt};
 
 /// The timer of a block that has none, as its row of marks says it.
 const NEVER: ShardTime = ShardTime(u64::MAX);
@@ -28,6 +28,8 @@ pub(super) struct States {
     pub(super) parked: BTreeMap<u32, ParkCause>,
     /// Not ready again before a time, by index in the block.
     pub(super) delayed: BTreeMap<u32, ShardTime>,
+    /// What consumers said of them, by index in the block; oldest first.
+    pub(super) said: BTreeMap<u32, Vec<SaidAt>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +156,7 @@ impl Block {
             if let Some(states) = &mut self.states {
                 self.marks_changed |= states.parked.remove(&index).is_some();
                 states.delayed.remove(&index);
+                self.counts_changed |= states.said.remove(&index).is_some();
             }
         }
     }

@@ -68,6 +68,7 @@ impl ShardEntry {
                 Command::Purge(it) => ranges(number, &it.except)?,
                 Command::Park(it) => ranges(number, &it.ranges)?,
                 Command::Cancel(it) => ranges(number, &it.ranges)?,
+                Command::Remark(it) => ranges(number, &it.ranges)?,
                 Command::CreateQueue(_)
                 | Command::DeleteQueue(_)
                 | Command::Activate(_)
@@ -107,7 +108,8 @@ impl ShardEntry {
                     | Command::Park(_)
                     | Command::DropParked(_)
                     | Command::Rearm(_)
-                    | Command::Cancel(_),
+                    | Command::Cancel(_)
+                    | Command::Remark(_),
                 )
                 | None => false,
             };

@@ -11,7 +11,8 @@ use warren_queue::dispatch::io::{
 };
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{
-    AckWithOutputs, Command, HandOut, Return, ReturnKind, Settle, SettleReason,
+    AckWithOutputs, AttemptOutcome, Command, HandOut, Return, ReturnKind, Said, Settle,
+    SettleReason,
 };
 use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
@@ -237,6 +238,7 @@ impl World {
                     SettleReason::Acked
                 },
                 outputs: line.outputs(),
+                said: said(line, AttemptOutcome::Rejected),
             }),
             "return" => Input::Return(ReturnRequest {
                 node,
@@ -253,6 +255,7 @@ impl World {
                 } else {
                     Wait::Not
                 },
+                said: said(line, AttemptOutcome::Failed),
             }),
             "detach" => Input::Detach {
                 consumer: line.consumer(),
@@ -452,4 +455,9 @@ fn scripts_replayed_give_their_golden_answers() {
         }
     }
     assert!(seen > 0);
+}
+
+fn said(line: &Line<'_>, outcome: AttemptOutcome) -> Option<Arc<Said>> {
+    let said = Said::new(outcome, line.text("said")?, "", "worker")?;
+    Some(Arc::new(said))
 }

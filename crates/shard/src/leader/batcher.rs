@@ -105,6 +105,7 @@ impl Batcher {
             | Command::DropParked(_)
             | Command::Rearm(_)
             | Command::Cancel(_)
+            | Command::Remark(_)
             | Command::Purge(_)
             | Command::Activate(_)
             | Command::MoveOut(_)

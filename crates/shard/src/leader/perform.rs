@@ -110,6 +110,7 @@ impl Leading {
             enqueued: counters.enqueued,
             settled: counters.enqueued.saturating_sub(held),
             left,
+            duplicates: counters.duplicates,
             dead_lettering: stored.leaving,
             body_bytes: counters.live_body_bytes,
             ready_bytes: self.dispatch.ready_bytes(queue),

@@ -4,13 +4,14 @@
 mod loan;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use tracing::error;
 use warren_codec::{CodecError, StoredMessageView};
 use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, HandedOut, Held, HeldState, SettleResult, Token,
 };
-use warren_queue::entry::ReturnKind;
+use warren_queue::entry::{ReturnKind, Said};
 use warren_types::{Attempt, ConsumerId, NodeId, Position, QueueId, TopologyIndex};
 
 use super::outputs::SentOutputs;
@@ -48,6 +49,7 @@ struct Unanswered {
     queue: QueueId,
     items: Vec<Held>,
     action: SettleAction,
+    said: Option<Arc<Said>>,
     /// It was sent over an earlier link as well, so that it may have been done already.
     resent: bool,
     outputs: Option<SentOutputs>,
@@ -136,13 +138,12 @@ impl Attachments {
             self.release_settled(queue, &spec.items, &inbox);
         }
         let sent = outputs.as_ref().map(|it| it.outputs.clone());
-        let frame = settle_frame(
-            token,
-            queue,
-            spec.items.clone(),
-            spec.action,
-            (spec.answer, sent),
-        );
+        let how = How {
+            answer: spec.answer,
+            outputs: sent,
+            said: spec.said.clone(),
+        };
+        let frame = settle_frame(token, queue, spec.items.clone(), spec.action, how);
         self.unanswered.insert(
             token,
             Unanswered {
@@ -151,6 +152,7 @@ impl Attachments {
                 queue,
                 items: spec.items,
                 action: spec.action,
+                said: spec.said,
                 resent: false,
                 outputs,
             },
@@ -252,16 +254,13 @@ impl Attachments {
         }
         for (&token, settle) in &mut self.unanswered {
             settle.resent = true;
-            frames.push(settle_frame(
-                token,
-                settle.queue,
-                settle.items.clone(),
-                settle.action,
-                (
-                    AnswerTime::AtOnce,
-                    settle.outputs.as_ref().map(|it| it.outputs.clone()),
-                ),
-            ));
+            let how = How {
+                answer: AnswerTime::AtOnce,
+                outputs: settle.outputs.as_ref().map(|it| it.outputs.clone()),
+                said: settle.said.clone(),
+            };
+            let (items, action) = (settle.items.clone(), settle.action);
+            frames.push(settle_frame(token, settle.queue, items, action, how));
         }
         frames.push(Up::Reported);
         frames
@@ -429,12 +428,19 @@ impl Attachments {
     }
 }
 
+/// What goes with a settle or return.
+struct How {
+    answer: AnswerTime,
+    outputs: Option<Outputs>,
+    said: Option<Arc<Said>>,
+}
+
 fn settle_frame(
     token: Token,
     queue: QueueId,
     items: Vec<Held>,
     action: SettleAction,
-    (answer, outputs): (AnswerTime, Option<Outputs>),
+    how: How,
 ) -> Up {
     match action {
         SettleAction::Settle(reason) => Up::Settle(SettleUp {
@@ -442,8 +448,9 @@ fn settle_frame(
             queue,
             items,
             reason,
-            answer,
-            outputs,
+            answer: how.answer,
+            outputs: how.outputs,
+            said: how.said,
         }),
         SettleAction::Return { kind, wait } => Up::Return(ReturnUp {
             token,
@@ -451,6 +458,7 @@ fn settle_frame(
             items,
             kind,
             wait,
+            said: how.said,
         }),
     }
 }

@@ -450,6 +450,7 @@ impl ConsumeSession {
                 action,
                 answer: AnswerTime::Soon,
                 outputs: Vec::new(),
+                said: None,
             };
             // An uplink that has stopped: then the messages come again, flagged.
             let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

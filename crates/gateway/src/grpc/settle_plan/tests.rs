@@ -16,12 +16,13 @@ const OTHER: Target = Target {
     shard: ShardId(3),
 };
 
-fn context() -> Context {
+fn context() -> Context<'static> {
     Context {
         cluster: CLUSTER,
         own: Some(OWN),
         now_ms: 1_000,
         now: tokio::time::Instant::now(),
+        consumer: "worker",
     }
 }
 

@@ -146,6 +146,7 @@ impl TopologyAdmin {
             dropped_total: left.dropped,
             dead_lettered_total: left.dead_lettered,
             purged_total: left.purged,
+            duplicates_total: stats.duplicates,
             priorities: stats.levels.iter().map(priority_to_client).collect(),
             taken_at: Some(time_ms_to_client(now_ms)),
             leader: leader_hint(&self.gateway, queue.shard),
@@ -229,6 +230,7 @@ fn purge_states(named: &[i32]) -> Result<PurgeStates, ApiError> {
         delayed: false,
         scheduled: false,
         parked: false,
+        dead_lettering: false,
     };
     for &state in named {
         match MessageState::try_from(state) {
@@ -236,8 +238,8 @@ fn purge_states(named: &[i32]) -> Result<PurgeStates, ApiError> {
             Ok(MessageState::Delayed) => states.delayed = true,
             Ok(MessageState::Scheduled) => states.scheduled = true,
             Ok(MessageState::Parked) => states.parked = true,
-            // A message is never in these where it could be purged.
-            Ok(MessageState::DeadLettering | MessageState::Retained) => {}
+            Ok(MessageState::DeadLettering) => states.dead_lettering = true,
+            Ok(MessageState::Retained) => return Err(unsupported("retained messages")),
             Ok(MessageState::Unacked) => return Err(unsupported("purging what consumers hold")),
             Ok(MessageState::Unspecified) | Err(_) => {
                 return Err(bad_argument("states", "has one that is not known"));

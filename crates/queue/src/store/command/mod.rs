@@ -14,6 +14,7 @@ pub(super) mod park;
 pub(super) mod purge;
 pub(super) mod rearm;
 pub(super) mod release;
+pub(super) mod remark;
 pub(super) mod requeue;
 pub(super) mod settle;
 pub(super) mod together;

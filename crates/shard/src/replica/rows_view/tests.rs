@@ -188,6 +188,7 @@ impl World {
             1 => Row::Counts(CountsRow {
                 counts: vec![(at, 1, 1)],
                 delayed: vec![(at, ShardTime(value))],
+                said: vec![],
             }),
             2 => Row::Marks(MarksRow {
                 released: vec![PositionRange::one(at)],
