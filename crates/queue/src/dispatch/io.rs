@@ -92,6 +92,8 @@ pub enum Input {
     /// Covers `Detach` of a consumer that is detached already.
     NodeLost {
         node: NodeId,
+        /// Nothing was heard of it for so long already: that counts.
+        silent_ms: u64,
     },
     /// The node's stream is made anew: it will attach again what it has; what it then does not claim, returns (after `NodeReported`).
     NodeBack {

@@ -267,7 +267,10 @@ impl World {
                 node,
                 states: purge_states(line),
             },
-            "node_lost" => Input::NodeLost { node },
+            "node_lost" => Input::NodeLost {
+                node,
+                silent_ms: line.number("silent", 0),
+            },
             "node_back" => Input::NodeBack { node },
             "node_reported" => Input::NodeReported { node },
             other => panic!("unknown command {other}"),
