@@ -180,7 +180,7 @@ fn every_action_becomes_its_fact() {
             context(),
             &mut book(1),
         );
-        assert_eq!(plan.asks[0].action, fact);
+        assert_eq!(plan.asks[0].wished.action, fact);
     }
 }
 

@@ -284,6 +284,7 @@ fn outgoing_row(number: u64) -> OutgoingRow {
         reason: SettleReason::Rejected,
         exchange: ExchangeName::try_from("").unwrap(),
         routing_key: None,
+        priority: None,
         at: ShardTime(1),
         arrived: Vec::new(),
     }
