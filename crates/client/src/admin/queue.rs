@@ -279,6 +279,7 @@ impl Connection {
             states: Vec::<i32>::new(),
             validate_only: false,
             request_id: request_id(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: crate::connection::Attempt| {
             let request = attempt.request(request.clone());
@@ -305,6 +306,7 @@ impl Connection {
             etag: String::new(),
             validate_only: false,
             request_id: request_id(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: crate::connection::Attempt| {
             let request = attempt.request(request.clone());

@@ -21,7 +21,7 @@ use super::consume::may_consume;
 use super::deliveries::{FRAME_BYTES_MAX, Frame, held_of, receipts, to_client};
 use super::error::{bad_argument, of_denied, of_operation, of_unavailable};
 use super::leases::{Answer, Attempt, AttemptKey, LeaseHandle, Leases, TooMany};
-use super::open::{queue_name, vhost_name};
+use super::open::{owner, queue_name, vhost_name};
 use crate::auth::Who;
 use crate::clock::{millis, wall_clock_ms};
 use crate::gateway::Gateway;
@@ -49,7 +49,7 @@ pub(super) async fn receive(
     let limits = checked(gateway, &request, deadline)?;
     may_consume(gateway, who, &request.vhost, &request.queue).await?;
     let queue = gateway
-        .find_queue(&vhost, &name, None)
+        .find_queue(&vhost, &name, owner(&request.client_id).as_ref())
         .await
         .map_err(|error| of_operation(&error))?;
     if queue.is_single_active() {

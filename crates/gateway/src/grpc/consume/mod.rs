@@ -27,11 +27,13 @@ use warren_shard::api::{ConsumerSpec, SessionEvent, Target, Unavailable};
 use warren_shard::{
     AttachResult, ConsumerOptions, Credit, HandedOver, Held, HeldState, Refill, Session,
 };
-use warren_topology::{Operation, Queue, QueueOwner};
+use warren_topology::{Operation, Queue};
 
 use super::consumer_credit::{ConsumerCredit, CreditError};
 use super::error::{bad_argument, of_operation, of_unavailable, unsupported};
-use super::open::{LEADER_METADATA, check_features, leader_metadata, queue_name, vhost_name};
+use super::open::{
+    LEADER_METADATA, check_features, leader_metadata, owner, queue_name, vhost_name,
+};
 use super::permit::vhost_id;
 use super::resume::{Coming, Link, Rejoin, ResumeToken};
 use super::streams::{OPEN_WITHIN, unreadable};
@@ -129,8 +131,7 @@ async fn opening(
     )
     .map_err(of_credit)?;
     may_consume(gateway, who, &open.vhost, &open.queue).await?;
-    let requester =
-        (!open.client_id.is_empty()).then(|| QueueOwner::Client(open.client_id.as_str().into()));
+    let requester = owner(&open.client_id);
     let found = gateway.find_queue(&vhost, &name, requester.as_ref()).await;
     let queue = found.map_err(|error| of_operation(&error))?;
     let tag = if open.consumer_tag.is_empty() {
