@@ -202,6 +202,8 @@ pub enum StatsDepth {
     Counts,
     /// Also when the oldest ready message came, which costs a read.
     Age,
+    /// Only once the leader knows every consumer: not before the nodes have reported theirs to a new one.
+    Consumers,
 }
 
 /// A queue's counts, from its leader.

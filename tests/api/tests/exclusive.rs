@@ -115,7 +115,12 @@ fn exclusive_queue_is_used_by_its_owner_in_every_way() {
         assert!(again[0].redelivered && again[0].delivery_count == 1);
         call.settle(again, Action::Ack(v1::Ack {})).await;
 
-        let mut pages = call.messaging().peek(peek("me")).await.unwrap().into_inner();
+        let mut pages = call
+            .messaging()
+            .peek(peek("me"))
+            .await
+            .unwrap()
+            .into_inner();
         let page = pages.message().await.unwrap().unwrap();
         assert_eq!(page.messages.len(), 2);
         topology.create_binding(bind("me")).await.unwrap();

@@ -192,6 +192,14 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
             "the queues of an atomic batch must share a shard: x-placement-group sees to it",
         ),
         Refused::Aborted => aborted(),
+        Refused::NoResponders { queue } => {
+            let text = "no queue that takes the message has a consumer";
+            let error = ApiError::new(Reason::NoResponders, text);
+            match queue {
+                Some(queue) => error.resource("queue", &queue_name(topology, *queue)),
+                None => error,
+            }
+        }
         Refused::Unknown => ApiError::new(
             Reason::OutcomeUnknown,
             "whether the message is stored is not known",

@@ -1,6 +1,7 @@
 //! The road of published messages from a session to the shards, the same for both fronts: route by this node's topology, group per
 //! shard, hand over in order, track the answers. Admission comes before. Not here: decoding, and what clients are told.
 
+mod responders;
 mod together;
 mod tracker;
 
@@ -19,6 +20,8 @@ pub(crate) use tracker::{Outcome, Place, PublishId, Refused, Resolved, Tracker};
 use crate::counters::FrontCounters;
 use crate::gateway::Gateway;
 use crate::message::with_spent_delay;
+use crate::operations::target;
+use responders::Responders;
 
 /// A message that was decoded, checked and admitted.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub(crate) struct Publish {
     /// Further routing keys (the headers CC and BCC, gRPC's `cc`).
     pub(crate) further_keys: Vec<RoutingKey>,
     pub(crate) producer: Option<ProducerTag>,
+    /// It is refused if none of its queues has a consumer.
+    pub(crate) needs_consumer: bool,
     /// As admitted; comes back with the outcome.
     pub(crate) bytes: u64,
 }
@@ -128,6 +133,7 @@ impl Publishing {
         let mut is_certain = false;
         let mut cannot_tell = false;
         let mut received = 0;
+        let mut responders = Responders::default();
         for publish in batch {
             let mut found = self.may_and_find(&view, &publish);
             if !found && !is_certain && !cannot_tell {
@@ -145,12 +151,19 @@ impl Publishing {
             }
             received += 1;
             if found {
-                match self.held_back(&view, publish.vhost) {
+                let refused = match self.held_back(&view, publish.vhost) {
+                    None => self.without_consumer(&publish, &mut responders).await,
+                    refused @ Some(_) => refused,
+                };
+                match refused {
                     None => self.queue_up(&view, publish),
                     Some(refused) => self.resolve(publish, Outcome::Refused(refused)),
                 }
             } else if is_certain {
-                let outcome = self.negative(&view, &publish);
+                let outcome = match self.negative(&view, &publish) {
+                    Outcome::Unrouted => self.stored_nowhere(&publish),
+                    outcome => outcome,
+                };
                 self.resolve(publish, outcome);
             } else {
                 self.resolve(
@@ -171,6 +184,30 @@ impl Publishing {
         let alarm = self.gateway.stopped_by(self.routed.as_slice(), view)?;
         self.front().held_back(alarm);
         Some(Refused::Low(alarm))
+    }
+
+    /// Why a message is refused that wants a consumer, of the queues that were found last.
+    async fn without_consumer(
+        &self,
+        publish: &Publish,
+        responders: &mut Responders,
+    ) -> Option<Refused> {
+        if !publish.needs_consumer {
+            return None;
+        }
+        let targets = self.routed.iter().map(|it| target(it.queue, it.shard));
+        responders.refusal(&self.gateway, targets.collect()).await
+    }
+
+    /// A message that its publisher may send, and no queue takes.
+    fn stored_nowhere(&self, publish: &Publish) -> Outcome {
+        match responders::direct_reply(&self.gateway, publish) {
+            Some(outcome) => outcome,
+            None if publish.needs_consumer => {
+                Outcome::Refused(Refused::NoResponders { queue: None })
+            }
+            None => Outcome::Unrouted,
+        }
     }
 
     /// Only gRPC's sessions use this type.
@@ -323,6 +360,7 @@ impl Publishing {
                     | Refused::Unknown
                     | Refused::CrossShard
                     | Refused::Aborted
+                    | Refused::NoResponders { .. }
                     | Refused::Denied(_)
                     | Refused::NoSuchVhost
                     | Refused::NoSuchExchange { .. }
