@@ -156,7 +156,7 @@ async fn opening(
     })
 }
 
-/// How long the client may hold a delivery: what it says, else what its queue says (features B51).
+/// How long the client may hold a delivery: what it says, else what its queue says, else the configuration (features B51).
 ///
 /// # Errors
 /// It is no time, or too long.
@@ -175,7 +175,8 @@ fn max_processing(
         },
         None => {
             let settings = gateway.topology().queue_settings(queue);
-            settings.consumer_timeout_ms.filter(|ms| *ms > 0)
+            let options = gateway.options();
+            options.consumer_timeout_ms(settings.consumer_timeout_ms)
         }
     };
     Ok(ms.map(|ms| Duration::from_millis(ms.min(MAX_PROCESSING_MS))))
