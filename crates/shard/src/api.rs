@@ -159,6 +159,7 @@ pub enum SessionEvent {
         consumer: ConsumerId,
         queue: QueueId,
         position: Position,
+        why: Forgotten,
     },
     Purged {
         token: RequestToken,
@@ -169,6 +170,15 @@ pub enum SessionEvent {
         consumer: ConsumerId,
         node: NodeId,
     },
+}
+
+/// Why a delivery is not its consumer's any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It was settled or returned, by whoever has its receipt.
+    Settled,
+    /// A new leader did not leave it with its consumer: another has it, or gets it.
+    Lost,
 }
 
 /// What has left a queue, by reason.

@@ -150,10 +150,12 @@ impl Broker {
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
         let (access, access_watched) = watch::channel(TopologyIndex(0));
+        let (policies, policies_watched) = watch::channel(TopologyIndex(0));
         let waiting = Waiting::default();
         let factory = TopologyMachineFactory {
             view,
             access,
+            policies,
             waiting: waiting.clone(),
         };
         let group = open_topology(&parts, own.replica, factory).await?;
@@ -170,7 +172,7 @@ impl Broker {
                 parts.cluster,
                 group.clone(),
                 parts.peers.clone(),
-                (watched, access_watched),
+                (watched, access_watched, policies_watched),
                 waiting,
             ),
             leaders: LeaderDoors::default(),

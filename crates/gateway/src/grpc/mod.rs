@@ -29,6 +29,8 @@ mod peek;
 mod permit;
 mod policies;
 mod publish_credit;
+mod publish_open;
+mod publish_pause;
 mod publish_stream;
 mod publish_unary;
 mod receipt;

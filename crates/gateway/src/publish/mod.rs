@@ -12,8 +12,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
-use warren_topology::{Denied, Operation, Published, Rights, RouteError, Targets, Topology};
-use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
+use warren_topology::{
+    Denied, Operation, Published, Rights, RouteError, Target as TargetQueue, Targets, Topology,
+};
+use warren_types::{Alarm, Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, Place, PublishId, Refused, Resolved, Tracker};
 
@@ -79,6 +81,22 @@ pub(crate) struct Publishing {
     deadline: Option<Instant>,
     /// Known already, not collected yet.
     resolved: Vec<Resolved>,
+    /// What was refused first since it was last asked.
+    held_back: Option<HeldBack>,
+}
+
+/// A message that was refused because of what its queues would need.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldBack {
+    pub(crate) why: WhyHeldBack,
+    pub(crate) vhost: VhostId,
+    pub(crate) targets: Vec<TargetQueue>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WhyHeldBack {
+    Low(Alarm),
+    OverQuota,
 }
 
 impl Publishing {
@@ -94,6 +112,7 @@ impl Publishing {
             under_way: None,
             deadline: None,
             resolved: Vec::new(),
+            held_back: None,
         }
     }
 
@@ -176,19 +195,31 @@ impl Publishing {
     }
 
     /// What holds a message back that goes to the queues that were found last.
-    fn held_back(&self, view: &Topology, vhost: VhostId) -> Option<Refused> {
-        if self.gateway.quotas().is_over(vhost) {
+    fn held_back(&mut self, view: &Topology, vhost: VhostId) -> Option<Refused> {
+        let (why, refused) = if self.gateway.quotas().is_over(vhost) {
             self.front().held_back_by_quota.add(1);
-            return Some(Refused::OverQuota);
-        }
-        let alarm = self.gateway.stopped_by(self.routed.as_slice(), view)?;
-        self.front().held_back(alarm);
-        Some(Refused::Low(alarm))
+            (WhyHeldBack::OverQuota, Refused::OverQuota)
+        } else {
+            let alarm = self.gateway.stopped_by(self.routed.as_slice(), view)?;
+            self.front().held_back(alarm);
+            (WhyHeldBack::Low(alarm), Refused::Low(alarm))
+        };
+        self.held_back.get_or_insert_with(|| HeldBack {
+            why,
+            vhost,
+            targets: self.routed.as_slice().to_vec(),
+        });
+        Some(refused)
+    }
+
+    /// What held messages back since it was last asked.
+    pub(crate) fn take_held_back(&mut self) -> Option<HeldBack> {
+        self.held_back.take()
     }
 
     /// Why a message is refused that wants a consumer, of the queues that were found last.
     async fn without_consumer(
-        &self,
+        &mut self,
         publish: &Publish,
         responders: &mut Responders,
     ) -> Option<Refused> {

@@ -5,6 +5,7 @@ mod first;
 mod frames;
 mod hand_over;
 mod late;
+mod notices;
 mod park;
 mod revoke;
 mod session;
@@ -165,21 +166,17 @@ fn max_processing(
     open: &v1::ConsumeOpen,
     queue: &Queue,
 ) -> Result<Option<Duration>, ApiError> {
-    let ms = match &open.max_processing {
-        Some(given) => match duration_ms_from_client(given) {
-            Some(ms) if ms > 0 => Some(ms),
-            Some(_) | None => {
-                let text = "must be more than nothing, and not too long";
-                return Err(bad_argument("max_processing", text));
-            }
-        },
-        None => {
-            let settings = gateway.topology().queue_settings(queue);
-            let options = gateway.options();
-            options.consumer_timeout_ms(settings.consumer_timeout_ms)
-        }
+    let Some(given) = &open.max_processing else {
+        let settings = gateway.topology().queue_settings(queue);
+        return Ok(notices::timeout(gateway, &settings));
     };
-    Ok(ms.map(|ms| Duration::from_millis(ms.min(MAX_PROCESSING_MS))))
+    match duration_ms_from_client(given) {
+        Some(ms) if ms > 0 => Ok(Some(Duration::from_millis(ms.min(MAX_PROCESSING_MS)))),
+        Some(_) | None => {
+            let text = "must be more than nothing, and not too long";
+            Err(bad_argument("max_processing", text))
+        }
+    }
 }
 
 /// # Errors
@@ -287,6 +284,8 @@ struct Attached {
     no_ack: bool,
     /// How long the client may hold a delivery.
     max_processing: Option<Duration>,
+    /// By its own word.
+    says_max_processing: bool,
 }
 
 async fn attach(
@@ -355,6 +354,7 @@ async fn attach(
             credit,
             no_ack: open.no_ack,
             max_processing,
+            says_max_processing: open.max_processing.is_some(),
         },
         early,
     ))
