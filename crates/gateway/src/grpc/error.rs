@@ -193,7 +193,7 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
             let text = "no queue that takes the message has a consumer";
             let error = ApiError::new(Reason::NoResponders, text);
             match queue {
-                Some(queue) => error.resource("queue", &queue_name(topology, *queue)),
+                Some(queue) => error.resource("queue", queue_name(topology, *queue)),
                 None => error,
             }
         }

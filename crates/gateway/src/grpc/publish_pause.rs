@@ -118,7 +118,7 @@ mod tests {
         Some(error.reason())
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn batch_that_waits_is_told_after_a_while_and_its_end_when_the_next_need_not() {
         let mut pause = Pause::default();
         assert!(pause.news().now_or_never().is_none());

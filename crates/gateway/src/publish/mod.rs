@@ -179,10 +179,10 @@ impl Publishing {
                     Some(refused) => self.resolve(publish, Outcome::Refused(refused)),
                 }
             } else if is_certain {
-                let outcome = match self.negative(&view, &publish) {
-                    Outcome::Unrouted => self.stored_nowhere(&publish),
-                    outcome => outcome,
-                };
+                let mut outcome = self.negative(&view, &publish);
+                if outcome == Outcome::Unrouted {
+                    outcome = self.stored_nowhere(&publish);
+                }
                 self.resolve(publish, outcome);
             } else {
                 self.resolve(
