@@ -140,7 +140,12 @@ fn consumer_is_told_of_its_queues_settings_and_held_to_them() {
     runtime(async {
         let call = Call::to(&cluster.grpc_address(FIRST));
         call.declare("orders").await.unwrap();
-        let mut stream = consumer(&call, "orders").await;
+        // With room for one: what it holds too long is not handed to it again.
+        let one = v1::ConsumeOpen {
+            prefetch: 1,
+            ..open("orders")
+        };
+        let (mut stream, _) = Consuming::open(&call, one).await;
         let set = |name: &str, pattern: &str, define: &str| {
             let arguments = ["policy", "set", name, pattern, "--define", define];
             cluster.run(&arguments).unwrap();
@@ -184,6 +189,12 @@ fn consumer_is_told_which_message_group_was_taken_from_it() {
             max_processing: Some(prost_types::Duration {
                 seconds: 1,
                 nanos: 0,
+            }),
+            // Settles give it no more.
+            prefetch: 0,
+            credit: Some(v1::Credit {
+                messages: 2,
+                bytes: 1 << 20,
             }),
             ..open("orders")
         };
@@ -270,9 +281,12 @@ fn publisher_that_waits_for_its_vhosts_rate_is_told() {
         let call = Call::to(&cluster.grpc_address(FIRST));
         call.declare("orders").await.unwrap();
         let limits = ["vhost", "set-limits", "/"];
-        let slow = ["--max-publishes-per-second", "0"];
+        let slow = ["--max-publishes-per-second", "1"];
         cluster.run(&[&limits[..], &slow].concat()).unwrap();
         let mut stream = publisher(&call).await;
+        // A batch is not split: the next one waits for the time of all of it.
+        let first = queue_batch("orders", vec![message("a"); 5]);
+        stream.send(Publish::Batch(first)).await;
         publish(&stream, 1, "waits").await;
         let paused = publisher_notice(&mut stream).await;
         let rate = "ResourceExhausted LIMIT_REACHED".to_owned();

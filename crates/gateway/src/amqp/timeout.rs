@@ -123,10 +123,10 @@ impl AmqpSession {
         late
     }
 
-    /// What basic.get gave has no consumer that could be cancelled.
+    /// What basic.get gave has no consumer that could be cancelled. One that is gone has lost what it held already.
     fn is_of_consumer(&self, it: &Unacked) -> bool {
         let consumer = self.consumers.get(&it.consumer);
-        consumer.is_some_and(|it| it.lending != Lending::Get)
+        consumer.is_none_or(|it| it.lending != Lending::Get)
     }
 
     /// They return, counted as failed; their consumers are cancelled, and so get nothing in their place. The client may settle them still,
