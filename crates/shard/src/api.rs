@@ -163,6 +163,7 @@ pub enum SessionEvent {
         consumer: ConsumerId,
         queue: QueueId,
         position: Position,
+        why: Forgotten,
     },
     Purged {
         token: RequestToken,
@@ -173,6 +174,15 @@ pub enum SessionEvent {
         consumer: ConsumerId,
         node: NodeId,
     },
+}
+
+/// Why a delivery is not its consumer's any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It was settled or returned, by whoever has its receipt.
+    Settled,
+    /// A new leader did not leave it with its consumer: another has it, or gets it.
+    Lost,
 }
 
 /// What has left a queue, by reason.
@@ -206,6 +216,8 @@ pub enum StatsDepth {
     Counts,
     /// Also when the oldest ready message came, which costs a read.
     Age,
+    /// Only once the leader knows every consumer: not before the nodes have reported theirs to a new one.
+    Consumers,
 }
 
 /// A queue's counts, from its leader.

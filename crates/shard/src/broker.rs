@@ -29,6 +29,7 @@ use warren_types::{
 };
 
 use crate::api::Unavailable;
+use crate::attempts::{self, AttemptDoor, AttemptKeeper};
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::jobs::{self, JobsDoor, JobsKeeper};
 use crate::leader::task::NodeIdentity;
@@ -98,6 +99,7 @@ struct Inner {
     uplink_doors: UplinkDoors,
     keeper: KeeperDoor,
     jobs: JobsDoor,
+    attempts: AttemptDoor,
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: UplinkRequests,
@@ -150,10 +152,12 @@ impl Broker {
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
         let (access, access_watched) = watch::channel(TopologyIndex(0));
+        let (policies, policies_watched) = watch::channel(TopologyIndex(0));
         let waiting = Waiting::default();
         let factory = TopologyMachineFactory {
             view,
             access,
+            policies,
             waiting: waiting.clone(),
         };
         let group = open_topology(&parts, own.replica, factory).await?;
@@ -170,7 +174,7 @@ impl Broker {
                 parts.cluster,
                 group.clone(),
                 parts.peers.clone(),
-                (watched, access_watched),
+                (watched, access_watched, policies_watched),
                 waiting,
             ),
             leaders: LeaderDoors::default(),
@@ -185,6 +189,7 @@ impl Broker {
             replies,
             keeper: KeeperDoor::default(),
             jobs: JobsDoor::default(),
+            attempts: AttemptDoor::default(),
             uplinks: UplinkRequests::default(),
             surplus,
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
@@ -250,7 +255,11 @@ impl Broker {
         LinkService::new(
             self.inner.leaders.clone(),
             self.inner.replies.clone(),
-            (self.inner.keeper.clone(), self.inner.jobs.clone()),
+            (
+                self.inner.keeper.clone(),
+                self.inner.jobs.clone(),
+                self.inner.attempts.clone(),
+            ),
             self.inner.tasks.clone(),
             self.inner.stop.clone(),
         )
@@ -301,6 +310,20 @@ impl Broker {
         request: wire::JobsRequest,
     ) -> Option<wire::JobsResponse> {
         jobs::ask(&self.inner.peers, node, request).await
+    }
+
+    /// Says who is asked about attempts of this node.
+    pub fn keep_attempts(&self, keeper: AttemptKeeper) {
+        self.inner.attempts.open(keeper);
+    }
+
+    /// The answer of another node that knows an attempt, which has so long for it. `None`: none knows it.
+    pub async fn find_attempt(
+        &self,
+        request: wire::FindAttemptRequest,
+        wait: std::time::Duration,
+    ) -> Option<wire::FindAttemptResponse> {
+        attempts::ask(&self.inner.peers, request, wait).await
     }
 
     /// Every replica of this node.

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod api;
+mod attempts;
 mod broker;
 mod cancel;
 mod dead;
@@ -23,6 +24,7 @@ mod time;
 mod topology;
 mod uplink;
 
+pub use attempts::AttemptKeeper;
 pub use broker::{Broker, BrokerError, BrokerParts, HandOverError, PlacementOptions};
 pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use jobs::JobsKeeper;

@@ -281,6 +281,7 @@ impl Connection {
             states: Vec::<i32>::new(),
             validate_only: false,
             request_id: request_id(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: crate::connection::Attempt| {
             let request = attempt.request(request.clone());
@@ -307,6 +308,7 @@ impl Connection {
             etag: String::new(),
             validate_only: false,
             request_id: request_id(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: crate::connection::Attempt| {
             let request = attempt.request(request.clone());

@@ -18,7 +18,7 @@ const GROUPS_SEEN: usize = 8;
 pub(super) const ACK: SettleAction = SettleAction::Settle(SettleReason::Acked);
 const REJECT: SettleAction = SettleAction::Settle(SettleReason::Rejected);
 /// basic.reject counts as a failed attempt, basic.nack does not (features A5).
-const REQUEUE_FAILED: SettleAction = SettleAction::Return {
+pub(super) const REQUEUE_FAILED: SettleAction = SettleAction::Return {
     kind: ReturnKind::Failed,
     wait: ReturnWait::ByPolicy,
 };

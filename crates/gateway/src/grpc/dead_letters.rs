@@ -93,6 +93,7 @@ impl DeadLetters {
             cursor: request.page_token,
             limit: request.page_size,
             no_body: request.no_body,
+            client_id: String::new(),
         };
         let pages = peek(&self.gateway, request, deadline).await?;
         let next = pages.last().map(|it| it.next_cursor.clone());

@@ -183,15 +183,20 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
         }
         Refused::Unavailable(why) => of_unavailable(*why),
         Refused::Low(alarm) => of_alarm(*alarm),
-        Refused::OverQuota => ApiError::new(
-            Reason::OverQuota,
-            "the vhost stores as many bytes of messages as it may",
-        ),
+        Refused::OverQuota => over_quota(),
         Refused::CrossShard => ApiError::new(
             Reason::CrossShard,
             "the queues of an atomic batch must share a shard: x-placement-group sees to it",
         ),
         Refused::Aborted => aborted(),
+        Refused::NoResponders { queue } => {
+            let text = "no queue that takes the message has a consumer";
+            let error = ApiError::new(Reason::NoResponders, text);
+            match queue {
+                Some(queue) => error.resource("queue", queue_name(topology, *queue)),
+                None => error,
+            }
+        }
         Refused::Unknown => ApiError::new(
             Reason::OutcomeUnknown,
             "whether the message is stored is not known",
@@ -209,6 +214,12 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
         }
     };
     publish::refused(index, &error)
+}
+
+/// A vhost is full.
+pub(super) fn over_quota() -> ApiError {
+    let text = "the vhost stores as many bytes of messages as it may";
+    ApiError::new(Reason::OverQuota, text)
 }
 
 /// Another message of the same atomic batch was refused.

@@ -17,7 +17,7 @@ use warren_types::{Filter, Position, VhostName};
 use super::deliveries::{Frame, to_client};
 use super::error::{bad_argument, of_operation, unsupported};
 use super::filter::filter;
-use super::open::{queue_name, vhost_name};
+use super::open::{owner, queue_name, vhost_name};
 use super::permit::Permit;
 use crate::gateway::Gateway;
 use crate::operations::{OperationError, target_of};
@@ -76,7 +76,9 @@ pub(super) async fn peek(
 ) -> Result<Vec<Page>, ApiError> {
     let wish = wish(&request)?;
     let name = queue_name(&request.queue)?;
-    let found = gateway.find_queue(&wish.vhost, &name, None).await;
+    let requester = owner(&request.client_id);
+    let found = gateway.find_queue(&wish.vhost, &name, requester.as_ref());
+    let found = found.await;
     let queue = found.map_err(|error| of_operation(&error))?;
     let pages = timeout_at(deadline, pages(gateway, &queue, &wish)).await;
     pages.unwrap_or_else(|_| Err(no_answer(&queue)))

@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use warren_proto::internal_v1::forward_service_server::ForwardService;
 use warren_proto::internal_v1::{
-    HandOverConsumerRequest, HandOverConsumerResponse, JobsRequest, JobsResponse, LinkRequest,
-    LinkResponse,
+    FindAttemptRequest, FindAttemptResponse, HandOverConsumerRequest, HandOverConsumerResponse,
+    JobsRequest, JobsResponse, LinkRequest, LinkResponse,
 };
 use warren_raft::PeerIdentity;
 use warren_types::{NodeId, ShardId};
@@ -25,6 +25,7 @@ use super::outbox::Outbox;
 use super::post::{DownOut, FromNode, LeaderDoors};
 use super::remote::LINK_MESSAGE_BYTES;
 use super::reply::{DirectReply, ReplyDoor};
+use crate::attempts::AttemptDoor;
 use crate::handover::KeeperDoor;
 use crate::jobs::JobsDoor;
 
@@ -38,6 +39,7 @@ struct Inner {
     replies: ReplyDoor,
     keeper: KeeperDoor,
     jobs: JobsDoor,
+    attempts: AttemptDoor,
     streams: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -49,7 +51,7 @@ impl LinkService {
     pub(crate) fn new(
         leaders: LeaderDoors,
         replies: ReplyDoor,
-        (keeper, jobs): (KeeperDoor, JobsDoor),
+        (keeper, jobs, attempts): (KeeperDoor, JobsDoor, AttemptDoor),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -59,6 +61,7 @@ impl LinkService {
                 replies,
                 keeper,
                 jobs,
+                attempts,
                 streams: AtomicU64::new(0),
                 tasks,
                 stop,
@@ -87,6 +90,17 @@ impl ForwardService for LinkService {
             return Err(unproven());
         }
         let answer = self.inner.jobs.answer(request.into_inner());
+        Ok(Response::new(answer))
+    }
+
+    async fn find_attempt(
+        &self,
+        request: Request<FindAttemptRequest>,
+    ) -> Result<Response<FindAttemptResponse>, Status> {
+        if request.extensions().get::<PeerIdentity>().is_none() {
+            return Err(unproven());
+        }
+        let answer = self.inner.attempts.answer(request.into_inner()).await;
         Ok(Response::new(answer))
     }
 

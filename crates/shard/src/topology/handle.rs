@@ -67,6 +67,7 @@ struct Inner {
     peers: Peers,
     view: watch::Receiver<Arc<Topology>>,
     access: watch::Receiver<TopologyIndex>,
+    policies: watch::Receiver<TopologyIndex>,
     waiting: Waiting,
     requests: AtomicU64,
     /// The copy has been as new as the leader's in this run: until then it may be one of the past that is made again from the log.
@@ -89,8 +90,9 @@ impl TopologyHandle {
         cluster: ClusterId,
         group: Group,
         peers: Peers,
-        (view, access): (
+        (view, access, policies): (
             watch::Receiver<Arc<Topology>>,
+            watch::Receiver<TopologyIndex>,
             watch::Receiver<TopologyIndex>,
         ),
         waiting: Waiting,
@@ -102,6 +104,7 @@ impl TopologyHandle {
             peers,
             view,
             access,
+            policies,
             waiting,
             requests: AtomicU64::new(0),
             caught_up: AtomicBool::new(false),
@@ -127,6 +130,12 @@ impl TopologyHandle {
     #[must_use]
     pub fn access_changes(&self) -> watch::Receiver<TopologyIndex> {
         self.inner.access.clone()
+    }
+
+    /// The same of [`Topology::policies_changed_at`].
+    #[must_use]
+    pub fn policy_changes(&self) -> watch::Receiver<TopologyIndex> {
+        self.inner.policies.clone()
     }
 
     /// The topology group's replica on this node.

@@ -16,7 +16,8 @@ use warren_types::{Attempt, ConsumerId, NodeId, Position, QueueId, TopologyIndex
 
 use super::outputs::SentOutputs;
 use crate::api::{
-    AnswerTime, ConsumerSpec, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec,
+    AnswerTime, ConsumerSpec, Delivery, Forgotten, RequestToken, SessionEvent, SettleAction,
+    SettleSpec,
 };
 use crate::link::frame::{AttachUp, Outputs, ReturnUp, SettleUp, Up};
 use crate::link::outbox::Outbox;
@@ -184,6 +185,7 @@ impl Attachments {
                 consumer,
                 queue,
                 position: item.position,
+                why: Forgotten::Settled,
             });
         }
     }
@@ -272,11 +274,14 @@ impl Attachments {
         match &result {
             AttachResult::Ok { held } => {
                 let reported = std::mem::take(&mut known.reported);
-                let lost: Vec<Held> = reported
+                let lost: Vec<(Held, Forgotten)> = reported
                     .into_iter()
                     .zip(held)
-                    .filter(|(_, state)| !matches!(state, HeldState::StillYours))
-                    .map(|(held, _)| held)
+                    .filter_map(|(held, state)| match state {
+                        HeldState::StillYours => None,
+                        HeldState::Settled => Some((held, Forgotten::Settled)),
+                        HeldState::Lost => Some((held, Forgotten::Lost)),
+                    })
                     .collect();
                 if !known.told {
                     known.told = true;
@@ -302,9 +307,9 @@ impl Attachments {
 
     /// Deliveries that a consumer no longer holds: its session forgets them, and their credit is lent anew if settles refill it
     /// (a session that keeps the books itself lends it by itself). What was settled since the report has given its credit back.
-    fn lose(&mut self, consumer: ConsumerId, lost: &[Held]) -> Option<Up> {
+    fn lose(&mut self, consumer: ConsumerId, lost: &[(Held, Forgotten)]) -> Option<Up> {
         let mut add = Credit::default();
-        for item in lost {
+        for (item, why) in lost {
             let known = self.consumers.get(&consumer)?;
             let (queue, inbox) = (known.queue, known.inbox.clone());
             let Some(back) = self.release(queue, item.position, Some(item.attempt)) else {
@@ -314,6 +319,7 @@ impl Attachments {
                 consumer,
                 queue,
                 position: item.position,
+                why: *why,
             });
             add.messages += back.messages;
             add.bytes = add.bytes.saturating_add(back.bytes);
@@ -411,6 +417,7 @@ impl Attachments {
                 consumer,
                 queue,
                 position,
+                why: Forgotten::Settled,
             });
         }
         if self.holder.get(&(queue, position)) == Some(&consumer) {

@@ -22,6 +22,9 @@ impl ConsumeSession {
         if items.is_empty() {
             return;
         }
+        for held in &items {
+            self.group_revoked(held.position);
+        }
         let action = SettleAction::Return {
             kind: ReturnKind::Failed,
             wait: ReturnWait::ByPolicy,

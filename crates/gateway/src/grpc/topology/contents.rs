@@ -27,7 +27,7 @@ use crate::auth::Who;
 use crate::clock::wall_clock_ms;
 use crate::gateway::Gateway;
 use crate::grpc::error::{bad_argument, of_operation, unsupported};
-use crate::grpc::open::{leader_hint, queue_name, vhost_name};
+use crate::grpc::open::{leader_hint, owner, queue_name, vhost_name};
 use crate::grpc::permit::may_view_queue;
 use crate::operations::find_vhost;
 
@@ -51,9 +51,10 @@ impl TopologyAdmin {
         check_validate_only(request.validate_only)?;
         let states = purge_states(&request.states)?;
         let (vhost, name) = (vhost_name(&request.vhost)?, queue_name(&request.queue)?);
+        let requester = owner(&request.client_id);
         let queue = self
             .gateway
-            .find_queue(&vhost, &name, None)
+            .find_queue(&vhost, &name, requester.as_ref())
             .await
             .map_err(|error| of_operation(&error))?;
         let messages = self
@@ -80,7 +81,7 @@ impl TopologyAdmin {
             let name = queue_name(name)?;
             let queue = self
                 .gateway
-                .find_queue(&vhost, &name, None)
+                .find_any_queue(&vhost, &name)
                 .await
                 .map_err(|error| of_operation(&error))?;
             let known = self

@@ -90,6 +90,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             token: token.0,
             purge: Some(encode_states(states)),
             with_age: false,
+            all_consumers: false,
         }),
         Up::Redrive(it, wish) => UpKind::Redrive(peek::encode_redrive(&it, wish)),
         Up::Peek(it) => UpKind::Peek(peek::encode_question(&it)),
@@ -103,6 +104,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             token: token.0,
             purge: None,
             with_age: depth == StatsDepth::Age,
+            all_consumers: depth == StatsDepth::Consumers,
         }),
     };
     wire::UpFrame {
@@ -151,10 +153,10 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
             token: Token(question.token),
-            depth: if question.with_age {
-                StatsDepth::Age
-            } else {
-                StatsDepth::Counts
+            depth: match (question.with_age, question.all_consumers) {
+                (true, _) => StatsDepth::Age,
+                (false, true) => StatsDepth::Consumers,
+                (false, false) => StatsDepth::Counts,
             },
         },
     };
