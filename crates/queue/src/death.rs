@@ -55,7 +55,7 @@ pub fn reason_name(reason: SettleReason) -> Option<&'static str> {
 pub fn buried(properties: &Properties, death: &Death<'_>) -> Option<Properties> {
     let mut headers = properties.headers().unwrap_or_default();
     if reason_name(death.reason).is_none() {
-        return with_words(properties, headers, death.said);
+        return with_words(properties, headers, death);
     }
     let keys = keys(&headers, death.routing_key);
     let mut deaths = if death.died_before {
@@ -97,7 +97,7 @@ pub fn buried(properties: &Properties, death: &Death<'_>) -> Option<Properties> 
     if death.replaces_key {
         headers.remove(CC);
     }
-    let _too_much = attempts::write(&mut headers, death.said); // it is a dead letter all the same
+    let _too_much = attempts::write(&mut headers, death.said, death.died_before); // it is a dead letter all the same
     PropertiesBuilder::from(properties)
         .headers(&headers)
         .remove(Property::Expiration)
@@ -105,9 +105,20 @@ pub fn buried(properties: &Properties, death: &Death<'_>) -> Option<Properties> 
         .ok()
 }
 
-/// A message that is sent on without having died takes along what was said of it. `None`: nothing was.
-fn with_words(properties: &Properties, mut headers: Table, said: &[SaidAt]) -> Option<Properties> {
-    if said.is_empty() || !attempts::write(&mut headers, said) {
+/// A message that is sent on without having died takes along what was said of it: its headers are the broker's own then, and what its
+/// publisher wrote as if it had died goes. `None`: nothing was said.
+fn with_words(
+    properties: &Properties,
+    mut headers: Table,
+    death: &Death<'_>,
+) -> Option<Properties> {
+    if death.said.is_empty() {
+        return None;
+    }
+    if !death.died_before {
+        headers.remove(X_DEATH);
+    }
+    if !attempts::write(&mut headers, death.said, death.died_before) {
         return None;
     }
     PropertiesBuilder::from(properties)

@@ -241,6 +241,7 @@ pub struct Said {
 impl Said {
     pub const REASON_BYTES_MAX: usize = 255;
     pub const DETAIL_BYTES_MAX: usize = 1_024;
+    const OVERHEAD_BYTES: usize = 128;
 
     /// Cut to what is kept, at a character. `None`: nothing was said.
     #[must_use]
@@ -265,8 +266,10 @@ impl Said {
         })
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.reason.len() + self.detail.len() + self.consumer.len()
+    /// What it takes, roughly, wherever it is kept.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.reason.len() + self.detail.len() + self.consumer.len() + Self::OVERHEAD_BYTES
     }
 }
 

@@ -365,7 +365,8 @@ impl CountsRow {
     /// What consumers said of a message, oldest first.
     #[must_use]
     pub fn said_of(&self, position: Position) -> Vec<SaidAt> {
-        let said = self.said.iter().find(|(at, _)| *at == position);
+        let found = self.said.binary_search_by_key(&position, |(at, _)| *at);
+        let said = found.ok().and_then(|at| self.said.get(at));
         said.map_or(Vec::new(), |(_, said)| said.clone())
     }
 }

@@ -119,7 +119,7 @@ pub(crate) fn passed_on(
         dedup_hash: 0,
         user: view.user().and_then(|it| it.try_into().ok()),
         trace: view.trace.clone(),
-        died: view.died || death::reason_name(passing.reason).is_some(),
+        died: view.died || death::reason_name(passing.reason).is_some() || !passing.said.is_empty(),
     })
 }
 
@@ -173,6 +173,7 @@ pub(crate) fn reprioritised(
         .priority(priority)
         .build();
     Message {
+        died: message.died || !passing.said.is_empty(),
         properties: changed.unwrap_or(properties),
         ttl_ms: left_ms,
         ..message
@@ -184,4 +185,67 @@ fn further_keys(properties: &Properties) -> Vec<RoutingKey> {
     let keys = death::further_keys(properties).into_iter();
     keys.filter_map(|it| RoutingKey::try_from(it.as_str()).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_queue::entry::{AttemptOutcome, Said};
+    use warren_types::{ShardTime, Table};
+
+    use super::*;
+
+    #[test]
+    fn another_priority_leaves_the_message_as_it_was_for_what_is_left_of_its_time() {
+        let headers = Table::new().with("x-death", "the publisher's own");
+        let properties = PropertiesBuilder::new()
+            .priority(2)
+            .expiration("9000")
+            .headers(&headers)
+            .build()
+            .unwrap();
+        let message = Message {
+            exchange: ExchangeName::try_from("orders").unwrap(),
+            routing_key: RoutingKey::try_from("new").unwrap(),
+            properties,
+            body: bytes::Bytes::from_static(b"body"),
+            priority: Priority::DEFAULT,
+            ttl_ms: Some(9_000),
+            delay_ms: None,
+            group_hash: 0,
+            fairness_hash: 0,
+            dedup_hash: 0,
+            user: None,
+            trace: bytes::Bytes::new(),
+            died: false,
+        };
+        let said = Said::new(AttemptOutcome::Failed, "no answer", "", "w");
+        let said = [SaidAt {
+            at: ShardTime(5_000),
+            said: said.unwrap(),
+        }];
+        let exchange = ExchangeName::try_from("").unwrap();
+        let passing = |said| Passing {
+            queue: "orders",
+            reason: SettleReason::DeadLettered,
+            exchange: &exchange,
+            routing_key: None,
+            time_s: 5,
+            said,
+        };
+        let plain = reprioritised(message.clone(), &passing(&[]), 9, Some(70));
+        assert_eq!(plain.properties.priority(), Some(9));
+        assert_eq!((plain.ttl_ms, plain.died), (Some(70), false));
+        assert_eq!(plain.properties.expiration(), Some("9000"));
+        assert_eq!(
+            (plain.exchange.as_str(), plain.routing_key.as_str()),
+            ("orders", "new")
+        );
+        let own = plain.properties.headers().unwrap();
+        assert_eq!(own.get_str("x-death"), Some("the publisher's own"));
+
+        let spoken_of = reprioritised(message, &passing(&said), 9, None);
+        let headers = spoken_of.properties.headers().unwrap();
+        assert!(spoken_of.died && headers.get_array("x-attempts").is_some());
+        assert_eq!((spoken_of.ttl_ms, headers.get("x-death")), (None, None));
+    }
 }

@@ -35,7 +35,7 @@ pub use redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.
-pub use warren_queue::attempts::ATTEMPTS;
+pub use warren_queue::attempts::{ATTEMPTS, ATTEMPTS_MAX};
 pub use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, Held, HeldState, Refill, SettleResult,
 };

@@ -10,13 +10,13 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::convert::message::time_ms_to_client;
 use warren_proto::v1::{self, MessageState};
 use warren_shard::api::StatsDepth;
-use warren_shard::{ATTEMPTS, PurgeStates, RedriveTo, SaidAt};
+use warren_shard::{ATTEMPTS, ATTEMPTS_MAX, PurgeStates, RedriveTo, SaidAt};
 use warren_topology::{Operation, Queue};
 
 use super::deadline::deadline;
 use super::error::{bad_argument, of_operation};
 use super::open::{leader_metadata, queue_name, vhost_name, with_hint};
-use super::peek::peek;
+use super::peek::{Looked, peek};
 use super::permit::{Permit, permitted};
 use super::redrive::{Doing, Redriving};
 use super::redrive_job;
@@ -99,7 +99,7 @@ impl DeadLetters {
         let next = pages.last().map(|it| it.next_cursor.clone());
         let messages = pages.into_iter().flat_map(|it| it.messages);
         Ok((
-            messages.map(|(it, said)| dead_letter(it, said)).collect(),
+            messages.map(dead_letter).collect(),
             next.unwrap_or_default(),
         ))
     }
@@ -126,7 +126,12 @@ impl Permit for admin_v1::DeleteDeadLettersRequest {
     }
 }
 
-fn dead_letter(it: v1::PeekedMessage, said: Vec<SaidAt>) -> admin_v1::DeadLetter {
+fn dead_letter(it: Looked) -> admin_v1::DeadLetter {
+    let Looked {
+        message: it,
+        died,
+        said,
+    } = it;
     let delivery = it.delivery.unwrap_or_default();
     let message = delivery.message.as_ref();
     let header = |name: &str| {
@@ -146,7 +151,7 @@ fn dead_letter(it: v1::PeekedMessage, said: Vec<SaidAt>) -> admin_v1::DeadLetter
         source_queue: header("x-last-death-queue"),
         cause,
         died_at: delivery.enqueued_at,
-        attempts: attempts(message, said),
+        attempts: attempts(message.filter(|_| died), said),
         delivery: Some(delivery),
     }
 }
@@ -165,11 +170,10 @@ fn attempts(message: Option<&v1::Message>, said: Vec<SaidAt>) -> Vec<admin_v1::A
         detail: it.said.detail,
         consumer_tag: it.said.consumer,
     });
-    earlier
-        .iter()
-        .filter_map(earlier_attempt)
-        .chain(here)
-        .collect()
+    let earlier = earlier.iter().filter_map(earlier_attempt);
+    let mut all: Vec<_> = earlier.chain(here).collect();
+    all.drain(..all.len().saturating_sub(ATTEMPTS_MAX));
+    all
 }
 
 fn earlier_attempt(entry: &v1::Value) -> Option<admin_v1::AttemptRecord> {

@@ -50,14 +50,22 @@ struct Wish {
 /// Messages that were looked at, and where to go on.
 #[derive(Default)]
 pub(super) struct Page {
-    /// Each with what consumers said of it in this queue, oldest first.
-    pub(super) messages: Vec<(v1::PeekedMessage, Vec<SaidAt>)>,
+    pub(super) messages: Vec<Looked>,
     pub(super) next_cursor: String,
+}
+
+/// A message that was looked at.
+pub(super) struct Looked {
+    pub(super) message: v1::PeekedMessage,
+    /// Its headers are the broker's own: it came here by another queue.
+    pub(super) died: bool,
+    /// What consumers said of it in this queue, oldest first.
+    pub(super) said: Vec<SaidAt>,
 }
 
 impl From<Page> for v1::PeekResponse {
     fn from(page: Page) -> Self {
-        let messages = page.messages.into_iter().map(|(message, _)| message);
+        let messages = page.messages.into_iter().map(|it| it.message);
         Self {
             messages: messages.collect(),
             next_cursor: page.next_cursor,
@@ -108,8 +116,13 @@ async fn pages(gateway: &Gateway, queue: &Queue, wish: &Wish) -> Result<Vec<Page
         for mut it in meant {
             bytes += it.delivery.message.body.len();
             let said = std::mem::take(&mut it.said);
+            let died = it.delivery.message.died;
             let message = to_peeked(gateway, queue, it, wish);
-            answer.messages.push((message, said));
+            answer.messages.push(Looked {
+                message,
+                died,
+                said,
+            });
         }
         left -= answer.messages.len().min(left);
         answer.next_cursor = page.next.map_or_else(String::new, |it| it.0.to_string());

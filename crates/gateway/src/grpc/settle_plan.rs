@@ -25,6 +25,9 @@ mod results;
 
 pub(super) use results::{Answered, SettleResults};
 
+/// A settlement joins one of so many groups before it.
+const GROUPS_SEEN: usize = 8;
+
 /// What is asked of one queue in one go.
 #[derive(Debug)]
 pub(super) struct Ask {
@@ -321,9 +324,12 @@ fn not_held(index: u32, why: NotHeld) -> Result<v1::SettleResult, ApiError> {
 }
 
 fn ask(plan: &mut Plan, target: Target, wished: &Wished, item: AskItem) {
+    // Those before it are of others or say something else: more than a few of them are not worth a look.
     match plan
         .asks
         .iter_mut()
+        .rev()
+        .take(GROUPS_SEEN)
         .find(|it| it.target == target && it.wished == *wished && it.outputs.is_none())
     {
         Some(ask) => ask.items.push(item),

@@ -93,7 +93,7 @@ pub(super) fn purged(
         out.list.push(Action::Purged {
             node: it.node,
             token: it.token,
-            count: count + it.leaving,
+            count: count + it.ended,
         });
     }
 }

@@ -157,6 +157,8 @@ pub struct LeavingOpening {
     pub expiry: Option<ShardTime>,
     /// Hash of its group key; 0 = none.
     pub group: u64,
+    /// It is to be a dead letter; else it is moved.
+    pub dies: bool,
 }
 
 /// A message that was returned until later.

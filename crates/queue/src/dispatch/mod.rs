@@ -56,6 +56,7 @@ use self::io::{
 };
 use self::queue::Queue;
 use self::shared::Shared;
+use crate::entry::SettleReason;
 use crate::outcome::{Cancelled, Effect, OutputsRefused, Tally};
 
 /// The dispatcher of one shard.
@@ -319,8 +320,12 @@ impl Dispatch {
                 queue,
                 ranges,
                 left,
-                ..
+                reason,
             } => self.of_queue(queue, |queue, shared| {
+                // Dead letters that a purge ends leave just before what else it removes.
+                if let (SettleReason::Purged, Some(it)) = (reason, queue.purges.front_mut()) {
+                    it.ended += left.all.messages;
+                }
                 applied::settled(queue, shared, &ranges, left, out);
             }),
             Effect::Parked {

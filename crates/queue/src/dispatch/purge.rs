@@ -11,8 +11,8 @@ use crate::entry::{Command, Purge, PurgeStates, Settle, SettleReason};
 pub(super) struct Purging {
     pub(super) node: NodeId,
     pub(super) token: Token,
-    /// Messages that were on their way as dead letters: another command ends them.
-    pub(super) leaving: u64,
+    /// Dead letters on their way that another command has ended for it.
+    pub(super) ended: u64,
 }
 
 /// Until it is applied nothing is handed out of the queue: a message handed out meanwhile would be purged under its consumer.
@@ -31,7 +31,7 @@ pub(super) fn step(
     queue.purges.push_back(Purging {
         node,
         token,
-        leaving: leaving.iter().map(|range| range.count).sum(),
+        ended: 0,
     });
     if !leaving.is_empty() {
         out.list.push(Action::Propose(Command::Settle(Settle {

@@ -167,8 +167,9 @@ impl Queue {
     /// As `take_settling`, of one that may come back: its time goes on.
     pub(super) fn take_leaving_one(&mut self, it: &LeavingOpening) {
         self.take_settling(it.position, it.priority, it.body_bytes, it.group);
-        if let (Some(flight), Some(expiry)) = (self.in_flight.get_mut(it.position), it.expiry) {
-            flight.expiry = expiry;
+        if let Some(flight) = self.in_flight.get_mut(it.position) {
+            flight.expiry = it.expiry.unwrap_or(flight.expiry);
+            flight.leaving = it.dies;
         }
     }
 

@@ -30,6 +30,20 @@ pub(super) struct States {
     pub(super) delayed: BTreeMap<u32, ShardTime>,
     /// What consumers said of them, by index in the block; oldest first.
     pub(super) said: BTreeMap<u32, Vec<SaidAt>>,
+    /// What all of that takes.
+    pub(super) said_bytes: usize,
+}
+
+impl States {
+    /// False: nothing was said of it.
+    fn forget_said(&mut self, index: u32) -> bool {
+        let Some(said) = self.said.remove(&index) else {
+            return false;
+        };
+        let bytes: usize = said.iter().map(|it| it.said.bytes()).sum();
+        self.said_bytes = self.said_bytes.saturating_sub(bytes);
+        true
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +170,7 @@ impl Block {
             if let Some(states) = &mut self.states {
                 self.marks_changed |= states.parked.remove(&index).is_some();
                 states.delayed.remove(&index);
-                self.counts_changed |= states.said.remove(&index).is_some();
+                self.counts_changed |= states.forget_said(index);
             }
         }
     }

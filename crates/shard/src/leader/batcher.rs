@@ -95,6 +95,10 @@ impl Batcher {
         match command {
             Command::CreateQueue(_) | Command::DeleteQueue(_) => self.structure.push(command),
             Command::Settle(settle) => self.settle(settle),
+            Command::Remark(ref it) => {
+                self.bytes += it.said.bytes();
+                self.others.push(command);
+            }
             Command::Enqueue(_)
             | Command::EnqueueTogether(_)
             | Command::AckWithOutputs(_)
@@ -105,7 +109,6 @@ impl Batcher {
             | Command::DropParked(_)
             | Command::Rearm(_)
             | Command::Cancel(_)
-            | Command::Remark(_)
             | Command::Purge(_)
             | Command::Activate(_)
             | Command::MoveOut(_)

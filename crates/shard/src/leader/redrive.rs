@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use warren_codec::StoredMessageView;
+use warren_queue::death;
 use warren_queue::dispatch::io::{Input, LeavingOpening, Token, Whereabouts};
 use warren_queue::entry::{Command, MoveOut, MoveTarget, Settle, SettleReason};
 use warren_queue::store::{PeekedMessage, PeekedPage, PeekedState};
@@ -64,7 +65,7 @@ impl Leading {
                     groups
                         .entry((shard, target))
                         .or_default()
-                        .push(leaving(it, body_bytes));
+                        .push(leaving(it, body_bytes, false));
                 }
                 None => step.skipped += 1,
             }
@@ -115,7 +116,8 @@ impl Leading {
         let messages: Vec<LeavingOpening> = meant
             .filter_map(|it| {
                 let view = StoredMessageView::open(&it.message).ok()?;
-                Some(leaving(it, u32::try_from(view.body.len()).ok()?))
+                let dies = death::reason_name(reason).is_some();
+                Some(leaving(it, u32::try_from(view.body.len()).ok()?, dies))
             })
             .collect();
         let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
@@ -225,12 +227,13 @@ impl Leading {
     }
 }
 
-fn leaving(it: &PeekedMessage, body_bytes: u32) -> LeavingOpening {
+fn leaving(it: &PeekedMessage, body_bytes: u32, dies: bool) -> LeavingOpening {
     LeavingOpening {
         priority: it.priority,
         position: it.position,
         body_bytes,
         expiry: it.expiry,
         group: it.group_hash,
+        dies,
     }
 }

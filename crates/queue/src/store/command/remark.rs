@@ -37,6 +37,7 @@ impl Block {
     pub(in super::super) fn take_said(&mut self, position: Position, said: Vec<SaidAt>) {
         if let Some(indexes) = self.indexes(PositionRange::one(position)) {
             let states = self.states.get_or_insert_default();
+            states.said_bytes += said.iter().map(|it| it.said.bytes()).sum::<usize>();
             states.said.insert(indexes.start, said);
         }
     }
@@ -46,16 +47,16 @@ impl Block {
         let Some(indexes) = self.indexes(PositionRange::one(position)) else {
             return false;
         };
-        let states = self.states.get_or_insert_default();
-        let all = states.said.values().flatten();
-        let bytes: usize = all.map(|it| it.said.bytes()).sum();
-        if bytes + said.bytes() > SAID_BLOCK_BYTES_MAX {
+        let taken = self.states.as_ref().map_or(0, |it| it.said_bytes);
+        if taken + said.bytes() > SAID_BLOCK_BYTES_MAX {
             return false;
         }
+        let states = self.states.get_or_insert_default();
         let of_it = states.said.entry(indexes.start).or_default();
         if of_it.len() >= SAID_MAX {
-            of_it.remove(0);
+            states.said_bytes -= of_it.remove(0).said.bytes();
         }
+        states.said_bytes += said.bytes();
         let said = said.clone();
         of_it.push(SaidAt { at, said });
         self.counts_changed = true;
