@@ -24,17 +24,18 @@ TEXTS = {
     "expiration": "600000",
 }
 NUMBERS = {"delivery_mode": 2, "priority": 7, "timestamp": WHEN}
+# pika mixes up signed and unsigned bytes, cuts what is behind the point of a double, and cannot send one.
 HEADERS = {
     "text": "größe",
     "bytes": b"\x00\xff",
     "yes": True,
     "small": -7,
-    "byte": 200,
+    "byte": 100,
     "word": 60_000,
     "int": -70_000,
     "unsigned": 4_000_000_000,
     "long": -5_000_000_000,
-    "double": 1.5,
+    "double": 2.0,
     "decimal": decimal.Decimal("12.34"),
     "when": datetime.datetime.fromtimestamp(WHEN, tz=datetime.timezone.utc),
     "nothing": None,
@@ -65,7 +66,8 @@ def _from_grpc(cluster, queue):
 def _to_grpc(cluster, queue):
     channel = cluster.channel()
     channel.confirm_delivery()
-    properties = pika.BasicProperties(headers=HEADERS, **TEXTS, **NUMBERS)
+    headers = {name: value for name, value in HEADERS.items() if name != "double"}
+    properties = pika.BasicProperties(headers=headers, **TEXTS, **NUMBERS)
     channel.basic_publish("", queue, b"from amqp", properties, mandatory=True)
 
 

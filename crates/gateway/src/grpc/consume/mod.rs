@@ -288,6 +288,18 @@ struct Attached {
     says_max_processing: bool,
 }
 
+fn consumer_options(open: &v1::ConsumeOpen, credit: &ConsumerCredit) -> ConsumerOptions {
+    ConsumerOptions {
+        no_ack: open.no_ack,
+        // The session keeps the books itself: only it knows what its client reads.
+        refill: Refill::Nothing,
+        priority: open.priority,
+        exclusive: open.exclusive,
+        uncommitted_max: credit.uncommitted_max(),
+        passing: false,
+    }
+}
+
 async fn attach(
     gateway: &Gateway,
     link: &Link,
@@ -318,15 +330,7 @@ async fn attach(
     let session = gateway.broker().session();
     let spec = ConsumerSpec {
         target: target_of(&queue),
-        options: ConsumerOptions {
-            no_ack: open.no_ack,
-            // The session keeps the books itself: only it knows what its client reads.
-            refill: Refill::Nothing,
-            priority: open.priority,
-            exclusive: open.exclusive,
-            uncommitted_max: credit.uncommitted_max(),
-            passing: false,
-        },
+        options: consumer_options(open, &credit),
         credit: credit.lend().unwrap_or_default(),
     };
     let asked = session.attach_holding(spec, handed.held.clone()).await;
