@@ -13,6 +13,7 @@ mod message;
 mod ranges;
 mod rows;
 mod topology;
+mod version;
 mod wire;
 
 pub use entry::{decode_entry, encode_entry};
@@ -27,3 +28,4 @@ pub use topology::{
     TopologyEntry, decode_reply, decode_topology, decode_topology_entry, encode_reply,
     encode_topology, encode_topology_entry,
 };
+pub use version::KNOWN_VERSIONS;

@@ -72,6 +72,7 @@ fn config_smallest_file_gets_the_defaults() {
         (config.cluster.shards, config.cluster.replication_factor),
         (16, 3)
     );
+    assert_eq!(config.cluster.finalise_after, Duration::from_secs(86_400));
     assert_eq!(config.limits.max_message_size, 16 << 20);
     assert_eq!(config.listen.grpc.to_string(), "127.0.0.1:7101");
     assert_eq!(
@@ -97,6 +98,7 @@ peers = [
 ]
 shards = 4
 replication_factor = 1
+finalise_after = "7h"
 [listen]
 grpc = "0.0.0.0:7102"
 node = "0.0.0.0:7202"
@@ -131,6 +133,10 @@ max_message_size = "1 MiB"
         b"0123456789abcdef"
     );
     assert_eq!(config.cluster.peers.len(), 2);
+    assert_eq!(
+        config.cluster.finalise_after,
+        Duration::from_secs(7 * 3_600)
+    );
     assert_eq!(config.cluster.peers[1].address, "127.0.0.1:7202");
     assert_eq!(config.listen.amqp, None);
     assert_eq!(

@@ -83,6 +83,11 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             blocks: it.blocks.iter().map(enqueue).collect(),
         }),
         Command::AckWithOutputs(it) => Kind::AckWithOutputs(outputs(it)),
+        #[cfg(feature = "next-version")]
+        Command::Note(it) => Kind::NextNote(pb::NextNote {
+            queue: it.queue.0,
+            note: it.note,
+        }),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
@@ -153,6 +158,13 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
         }),
+        #[cfg(feature = "next-version")]
+        Kind::NextNote(it) => Command::Note(warren_queue::entry::Note {
+            queue: QueueId(it.queue),
+            note: it.note,
+        }),
+        #[cfg(not(feature = "next-version"))]
+        Kind::NextNote(_) => return Err(malformed("command", "its number is set aside")),
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
@@ -183,6 +195,7 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
+        Kind::NextNote(_) => (!cfg!(feature = "next-version")).then_some(1000),
     }
 }
 

@@ -38,6 +38,9 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         Refusal::VhostProtected { .. } => Reason::InUse,
         Refusal::BatchInvalid => Reason::Bug,
         Refusal::PlacementRefused { .. } => Reason::BadArgument,
+        Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. } => Reason::VersionMismatch,
     };
     let error = ApiError::new(reason, refusal.to_string());
     match refusal {
@@ -74,6 +77,9 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         | Refusal::LimitReached { .. }
         | Refusal::VhostLimitReached { .. }
         | Refusal::PlacementRefused { .. }
+        | Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. }
         | Refusal::BatchInvalid => error,
         Refusal::NoVhostNamed { vhost } | Refusal::VhostProtected { vhost } => {
             error.resource("vhost", vhost.as_str())
@@ -91,6 +97,7 @@ pub(super) fn of_topology(error: &TopologyError) -> ApiError {
         TopologyError::NotReady => Reason::NotReady,
         TopologyError::OutcomeUnknown => Reason::OutcomeUnknown,
         TopologyError::BadAnswer(_) => Reason::Bug,
+        TopologyError::NotFinalised { .. } => Reason::NotFinalized,
     };
     ApiError::new(reason, error.to_string())
 }

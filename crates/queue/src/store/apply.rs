@@ -103,6 +103,8 @@ impl Store {
             Command::DropParked(it) => drop_parked::apply(self, rows, &it, out),
             Command::Rearm(it) => rearm::apply(self, rows, &it, out),
             Command::Cancel(it) => cancel::apply(self, rows, it, out),
+            #[cfg(feature = "next-version")]
+            Command::Note(it) => super::command::note::apply(self, rows, &it),
         };
         (reply, Note::NoMessages)
     }

@@ -73,6 +73,8 @@ impl ShardEntry {
                 | Command::Activate(_)
                 | Command::DropParked(_)
                 | Command::Rearm(_) => {}
+                #[cfg(feature = "next-version")]
+                Command::Note(_) => {}
             }
         }
         self.validate_parts()
@@ -110,6 +112,8 @@ impl ShardEntry {
                     | Command::Cancel(_),
                 )
                 | None => false,
+                #[cfg(feature = "next-version")]
+                Some(Command::Note(_)) => false,
             };
             let apart = before
                 .is_none_or(|it| it.command != part.command || end(it) <= u64::from(part.first));

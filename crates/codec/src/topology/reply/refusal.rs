@@ -5,6 +5,7 @@ use warren_proto::internal_v1::CommandRefusalKind as Kind;
 use warren_topology::{ClusterFault, ObjectKind, PlacementFault, Refusal};
 use warren_types::{ExchangeName, NodeId, QueueName, UserName, VhostId, VhostName};
 
+use super::version;
 use crate::{
     error::{CodecError, malformed},
     topology::objects,
@@ -76,6 +77,9 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
         Refusal::PlacementRefused { reason } => {
             numbered(Kind::PlacementRefused, placement_fault(*reason))
         }
+        Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. } => version::encode(refusal),
     }
 }
 
@@ -192,6 +196,9 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         Kind::PlacementRefused => Refusal::PlacementRefused {
             reason: decode_placement_fault(it.number)?,
         },
+        Kind::VersionNotKnown => version::decode_not_known(&it),
+        Kind::VersionGoesBack => version::decode_goes_back(&it),
+        Kind::SoftwareNotFit => version::decode_not_fit(&it),
     })
 }
 
@@ -278,6 +285,7 @@ fn fault(it: ClusterFault) -> u64 {
         ClusterFault::Shards => 3,
         ClusterFault::ReplicationFactor => 4,
         ClusterFault::TopologyMembers => 5,
+        ClusterFault::Version => 6,
     }
 }
 
@@ -288,6 +296,7 @@ fn decode_fault(number: u64) -> Result<ClusterFault, CodecError> {
         3 => Ok(ClusterFault::Shards),
         4 => Ok(ClusterFault::ReplicationFactor),
         5 => Ok(ClusterFault::TopologyMembers),
+        6 => Ok(ClusterFault::Version),
         _ => Err(malformed(
             "refusal",
             "what is wrong with the cluster is not known",
