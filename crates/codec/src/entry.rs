@@ -4,6 +4,7 @@
 
 pub(crate) mod command;
 mod moves;
+mod next_note;
 mod origin;
 pub(crate) mod states;
 

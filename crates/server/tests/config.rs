@@ -82,6 +82,14 @@ fn config_smallest_file_gets_the_defaults() {
 }
 
 #[test]
+fn config_says_when_a_version_is_finalised() {
+    let case = with_good("[cluster]\nfinalise_after = \"7h\"\n");
+    let Loaded { config, .. } = case.load().unwrap();
+    let after = config.cluster.finalise_after;
+    assert_eq!(after, Duration::from_secs(7 * 3_600));
+}
+
+#[test]
 fn config_every_key_of_the_contract_is_read() {
     let case = Case::file(
         r#"
@@ -98,7 +106,6 @@ peers = [
 ]
 shards = 4
 replication_factor = 1
-finalise_after = "7h"
 [listen]
 grpc = "0.0.0.0:7102"
 node = "0.0.0.0:7202"
@@ -133,10 +140,6 @@ max_message_size = "1 MiB"
         b"0123456789abcdef"
     );
     assert_eq!(config.cluster.peers.len(), 2);
-    assert_eq!(
-        config.cluster.finalise_after,
-        Duration::from_secs(7 * 3_600)
-    );
     assert_eq!(config.cluster.peers[1].address, "127.0.0.1:7202");
     assert_eq!(config.listen.amqp, None);
     assert_eq!(

@@ -13,6 +13,7 @@ use warren_types::{
 };
 
 use super::moves;
+use super::next_note;
 use super::states::{
     decode_park_cause, decode_purge_states, decode_rearm, is_failed, park_cause, purge_states,
     rearm, return_kind,
@@ -84,10 +85,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
         }),
         Command::AckWithOutputs(it) => Kind::AckWithOutputs(outputs(it)),
         #[cfg(feature = "next-version")]
-        Command::Note(it) => Kind::NextNote(pb::NextNote {
-            queue: it.queue.0,
-            note: it.note,
-        }),
+        Command::Note(it) => Kind::NextNote(next_note::encode(it)),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
@@ -158,13 +156,7 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
         }),
-        #[cfg(feature = "next-version")]
-        Kind::NextNote(it) => Command::Note(warren_queue::entry::Note {
-            queue: QueueId(it.queue),
-            note: it.note,
-        }),
-        #[cfg(not(feature = "next-version"))]
-        Kind::NextNote(_) => return Err(malformed("command", "its number is set aside")),
+        Kind::NextNote(it) => next_note::decode(&it)?,
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
         }

@@ -138,17 +138,7 @@ fn set_aside(kind: &Kind) -> Option<u32> {
 fn encode(command: &TopologyCommand) -> Kind {
     match command {
         TopologyCommand::FormCluster(it) => Kind::FormCluster(form_cluster(it)),
-        TopologyCommand::UpdateNode(it) => Kind::UpdateNode(pb::UpdateNode {
-            node: Some(objects::node(&warren_topology::Node {
-                id: it.node,
-                incarnation: it.incarnation,
-                addresses: it.addresses.clone(),
-                zone: it.zone.clone(),
-                leaving: false,
-                former: Vec::new(),
-                software: it.software.clone(),
-            })),
-        }),
+        TopologyCommand::UpdateNode(it) => Kind::UpdateNode(update_node(it)),
         TopologyCommand::DeclareExchange(it) => Kind::DeclareExchange(pb::DeclareExchange {
             exchange: Some(pb::StoredExchange {
                 vhost: it.vhost.0,
@@ -226,16 +216,7 @@ fn decode_batch(it: pb::Batch) -> Result<Batch, CodecError> {
 fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
     Ok(match kind {
         Kind::FormCluster(it) => TopologyCommand::FormCluster(decode_form_cluster(it)?),
-        Kind::UpdateNode(it) => {
-            let node = objects::decode_node(there(it.node)?)?;
-            TopologyCommand::UpdateNode(UpdateNode {
-                node: node.id,
-                incarnation: node.incarnation,
-                addresses: node.addresses,
-                zone: node.zone,
-                software: node.software,
-            })
-        }
+        Kind::UpdateNode(it) => TopologyCommand::UpdateNode(decode_update_node(it)?),
         Kind::DeclareExchange(it) => {
             let it = objects::decode_exchange(&there(it.exchange)?)?;
             TopologyCommand::DeclareExchange(DeclareExchange {
@@ -294,6 +275,31 @@ fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
         Kind::AddNode(_) | Kind::RemoveNode(_) | Kind::PlaceGroup(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
+    })
+}
+
+fn update_node(it: &UpdateNode) -> pb::UpdateNode {
+    pb::UpdateNode {
+        node: Some(objects::node(&warren_topology::Node {
+            id: it.node,
+            incarnation: it.incarnation,
+            addresses: it.addresses.clone(),
+            zone: it.zone.clone(),
+            leaving: false,
+            former: Vec::new(),
+            software: it.software.clone(),
+        })),
+    }
+}
+
+fn decode_update_node(it: pb::UpdateNode) -> Result<UpdateNode, CodecError> {
+    let node = objects::decode_node(there(it.node)?)?;
+    Ok(UpdateNode {
+        node: node.id,
+        incarnation: node.incarnation,
+        addresses: node.addresses,
+        zone: node.zone,
+        software: node.software,
     })
 }
 

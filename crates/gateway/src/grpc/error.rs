@@ -15,34 +15,7 @@ use crate::publish::Refused;
 
 /// What the topology refused.
 pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
-    let reason = match refusal {
-        Refusal::ClusterNotFormed => Reason::NotReady,
-        Refusal::ClusterFormedOtherwise { .. }
-        | Refusal::ClusterInvalid { .. }
-        | Refusal::NoSuchNode { .. }
-        | Refusal::OtherIncarnation { .. }
-        | Refusal::InvalidArgument { .. }
-        | Refusal::ExclusiveWithoutOwner => Reason::BadArgument,
-        Refusal::NoSuchVhost { .. } => Reason::VhostNotFound,
-        Refusal::NoSuchExchange { .. } => Reason::ExchangeNotFound,
-        Refusal::NoSuchQueue { .. } => Reason::QueueNotFound,
-        Refusal::NameReserved { .. } | Refusal::DefaultExchange => Reason::AccessRefused,
-        Refusal::QueueTypeUnavailable { .. } => Reason::UnsupportedFeature,
-        Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
-        Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
-        Refusal::ExchangeInUse { .. } => Reason::InUse,
-        Refusal::LimitReached { .. } | Refusal::VhostLimitReached { .. } => Reason::LimitReached,
-        Refusal::NoVhostNamed { .. } => Reason::VhostNotFound,
-        Refusal::NoSuchUser { .. } => Reason::UserNotFound,
-        Refusal::UserExists { .. } => Reason::InequivalentArgument,
-        Refusal::VhostProtected { .. } => Reason::InUse,
-        Refusal::BatchInvalid => Reason::Bug,
-        Refusal::PlacementRefused { .. } => Reason::BadArgument,
-        Refusal::VersionNotKnown { .. }
-        | Refusal::VersionGoesBack { .. }
-        | Refusal::SoftwareNotFit { .. } => Reason::VersionMismatch,
-    };
-    let error = ApiError::new(reason, refusal.to_string());
+    let error = ApiError::new(reason_of(refusal), refusal.to_string());
     match refusal {
         Refusal::NoSuchExchange { exchange, .. } | Refusal::ExchangeInUse { exchange, .. } => {
             error.resource("exchange", exchange.as_str())
@@ -87,6 +60,36 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         Refusal::NoSuchUser { user } | Refusal::UserExists { user } => {
             error.resource("user", user.as_str())
         }
+    }
+}
+
+fn reason_of(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::ClusterNotFormed => Reason::NotReady,
+        Refusal::ClusterFormedOtherwise { .. }
+        | Refusal::ClusterInvalid { .. }
+        | Refusal::NoSuchNode { .. }
+        | Refusal::OtherIncarnation { .. }
+        | Refusal::InvalidArgument { .. }
+        | Refusal::ExclusiveWithoutOwner => Reason::BadArgument,
+        Refusal::NoSuchVhost { .. } => Reason::VhostNotFound,
+        Refusal::NoSuchExchange { .. } => Reason::ExchangeNotFound,
+        Refusal::NoSuchQueue { .. } => Reason::QueueNotFound,
+        Refusal::NameReserved { .. } | Refusal::DefaultExchange => Reason::AccessRefused,
+        Refusal::QueueTypeUnavailable { .. } => Reason::UnsupportedFeature,
+        Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
+        Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
+        Refusal::ExchangeInUse { .. } => Reason::InUse,
+        Refusal::LimitReached { .. } | Refusal::VhostLimitReached { .. } => Reason::LimitReached,
+        Refusal::NoVhostNamed { .. } => Reason::VhostNotFound,
+        Refusal::NoSuchUser { .. } => Reason::UserNotFound,
+        Refusal::UserExists { .. } => Reason::InequivalentArgument,
+        Refusal::VhostProtected { .. } => Reason::InUse,
+        Refusal::BatchInvalid => Reason::Bug,
+        Refusal::PlacementRefused { .. } => Reason::BadArgument,
+        Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. } => Reason::VersionMismatch,
     }
 }
 

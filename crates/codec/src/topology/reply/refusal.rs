@@ -74,16 +74,14 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
             ..named(Kind::VhostLimitReached, vhost, "")
         },
         Refusal::BatchInvalid => of(Kind::BatchInvalid),
-        Refusal::PlacementRefused { reason } => {
-            numbered(Kind::PlacementRefused, placement_fault(*reason))
-        }
+        Refusal::PlacementRefused { reason } => numbered(Kind::PlacementRefused, number(*reason)),
         Refusal::VersionNotKnown { .. }
         | Refusal::VersionGoesBack { .. }
         | Refusal::SoftwareNotFit { .. } => version::encode(refusal),
     }
 }
 
-fn placement_fault(fault: PlacementFault) -> u64 {
+fn number(fault: PlacementFault) -> u64 {
     let all = PlacementFault::ALL.into_iter();
     let found = (1..).zip(all).find(|(_, it)| *it == fault);
     found.map_or(0, |(number, _)| number)
@@ -193,19 +191,17 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         Kind::VhostProtected => Refusal::VhostProtected { vhost: vhost()? },
         Kind::VhostLimitReached => vhost_limit(&it)?,
         Kind::BatchInvalid => Refusal::BatchInvalid,
-        Kind::PlacementRefused => Refusal::PlacementRefused {
-            reason: decode_placement_fault(it.number)?,
-        },
+        Kind::PlacementRefused => placement(it.number)?,
         Kind::VersionNotKnown => version::decode_not_known(&it),
         Kind::VersionGoesBack => version::decode_goes_back(&it),
         Kind::SoftwareNotFit => version::decode_not_fit(&it),
     })
 }
 
-fn decode_placement_fault(number: u64) -> Result<PlacementFault, CodecError> {
+fn placement(number: u64) -> Result<Refusal, CodecError> {
     let found = (1..).zip(PlacementFault::ALL).find(|(it, _)| *it == number);
     found
-        .map(|(_, fault)| fault)
+        .map(|(_, reason)| Refusal::PlacementRefused { reason })
         .ok_or(CodecError::UnknownValue {
             what: "refusal of a placement",
             number: i64::try_from(number).unwrap_or(i64::MAX),
