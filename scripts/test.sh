@@ -73,8 +73,10 @@ test_engine() {
 }
 
 # What the build that plays the next version adds: the unit tests of the crates that have it.
+# All of them are selected, so that what others wrote has the features it was built with before.
 test_next() {
-    run_tests "the next version" --lib --package warren-codec --features warren-codec/next-version
+    select_packages "${PURE_CRATES[@]}"
+    run_tests "the next version" --lib "${SELECTED[@]}" --features warren-codec/next-version -- version::
 }
 
 test_cluster() {
