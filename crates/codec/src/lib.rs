@@ -14,6 +14,7 @@ mod ranges;
 mod rows;
 mod said;
 mod topology;
+mod version;
 mod wire;
 
 pub use entry::{decode_entry, encode_entry};
@@ -28,3 +29,4 @@ pub use topology::{
     TopologyEntry, decode_reply, decode_topology, decode_topology_entry, encode_reply,
     encode_topology, encode_topology_entry,
 };
+pub use version::KNOWN_VERSIONS;

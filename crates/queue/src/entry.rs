@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use warren_types::{
-    Attempt, BatchSequence, ExchangeName, Facts, Incarnation, LogIndex, NodeId, Position,
-    PositionRange, Priority, ProducerSpan, QueueId, QueueName, RoutingKey, Run, ShardId, ShardTime,
-    Term, TopologyIndex, VhostId,
+    Attempt, BatchSequence, ClusterVersion, ExchangeName, Facts, Incarnation, LogIndex, NodeId,
+    Position, PositionRange, Priority, ProducerSpan, QueueId, QueueName, RoutingKey, Run, ShardId,
+    ShardTime, Term, TopologyIndex, VhostId,
 };
 
 /// The payload of one normal entry of a shard's log; applied whole.
@@ -79,6 +79,38 @@ pub enum Command {
     EnqueueTogether(EnqueueTogether),
     AckWithOutputs(AckWithOutputs),
     Remark(Remark),
+    #[cfg(feature = "next-version")]
+    Note(Note),
+}
+
+impl Command {
+    /// The version that a cluster must have finalised before this is proposed. A new command, or a new field of one, needs a new
+    /// version.
+    #[must_use]
+    pub fn since(&self) -> ClusterVersion {
+        match self {
+            Self::Enqueue(_)
+            | Self::Settle(_)
+            | Self::Return(_)
+            | Self::HandOut(_)
+            | Self::Release(_)
+            | Self::CreateQueue(_)
+            | Self::DeleteQueue(_)
+            | Self::Purge(_)
+            | Self::Activate(_)
+            | Self::MoveOut(_)
+            | Self::Arrived(_)
+            | Self::Park(_)
+            | Self::DropParked(_)
+            | Self::Rearm(_)
+            | Self::Cancel(_)
+            | Self::EnqueueTogether(_)
+            | Self::AckWithOutputs(_)
+            | Self::Remark(_) => ClusterVersion::FIRST,
+            #[cfg(feature = "next-version")]
+            Self::Note(_) => ClusterVersion(2),
+        }
+    }
 }
 
 /// Adds one block: messages of one queue and one priority, in order.
@@ -417,4 +449,12 @@ impl Default for PurgeStates {
             dead_lettering: true,
         }
     }
+}
+
+/// A number is noted of a queue: what the next version adds, as far as tests of upgrades are concerned.
+#[cfg(feature = "next-version")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub queue: QueueId,
+    pub note: u64,
 }

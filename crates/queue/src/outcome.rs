@@ -69,6 +69,8 @@ pub enum Reply {
         count: u64,
     },
     Rearmed,
+    #[cfg(feature = "next-version")]
+    Noted,
     /// So many of an atomic batch are stored: all but duplicates, or none.
     EnqueuedTogether {
         count: u64,

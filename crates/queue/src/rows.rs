@@ -264,6 +264,8 @@ pub struct QueueRow {
     pub fencing: u64,
     /// What it remembers for a while, ascending, each kind from its first use on.
     pub memories: Vec<(MemoryOf, MemorySpan)>,
+    #[cfg(feature = "next-version")]
+    pub note: u64,
 }
 
 /// The numbers of what a memory holds: `first` up to, not including, `next`. They begin at 1.

@@ -72,6 +72,7 @@ fn config_smallest_file_gets_the_defaults() {
         (config.cluster.shards, config.cluster.replication_factor),
         (16, 3)
     );
+    assert_eq!(config.cluster.finalise_after, Duration::from_secs(86_400));
     assert_eq!(config.limits.max_message_size, 16 << 20);
     assert_eq!(config.limits.consumer_timeout, None);
     assert_eq!(config.listen.grpc.to_string(), "127.0.0.1:7101");
@@ -79,6 +80,14 @@ fn config_smallest_file_gets_the_defaults() {
         warnings,
         ["there is no cluster secret: every process of this machine can pass for a node"]
     );
+}
+
+#[test]
+fn config_says_when_a_version_is_finalised() {
+    let case = with_good("[cluster]\nfinalise_after = \"7h\"\n");
+    let Loaded { config, .. } = case.load().unwrap();
+    let after = config.cluster.finalise_after;
+    assert_eq!(after, Duration::from_secs(7 * 3_600));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod leading;
 mod members;
 mod placing;
 mod reconcile;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

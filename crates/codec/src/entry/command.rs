@@ -13,6 +13,7 @@ use warren_types::{
 };
 
 use super::moves;
+use super::next_note;
 use super::states::{
     decode_park_cause, decode_purge_states, decode_rearm, is_failed, park_cause, purge_states,
     rearm, return_kind,
@@ -88,6 +89,8 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             positions: ranges::encode(&it.ranges),
             said: Some(said::encode(&it.said)),
         }),
+        #[cfg(feature = "next-version")]
+        Command::Note(it) => Kind::NextNote(next_note::encode(it)),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
@@ -163,6 +166,7 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
         }),
+        Kind::NextNote(it) => next_note::decode(&it)?,
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
@@ -194,6 +198,7 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
+        Kind::NextNote(_) => (!cfg!(feature = "next-version")).then_some(1000),
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) fn encode(row: &QueueRow) -> pb::QueueRow {
             .iter()
             .map(|&(of, span)| memory::span(of, span))
             .collect(),
+        #[cfg(feature = "next-version")]
+        next_note: row.note,
         ..pb::QueueRow::default()
     }
 }
@@ -72,6 +74,8 @@ pub(super) fn decode(queue: QueueId, row: pb::QueueRow) -> Result<QueueRow, Code
             .iter()
             .map(memory::decode_span)
             .collect::<Result<_, _>>()?,
+        #[cfg(feature = "next-version")]
+        note: row.next_note,
     })
 }
 
@@ -136,5 +140,29 @@ fn counter(counters: &mut Counters, number: u32) -> Result<&mut u64, CodecError>
         | pb::SettleReason::Moved
         | pb::SettleReason::DeliveryLimit
         | pb::SettleReason::Deleted => Err(unknown()),
+    }
+}
+
+#[cfg(all(test, not(feature = "next-version")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_of_a_later_version_is_overlooked() {
+        let row = QueueRow {
+            queue: QueueId(3),
+            vhost: VhostId(1),
+            name: QueueName::try_from("q").unwrap(),
+            next: Position(9),
+            levels: Vec::new(),
+            counters: Counters::default(),
+            fencing: 0,
+            memories: Vec::new(),
+        };
+        let later = pb::QueueRow {
+            next_note: 7,
+            ..encode(&row)
+        };
+        assert_eq!(decode(row.queue, later), Ok(row));
     }
 }

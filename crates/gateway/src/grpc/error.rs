@@ -15,31 +15,7 @@ use crate::publish::Refused;
 
 /// What the topology refused.
 pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
-    let reason = match refusal {
-        Refusal::ClusterNotFormed => Reason::NotReady,
-        Refusal::ClusterFormedOtherwise { .. }
-        | Refusal::ClusterInvalid { .. }
-        | Refusal::NoSuchNode { .. }
-        | Refusal::OtherIncarnation { .. }
-        | Refusal::InvalidArgument { .. }
-        | Refusal::ExclusiveWithoutOwner => Reason::BadArgument,
-        Refusal::NoSuchVhost { .. } => Reason::VhostNotFound,
-        Refusal::NoSuchExchange { .. } => Reason::ExchangeNotFound,
-        Refusal::NoSuchQueue { .. } => Reason::QueueNotFound,
-        Refusal::NameReserved { .. } | Refusal::DefaultExchange => Reason::AccessRefused,
-        Refusal::QueueTypeUnavailable { .. } => Reason::UnsupportedFeature,
-        Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
-        Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
-        Refusal::ExchangeInUse { .. } => Reason::InUse,
-        Refusal::LimitReached { .. } | Refusal::VhostLimitReached { .. } => Reason::LimitReached,
-        Refusal::NoVhostNamed { .. } => Reason::VhostNotFound,
-        Refusal::NoSuchUser { .. } => Reason::UserNotFound,
-        Refusal::UserExists { .. } => Reason::InequivalentArgument,
-        Refusal::VhostProtected { .. } => Reason::InUse,
-        Refusal::BatchInvalid => Reason::Bug,
-        Refusal::PlacementRefused { .. } => Reason::BadArgument,
-    };
-    let error = ApiError::new(reason, refusal.to_string());
+    let error = ApiError::new(reason_of(refusal), refusal.to_string());
     match refusal {
         Refusal::NoSuchExchange { exchange, .. } | Refusal::ExchangeInUse { exchange, .. } => {
             error.resource("exchange", exchange.as_str())
@@ -74,6 +50,9 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         | Refusal::LimitReached { .. }
         | Refusal::VhostLimitReached { .. }
         | Refusal::PlacementRefused { .. }
+        | Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. }
         | Refusal::BatchInvalid => error,
         Refusal::NoVhostNamed { vhost } | Refusal::VhostProtected { vhost } => {
             error.resource("vhost", vhost.as_str())
@@ -84,6 +63,36 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
     }
 }
 
+fn reason_of(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::ClusterNotFormed => Reason::NotReady,
+        Refusal::ClusterFormedOtherwise { .. }
+        | Refusal::ClusterInvalid { .. }
+        | Refusal::NoSuchNode { .. }
+        | Refusal::OtherIncarnation { .. }
+        | Refusal::InvalidArgument { .. }
+        | Refusal::ExclusiveWithoutOwner => Reason::BadArgument,
+        Refusal::NoSuchVhost { .. } => Reason::VhostNotFound,
+        Refusal::NoSuchExchange { .. } => Reason::ExchangeNotFound,
+        Refusal::NoSuchQueue { .. } => Reason::QueueNotFound,
+        Refusal::NameReserved { .. } | Refusal::DefaultExchange => Reason::AccessRefused,
+        Refusal::QueueTypeUnavailable { .. } => Reason::UnsupportedFeature,
+        Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
+        Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
+        Refusal::ExchangeInUse { .. } => Reason::InUse,
+        Refusal::LimitReached { .. } | Refusal::VhostLimitReached { .. } => Reason::LimitReached,
+        Refusal::NoVhostNamed { .. } => Reason::VhostNotFound,
+        Refusal::NoSuchUser { .. } => Reason::UserNotFound,
+        Refusal::UserExists { .. } => Reason::InequivalentArgument,
+        Refusal::VhostProtected { .. } => Reason::InUse,
+        Refusal::BatchInvalid => Reason::Bug,
+        Refusal::PlacementRefused { .. } => Reason::BadArgument,
+        Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. } => Reason::VersionMismatch,
+    }
+}
+
 /// The topology could not be read or changed.
 pub(super) fn of_topology(error: &TopologyError) -> ApiError {
     let reason = match error {
@@ -91,6 +100,7 @@ pub(super) fn of_topology(error: &TopologyError) -> ApiError {
         TopologyError::NotReady => Reason::NotReady,
         TopologyError::OutcomeUnknown => Reason::OutcomeUnknown,
         TopologyError::BadAnswer(_) => Reason::Bug,
+        TopologyError::NotFinalised { .. } => Reason::NotFinalized,
     };
     ApiError::new(reason, error.to_string())
 }

@@ -104,6 +104,8 @@ impl Store {
             Command::Rearm(it) => rearm::apply(self, rows, &it, out),
             Command::Cancel(it) => cancel::apply(self, rows, it, out),
             Command::Remark(it) => remark::apply(self, rows, &it),
+            #[cfg(feature = "next-version")]
+            Command::Note(it) => super::command::note::apply(self, rows, &it),
         };
         (reply, Note::NoMessages)
     }

@@ -74,6 +74,8 @@ impl ShardEntry {
                 | Command::Activate(_)
                 | Command::DropParked(_)
                 | Command::Rearm(_) => {}
+                #[cfg(feature = "next-version")]
+                Command::Note(_) => {}
             }
         }
         self.validate_parts()
@@ -112,6 +114,8 @@ impl ShardEntry {
                     | Command::Remark(_),
                 )
                 | None => false,
+                #[cfg(feature = "next-version")]
+                Some(Command::Note(_)) => false,
             };
             let apart = before
                 .is_none_or(|it| it.command != part.command || end(it) <= u64::from(part.first));

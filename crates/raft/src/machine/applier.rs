@@ -2,6 +2,7 @@
 //!
 //! RocksDB may stall; it is met on these threads only, never on the runtime. Not here: when a chunk may be applied (`adapter`).
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,8 +30,9 @@ pub(crate) enum ApplyError {
     State(#[from] StateError),
     #[error(transparent)]
     Machine(#[from] MachineError),
-    #[error("state machine of group {0} panicked")]
-    Panicked(GroupId),
+    /// What it said tells, for one, which version an unknown command needs.
+    #[error("state machine of group {group} panicked: {said}")]
+    Panicked { group: GroupId, said: String },
     #[error("state machine of group {0} is not open")]
     NotOpen(GroupId),
     #[error("apply thread has ended")]
@@ -290,7 +292,7 @@ impl Worker {
         let made = catch_unwind(AssertUnwindSafe(|| {
             factory.open(state.clone(), waker.clone(), applied)
         }));
-        let machine = made.map_err(|_| ApplyError::Panicked(group))??;
+        let machine = made.map_err(|panic| panicked(group, &*panic))??;
         progress.send_replace(applied);
         self.slots.insert(
             group,
@@ -325,9 +327,9 @@ impl Worker {
             .get_mut(&group)
             .ok_or(ApplyError::NotOpen(group))?;
         let result = catch_unwind(AssertUnwindSafe(|| job(slot)));
-        result.unwrap_or_else(|_| {
+        result.unwrap_or_else(|panic| {
             self.slots.remove(&group);
-            Err(ApplyError::Panicked(group))
+            Err(panicked(group, &*panic))
         })
     }
 
@@ -344,6 +346,15 @@ impl Worker {
             // The next chunk of the group finds no machine and so reports to its replica.
             error!(%group, %error, "state machine failed while polled");
         }
+    }
+}
+
+fn panicked(group: GroupId, panic: &(dyn Any + Send)) -> ApplyError {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    ApplyError::Panicked {
+        group,
+        said: text.unwrap_or("nothing was said").to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use futures::{Stream, stream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::debug;
+use tracing::{debug, warn};
 use warren_proto::internal_v1::forward_service_server::ForwardService;
 use warren_proto::internal_v1::{
     FindAttemptRequest, FindAttemptResponse, HandOverConsumerRequest, HandOverConsumerResponse,
@@ -177,6 +177,11 @@ impl Inner {
         }
         let mut runs: Vec<(ShardId, Vec<Up>)> = Vec::new();
         for frame in request.frames {
+            if frame.kind.is_none() {
+                // Of a later version, whose nodes ask only what this one knows: closing the stream would help nobody.
+                warn!(node_id = %node, shard_id = frame.shard, "frame of a kind that this version does not know");
+                continue;
+            }
             let (shard, up) = decode_up(frame)?;
             if let Up::Hello(hello) = &up
                 && hello.node != node

@@ -31,11 +31,12 @@ use warren_shard::{
 };
 use warren_storage::{LogOptions, SegmentLog, StateOptions, StateStore};
 use warren_topology::{
-    Addresses, DeclareQueue, FormCluster, NewQueueName, Node, TopologyCommand, TopologyReply,
+    Addresses, DeclareQueue, FormCluster, NewQueueName, Node, Software, TopologyCommand,
+    TopologyReply,
 };
 use warren_types::{
-    ClusterId, ExchangeName, Incarnation, Member, Message, NodeId, Priority, Properties, QueueName,
-    ReplicaId, RoutingKey, Run, Table, VhostId,
+    ClusterId, ClusterVersion, ExchangeName, Incarnation, Member, Message, NodeId, Priority,
+    Properties, QueueName, ReplicaId, RoutingKey, Run, Table, VhostId,
 };
 
 use nodes::Nodes;
@@ -100,11 +101,12 @@ impl Cluster {
             zone: "".into(),
             leaving: false,
             former: Vec::new(),
+            software: Software::default(),
         });
         let form = TopologyCommand::FormCluster(FormCluster {
             cluster: CLUSTER,
             name: "test".into(),
-            version: 1,
+            version: ClusterVersion::FIRST,
             nodes: nodes.collect(),
             topology_members: members(),
             shards,

@@ -9,6 +9,8 @@ pub(super) mod drop_parked;
 pub(super) mod enqueue;
 pub(super) mod hand_out;
 pub(super) mod move_out;
+#[cfg(feature = "next-version")]
+pub(super) mod note;
 pub(super) mod outputs;
 pub(super) mod park;
 pub(super) mod purge;
