@@ -132,6 +132,22 @@ build_release() {
     ) || fail "the build failed: the messages above say where"
 }
 
+# Builds the binary that plays the next version in tests of upgrades (feature next-version): release/warren-next. RocksDB, what others
+# wrote and our crates below `topology` and `queue` are not compiled again, the rest with little optimisation: it is for one test.
+# `release/warren` is this version again after build_release.
+build_next() {
+    (
+        cd "$REPO_DIR"
+        select_packages "${ENGINE_CRATES[@]}"
+        local crate quick=()
+        for crate in topology queue codec raft shard gateway management server cli; do
+            quick+=(--config "profile.release.package.warren-$crate.opt-level=1")
+        done
+        cargo build --locked --release "${SELECTED[@]}" --features warren-cli/next-version "${quick[@]}"
+    ) || fail "the build of the next version failed: the messages above say where"
+    cp --force "$CARGO_TARGET_DIR/release/warren" "$CARGO_TARGET_DIR/release/warren-next"
+}
+
 # Reads one value of a JSON object on stdin by its dotted path; empty when it is not there.
 json_field() {
     python3 -c '

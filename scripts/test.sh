@@ -72,6 +72,13 @@ test_engine() {
     run_tests "with RocksDB (release)" --release "${SELECTED[@]}"
 }
 
+# What the build that plays the next version adds: the unit tests of the crates that have it.
+# All of them are selected, so that what others wrote has the features it was built with before.
+test_next() {
+    select_packages "${PURE_CRATES[@]}"
+    run_tests "the next version" --lib "${SELECTED[@]}" --features warren-codec/next-version -- version::
+}
+
 test_cluster() {
     local name
     for name in "$@"; do
@@ -89,7 +96,9 @@ if [[ -z "$only" ]]; then
     run_tests "source rules" --package warren-tidy
     test_pure "${PURE_CRATES[@]}"
     test_engine "${ENGINE_CRATES[@]}"
+    test_next
     if [[ "${#cluster[@]}" -gt 0 ]]; then
+        build_next
         build_release
         test_cluster "${cluster[@]}"
     fi
@@ -97,6 +106,7 @@ elif contains "$only" "${ENGINE_CRATES[@]}"; then
     # proto is selected with it so that RocksDB's build script sees the same features as in every other build.
     test_engine "$only" proto
 elif contains "$only" "${cluster[@]}"; then
+    if [[ "$only" == cluster ]]; then build_next; fi
     build_release
     test_cluster "$only"
 elif [[ "$only" == tidy ]]; then

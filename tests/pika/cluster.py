@@ -25,7 +25,7 @@ class Cluster:
                 if connection.is_open:
                     connection.close()
 
-    def connect(self, node=0, user="guest", password="guest", vhost="/", heartbeat=30):
+    def connect(self, node=0, user="guest", password="guest", vhost="/", heartbeat=30, client_properties=None):
         """A connection to a node; nodes beyond the last port begin again."""
         connection = pika.BlockingConnection(
             pika.ConnectionParameters(
@@ -36,6 +36,7 @@ class Cluster:
                 heartbeat=heartbeat,
                 socket_timeout=WAIT_S,
                 blocked_connection_timeout=WAIT_S,
+                client_properties=client_properties,
             )
         )
         self.connections.append(connection)

@@ -14,6 +14,7 @@ import traceback
 
 import blocked
 import dead_letters
+import doors
 import errors
 import exchanges
 import exclusive
@@ -70,6 +71,7 @@ def main():
     parser.add_argument("--live-vhost", help="a vhost with the setting live_prefetch: the tests of it run, too")
     parser.add_argument("--blocked", metavar="REASON", help="only this: a publisher is told that it is blocked, and why")
     parser.add_argument("--killed", action="store_true", help="only this: transactions; after READY a node is to be killed")
+    parser.add_argument("--doors", metavar="QUEUE", help="only this: what tests/api shares with it; READY when it consumes")
     arguments = parser.parse_args()
     ports = [int(port) for port in arguments.port.split(",")]
     if arguments.blocked:
@@ -80,6 +82,11 @@ def main():
     if arguments.killed:
         with Cluster(arguments.host, ports) as cluster:
             killed.each_transaction_is_done_whole_or_not_at_all(cluster)
+        print("1 passed, 0 failed")
+        return 0
+    if arguments.doors:
+        with Cluster(arguments.host, ports) as cluster:
+            doors.both(cluster, arguments.doors)
         print("1 passed, 0 failed")
         return 0
     passed = failed = 0

@@ -62,6 +62,9 @@ pub(crate) struct Global {
     /// File with the password of --login
     #[arg(long, global = true, value_name = "PATH", env = "WARREN_PASSWORD_FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Name under which exclusive queues are declared and used; by default one of this process
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) client_id: Option<String>,
     /// Longest time a call may take, over all nodes
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0, value_parser = parse_seconds)]
     pub(crate) request_timeout: f64,
@@ -134,7 +137,10 @@ impl Global {
     pub(crate) fn connection_options(&self) -> Result<ConnectionOptions> {
         Ok(ConnectionOptions {
             credentials: self.credentials()?,
-            client_id: format!("warren-cli-{}", std::process::id()),
+            client_id: self
+                .client_id
+                .clone()
+                .unwrap_or_else(|| format!("warren-cli-{}", std::process::id())),
             request_timeout: Duration::from_secs_f64(self.request_timeout),
             ..ConnectionOptions::default()
         })

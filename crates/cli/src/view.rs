@@ -58,6 +58,8 @@ pub(crate) struct StatsView {
     pub(crate) dropped_total: Option<u64>,
     pub(crate) dead_lettered_total: Option<u64>,
     pub(crate) purged_total: Option<u64>,
+    /// Confirmed, but not stored again.
+    pub(crate) duplicates_total: Option<u64>,
     /// By priority, the highest first; only those with messages.
     pub(crate) priorities: Option<Vec<PriorityView>>,
 }
@@ -104,6 +106,7 @@ impl From<QueueStats> for StatsView {
             dropped_total: Some(it.dropped_total),
             dead_lettered_total: Some(it.dead_lettered_total),
             purged_total: Some(it.purged_total),
+            duplicates_total: Some(it.duplicates_total),
             priorities: Some(priorities.collect()),
         }
     }
@@ -200,6 +203,9 @@ pub(crate) struct ClusterView {
     pub(crate) cluster_id: String,
     pub(crate) answering_node: u64,
     pub(crate) topology_index: u64,
+    pub(crate) finalised_version: u32,
+    /// All nodes know it, and it waits to be finalised.
+    pub(crate) upgrade_version: Option<u32>,
     pub(crate) problems: Vec<String>,
     pub(crate) nodes: Vec<NodeView>,
     pub(crate) shards: Vec<ShardView>,
@@ -215,6 +221,8 @@ pub(crate) struct NodeView {
     pub(crate) node_endpoint: String,
     pub(crate) zone: String,
     pub(crate) version: String,
+    pub(crate) oldest_version: u32,
+    pub(crate) newest_version: u32,
     pub(crate) leaders: u32,
     pub(crate) replicas: u32,
     pub(crate) started_at_ms: Option<u64>,
@@ -257,6 +265,8 @@ impl From<Cluster> for ClusterView {
             cluster_id: it.cluster_id,
             answering_node: it.answering_node_id,
             topology_index: it.topology_index,
+            finalised_version: it.finalized_version,
+            upgrade_version: it.upgrade_version,
             problems: it.problems,
             nodes: it.nodes.into_iter().map(NodeView::from).collect(),
             shards: it.shards.into_iter().map(ShardView::from).collect(),
@@ -281,6 +291,8 @@ impl From<ClusterNode> for NodeView {
             node_endpoint: it.node_endpoint,
             zone: it.zone,
             version: it.version,
+            oldest_version: it.cluster_versions.0,
+            newest_version: it.cluster_versions.1,
             leaders: it.leaders,
             replicas: it.replicas,
             started_at_ms: it.started_at.and_then(unix_ms),

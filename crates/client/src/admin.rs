@@ -3,6 +3,7 @@
 
 mod binding;
 mod cluster;
+mod dead_letters;
 mod definitions;
 mod exchange;
 mod job;
@@ -38,6 +39,7 @@ use crate::{
 
 pub use binding::{Binding, BindingDestination, BindingFilter};
 pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, ReplicaRole};
+pub use dead_letters::{AttemptRecord, DeadLetter, DeadLetterOptions, DeadLetterPage};
 pub use definitions::Import;
 pub use exchange::Exchange;
 pub use job::{Job, JobList, JobState};

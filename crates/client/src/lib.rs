@@ -14,12 +14,13 @@ mod publisher;
 
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
-    Binding, BindingDestination, BindingFilter, Cancellation, Cluster, ClusterNode, ClusterShard,
-    EffectiveSetting, Exchange, Import, Job, JobList, JobState, NodeState, PeekOptions, PeekState,
-    Peeked, PeekedPage, Permission, Policy, PolicySubject, PolicyTarget, PriorityStats, Queue,
-    QueueDeletion, QueueDetails, QueueRound, QueueSpec, QueueStats, QueueWatch, ReceiveOptions,
-    Received, RedriveOptions, Redriven, Replica, ReplicaRole, SelectionOptions, TopicPermission,
-    User, UserChange, Vhost, VhostLimits, WhoAmI,
+    AttemptRecord, Binding, BindingDestination, BindingFilter, Cancellation, Cluster, ClusterNode,
+    ClusterShard, DeadLetter, DeadLetterOptions, DeadLetterPage, EffectiveSetting, Exchange,
+    Import, Job, JobList, JobState, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
+    Permission, Policy, PolicySubject, PolicyTarget, PriorityStats, Queue, QueueDeletion,
+    QueueDetails, QueueRound, QueueSpec, QueueStats, QueueWatch, ReceiveOptions, Received,
+    RedriveOptions, Redriven, Replica, ReplicaRole, SelectionOptions, TopicPermission, User,
+    UserChange, Vhost, VhostLimits, WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

@@ -31,6 +31,8 @@ pub fn decode_span(span: pb::ProducerSpan) -> Result<ProducerSpan, CodecError> {
     entry::command::decode_producer(span)
 }
 
+pub use crate::said::{decode_outcome, encode_outcome};
+
 #[must_use]
 pub fn encode_settle_reason(reason: SettleReason) -> i32 {
     entry::command::reason(reason).into()

@@ -5,22 +5,25 @@
 mod audit;
 pub(crate) mod command;
 mod moves;
+mod next_note;
 mod origin;
 pub(crate) mod states;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use warren_proto::stored_v1 as pb;
-use warren_queue::entry::{ProposalId, ShardEntry};
+use warren_queue::entry::{Command, ProposalId, ShardEntry};
 use warren_types::{NodeId, Run, ShardTime, TopologyIndex};
 
 use crate::{
     error::CodecError,
+    version::stored_version,
     wire::{Field, Fields},
 };
 
 pub use audit::{Audit, AuditPlace, audit_of, encode_audit};
 pub(crate) use command::{decode_reason, priority, reason};
+pub(crate) use moves::decode_priority;
 pub(crate) use origin::incarnation;
 
 const WHAT: &str = "shard entry";
@@ -31,8 +34,10 @@ const COMMANDS_FIELD: u64 = 12;
 /// The payloads are copied once, into the result.
 #[must_use]
 pub fn encode_entry(entry: &ShardEntry) -> Bytes {
+    let needed = entry.commands.iter().map(Command::since).max();
     let message = pb::ShardEntry {
         format_version: FORMAT,
+        finalized_version: needed.map_or(0, stored_version),
         proposer_node: entry.proposal.node.0,
         proposer_run: entry.proposal.run.0,
         proposal_sequence: entry.proposal.number,

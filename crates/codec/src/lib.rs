@@ -12,7 +12,9 @@ mod facts;
 mod message;
 mod ranges;
 mod rows;
+mod said;
 mod topology;
+mod version;
 mod wire;
 
 pub use entry::{Audit, AuditPlace, audit_of, decode_entry, encode_audit, encode_entry};
@@ -27,3 +29,4 @@ pub use topology::{
     TopologyEntry, decode_reply, decode_topology, decode_topology_entry, encode_reply,
     encode_topology, encode_topology_entry,
 };
+pub use version::KNOWN_VERSIONS;

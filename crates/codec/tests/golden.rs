@@ -54,6 +54,7 @@ fn lines() -> Vec<(&'static str, String)> {
             ("outputs".into(), encode_entry(&entry_of_outputs())),
             ("parked".into(), encode_entry(&entry_of_parked())),
             ("audit".into(), encode_audit(NodeId(3), &audit())),
+            ("remarks".into(), encode_entry(&entry_of_remarks())),
         ]),
     ));
     let keys = rows()
@@ -69,7 +70,9 @@ fn lines() -> Vec<(&'static str, String)> {
     let commands = commands.map(|(name, it)| (name.into(), encode_topology_entry(&it)));
     files.push(("topology_entries.txt", list(commands.collect())));
     let snapshot = encode_topology(&topology());
-    files.push(("topology.txt", list(vec![("snapshot".into(), snapshot)])));
+    let later = encode_topology(&upgraded());
+    let snapshots = vec![("snapshot".into(), snapshot), ("upgraded".into(), later)];
+    files.push(("topology.txt", list(snapshots)));
     files
 }
 
@@ -142,8 +145,10 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
     for (at, (_, entry)) in topology_entries().into_iter().enumerate() {
         assert_eq!(decode_topology_entry(&entries[at]).unwrap(), entry);
     }
-    let snapshot = &kept("topology.txt")[0];
-    assert_eq!(decode_topology(snapshot).unwrap(), topology());
+    let snapshots = kept("topology.txt");
+    assert_eq!(decode_topology(&snapshots[0]).unwrap(), topology());
+    let later = decode_topology(&snapshots[1]).unwrap();
+    assert_eq!(later, upgraded());
 }
 
 #[test]
@@ -157,6 +162,10 @@ fn snapshot_of_the_time_before_replicas_moved_is_settled() {
         assert_eq!(placement.replicas().count(), 3);
     }
     assert!(topology.nodes().all(|it| !it.leaving));
+    // Nor had anyone told what it runs.
+    let first = warren_types::KnownVersions::FIRST;
+    assert!(topology.nodes().all(|it| it.software.versions == first));
+    assert_eq!(topology.version(), first.newest);
 }
 
 #[test]

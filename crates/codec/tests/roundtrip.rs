@@ -221,3 +221,22 @@ fn facts_that_do_not_fit_the_payload_are_refused() {
         Err(CodecError::Malformed { .. })
     ));
 }
+
+/// The next version's command is unknown to this one, which says what it needs.
+#[test]
+fn command_of_the_next_version_is_refused() {
+    let note = pb::NextNote { queue: 1, note: 7 };
+    let entry = pb::ShardEntry {
+        format_version: 1,
+        finalized_version: 2,
+        commands: vec![pb::ShardCommand {
+            kind: Some(pb::shard_command::Kind::NextNote(note)),
+        }],
+        ..pb::ShardEntry::default()
+    };
+    let error = decode_entry(&Bytes::from(entry.encode_to_vec())).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "command 1000 is not known to this node: the entry has format version 1 and needs version 2 of the software"
+    );
+}

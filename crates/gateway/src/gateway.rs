@@ -17,8 +17,7 @@ use crate::alarms::AlarmBoard;
 use crate::auth::Authenticator;
 use crate::counters::Counters;
 use crate::draining::Draining;
-use crate::grpc::Leases;
-use crate::grpc::Parked;
+use crate::grpc::{Leases, Parked, answer_attempt};
 use crate::jobs::Jobs;
 use crate::options::GatewayOptions;
 use crate::places::Places;
@@ -76,6 +75,11 @@ impl Gateway {
         let jobs = Jobs::new(broker.node(), broker.run());
         let asked = jobs.clone();
         broker.keep_jobs(Arc::new(move |request| asked.answer(&request)));
+        let leases = Leases::new(options.receive_leases_max);
+        let (attempts, own) = (leases.clone(), broker.node());
+        broker.keep_attempts(Arc::new(move |request| {
+            Box::pin(answer_attempt(attempts.clone(), own, request))
+        }));
         let inner = Inner {
             admission: Admission::new(options.admission_bytes, options.connection_bytes),
             alarms: AlarmBoard::default(),
@@ -85,7 +89,7 @@ impl Gateway {
             numbers: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             parked,
-            leases: Leases::new(options.receive_leases_max),
+            leases,
             replies: Replies::default(),
             jobs,
             connections: Arc::new(Semaphore::new(options.amqp.connections_max)),

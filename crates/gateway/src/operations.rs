@@ -149,6 +149,26 @@ impl Gateway {
         name: &QueueName,
         requester: Option<&QueueOwner>,
     ) -> Result<Queue, OperationError> {
+        let queue = self.find_any_queue(vhost, name).await?;
+        if !queue.is_open_to(requester) {
+            let refusal = Refusal::ResourceLocked {
+                vhost: vhost.clone(),
+                queue: name.clone(),
+            };
+            return Err(OperationError::Refused(refusal));
+        }
+        Ok(queue)
+    }
+
+    /// The same, whoever owns it: for looking at its figures.
+    ///
+    /// # Errors
+    /// [`OperationError::Refused`] if there is none.
+    pub(crate) async fn find_any_queue(
+        &self,
+        vhost: &VhostName,
+        name: &QueueName,
+    ) -> Result<Queue, OperationError> {
         let mut topology = self.topology();
         let known = topology
             .vhost(vhost.as_str())
@@ -158,20 +178,12 @@ impl Gateway {
         }
         let space = find_vhost(&topology, vhost)?;
         let queue = topology.queue(space, name.as_str()).cloned();
-        let queue = queue.ok_or_else(|| {
+        queue.ok_or_else(|| {
             OperationError::Refused(Refusal::NoSuchQueue {
                 vhost: vhost.clone(),
                 queue: name.clone(),
             })
-        })?;
-        if !queue.is_open_to(requester) {
-            let refusal = Refusal::ResourceLocked {
-                vhost: vhost.clone(),
-                queue: name.clone(),
-            };
-            return Err(OperationError::Refused(refusal));
-        }
-        Ok(queue)
+        })
     }
 
     /// Deletes a queue; a missing one is a success. Gives the messages that were in it, as far as known.

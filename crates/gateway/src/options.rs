@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use warren_topology::QueueType;
 
+use crate::clock::millis;
+
 /// Limits and switches of the gateway of one node.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
@@ -31,6 +33,8 @@ pub struct GatewayOptions {
     pub resume_grace: Duration,
     /// Consumers kept for their clients to come back; more end at once.
     pub resumable_max: usize,
+    /// How long a consumer may hold a delivery where neither it nor its queue says anything (features B51).
+    pub consumer_timeout: Option<Duration>,
     /// Deliveries taken by `Receive` and not settled yet, with their attempts, on this node; then it refuses.
     pub receive_leases_max: usize,
     /// How long clients have to leave when the node stops.
@@ -64,6 +68,16 @@ pub struct AmqpOptions {
     pub live_prefetch_products: Vec<String>,
 }
 
+impl GatewayOptions {
+    /// How long a consumer that does not say may hold a delivery of a queue that says this, in milliseconds. A queue's 0 is no limit, whatever
+    /// the configuration says.
+    #[must_use]
+    pub fn consumer_timeout_ms(&self, of_queue: Option<u64>) -> Option<u64> {
+        let timeout = of_queue.or_else(|| self.consumer_timeout.map(millis))?;
+        (timeout > 0).then_some(timeout)
+    }
+}
+
 impl Default for AmqpOptions {
     fn default() -> Self {
         Self {
@@ -92,6 +106,7 @@ impl Default for GatewayOptions {
             lease_max: Duration::from_secs(3_600),
             resume_grace: Duration::from_secs(15),
             resumable_max: 10_000,
+            consumer_timeout: None,
             receive_leases_max: 100_000,
             drain: Duration::from_secs(5),
             unary_timeout: Duration::from_secs(30),
@@ -101,5 +116,24 @@ impl Default for GatewayOptions {
             default_queue_type: QueueType::default(),
             loopback_guest: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_is_asked_before_the_configuration_and_says_none_with_0() {
+        let off = GatewayOptions::default();
+        assert_eq!(off.consumer_timeout_ms(None), None);
+        assert_eq!(off.consumer_timeout_ms(Some(5)), Some(5));
+        let on = GatewayOptions {
+            consumer_timeout: Some(Duration::from_secs(2)),
+            ..GatewayOptions::default()
+        };
+        assert_eq!(on.consumer_timeout_ms(None), Some(2_000));
+        assert_eq!(on.consumer_timeout_ms(Some(5_000)), Some(5_000));
+        assert_eq!(on.consumer_timeout_ms(Some(0)), None);
     }
 }

@@ -178,10 +178,12 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use warren_topology::{
-        Addresses, CreateUser, FormCluster, Node, SetVhostLimits, TopologyCommand, TopologyReply,
-        UserLimits, VhostLimits,
+        Addresses, CreateUser, FormCluster, Node, SetVhostLimits, Software, TopologyCommand,
+        TopologyReply, UserLimits, VhostLimits,
     };
-    use warren_types::{ClusterId, Incarnation, Member, NodeId, ReplicaId, TopologyIndex};
+    use warren_types::{
+        ClusterId, ClusterVersion, Incarnation, Member, NodeId, ReplicaId, TopologyIndex,
+    };
 
     use super::*;
 
@@ -217,7 +219,7 @@ mod tests {
         TopologyCommand::FormCluster(FormCluster {
             cluster: ClusterId(1),
             name: "test".into(),
-            version: 1,
+            version: ClusterVersion::FIRST,
             nodes: vec![Node {
                 id: NodeId(1),
                 incarnation: Incarnation(1),
@@ -225,6 +227,7 @@ mod tests {
                 zone: "".into(),
                 leaving: false,
                 former: Vec::new(),
+                software: Software::default(),
             }],
             topology_members: vec![Member {
                 replica: ReplicaId(1),

@@ -112,6 +112,7 @@ fn perform(dispatch: &mut Dispatch, unacked: &mut Vec<Held>, out: &mut Actions) 
         while unacked.len() >= ACK {
             let request = SettleRequest {
                 outputs: None,
+                said: None,
                 node: NodeId(1),
                 token: Token(1),
                 queue: QUEUE,

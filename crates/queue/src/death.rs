@@ -6,7 +6,9 @@
 
 use warren_types::{Properties, PropertiesBuilder, Property, Table, Value};
 
+use crate::attempts;
 use crate::entry::SettleReason;
+use crate::rows::SaidAt;
 
 const X_DEATH: &str = "x-death";
 const CC: &str = "CC";
@@ -29,6 +31,8 @@ pub struct Death<'a> {
     pub replaces_key: bool,
     /// The message's headers are the broker's own: it died before.
     pub died_before: bool,
+    /// What consumers said of it in that queue.
+    pub said: &'a [SaidAt],
 }
 
 /// The name of a reason in `x-death`; `None`: not one that dead-letters.
@@ -50,6 +54,9 @@ pub fn reason_name(reason: SettleReason) -> Option<&'static str> {
 #[must_use]
 pub fn buried(properties: &Properties, death: &Death<'_>) -> Option<Properties> {
     let mut headers = properties.headers().unwrap_or_default();
+    if reason_name(death.reason).is_none() {
+        return with_words(properties, headers, death);
+    }
     let keys = keys(&headers, death.routing_key);
     let mut deaths = if death.died_before {
         own_deaths(&headers)
@@ -90,9 +97,32 @@ pub fn buried(properties: &Properties, death: &Death<'_>) -> Option<Properties> 
     if death.replaces_key {
         headers.remove(CC);
     }
+    let _too_much = attempts::write(&mut headers, death.said, death.died_before); // it is a dead letter all the same
     PropertiesBuilder::from(properties)
         .headers(&headers)
         .remove(Property::Expiration)
+        .build()
+        .ok()
+}
+
+/// A message that is sent on without having died takes along what was said of it: its headers are the broker's own then, and what its
+/// publisher wrote as if it had died goes. `None`: nothing was said.
+fn with_words(
+    properties: &Properties,
+    mut headers: Table,
+    death: &Death<'_>,
+) -> Option<Properties> {
+    if death.said.is_empty() {
+        return None;
+    }
+    if !death.died_before {
+        headers.remove(X_DEATH);
+    }
+    if !attempts::write(&mut headers, death.said, death.died_before) {
+        return None;
+    }
+    PropertiesBuilder::from(properties)
+        .headers(&headers)
         .build()
         .ok()
 }
@@ -194,6 +224,7 @@ mod tests {
             time_s: 7,
             replaces_key: false,
             died_before,
+            said: &[],
         }
     }
 

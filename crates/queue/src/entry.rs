@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use warren_types::{
-    Attempt, BatchSequence, ExchangeName, Facts, Incarnation, LogIndex, NodeId, Position,
-    PositionRange, Priority, ProducerSpan, QueueId, QueueName, RoutingKey, Run, ShardId, ShardTime,
-    Term, TopologyIndex, VhostId,
+    Attempt, BatchSequence, ClusterVersion, ExchangeName, Facts, Incarnation, LogIndex, NodeId,
+    Position, PositionRange, Priority, ProducerSpan, QueueId, QueueName, RoutingKey, Run, ShardId,
+    ShardTime, Term, TopologyIndex, VhostId,
 };
 
 /// The payload of one normal entry of a shard's log; applied whole.
@@ -78,6 +78,39 @@ pub enum Command {
     Cancel(Cancel),
     EnqueueTogether(EnqueueTogether),
     AckWithOutputs(AckWithOutputs),
+    Remark(Remark),
+    #[cfg(feature = "next-version")]
+    Note(Note),
+}
+
+impl Command {
+    /// The version that a cluster must have finalised before this is proposed. A new command, or a new field of one, needs a new
+    /// version.
+    #[must_use]
+    pub fn since(&self) -> ClusterVersion {
+        match self {
+            Self::Enqueue(_)
+            | Self::Settle(_)
+            | Self::Return(_)
+            | Self::HandOut(_)
+            | Self::Release(_)
+            | Self::CreateQueue(_)
+            | Self::DeleteQueue(_)
+            | Self::Purge(_)
+            | Self::Activate(_)
+            | Self::MoveOut(_)
+            | Self::Arrived(_)
+            | Self::Park(_)
+            | Self::DropParked(_)
+            | Self::Rearm(_)
+            | Self::Cancel(_)
+            | Self::EnqueueTogether(_)
+            | Self::AckWithOutputs(_)
+            | Self::Remark(_) => ClusterVersion::FIRST,
+            #[cfg(feature = "next-version")]
+            Self::Note(_) => ClusterVersion(2),
+        }
+    }
 }
 
 /// Adds one block: messages of one queue and one priority, in order.
@@ -215,6 +248,89 @@ pub struct Park {
     pub kind: ReturnKind,
 }
 
+/// What a consumer says of deliveries that it is about to give back (features X6); comes before the command that does it. Kept while the
+/// message is in its queue, and goes along when it becomes a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    pub queue: QueueId,
+    /// Ascending, not overlapping.
+    pub ranges: Vec<PositionRange>,
+    pub said: Said,
+}
+
+/// A consumer's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub outcome: AttemptOutcome,
+    /// At most [`Said::REASON_BYTES_MAX`] bytes.
+    pub reason: String,
+    /// At most [`Said::DETAIL_BYTES_MAX`] bytes.
+    pub detail: String,
+    /// The tag of the consumer that had it; empty = settled by receipt. At most [`Said::REASON_BYTES_MAX`] bytes.
+    pub consumer: String,
+}
+
+impl Said {
+    pub const REASON_BYTES_MAX: usize = 255;
+    pub const DETAIL_BYTES_MAX: usize = 1_024;
+    const OVERHEAD_BYTES: usize = 128;
+
+    /// Cut to what is kept, at a character. `None`: nothing was said.
+    #[must_use]
+    pub fn new(
+        outcome: AttemptOutcome,
+        reason: &str,
+        detail: &str,
+        consumer: &str,
+    ) -> Option<Self> {
+        if reason.is_empty() && detail.is_empty() {
+            return None;
+        }
+        let cut = |text: &str, max: usize| {
+            let end = text.floor_char_boundary(max);
+            text.get(..end).unwrap_or_default().to_owned()
+        };
+        Some(Self {
+            outcome,
+            reason: cut(reason, Self::REASON_BYTES_MAX),
+            detail: cut(detail, Self::DETAIL_BYTES_MAX),
+            consumer: cut(consumer, Self::REASON_BYTES_MAX),
+        })
+    }
+
+    /// What it takes, roughly, wherever it is kept.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.reason.len() + self.detail.len() + self.consumer.len() + Self::OVERHEAD_BYTES
+    }
+}
+
+/// How an attempt ended that a consumer said something of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttemptOutcome {
+    /// Rejected: dropped, or sent to the dead-letter target.
+    Rejected,
+    /// Set aside in its queue.
+    Parked,
+    /// Given back as failed.
+    Failed,
+    /// Given back, not as failed.
+    Returned,
+}
+
+impl AttemptOutcome {
+    /// As clients read it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Parked => "parked",
+            Self::Failed => "failed",
+            Self::Returned => "returned",
+        }
+    }
+}
+
 /// Beyond a number of parked messages the oldest are dropped (features B49).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DropParked {
@@ -276,6 +392,8 @@ pub struct MoveOut {
     pub exchange: ExchangeName,
     /// The routing key they go on under; `None` = each its own.
     pub routing_key: Option<RoutingKey>,
+    /// They get this priority, as publishers name it, and go on as they were published otherwise (features X10).
+    pub priority: Option<u8>,
     /// Ascending by shard, each once.
     pub targets: Vec<MoveTarget>,
 }
@@ -309,13 +427,15 @@ pub struct Purge {
     pub states: PurgeStates,
 }
 
-/// Which messages a purge removes; those in flight never.
+/// Which messages a purge removes; those that consumers hold never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PurgeStates {
     pub ready: bool,
     pub delayed: bool,
     pub scheduled: bool,
     pub parked: bool,
+    /// On their way to a dead-letter target. The dispatcher knows them; the command names them as exceptions.
+    pub dead_lettering: bool,
 }
 
 impl Default for PurgeStates {
@@ -326,6 +446,15 @@ impl Default for PurgeStates {
             delayed: true,
             scheduled: false,
             parked: false,
+            dead_lettering: true,
         }
     }
+}
+
+/// A number is noted of a queue: what the next version adds, as far as tests of upgrades are concerned.
+#[cfg(feature = "next-version")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub queue: QueueId,
+    pub note: u64,
 }

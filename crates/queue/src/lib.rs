@@ -3,6 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod attempts;
 pub mod death;
 pub mod dispatch;
 pub mod entry;

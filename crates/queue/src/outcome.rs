@@ -69,6 +69,8 @@ pub enum Reply {
         count: u64,
     },
     Rearmed,
+    #[cfg(feature = "next-version")]
+    Noted,
     /// So many of an atomic batch are stored: all but duplicates, or none.
     EnqueuedTogether {
         count: u64,
@@ -79,6 +81,10 @@ pub enum Reply {
     },
     /// So many were scheduled, and left.
     Cancelled {
+        count: u64,
+    },
+    /// Of so many messages it is remembered.
+    Remarked {
         count: u64,
     },
     /// The queue does not exist (any more).

@@ -11,7 +11,7 @@ use warren_types::{
     ProducerId, QueueId, QueueName, RoutingKey, Run, ShardId, ShardTime, TopologyIndex, VhostId,
 };
 
-use crate::entry::{ParkCause, SettleReason};
+use crate::entry::{ParkCause, Said, SettleReason};
 
 /// Names a row. The order is the storage order: rows of a queue lie together, blocks of a priority in position order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -228,6 +228,8 @@ pub struct OutgoingRow {
     pub exchange: ExchangeName,
     /// The routing key they go on under; `None` = each its own.
     pub routing_key: Option<RoutingKey>,
+    /// They get this priority, and go on as they were published otherwise.
+    pub priority: Option<u8>,
     /// When it was decided.
     pub at: ShardTime,
     /// Of the messages: those that another shard has stored.
@@ -262,6 +264,8 @@ pub struct QueueRow {
     pub fencing: u64,
     /// What it remembers for a while, ascending, each kind from its first use on.
     pub memories: Vec<(MemoryOf, MemorySpan)>,
+    #[cfg(feature = "next-version")]
+    pub note: u64,
 }
 
 /// The numbers of what a memory holds: `first` up to, not including, `next`. They begin at 1.
@@ -325,6 +329,8 @@ pub struct Counters {
     pub purged: u64,
     /// Taken back before they were due.
     pub cancelled: u64,
+    /// Not stored, since they are there or were: confirmed all the same. None of the others counts them.
+    pub duplicates: u64,
     /// Body bytes of live messages.
     pub live_body_bytes: u64,
     /// Of them: of messages that are not due yet.
@@ -353,6 +359,25 @@ pub struct CountsRow {
     pub counts: Vec<(Position, u32, u32)>,
     /// Those of them that are not ready again before a time.
     pub delayed: Vec<(Position, ShardTime)>,
+    /// What consumers said of messages, ascending; of each, oldest first. These need no counts.
+    pub said: Vec<(Position, Vec<SaidAt>)>,
+}
+
+impl CountsRow {
+    /// What consumers said of a message, oldest first.
+    #[must_use]
+    pub fn said_of(&self, position: Position) -> Vec<SaidAt> {
+        let found = self.said.binary_search_by_key(&position, |(at, _)| *at);
+        let said = found.ok().and_then(|at| self.said.get(at));
+        said.map_or(Vec::new(), |(_, said)| said.clone())
+    }
+}
+
+/// What a consumer said, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SaidAt {
+    pub at: ShardTime,
+    pub said: Said,
 }
 
 /// States of messages of a block that most blocks have none of.

@@ -129,6 +129,7 @@ pub(crate) fn options(config: &Config) -> GatewayOptions {
     GatewayOptions {
         max_message_bytes: config.limits.max_message_size,
         admission_bytes: config.limits.admission_bytes,
+        consumer_timeout: config.limits.consumer_timeout,
         grpc_connections_max: usize::try_from(connections).unwrap_or(usize::MAX),
         amqp: amqp_options(config),
         default_queue_type: config.node.default_queue_type,

@@ -4,15 +4,20 @@ use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use warren_codec::KNOWN_VERSIONS;
 use warren_proto::internal_v1::NodeHello;
 use warren_storage::DataDir;
-use warren_topology::{Addresses, Node};
+use warren_topology::{Addresses, Node, Software};
 use warren_types::{ClusterId, Incarnation, NodeId, Run};
 
 use crate::config::Config;
 
-/// The version of what is stored and said between nodes.
-pub(crate) const CLUSTER_VERSION: u32 = 1;
+/// What people call this software.
+pub(crate) const SOFTWARE: &str = if cfg!(feature = "next-version") {
+    concat!(env!("CARGO_PKG_VERSION"), "+next")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
 
 /// Fixed while the process runs.
 #[derive(Clone, Debug)]
@@ -53,6 +58,10 @@ impl Identity {
             zone: self.zone.as_str().into(),
             leaving: false,
             former: Vec::new(),
+            software: Software {
+                versions: KNOWN_VERSIONS,
+                name: SOFTWARE.into(),
+            },
         }
     }
 
@@ -68,14 +77,14 @@ impl Identity {
             run: self.run.0,
             zone: self.zone.clone(),
             capacity: 0,
-            min_version: CLUSTER_VERSION,
-            max_version: CLUSTER_VERSION,
+            min_version: KNOWN_VERSIONS.oldest.0,
+            max_version: KNOWN_VERSIONS.newest.0,
             formed_cluster_id: formed.map_or_else(Bytes::new, |cluster| id_bytes(cluster.0)),
             name: String::new(),
             node_endpoint: self.addresses.node.to_string(),
             client_endpoint: self.addresses.grpc.to_string(),
             amqp_endpoint: self.addresses.amqp.to_string(),
-            software: concat!("warren ", env!("CARGO_PKG_VERSION")).to_owned(),
+            software: SOFTWARE.to_owned(),
             disk_id: id_bytes(self.disk),
             peer_node_ids: members.iter().map(|node| node.0).collect(),
             wall_clock_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),

@@ -27,7 +27,8 @@ use crate::cut::Cut;
 use crate::definitions;
 use crate::first_user::first_user;
 use crate::formation::{
-    Formation, FormationError, Record, announce, look_round, renew, spread, wait_formed,
+    Formation, FormationError, Record, announce, check_version, look_round, renew, spread,
+    wait_formed, watch_version,
 };
 use crate::identity::Identity;
 use crate::late::Late;
@@ -289,15 +290,16 @@ impl Base {
             placement: PlacementOptions {
                 leader_rest: config.cluster.leader_rest,
                 repair_after: config.cluster.repair_after,
+                finalise_after: config.cluster.finalise_after,
                 ..PlacementOptions::default()
             },
             aside: Arc::new(self.dir.set_aside()?),
         };
-        let broker = match Broker::start(parts).await {
+        let broker = match start_broker(parts).await {
             Ok(broker) => broker,
             Err(error) => {
                 raft.shutdown().await;
-                return Err(error.into());
+                return Err(error);
             }
         };
         let forward = ForwardServiceServer::new(broker.link_service())
@@ -331,9 +333,16 @@ impl Base {
         ));
         let first_user = first_user(broker.clone(), config.auth.clone(), halt.clone());
         self.tasks.spawn(first_user);
+        let cluster = record.cluster.cluster;
         self.spread(record, us);
         self.tasks
-            .spawn(renew(broker.clone(), self.formation.clone(), halt));
+            .spawn(renew(broker.clone(), self.formation.clone(), halt.clone()));
+        let (broker, failure) = (broker.clone(), self.failure.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = watch_version(broker, cluster, halt).await {
+                fail(&failure, Failure::Formation(Arc::new(error)));
+            }
+        });
     }
 
     /// From now on only the members' own directories may speak for them.
@@ -443,6 +452,18 @@ impl Base {
             error!(%error, "storage not closed");
         }
     }
+}
+
+/// The stored topology may know of a version that the record of the cluster was not told of any more.
+async fn start_broker(parts: BrokerParts) -> Result<Broker, StartError> {
+    let cluster = parts.cluster;
+    let broker = Broker::start(parts).await?;
+    let finalised = broker.topology().current().version();
+    if let Err(error) = check_version(cluster, finalised) {
+        broker.stop().await;
+        return Err(error.into());
+    }
+    Ok(broker)
 }
 
 /// The first failure stays: it is the cause of those that follow.

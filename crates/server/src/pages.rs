@@ -6,6 +6,7 @@ use tokio_util::task::TaskTracker;
 use warren_management::{NodeFacts, Overview, Site, serve};
 use warren_types::NodeId;
 
+use crate::identity::SOFTWARE;
 use crate::listeners::{Bound, ListenError};
 
 pub(crate) struct Pages {
@@ -23,7 +24,7 @@ impl Pages {
         let pages = Self {
             overview: Overview::new(NodeFacts {
                 node,
-                version: env!("CARGO_PKG_VERSION"),
+                version: SOFTWARE,
             }),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -5,7 +5,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use warren_codec::KNOWN_VERSIONS;
+
 use crate::config::Loaded;
+use crate::identity::SOFTWARE;
 use crate::node::{Failure, Node, StartError};
 use crate::telemetry;
 
@@ -24,12 +27,12 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Whether the node can only start with another data directory.
+    /// Whether the node can only start with another data directory, or other software.
     #[must_use]
-    pub fn wants_another_directory(&self) -> bool {
+    pub fn cannot_start_so(&self) -> bool {
         match self {
-            Self::Start(StartError::Formation(error)) => error.wants_another_directory(),
-            Self::Failed(Failure::Formation(error)) => error.wants_another_directory(),
+            Self::Start(StartError::Formation(error)) => error.cannot_start_so(),
+            Self::Failed(Failure::Formation(error)) => error.cannot_start_so(),
             Self::Log(_) | Self::Signals(_) | Self::Start(_) | Self::Failed(_) => false,
         }
     }
@@ -42,7 +45,7 @@ impl RunError {
 pub async fn run(loaded: Loaded) -> Result<(), RunError> {
     let Loaded { config, warnings } = loaded;
     telemetry::init(&config.log).map_err(|error| RunError::Log(error.to_string()))?;
-    info!(version = env!("CARGO_PKG_VERSION"), config = %config.effective(), "effective configuration");
+    info!(version = SOFTWARE, knows = %KNOWN_VERSIONS, config = %config.effective(), "effective configuration");
     for warning in warnings {
         warn!("{warning}");
     }

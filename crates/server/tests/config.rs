@@ -72,12 +72,22 @@ fn config_smallest_file_gets_the_defaults() {
         (config.cluster.shards, config.cluster.replication_factor),
         (16, 3)
     );
+    assert_eq!(config.cluster.finalise_after, Duration::from_secs(86_400));
     assert_eq!(config.limits.max_message_size, 16 << 20);
+    assert_eq!(config.limits.consumer_timeout, None);
     assert_eq!(config.listen.grpc.to_string(), "127.0.0.1:7101");
     assert_eq!(
         warnings,
         ["there is no cluster secret: every process of this machine can pass for a node"]
     );
+}
+
+#[test]
+fn config_says_when_a_version_is_finalised() {
+    let case = with_good("[cluster]\nfinalise_after = \"7h\"\n");
+    let Loaded { config, .. } = case.load().unwrap();
+    let after = config.cluster.finalise_after;
+    assert_eq!(after, Duration::from_secs(7 * 3_600));
 }
 
 #[test]
@@ -359,10 +369,11 @@ fn wrong_combinations() -> Vec<(Case, &'static [&'static str])> {
             ],
         ),
         (
-            with_good("[limits]\nmax_message_size = \"1 GiB\"\n"),
+            with_good("[limits]\nmax_message_size = \"1 GiB\"\nconsumer_timeout = \"10ms\"\n"),
             &[
                 "node.toml:5: limits.max_message_size: is 1GiB; allowed are 1KiB to 32MiB",
                 "limits.admission_bytes: is less than limits.max_message_size: such a message would never be taken",
+                "node.toml:6: limits.consumer_timeout: is 10ms; allowed are 0 (none) and 1s to 31536000s",
             ],
         ),
     ]

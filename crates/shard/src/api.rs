@@ -1,9 +1,11 @@
 //! What a client session asks of the broker on its node and what it hears back. Not here: sockets (`gateway`), who leads (`uplink`).
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use warren_codec::StoredMessageView;
 use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
-use warren_queue::entry::{ReturnKind, SettleReason};
+use warren_queue::entry::{ReturnKind, Said, SettleReason};
 use warren_types::{
     Attempt, ConsumerId, Message, NodeId, NotStored, Position, Priority, ProducerId, QueueId,
     ShardId,
@@ -94,6 +96,8 @@ pub struct SettleSpec {
     /// Messages for queues of the same shard that come with the ack of one delivery, all of it or nothing (features X4). Their tokens are
     /// what `SettleResult::OutputRefused` names; nothing else is told of them.
     pub outputs: Vec<PublishItem>,
+    /// What the consumer says of them; kept with them (features X6).
+    pub said: Option<Arc<Said>>,
 }
 
 /// When the answer to a settle is wanted.
@@ -159,6 +163,7 @@ pub enum SessionEvent {
         consumer: ConsumerId,
         queue: QueueId,
         position: Position,
+        why: Forgotten,
     },
     Purged {
         token: RequestToken,
@@ -169,6 +174,15 @@ pub enum SessionEvent {
         consumer: ConsumerId,
         node: NodeId,
     },
+}
+
+/// Why a delivery is not its consumer's any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It was settled or returned, by whoever has its receipt.
+    Settled,
+    /// A new leader did not leave it with its consumer: another has it, or gets it.
+    Lost,
 }
 
 /// What has left a queue, by reason.
@@ -202,6 +216,8 @@ pub enum StatsDepth {
     Counts,
     /// Also when the oldest ready message came, which costs a read.
     Age,
+    /// Only once the leader knows every consumer: not before the nodes have reported theirs to a new one.
+    Consumers,
 }
 
 /// A queue's counts, from its leader.
@@ -222,6 +238,8 @@ pub struct QueueStats {
     /// The sum of what has left.
     pub settled: u64,
     pub left: LeftTotals,
+    /// Not stored, since they are there or were.
+    pub duplicates: u64,
     /// On their way to their dead-letter targets: neither ready nor unacked.
     pub dead_lettering: u64,
     pub body_bytes: u64,

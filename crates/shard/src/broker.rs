@@ -6,6 +6,7 @@ mod leading;
 mod members;
 mod placing;
 mod reconcile;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use warren_types::{
 };
 
 use crate::api::Unavailable;
+use crate::attempts::{self, AttemptDoor, AttemptKeeper};
 use crate::audit::{AuditView, Audits, Fault};
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::jobs::{self, JobsDoor, JobsKeeper};
@@ -106,6 +108,7 @@ struct Inner {
     jobs: JobsDoor,
     audits: Audits,
     aside: Arc<SetAside>,
+    attempts: AttemptDoor,
     streams: NodeStreams,
     replies: ReplyDoor,
     uplinks: UplinkRequests,
@@ -158,10 +161,12 @@ impl Broker {
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
         let (access, access_watched) = watch::channel(TopologyIndex(0));
+        let (policies, policies_watched) = watch::channel(TopologyIndex(0));
         let waiting = Waiting::default();
         let factory = TopologyMachineFactory {
             view,
             access,
+            policies,
             waiting: waiting.clone(),
         };
         let group = open_topology(&parts, own.replica, factory).await?;
@@ -179,7 +184,7 @@ impl Broker {
                 parts.cluster,
                 group.clone(),
                 parts.peers.clone(),
-                (watched, access_watched),
+                (watched, access_watched, policies_watched),
                 waiting,
             ),
             leaders: LeaderDoors::default(),
@@ -196,6 +201,7 @@ impl Broker {
             jobs: JobsDoor::default(),
             audits,
             aside: parts.aside,
+            attempts: AttemptDoor::default(),
             uplinks: UplinkRequests::default(),
             surplus,
             groups: RwLock::new(BTreeMap::from([(GroupId::TOPOLOGY, group)])),
@@ -266,11 +272,8 @@ impl Broker {
         LinkService::new(
             self.inner.leaders.clone(),
             self.inner.replies.clone(),
-            (
-                self.inner.keeper.clone(),
-                self.inner.jobs.clone(),
-                self.inner.audits.doors(),
-            ),
+            (self.inner.keeper.clone(), self.inner.jobs.clone()),
+            (self.inner.audits.doors(), self.inner.attempts.clone()),
             self.inner.tasks.clone(),
             self.inner.stop.clone(),
         )
@@ -321,6 +324,20 @@ impl Broker {
         request: wire::JobsRequest,
     ) -> Option<wire::JobsResponse> {
         jobs::ask(&self.inner.peers, node, request).await
+    }
+
+    /// Says who is asked about attempts of this node.
+    pub fn keep_attempts(&self, keeper: AttemptKeeper) {
+        self.inner.attempts.open(keeper);
+    }
+
+    /// The answer of another node that knows an attempt, which has so long for it. `None`: none knows it.
+    pub async fn find_attempt(
+        &self,
+        request: wire::FindAttemptRequest,
+        wait: std::time::Duration,
+    ) -> Option<wire::FindAttemptResponse> {
+        attempts::ask(&self.inner.peers, request, wait).await
     }
 
     /// Every replica of this node.

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use warren_codec::StoredMessageView;
 use warren_queue::death::{self, Death};
 use warren_queue::entry::{MoveTarget, SettleReason};
+use warren_queue::rows::SaidAt;
 use warren_topology::{Published, Targets, Topology};
 use warren_types::{
-    DeadLetter, ExchangeName, Message, Priority, Properties, QueueId, RoutingKey, ShardId,
+    DeadLetter, ExchangeName, Message, Priority, Properties, PropertiesBuilder, QueueId,
+    RoutingKey, ShardId,
 };
 
 /// Where one dead letter goes.
@@ -76,6 +78,8 @@ pub(crate) struct Passing<'a> {
     pub(crate) routing_key: Option<&'a RoutingKey>,
     /// Seconds since the Unix epoch.
     pub(crate) time_s: u64,
+    /// What consumers said of it there.
+    pub(crate) said: &'a [SaidAt],
 }
 
 /// The message as it goes on. `None`: its routing key is none of ours, so it cannot.
@@ -98,6 +102,7 @@ pub(crate) fn passed_on(
         time_s: passing.time_s,
         replaces_key: passing.routing_key.is_some(),
         died_before: view.died,
+        said: passing.said,
     };
     let properties: Properties =
         death::buried(&view.properties, &death).unwrap_or_else(|| view.properties.clone());
@@ -114,7 +119,7 @@ pub(crate) fn passed_on(
         dedup_hash: 0,
         user: view.user().and_then(|it| it.try_into().ok()),
         trace: view.trace.clone(),
-        died: view.died || death::reason_name(passing.reason).is_some(),
+        died: view.died || death::reason_name(passing.reason).is_some() || !passing.said.is_empty(),
     })
 }
 
@@ -144,9 +149,103 @@ pub(crate) fn due(
     })
 }
 
+/// A message that stays in its queue under another priority (features X10): as it was published otherwise, with what consumers said of it,
+/// for what is left of its time.
+pub(crate) fn reprioritised(
+    message: Message,
+    passing: &Passing<'_>,
+    priority: u8,
+    left_ms: Option<u64>,
+) -> Message {
+    let death = Death {
+        queue: passing.queue,
+        reason: passing.reason,
+        exchange: "",
+        routing_key: "",
+        time_s: passing.time_s,
+        replaces_key: false,
+        died_before: message.died,
+        said: passing.said,
+    };
+    let with_words = death::buried(&message.properties, &death);
+    let properties = with_words.unwrap_or_else(|| message.properties.clone());
+    let changed = PropertiesBuilder::from(&properties)
+        .priority(priority)
+        .build();
+    Message {
+        died: message.died || !passing.said.is_empty(),
+        properties: changed.unwrap_or(properties),
+        ttl_ms: left_ms,
+        ..message
+    }
+}
+
 /// Those of `CC` that are keys: other values were refused when the message came.
 fn further_keys(properties: &Properties) -> Vec<RoutingKey> {
     let keys = death::further_keys(properties).into_iter();
     keys.filter_map(|it| RoutingKey::try_from(it.as_str()).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_queue::entry::{AttemptOutcome, Said};
+    use warren_types::{ShardTime, Table};
+
+    use super::*;
+
+    #[test]
+    fn another_priority_leaves_the_message_as_it_was_for_what_is_left_of_its_time() {
+        let headers = Table::new().with("x-death", "the publisher's own");
+        let properties = PropertiesBuilder::new()
+            .priority(2)
+            .expiration("9000")
+            .headers(&headers)
+            .build()
+            .unwrap();
+        let message = Message {
+            exchange: ExchangeName::try_from("orders").unwrap(),
+            routing_key: RoutingKey::try_from("new").unwrap(),
+            properties,
+            body: bytes::Bytes::from_static(b"body"),
+            priority: Priority::DEFAULT,
+            ttl_ms: Some(9_000),
+            delay_ms: None,
+            group_hash: 0,
+            fairness_hash: 0,
+            dedup_hash: 0,
+            user: None,
+            trace: bytes::Bytes::new(),
+            died: false,
+        };
+        let said = Said::new(AttemptOutcome::Failed, "no answer", "", "w");
+        let said = [SaidAt {
+            at: ShardTime(5_000),
+            said: said.unwrap(),
+        }];
+        let exchange = ExchangeName::try_from("").unwrap();
+        let passing = |said| Passing {
+            queue: "orders",
+            reason: SettleReason::DeadLettered,
+            exchange: &exchange,
+            routing_key: None,
+            time_s: 5,
+            said,
+        };
+        let plain = reprioritised(message.clone(), &passing(&[]), 9, Some(70));
+        assert_eq!(plain.properties.priority(), Some(9));
+        assert_eq!((plain.ttl_ms, plain.died), (Some(70), false));
+        assert_eq!(plain.properties.expiration(), Some("9000"));
+        assert_eq!(
+            (plain.exchange.as_str(), plain.routing_key.as_str()),
+            ("orders", "new")
+        );
+        let own = plain.properties.headers().unwrap();
+        assert_eq!(own.get_str("x-death"), Some("the publisher's own"));
+
+        let spoken_of = reprioritised(message, &passing(&said), 9, None);
+        let headers = spoken_of.properties.headers().unwrap();
+        assert!(spoken_of.died && headers.get_array("x-attempts").is_some());
+        assert_eq!((spoken_of.ttl_ms, headers.get("x-death")), (None, None));
+    }
 }

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod api;
+mod attempts;
 mod audit;
 mod broker;
 mod cancel;
@@ -24,6 +25,7 @@ mod time;
 mod topology;
 mod uplink;
 
+pub use attempts::AttemptKeeper;
 pub use audit::AuditView;
 pub use broker::{AsideView, Broker, BrokerError, BrokerParts, HandOverError, PlacementOptions};
 pub use handover::{HandOverRequest, HandedOver, Keeper};
@@ -35,9 +37,13 @@ pub use redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
 pub use session::Session;
 pub use topology::handle::{TopologyError, TopologyHandle};
 // What sessions say and hear is dispatch's own vocabulary.
+pub use warren_queue::attempts::{ATTEMPTS, ATTEMPTS_MAX};
 pub use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, Held, HeldState, Refill, SettleResult,
 };
-pub use warren_queue::entry::{ParkCause, PurgeStates, ReturnKind, SettleReason};
+pub use warren_queue::entry::{
+    AttemptOutcome, ParkCause, PurgeStates, ReturnKind, Said, SettleReason,
+};
+pub use warren_queue::rows::SaidAt;
 // What a replica says of itself, for those who show it.
 pub use warren_raft::{GroupStatus, ReplicaHealth, Role};

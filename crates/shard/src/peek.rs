@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use warren_codec::StoredMessageView;
 use warren_queue::dispatch::io::Whereabouts;
 use warren_queue::entry::ParkCause;
+use warren_queue::rows::SaidAt;
 use warren_queue::store::{PeekedMessage, PeekedPage, PeekedState};
 use warren_types::{Attempt, Filter, Filtered, Position, QueueId, ShardTime};
 
@@ -112,6 +113,8 @@ pub struct Peeked {
     /// As a consumer would get it, but for the attempt.
     pub delivery: Delivery,
     pub state: PeekState,
+    /// What consumers said of it in this queue, oldest first.
+    pub said: Vec<SaidAt>,
 }
 
 /// Where a message is in its life.
@@ -173,7 +176,11 @@ impl StoredPage {
                 fencing: 0,
                 message: StoredMessageView::open(&it.message).ok()?,
             };
-            Some(Peeked { delivery, state })
+            Some(Peeked {
+                delivery,
+                state,
+                said: it.said,
+            })
         });
         PeekPage {
             messages: messages.collect(),

@@ -26,6 +26,8 @@ pub enum RedriveTo {
     Sources(Vec<QueueId>),
     /// They are deleted (features X10).
     Nowhere,
+    /// They stay in their queue, at its end, under this priority, as publishers name it (X10). What has it already is not meant.
+    Priority(u8),
     /// They leave as if their time were up: dead letters, if the queue has a target (X10). Only what is ready.
     DeadLetters,
 }

@@ -286,6 +286,7 @@ fn items(topology: &Topology, token: RequestToken, it: &Refused) -> Vec<(ShardId
         exchange: &target.exchange,
         routing_key: target.routing_key.as_ref(),
         time_s: wall_clock_ms() / 1_000,
+        said: &[],
     };
     let level = QueueSettings::default().level(view.properties.priority());
     let Some(message) = passed_on(&view, &passing, level, it.group_hash, it.fairness_hash) else {

@@ -53,6 +53,7 @@ async fn consume(
                         action: SettleAction::Settle(SettleReason::Acked),
                         answer: AnswerTime::AtOnce,
                         outputs: Vec::new(),
+                        said: None,
                     };
                     session.settle(spec, RequestToken(token)).await.unwrap();
                 }

@@ -62,6 +62,7 @@ async fn take_and(
                     action,
                     answer: AnswerTime::Soon,
                     outputs: Vec::new(),
+                    said: None,
                 };
                 session.settle(spec, RequestToken(token)).await.unwrap();
             } else if let SessionEvent::Settled { .. } = event {

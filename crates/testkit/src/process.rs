@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-pub use binary::warren_binary;
+pub use binary::{next_warren_binary, warren_binary};
 pub use config::{FIRST_PASSWORD, FIRST_USER, Ports};
 
 use node::Node;
@@ -212,12 +212,18 @@ impl Cluster {
         self.node_mut(number).set_environment(variable, value);
     }
 
+    /// Gives the node another binary from its next start on: it is upgraded, or taken back.
+    pub fn set_binary(&mut self, number: NodeNumber, binary: &Path) {
+        self.node_mut(number).binary = Some(binary.to_owned());
+    }
+
     /// Starts the process and does not wait. Nothing happens if it runs.
     ///
     /// # Errors
     /// When the process cannot be started.
     pub fn spawn(&mut self, number: NodeNumber) -> Result<()> {
-        let binary = self.options.binary.clone();
+        let own = self.node(number).binary.clone();
+        let binary = own.unwrap_or_else(|| self.options.binary.clone());
         self.node_mut(number).spawn(&binary)
     }
 

@@ -16,12 +16,12 @@ pub use tenancy::{
 };
 
 use warren_types::{
-    ClusterId, ExchangeName, Incarnation, Member, NodeId, QueueId, QueueName, RoutingKey, Table,
-    VhostId,
+    ClusterId, ClusterVersion, ExchangeName, Incarnation, Member, NodeId, QueueId, QueueName,
+    RoutingKey, Table, VhostId,
 };
 
 use crate::{
-    cluster::{Addresses, Node},
+    cluster::{Addresses, Node, Software},
     exchange::ExchangeKind,
     policy::{ApplyTo, PolicyKind},
     queue::QueueOwner,
@@ -44,7 +44,42 @@ pub enum TopologyCommand {
     NoteConsumer(NoteConsumer),
     SetPolicy(SetPolicy),
     DeletePolicy(DeletePolicy),
+    FinaliseVersion(FinaliseVersion),
 }
+
+impl TopologyCommand {
+    /// The version that a cluster must have finalised before this is proposed. A new command, or a new field of one, needs a new
+    /// version.
+    #[must_use]
+    pub fn since(&self) -> ClusterVersion {
+        match self {
+            #[cfg(feature = "next-version")]
+            Self::DeclareQueue(it) if it.arguments.get(NEXT_NOTE).is_some() => ClusterVersion(2),
+            Self::FormCluster(_)
+            | Self::UpdateNode(_)
+            | Self::DeclareExchange(_)
+            | Self::DeleteExchange(_)
+            | Self::DeclareQueue(_)
+            | Self::DeleteQueue(_)
+            | Self::Bind(_)
+            | Self::Unbind(_)
+            | Self::NoteConsumer(_)
+            | Self::SetPolicy(_)
+            | Self::DeletePolicy(_)
+            | Self::FinaliseVersion(_) => ClusterVersion::FIRST,
+            Self::Tenancy(it) => it.since(),
+            Self::Placement(it) => it.since(),
+            Self::Batch(it) => {
+                let needed = it.commands.iter().map(Self::since).max();
+                needed.unwrap_or(ClusterVersion::FIRST)
+            }
+        }
+    }
+}
+
+/// An argument of queues that the next version adds, as far as tests of upgrades are concerned.
+#[cfg(feature = "next-version")]
+const NEXT_NOTE: &str = "x-next-note";
 
 /// Names the members and places all shards. Once in a cluster's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +87,7 @@ pub struct FormCluster {
     pub cluster: ClusterId,
     pub name: Box<str>,
     /// The version the cluster begins with.
-    pub version: u32,
+    pub version: ClusterVersion,
     pub nodes: Vec<Node>,
     /// The topology group's replicas, which exist before anything can be applied. Other replicas get higher ids.
     pub topology_members: Vec<Member>,
@@ -60,7 +95,7 @@ pub struct FormCluster {
     pub replication_factor: u32,
 }
 
-/// A node says where it listens now.
+/// A node says where it listens now, and what it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpdateNode {
     pub node: NodeId,
@@ -68,6 +103,8 @@ pub struct UpdateNode {
     pub incarnation: Incarnation,
     pub addresses: Addresses,
     pub zone: Box<str>,
+    /// Must know the version that the cluster has finalised.
+    pub software: Software,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,4 +219,10 @@ pub struct DeletePolicy {
     pub vhost: VhostId,
     pub kind: PolicyKind,
     pub name: Box<str>,
+}
+
+/// Features up to this version may be used. Every member must know it; it never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinaliseVersion {
+    pub version: ClusterVersion,
 }

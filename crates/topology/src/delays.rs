@@ -69,7 +69,8 @@ impl TopologyCommand {
             | Self::Placement(_)
             | Self::NoteConsumer(_)
             | Self::SetPolicy(_)
-            | Self::DeletePolicy(_) => Vec::new(),
+            | Self::DeletePolicy(_)
+            | Self::FinaliseVersion(_) => Vec::new(),
         }
     }
 }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use warren_types::{ExchangeId, ExchangeName, QueueId, QueueName, Table, Value, VhostId};
+use warren_types::{
+    ExchangeId, ExchangeName, QueueId, QueueName, Table, TopologyIndex, Value, VhostId,
+};
 
 use crate::{
     arguments::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE},
@@ -42,6 +44,8 @@ pub(crate) struct Held {
 pub(crate) struct InForce {
     queues: OrdMap<QueueId, Held>,
     exchanges: OrdMap<ExchangeId, Held>,
+    /// The last change of a policy; a copy that was restored counts as changed.
+    pub(crate) changed_at: TopologyIndex,
 }
 
 impl InForce {
@@ -49,6 +53,7 @@ impl InForce {
         Self {
             queues: OrdMap::new_sync(),
             exchanges: OrdMap::new_sync(),
+            changed_at: TopologyIndex(0),
         }
     }
 
@@ -125,6 +130,7 @@ impl Topology {
 
     /// After a change of a vhost's policies.
     pub(crate) fn hold_for_all(&mut self, vhost: VhostId) {
+        self.in_force.changed_at = self.index;
         let Some(space) = self.vhosts.get(&vhost) else {
             return;
         };
@@ -168,6 +174,12 @@ impl Topology {
         let all = self.policies.range(first..);
         all.take_while(move |((v, k, _), _)| *v == vhost && *k == kind)
             .map(|(_, it)| it)
+    }
+
+    /// The index of the last change of a policy: what it makes of queues that are there may differ from then on.
+    #[must_use]
+    pub fn policies_changed_at(&self) -> TopologyIndex {
+        self.in_force.changed_at
     }
 
     /// A vhost's policies of one kind, by name.

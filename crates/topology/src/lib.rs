@@ -34,13 +34,13 @@ mod vhost;
 
 pub use access::{Asker, Denied, Need, Operation, Principal, ResourceKind, Right, Rights};
 pub use binding::{Binding, BindingKey, Destination};
-pub use cluster::{Addresses, Cluster, Node};
+pub use cluster::{Addresses, Cluster, Node, Software};
 pub use command::{
     AdmitNode, Batch, Bind, BindTo, ClearParameter, ClearPermission, ClearTopicPermission,
     CreateUser, CreateVhost, DeclareExchange, DeclareQueue, DeleteExchange, DeletePolicy,
-    DeleteQueue, DeleteUser, DeleteVhost, ForgetNode, FormCluster, MoveReplica, NewQueueName,
-    NoteConsumer, PasswordChange, PlacementCommand, PlacementSettled, SetLeaving, SetParameter,
-    SetPermission, SetPolicy, SetTopicPermission, SetTopologyVoters, SetVhostLimits,
+    DeleteQueue, DeleteUser, DeleteVhost, FinaliseVersion, ForgetNode, FormCluster, MoveReplica,
+    NewQueueName, NoteConsumer, PasswordChange, PlacementCommand, PlacementSettled, SetLeaving,
+    SetParameter, SetPermission, SetPolicy, SetTopicPermission, SetTopologyVoters, SetVhostLimits,
     TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
 };
 pub use dead_letter_queues::dead_letter_queue_of;

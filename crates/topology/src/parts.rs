@@ -207,6 +207,7 @@ impl Topology {
             return Err(PartsError::Policy { name });
         }
         let pattern = policy.compiled();
+        self.in_force.changed_at = self.index;
         self.policies
             .insert_mut(key, Arc::new(Kept { policy, pattern }));
         Ok(())

@@ -4,8 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 use warren_types::{
-    ClusterId, ExchangeId, ExchangeName, NodeId, QueueId, QueueName, ShardId, UserName, VhostId,
-    VhostName,
+    ClusterId, ClusterVersion, ExchangeId, ExchangeName, KnownVersions, NodeId, QueueId, QueueName,
+    ShardId, UserName, VhostId, VhostName,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +188,29 @@ pub enum Refusal {
     BatchInvalid,
     #[error("nodes or replicas cannot be changed so: {reason}")]
     PlacementRefused { reason: PlacementFault },
+    #[error(
+        "version {version} cannot be finalised: the software of node {node} knows {knows} only"
+    )]
+    VersionNotKnown {
+        version: ClusterVersion,
+        node: NodeId,
+        knows: KnownVersions,
+    },
+    #[error(
+        "version {version} cannot be finalised: the cluster has finalised version {finalised}, and never goes back"
+    )]
+    VersionGoesBack {
+        version: ClusterVersion,
+        finalised: ClusterVersion,
+    },
+    #[error(
+        "the software of node {node} knows {knows} only, and the cluster has finalised version {finalised}: start the node with newer software"
+    )]
+    SoftwareNotFit {
+        node: NodeId,
+        knows: KnownVersions,
+        finalised: ClusterVersion,
+    },
 }
 
 /// What is wrong with a [`crate::PlacementCommand`].
@@ -253,4 +276,6 @@ pub enum ClusterFault {
     ReplicationFactor,
     #[error("a topology replica is named twice, is zero, or is on an unknown node")]
     TopologyMembers,
+    #[error("the software of a node does not know the version")]
+    Version,
 }

@@ -9,10 +9,10 @@ mod support;
 
 use support::*;
 use warren_topology::{
-    Addresses, ClusterFault, Declared, Refusal, Topology, TopologyCommand, TopologyReply,
+    Addresses, ClusterFault, Declared, Refusal, Software, Topology, TopologyCommand, TopologyReply,
     UpdateNode,
 };
-use warren_types::{GroupId, Incarnation, NodeId, ReplicaId, ShardId};
+use warren_types::{ClusterVersion, GroupId, Incarnation, NodeId, ReplicaId, ShardId};
 
 fn refused(reply: TopologyReply) -> Refusal {
     match reply {
@@ -101,6 +101,10 @@ fn form_cluster_with_nonsense_is_refused_and_changes_nothing() {
             Box::new(|it| it.topology_members[0].node = NodeId(9)),
             ClusterFault::TopologyMembers,
         ),
+        (
+            Box::new(|it| it.version = ClusterVersion(2)),
+            ClusterFault::Version,
+        ),
     ] {
         let mut command = form(3, 4);
         change(&mut command);
@@ -131,6 +135,7 @@ fn update_node_of_another_incarnation_is_refused() {
             amqp: "h:3".into(),
         },
         zone: "z".into(),
+        software: Software::default(),
     };
     let reply = run(&mut topology, TopologyCommand::UpdateNode(command.clone()));
     assert_eq!(reply, TopologyReply::NodeUpdated);

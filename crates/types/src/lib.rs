@@ -12,6 +12,7 @@ mod properties;
 mod raft;
 mod settings;
 mod table;
+mod version;
 
 pub use alarms::{Alarm, Alarms};
 pub use filter::{FILTER_BYTES_MAX, FILTER_TERMS_MAX, Filter, FilterError, Filtered};
@@ -31,3 +32,4 @@ pub use settings::{
     Backoff, DeadLetter, DeadLetterStrategy, MessageGroups, Overflow, QueueSettings, Retry, RetryOn,
 };
 pub use table::{Decimal, Float32, Float64, TABLE_DEPTH_MAX, Table, TableError, Value};
+pub use version::{ClusterVersion, KnownVersions};

@@ -154,6 +154,17 @@ impl Consuming {
         drop(self.out);
     }
 
+    /// Says that nothing more comes, and waits for the end.
+    pub async fn close(self) -> Ended {
+        let Self { out, mut answers } = self;
+        drop(out);
+        loop {
+            if let Err(ended) = next(&mut answers, |it| it.frame).await {
+                return ended;
+            }
+        }
+    }
+
     /// What opening it with this frame ends with.
     pub async fn refused(call: &Call, open: v1::ConsumeOpen) -> Ended {
         Self::begin(call, Some(Consume::Open(open)))

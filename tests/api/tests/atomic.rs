@@ -116,7 +116,7 @@ fn batch_is_stored_whole_or_not_at_all() {
         assert_eq!(publish(&call, batch).await, refused);
         let mut batch = atomic(&[("one", "d"), ("two", "e")]);
         batch.entries[1].need_consumer = true;
-        let refused = [ABORTED, "Unimplemented UNSUPPORTED_FEATURE"];
+        let refused = [ABORTED, "FailedPrecondition NO_RESPONDERS"];
         assert_eq!(publish(&call, batch.clone()).await, refused);
         let (mut stream, _) = Publishing::open(&call, v1::PublishOpen::default()).await;
         stream.send(Frame::Batch(batch)).await;

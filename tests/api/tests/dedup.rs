@@ -99,6 +99,9 @@ fn duplicate_is_a_success_and_another_body_a_conflict_also_after_a_restart() {
         assert_eq!(bodies(&call, "once").await, ["x", "y", "z", "z", "z"]);
         let late = vec![named("a", "x")];
         assert_eq!(publish(&call, "once", late).await, ["Duplicate"]);
+        let stats = call.stats("once").await;
+        assert_eq!((stats.duplicates_total, stats.published_total), (4, 5));
+        assert_eq!(call.stats("plain").await.duplicates_total, 0);
     });
 }
 

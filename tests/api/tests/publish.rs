@@ -59,7 +59,7 @@ fn mixed() -> (Vec<v1::PublishEntry>, Vec<&'static str>) {
                 need_consumer: true,
                 ..good()
             },
-            "Unimplemented UNSUPPORTED_FEATURE",
+            "FailedPrecondition NO_RESPONDERS",
         ),
         (good(), "Committed"),
     ];

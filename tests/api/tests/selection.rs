@@ -268,3 +268,89 @@ fn commands_move_and_delete_what_matches() {
         );
     });
 }
+
+fn to_priority(priority: u32, tenant: &str) -> admin_v1::MoveMessagesRequest {
+    admin_v1::MoveMessagesRequest {
+        target_queue: String::new(),
+        priority: Some(priority),
+        ..removal(tenant)
+    }
+}
+
+#[test]
+fn selection_gets_another_priority_and_stays_as_it_was_otherwise() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    runtime(async {
+        let [call, second] = [FIRST, SECOND].map(|it| Call::to(&cluster.grpc_address(it)));
+        fill(&call).await;
+        let of_gone = MESSAGES / 5;
+        let count = admin_v1::MoveMessagesRequest {
+            validate_only: true,
+            ..to_priority(9, "gone")
+        };
+        let counted = second.topology().move_messages(count).await.unwrap();
+        assert_eq!(counted.into_inner().messages, of_gone as u64);
+
+        let started = second
+            .topology()
+            .move_messages(to_priority(9, "gone"))
+            .await;
+        let job = ended(&call, &started.unwrap().into_inner().operation_id).await;
+        assert_eq!(
+            (job.kind.as_str(), job.done),
+            ("reprioritise", of_gone as u64)
+        );
+        until_ready(&call, "orders", MESSAGES).await;
+        let stats = call.stats("orders").await;
+        let levels: Vec<(u32, u64)> = stats
+            .priorities
+            .iter()
+            .map(|it| (it.priority, it.messages))
+            .collect();
+        assert_eq!(
+            levels,
+            [(9, of_gone as u64), (4, (MESSAGES - of_gone) as u64)]
+        );
+
+        // Who has it already is passed over; nothing goes round.
+        let again = second
+            .topology()
+            .move_messages(to_priority(9, "gone"))
+            .await;
+        let job = ended(&call, &again.unwrap().into_inner().operation_id).await;
+        assert_eq!((job.state(), job.done), (OperationState::Succeeded, 0));
+
+        let first = call.take("orders", 1).await;
+        let message = first[0].message.as_ref().unwrap();
+        assert_eq!(message.properties.as_ref().unwrap().priority, Some(9));
+        assert_eq!(
+            (first[0].exchange.as_str(), first[0].routing_key.as_str()),
+            ("", "orders")
+        );
+        let mut rest: Vec<usize> = bodies(&call, "orders", MESSAGES - 1).await;
+        let moved: Vec<usize> = rest.drain(..of_gone - 1).collect();
+        assert!(moved.iter().all(|it| it % 5 == 0));
+        let expected: Vec<usize> = (0..MESSAGES).filter(|it| it % 5 != 0).collect();
+        assert_eq!(rest, expected);
+    });
+}
+
+#[test]
+fn priority_beyond_what_can_be_named_or_with_another_queue_is_refused() {
+    let cluster = warren_api::one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare("orders").await.unwrap();
+        let beyond = to_priority(256, "acme");
+        let refused = call.topology().move_messages(beyond).await.unwrap_err();
+        assert_eq!(reason_of(&refused), "InvalidArgument BAD_ARGUMENT");
+        call.declare("other").await.unwrap();
+        let elsewhere = admin_v1::MoveMessagesRequest {
+            priority: Some(3),
+            target_queue: "other".to_owned(),
+            ..removal("acme")
+        };
+        let refused = call.topology().move_messages(elsewhere).await.unwrap_err();
+        assert_eq!(reason_of(&refused), "InvalidArgument BAD_ARGUMENT");
+    });
+}

@@ -147,16 +147,22 @@ impl Connection {
         }
     }
 
+    /// Whether the client understands that a consumer of its gets nothing more.
+    #[must_use]
+    pub fn may_cancel_consumers(&self) -> bool {
+        self.client.capabilities.consumer_cancel_notify
+    }
+
     /// Tells a consumer that it gets nothing more, if the client understands that.
     pub fn cancel_consumer(&mut self, channel: ChannelId, consumer_tag: &str) -> bool {
-        let tell = self.client.capabilities.consumer_cancel_notify;
-        tell && self.send(
-            channel,
-            basic::Cancel {
-                consumer_tag: ShortString::cut(consumer_tag),
-                no_wait: true,
-            },
-        )
+        self.may_cancel_consumers()
+            && self.send(
+                channel,
+                basic::Cancel {
+                    consumer_tag: ShortString::cut(consumer_tag),
+                    no_wait: true,
+                },
+            )
     }
 
     /// Answers [`crate::Event::ChannelClose`].

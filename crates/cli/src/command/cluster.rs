@@ -2,6 +2,7 @@
 
 mod add;
 mod drain;
+mod finalise;
 mod leaders;
 mod recover;
 mod remove;
@@ -46,6 +47,9 @@ Example: wait until a node serves
     Add(add::AddArgs),
     /// Move everything off a node, then forget it
     Remove(remove::RemoveArgs),
+    /// Allow the features of a new version; no node can go back from then on
+    #[command(alias = "finalize")]
+    Finalise(finalise::FinaliseArgs),
     /// Last resort: make a cluster of one node's copies when most nodes are lost for good
     RecoverMajority(recover::RecoverArgs),
 }
@@ -59,6 +63,7 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> 
         ClusterCommand::Rebalance(args) => leaders::rebalance(global, args).await,
         ClusterCommand::Add(args) => add::run(global, args).await,
         ClusterCommand::Remove(args) => remove::run(global, args).await,
+        ClusterCommand::Finalise(args) => finalise::run(global, args).await,
         ClusterCommand::RecoverMajority(args) => recover::run(global, args),
     }
 }
@@ -91,7 +96,7 @@ fn compared(shard: &ShardView) -> String {
 
 fn text(view: &ClusterView) -> String {
     let mut nodes = TextTable::new(&[
-        "node", "name", "state", "gRPC", "AMQP", "zone", "version", "leaders", "replicas",
+        "node", "name", "state", "gRPC", "AMQP", "zone", "software", "knows", "leaders", "replicas",
     ]);
     for it in &view.nodes {
         nodes.row(vec![
@@ -102,6 +107,7 @@ fn text(view: &ClusterView) -> String {
             it.amqp_endpoint.clone(),
             it.zone.clone(),
             it.version.clone(),
+            versions(it.oldest_version, it.newest_version),
             it.leaders.to_string(),
             it.replicas.to_string(),
         ]);
@@ -143,10 +149,11 @@ fn text(view: &ClusterView) -> String {
     }
     let state = if view.ready { "ready" } else { "not ready" };
     let mut out = format!(
-        "cluster {} ({}), answered by node {}: {state}\n\n{}\n{}",
+        "cluster {} ({}), answered by node {}: {state}\n{}\n\n{}\n{}",
         view.cluster_name,
         view.cluster_id,
         view.answering_node,
+        upgrade(view),
         nodes.text(),
         shards.text()
     );
@@ -154,4 +161,39 @@ fn text(view: &ClusterView) -> String {
         writeln!(out, "problem: {problem}").expect("a string takes everything");
     }
     out
+}
+
+/// The versions of the cluster that a node's software can work in.
+fn versions(oldest: u32, newest: u32) -> String {
+    if oldest == newest {
+        newest.to_string()
+    } else {
+        format!("{oldest}-{newest}")
+    }
+}
+
+/// How far an upgrade is.
+fn upgrade(view: &ClusterView) -> String {
+    let finalised = view.finalised_version;
+    let newest = view.nodes.iter().map(|it| it.newest_version).max();
+    match (view.upgrade_version, newest) {
+        (Some(next), _) => format!(
+            "version {finalised} is finalised; all nodes know version {next}, which waits to be finalised: until then each can go back"
+        ),
+        (None, Some(newest)) if newest > finalised => format!(
+            "version {finalised} is finalised; an upgrade is under way: not all nodes know version {newest}"
+        ),
+        (None, _) => format!("version {finalised} is finalised"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_a_node_are_a_number_or_a_range() {
+        assert_eq!(versions(1, 1), "1");
+        assert_eq!(versions(1, 3), "1-3");
+    }
 }

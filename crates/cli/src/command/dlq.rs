@@ -1,15 +1,17 @@
-//! `warren dlq`: dead letters and parked messages are listed, dead letters sent back. Not here: the jobs that do it (`jobs`),
+//! `warren dlq`: dead letters and parked messages are sent back. Not here: listing them (`list`), the jobs that send them (`jobs`),
 //! moving them (`warren-shard`).
 
 pub(super) mod jobs;
+mod list;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use warren_client::{Connection, RedriveOptions};
 
-use super::queue::peek::{self, FilterArg, PeekArgs, StateArg};
+use super::queue::peek::FilterArg;
 use crate::{args::Global, output};
+use list::ListArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqCommand {
@@ -31,23 +33,6 @@ pub(crate) enum DlqCommand {
 pub(crate) struct JobArgs {
     /// As `warren dlq jobs` lists it
     job: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Name of the queue that holds them
-    name: String,
-    /// What is parked instead of what is ready
-    #[arg(long)]
-    parked: bool,
-    /// Most messages
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    limit: u32,
-    #[command(flatten)]
-    filter: FilterArg,
-    /// Go on here: the cursor that an earlier call ended with
-    #[arg(long, default_value = "")]
-    cursor: String,
 }
 
 #[derive(Debug, Args)]
@@ -102,16 +87,7 @@ struct Redriven {
 pub(crate) async fn run(global: &Global, command: DlqCommand) -> Result<()> {
     let connection = global.connect()?;
     match command {
-        DlqCommand::List(args) => {
-            let state = if args.parked {
-                StateArg::Parked
-            } else {
-                StateArg::Ready
-            };
-            let peek = PeekArgs::new(args.name, state, args.limit);
-            let args = peek.with(args.filter, args.cursor);
-            peek::peek(global, &connection, args).await
-        }
+        DlqCommand::List(args) => list::list(global, &connection, args).await,
         DlqCommand::Redrive(args) => redrive(global, &connection, args).await,
         DlqCommand::Jobs => jobs::list(global, &connection).await,
         DlqCommand::Pause(it) => jobs::show(global, &connection.pause_job(&it.job, false).await?),

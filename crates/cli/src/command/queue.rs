@@ -34,6 +34,8 @@ pub(crate) enum QueueCommand {
     Purge(NameArgs),
     /// Move messages that match to another queue
     Move(select::MoveArgs),
+    /// Give messages that match another priority
+    Reprioritise(select::ReprioritiseArgs),
     /// Delete messages that match
     DeleteMessages(select::DeleteMessagesArgs),
     /// Take scheduled messages back before they are due
@@ -108,6 +110,7 @@ pub(crate) async fn run(global: &Global, command: QueueCommand) -> Result<()> {
         QueueCommand::Cancel(args) => cancel::cancel(global, &connection, args).await,
         QueueCommand::Peek(args) => peek::peek(global, &connection, args).await,
         QueueCommand::Move(args) => select::move_messages(global, &connection, args).await,
+        QueueCommand::Reprioritise(args) => select::reprioritise(global, &connection, args).await,
         QueueCommand::DeleteMessages(args) => {
             select::delete_messages(global, &connection, args).await
         }
@@ -208,6 +211,7 @@ async fn show(global: &Global, connection: &Connection, args: &NameArgs) -> Resu
             ("dropped", known(stats.dropped_total)),
             ("dead-lettered", known(stats.dead_lettered_total)),
             ("purged", known(stats.purged_total)),
+            ("duplicates", known(stats.duplicates_total)),
             ("oldest ready", age(stats)),
             ("by priority", by_priority(stats)),
         ] {

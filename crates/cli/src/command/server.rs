@@ -106,7 +106,7 @@ pub(crate) fn run(args: ServerArgs) -> Result<()> {
     // After a failure of a disk nothing may be waited for; in good order everything has ended by now.
     runtime.shutdown_background();
     ended.map_err(|error| {
-        if error.wants_another_directory() {
+        if error.cannot_start_so() {
             Failure::Precondition(error.to_string()).into()
         } else {
             error.into()

@@ -58,6 +58,7 @@ impl Connection {
             binding: Some(wire_binding(binding)),
             validate_only: false,
             request_id: request_id(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: Attempt| {
             let request = attempt.request(request.clone());
@@ -110,6 +111,7 @@ impl Connection {
             binding: Some(wire_binding(binding)),
             validate_only: false,
             request_id: request_id(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: Attempt| {
             let request = attempt.request(request.clone());

@@ -31,6 +31,8 @@ pub struct ClusterNode {
     pub zone: String,
     pub state: NodeState,
     pub version: String,
+    /// The versions of the cluster that its software can work in, from oldest to newest.
+    pub cluster_versions: (u32, u32),
     /// Shards it leads.
     pub leaders: u32,
     /// Replicas it has.
@@ -96,6 +98,8 @@ pub struct Cluster {
     pub shards: Vec<ClusterShard>,
     pub topology_index: u64,
     pub finalized_version: u32,
+    /// A later version that every node knows, and that waits to be finalised.
+    pub upgrade_version: Option<u32>,
     /// In words, worst first.
     pub problems: Vec<String>,
 }
@@ -152,6 +156,7 @@ impl Connection {
             shards: wire.shards.into_iter().map(plain_shard).collect(),
             topology_index: wire.topology_index,
             finalized_version: wire.finalized_version,
+            upgrade_version: (wire.upgrade_version != 0).then_some(wire.upgrade_version),
             problems: wire.problems,
         })
     }
@@ -231,6 +236,28 @@ impl Connection {
         Ok(wire.moves)
     }
 
+    /// Allows the features of a version (`None`: the newest that every node knows); answers the version that is allowed then, and the one
+    /// that was meant. With `dry_run` it only says what it would do. Again changes nothing.
+    ///
+    /// # Errors
+    /// A node does not know the version, a later one is finalised, or no node answers in time.
+    pub async fn finalize_upgrade(
+        &self,
+        version: Option<u32>,
+        dry_run: bool,
+    ) -> Result<(u32, u32), Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::FinalizeUpgradeRequest {
+                version: version.unwrap_or(0),
+                validate_only: dry_run,
+                ..cluster_v1::FinalizeUpgradeRequest::default()
+            });
+            async move { attempt.cluster().finalize_upgrade(request).await }
+        };
+        let wire = self.call("finalising the upgrade", call).await?;
+        Ok((wire.finalized_version, wire.target_version))
+    }
+
     /// Ends the drain of the node that is asked.
     ///
     /// # Errors
@@ -260,6 +287,7 @@ fn plain_node(wire: cluster_v1::Node) -> ClusterNode {
         node_endpoint: wire.node_endpoint,
         zone: wire.zone,
         version: wire.version,
+        cluster_versions: (wire.min_version, wire.max_version),
         leaders: wire.leaders,
         replicas: wire.replicas,
         started_at: plain_time(wire.started_at),

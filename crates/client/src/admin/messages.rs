@@ -143,6 +143,7 @@ impl Connection {
             // A repeated call gets the same messages.
             attempt_id: request_id(),
             consumer_tag: String::new(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: Attempt| {
             let request = attempt.request(request.clone());

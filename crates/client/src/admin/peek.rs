@@ -80,6 +80,7 @@ impl Connection {
             cursor: options.cursor.clone(),
             limit: options.limit,
             no_body: false,
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: Attempt| {
             let request = attempt.request(request.clone());

@@ -100,6 +100,8 @@ pub struct QueueStats {
     /// Stored in another queue.
     pub dead_lettered_total: u64,
     pub purged_total: u64,
+    /// Not stored, since the queue has them or had them; confirmed all the same.
+    pub duplicates_total: u64,
     /// Highest first; only those with messages.
     pub priorities: Vec<PriorityStats>,
     pub taken_at: Option<SystemTime>,
@@ -279,6 +281,7 @@ impl Connection {
             states: Vec::<i32>::new(),
             validate_only: false,
             request_id: request_id(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: crate::connection::Attempt| {
             let request = attempt.request(request.clone());
@@ -305,6 +308,7 @@ impl Connection {
             etag: String::new(),
             validate_only: false,
             request_id: request_id(),
+            client_id: self.options().client_id.clone(),
         };
         let call = |attempt: crate::connection::Attempt| {
             let request = attempt.request(request.clone());
@@ -368,6 +372,7 @@ pub(super) fn plain_stats(wire: admin_v1::QueueStats) -> QueueStats {
         dropped_total: wire.dropped_total,
         dead_lettered_total: wire.dead_lettered_total,
         purged_total: wire.purged_total,
+        duplicates_total: wire.duplicates_total,
         priorities: priorities.collect(),
         taken_at: plain_time(wire.taken_at),
     }

@@ -85,9 +85,36 @@ impl Connection {
             selection: Some(options.selection()),
             target_queue: target_queue.to_owned(),
             messages_per_second,
-            validate_only: false,
             request_id: request_id(),
+            ..admin_v1::MoveMessagesRequest::default()
         };
+        self.call_move(request).await
+    }
+
+    /// Has a node give messages another priority, 0 to 255: each is stored once at the end of its queue. Answers the job's id
+    /// ([`Connection::job`]).
+    ///
+    /// # Errors
+    /// As [`Connection::start_delete_messages`].
+    pub async fn start_reprioritise_messages(
+        &self,
+        options: &SelectionOptions,
+        priority: u8,
+        messages_per_second: u32,
+    ) -> Result<String, Error> {
+        let request = admin_v1::MoveMessagesRequest {
+            vhost: options.vhost.clone(),
+            queue: options.queue.clone(),
+            selection: Some(options.selection()),
+            messages_per_second,
+            request_id: request_id(),
+            priority: Some(priority.into()),
+            ..admin_v1::MoveMessagesRequest::default()
+        };
+        self.call_move(request).await
+    }
+
+    async fn call_move(&self, request: admin_v1::MoveMessagesRequest) -> Result<String, Error> {
         let call = |attempt: Attempt| {
             let request = attempt.request(request.clone());
             async move { attempt.topology().move_messages(request).await }

@@ -13,13 +13,14 @@ use warren_types::{
 };
 
 use super::moves;
+use super::next_note;
 use super::states::{
     decode_park_cause, decode_purge_states, decode_rearm, is_failed, park_cause, purge_states,
     rearm, return_kind,
 };
 use crate::{
     error::{CodecError, malformed},
-    facts, ranges,
+    facts, ranges, said,
 };
 
 pub(super) fn encode(command: &Command) -> pb::ShardCommand {
@@ -61,12 +62,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             queue: it.queue.0,
             topology_index: it.topology.0,
         }),
-        Command::Purge(it) => Kind::Purge(pb::Purge {
-            queue: it.queue.0,
-            states: purge_states(it.states),
-            below: it.below.0,
-            except: ranges::encode(&it.except),
-        }),
+        Command::Purge(it) => Kind::Purge(purge(it)),
         Command::Activate(it) => Kind::SingleActiveActivated(pb::SingleActiveActivated {
             queue: it.queue.0,
             fencing: it.fencing,
@@ -83,6 +79,9 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             blocks: it.blocks.iter().map(enqueue).collect(),
         }),
         Command::AckWithOutputs(it) => Kind::AckWithOutputs(outputs(it)),
+        Command::Remark(it) => Kind::Remark(said::encode_remark(it)),
+        #[cfg(feature = "next-version")]
+        Command::Note(it) => Kind::NextNote(next_note::encode(it)),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
             queue: it.queue.0,
             positions: ranges::encode(&it.ranges),
@@ -149,10 +148,12 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             blocks: decode_blocks(it.blocks)?,
         }),
         Kind::AckWithOutputs(it) => Command::AckWithOutputs(decode_outputs(it)?),
+        Kind::Remark(it) => Command::Remark(said::decode_remark(it)?),
         Kind::CancelScheduled(it) => Command::Cancel(Cancel {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
         }),
+        Kind::NextNote(it) => next_note::decode(&it)?,
         Kind::Move(_) | Kind::AutoDeleteHadConsumer(_) | Kind::MoveOut(_) | Kind::MoveIn(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
@@ -178,11 +179,22 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::Rearm(_)
         | Kind::CancelScheduled(_)
         | Kind::EnqueueTogether(_)
-        | Kind::AckWithOutputs(_) => None,
+        | Kind::AckWithOutputs(_)
+        | Kind::Remark(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
+        Kind::NextNote(_) => (!cfg!(feature = "next-version")).then_some(1000),
+    }
+}
+
+fn purge(it: &Purge) -> pb::Purge {
+    pb::Purge {
+        queue: it.queue.0,
+        states: purge_states(it.states),
+        below: it.below.0,
+        except: ranges::encode(&it.except),
     }
 }
 

@@ -5,7 +5,10 @@ use warren_queue::entry::{Arrived, MoveOut, MoveTarget};
 use warren_types::{ExchangeName, QueueId, RoutingKey, ShardId};
 
 use super::command::{decode_reason, reason};
-use crate::{error::CodecError, ranges};
+use crate::{
+    error::{CodecError, malformed},
+    ranges,
+};
 
 pub(super) fn begin(it: &MoveOut) -> pb::BeginMove {
     let target = |it: &MoveTarget| pb::MoveTarget {
@@ -19,6 +22,7 @@ pub(super) fn begin(it: &MoveOut) -> pb::BeginMove {
         exchange: it.exchange.as_str().into(),
         routing_key: it.routing_key.as_ref().map(|it| it.as_str().into()),
         targets: it.targets.iter().map(target).collect(),
+        priority: it.priority.map(u32::from),
     }
 }
 
@@ -37,7 +41,14 @@ pub(super) fn decode_begin(it: pb::BeginMove) -> Result<MoveOut, CodecError> {
             .map(|it| RoutingKey::try_from(it.as_str()))
             .transpose()?,
         targets: it.targets.into_iter().map(target).collect(),
+        priority: decode_priority(it.priority)?,
     })
+}
+
+/// As publishers name it.
+pub(crate) fn decode_priority(number: Option<u32>) -> Result<Option<u8>, CodecError> {
+    let priority = number.map(u8::try_from).transpose();
+    priority.map_err(|_| malformed("move", "the priority is above 255"))
 }
 
 pub(super) fn end(it: &Arrived) -> pb::EndMove {

@@ -12,6 +12,7 @@ const SCHEDULED: u32 = 1;
 const READY: u32 = 2;
 const DELAYED: u32 = 4;
 const PARKED: u32 = 5;
+const DEAD_LETTERING: u32 = 6;
 /// Says that there is no state at all; an empty list says the usual ones.
 const NONE: u32 = 0;
 
@@ -24,6 +25,7 @@ pub(super) fn purge_states(states: PurgeStates) -> Vec<u32> {
         (READY, states.ready),
         (DELAYED, states.delayed),
         (PARKED, states.parked),
+        (DEAD_LETTERING, states.dead_lettering),
     ];
     let named = named.into_iter().filter(|(_, is_meant)| *is_meant);
     let mut numbers: Vec<u32> = named.map(|(number, _)| number).collect();
@@ -42,6 +44,7 @@ pub(super) fn decode_purge_states(numbers: &[u32]) -> Result<PurgeStates, CodecE
         delayed: false,
         scheduled: false,
         parked: false,
+        dead_lettering: false,
     };
     for &number in numbers {
         match number {
@@ -50,6 +53,7 @@ pub(super) fn decode_purge_states(numbers: &[u32]) -> Result<PurgeStates, CodecE
             READY => states.ready = true,
             DELAYED => states.delayed = true,
             PARKED => states.parked = true,
+            DEAD_LETTERING => states.dead_lettering = true,
             _ => {
                 return Err(CodecError::UnknownValue {
                     what: "message state",

@@ -6,7 +6,7 @@ use warren_types::{ExchangeName, QueueId, RoutingKey, ShardTime};
 
 use super::{FORMAT, check_format};
 use crate::{
-    entry::{decode_reason, reason},
+    entry::{decode_priority, decode_reason, reason},
     error::CodecError,
     ranges,
 };
@@ -22,6 +22,7 @@ pub(super) fn encode(row: &OutgoingRow) -> pb::OutgoingRow {
         queues: row.queues.iter().map(|it| it.0).collect(),
         at_ms: row.at.0,
         arrived: ranges::encode(&row.arrived),
+        priority: row.priority.map(u32::from),
     }
 }
 
@@ -39,5 +40,6 @@ pub(super) fn decode(row: pb::OutgoingRow) -> Result<OutgoingRow, CodecError> {
             .transpose()?,
         at: ShardTime(row.at_ms),
         arrived: ranges::decode(row.arrived)?,
+        priority: decode_priority(row.priority)?,
     })
 }

@@ -27,12 +27,15 @@ pub(super) fn encode(row: &QueueRow) -> pb::QueueRow {
         fencing: row.fencing,
         scheduled: row.levels.iter().map(|it| it.scheduled).sum(),
         scheduled_body_bytes: row.counters.scheduled_body_bytes,
+        duplicates_total: row.counters.duplicates,
         parked_body_bytes: row.counters.parked_body_bytes,
         memories: row
             .memories
             .iter()
             .map(|&(of, span)| memory::span(of, span))
             .collect(),
+        #[cfg(feature = "next-version")]
+        next_note: row.note,
         ..pb::QueueRow::default()
     }
 }
@@ -48,6 +51,7 @@ pub(super) fn decode(queue: QueueId, row: pb::QueueRow) -> Result<QueueRow, Code
         live_body_bytes: row.live_body_bytes,
         scheduled_body_bytes: row.scheduled_body_bytes,
         parked_body_bytes: row.parked_body_bytes,
+        duplicates: row.duplicates_total,
         ..Counters::default()
     };
     for (number, total) in row.settled_total {
@@ -70,6 +74,8 @@ pub(super) fn decode(queue: QueueId, row: pb::QueueRow) -> Result<QueueRow, Code
             .iter()
             .map(memory::decode_span)
             .collect::<Result<_, _>>()?,
+        #[cfg(feature = "next-version")]
+        note: row.next_note,
     })
 }
 
@@ -134,5 +140,29 @@ fn counter(counters: &mut Counters, number: u32) -> Result<&mut u64, CodecError>
         | pb::SettleReason::Moved
         | pb::SettleReason::DeliveryLimit
         | pb::SettleReason::Deleted => Err(unknown()),
+    }
+}
+
+#[cfg(all(test, not(feature = "next-version")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_of_a_later_version_is_overlooked() {
+        let row = QueueRow {
+            queue: QueueId(3),
+            vhost: VhostId(1),
+            name: QueueName::try_from("q").unwrap(),
+            next: Position(9),
+            levels: Vec::new(),
+            counters: Counters::default(),
+            fencing: 0,
+            memories: Vec::new(),
+        };
+        let later = pb::QueueRow {
+            next_note: 7,
+            ..encode(&row)
+        };
+        assert_eq!(decode(row.queue, later), Ok(row));
     }
 }

@@ -1,13 +1,13 @@
 //! The values of the small rows: shard, origins, settlements, counts, producers. Not here: queues (`queue`), blocks (`rows`).
 
 use warren_proto::stored_v1 as pb;
-use warren_queue::rows::{CountsRow, OriginRow, ProducerRow, SettledRow, ShardRow};
+use warren_queue::rows::{CountsRow, OriginRow, ProducerRow, SaidAt, SettledRow, ShardRow};
 use warren_types::{BatchSequence, NotStored, Position, Run, ShardId, ShardTime, TopologyIndex};
 
 use super::{FORMAT, check_format};
 use crate::{
     error::{CodecError, malformed},
-    ranges,
+    ranges, said,
 };
 
 pub(super) fn shard(row: &ShardRow) -> pb::ShardRow {
@@ -162,6 +162,13 @@ pub(super) fn counts(row: &CountsRow) -> pb::DeliveryCountRow {
         };
         out.not_before_ms = row.counts.iter().map(|(at, _, _)| until(at)).collect();
     }
+    for (position, of_it) in &row.said {
+        out.said.extend(of_it.iter().map(|it| pb::SaidOfMessage {
+            position: position.0,
+            at_ms: it.at.0,
+            said: Some(said::encode(&it.said)),
+        }));
+    }
     out
 }
 
@@ -190,9 +197,22 @@ pub(super) fn decode_counts(row: pb::DeliveryCountRow) -> Result<CountsRow, Code
     let delayed = counts.iter().zip(row.not_before_ms);
     let delayed = delayed.filter(|(_, until)| *until != 0);
     let delayed = delayed.map(|(&(at, _, _), until)| (at, ShardTime(until)));
+    let mut words: Vec<(Position, Vec<SaidAt>)> = Vec::new();
+    for it in row.said {
+        let (position, at) = (Position(it.position), ShardTime(it.at_ms));
+        let it = SaidAt {
+            at,
+            said: said::decode(it.said)?,
+        };
+        match words.last_mut() {
+            Some((last, of_it)) if *last == position => of_it.push(it),
+            _ => words.push((position, vec![it])),
+        }
+    }
     Ok(CountsRow {
         delayed: delayed.collect(),
         counts,
+        said: words,
     })
 }
 

@@ -6,16 +6,18 @@ use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::topology_command::Kind;
 use warren_queue::entry::ProposalId;
 use warren_topology::{
-    Batch, Bind, BindTo, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, FormCluster,
-    NewQueueName, NoteConsumer, TopologyCommand, Unbind, UpdateNode,
+    Batch, Bind, BindTo, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
+    FinaliseVersion, FormCluster, NewQueueName, NoteConsumer, TopologyCommand, Unbind, UpdateNode,
 };
 use warren_types::{
-    ExchangeName, GroupId, NodeId, QueueId, QueueName, RoutingKey, Run, ShardTime, Table, VhostId,
+    ClusterVersion, ExchangeName, GroupId, NodeId, QueueId, QueueName, RoutingKey, Run, ShardTime,
+    Table, VhostId,
 };
 
 use super::{objects, placement, policy, tenancy};
 use crate::{
     error::{CodecError, malformed},
+    version::stored_version,
     wire::{Field, Fields},
 };
 
@@ -42,6 +44,7 @@ pub struct TopologyEntry {
 pub fn encode_topology_entry(entry: &TopologyEntry) -> Bytes {
     let message = pb::TopologyEntry {
         format_version: FORMAT,
+        finalized_version: stored_version(entry.command.since()),
         proposer_node: entry.proposal.node.0,
         proposer_run: entry.proposal.run.0,
         proposal_sequence: entry.proposal.number,
@@ -118,11 +121,11 @@ fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::Unbind(_)
         | Kind::NoteConsumer(_)
         | Kind::SetPolicy(_)
-        | Kind::DeletePolicy(_) => None,
+        | Kind::DeletePolicy(_)
+        | Kind::FinalizeVersion(_) => None,
         Kind::AddNode(_) => Some(2),
         Kind::RemoveNode(_) => Some(4),
         Kind::PlaceGroup(_) => Some(11),
-        Kind::FinalizeVersion(_) => Some(12),
         Kind::Tenancy(it) => it.kind.is_none().then_some(TENANCY),
         Kind::Placement(it) => it.kind.is_none().then_some(PLACEMENT),
         Kind::Batch(it) => {
@@ -135,16 +138,7 @@ fn set_aside(kind: &Kind) -> Option<u32> {
 fn encode(command: &TopologyCommand) -> Kind {
     match command {
         TopologyCommand::FormCluster(it) => Kind::FormCluster(form_cluster(it)),
-        TopologyCommand::UpdateNode(it) => Kind::UpdateNode(pb::UpdateNode {
-            node: Some(objects::node(&warren_topology::Node {
-                id: it.node,
-                incarnation: it.incarnation,
-                addresses: it.addresses.clone(),
-                zone: it.zone.clone(),
-                leaving: false,
-                former: Vec::new(),
-            })),
-        }),
+        TopologyCommand::UpdateNode(it) => Kind::UpdateNode(update_node(it)),
         TopologyCommand::DeclareExchange(it) => Kind::DeclareExchange(pb::DeclareExchange {
             exchange: Some(pb::StoredExchange {
                 vhost: it.vhost.0,
@@ -199,6 +193,9 @@ fn encode(command: &TopologyCommand) -> Kind {
         TopologyCommand::Batch(it) => Kind::Batch(pb::Batch {
             commands: it.commands.iter().map(wrapped).collect(),
         }),
+        TopologyCommand::FinaliseVersion(it) => Kind::FinalizeVersion(pb::FinalizeVersion {
+            version: it.version.0,
+        }),
     }
 }
 
@@ -219,15 +216,7 @@ fn decode_batch(it: pb::Batch) -> Result<Batch, CodecError> {
 fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
     Ok(match kind {
         Kind::FormCluster(it) => TopologyCommand::FormCluster(decode_form_cluster(it)?),
-        Kind::UpdateNode(it) => {
-            let node = objects::decode_node(there(it.node)?)?;
-            TopologyCommand::UpdateNode(UpdateNode {
-                node: node.id,
-                incarnation: node.incarnation,
-                addresses: node.addresses,
-                zone: node.zone,
-            })
-        }
+        Kind::UpdateNode(it) => TopologyCommand::UpdateNode(decode_update_node(it)?),
         Kind::DeclareExchange(it) => {
             let it = objects::decode_exchange(&there(it.exchange)?)?;
             TopologyCommand::DeclareExchange(DeclareExchange {
@@ -280,9 +269,37 @@ fn decode(kind: Kind) -> Result<TopologyCommand, CodecError> {
         Kind::Tenancy(it) => TopologyCommand::Tenancy(tenancy::decode(it)?),
         Kind::Placement(it) => TopologyCommand::Placement(placement::decode(it)?),
         Kind::Batch(it) => TopologyCommand::Batch(decode_batch(it)?),
-        Kind::AddNode(_) | Kind::RemoveNode(_) | Kind::PlaceGroup(_) | Kind::FinalizeVersion(_) => {
+        Kind::FinalizeVersion(it) => TopologyCommand::FinaliseVersion(FinaliseVersion {
+            version: ClusterVersion(it.version),
+        }),
+        Kind::AddNode(_) | Kind::RemoveNode(_) | Kind::PlaceGroup(_) => {
             return Err(malformed("command", "its number is set aside"));
         }
+    })
+}
+
+fn update_node(it: &UpdateNode) -> pb::UpdateNode {
+    pb::UpdateNode {
+        node: Some(objects::node(&warren_topology::Node {
+            id: it.node,
+            incarnation: it.incarnation,
+            addresses: it.addresses.clone(),
+            zone: it.zone.clone(),
+            leaving: false,
+            former: Vec::new(),
+            software: it.software.clone(),
+        })),
+    }
+}
+
+fn decode_update_node(it: pb::UpdateNode) -> Result<UpdateNode, CodecError> {
+    let node = objects::decode_node(there(it.node)?)?;
+    Ok(UpdateNode {
+        node: node.id,
+        incarnation: node.incarnation,
+        addresses: node.addresses,
+        zone: node.zone,
+        software: node.software,
     })
 }
 
@@ -309,7 +326,7 @@ fn form_cluster(it: &FormCluster) -> pb::FormCluster {
         }],
         shards: it.shards,
         replication_factor: it.replication_factor,
-        finalized_version: it.version,
+        finalized_version: it.version.0,
     }
 }
 
@@ -321,7 +338,7 @@ fn decode_form_cluster(it: pb::FormCluster) -> Result<FormCluster, CodecError> {
     Ok(FormCluster {
         cluster: objects::decode_cluster_id(&it.cluster_id)?,
         name: it.name.into(),
-        version: it.finalized_version,
+        version: objects::decode_version(it.finalized_version),
         nodes: nodes.collect::<Result<_, _>>()?,
         topology_members: objects::decode_group(topology).members,
         shards: it.shards,

@@ -3,16 +3,17 @@
 use bytes::{Bytes, BytesMut};
 use warren_proto::stored_v1 as pb;
 use warren_topology::{
-    Addresses, Exchange, ExchangeKind, Node, Placement, Queue, QueueOwner, QueueType,
+    Addresses, Exchange, ExchangeKind, Node, Placement, Queue, QueueOwner, QueueType, Software,
 };
 use warren_types::{
-    ClusterId, ExchangeId, ExchangeName, Generation, GroupId, Member, NodeId, QueueId, QueueName,
-    ReplicaId, Run, ShardId, Table, TopologyIndex, VhostId,
+    ClusterId, ClusterVersion, ExchangeId, ExchangeName, Generation, GroupId, KnownVersions,
+    Member, NodeId, QueueId, QueueName, ReplicaId, Run, ShardId, Table, TopologyIndex, VhostId,
 };
 
 use crate::{
     entry::incarnation,
     error::{CodecError, malformed},
+    version::stored_version,
 };
 
 pub(super) fn cluster_id(id: ClusterId) -> Bytes {
@@ -58,6 +59,9 @@ pub(super) fn node(it: &Node) -> pb::StoredNode {
             .iter()
             .map(|it| Bytes::copy_from_slice(&it.0.to_be_bytes()))
             .collect(),
+        min_version: stored_version(it.software.versions.oldest),
+        max_version: stored_version(it.software.versions.newest),
+        software: it.software.name.to_string(),
         ..pb::StoredNode::default()
     }
 }
@@ -78,7 +82,19 @@ pub(super) fn decode_node(it: pb::StoredNode) -> Result<Node, CodecError> {
             .iter()
             .map(|it| incarnation(it))
             .collect::<Result<_, _>>()?,
+        software: Software {
+            versions: KnownVersions {
+                oldest: decode_version(it.min_version),
+                newest: decode_version(it.max_version),
+            },
+            name: it.software.into(),
+        },
     })
+}
+
+/// Nodes of the time before versions were told know the first.
+pub(super) fn decode_version(stored: u32) -> ClusterVersion {
+    ClusterVersion(stored).max(ClusterVersion::FIRST)
 }
 
 pub(super) fn replica(it: &Member) -> pb::StoredReplica {

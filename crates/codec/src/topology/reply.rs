@@ -9,6 +9,7 @@ use warren_topology::{Declared, TopologyReply};
 use warren_types::{ExchangeId, QueueId, QueueName, ShardId, VhostId};
 
 mod refusal;
+mod version;
 
 use crate::error::{CodecError, malformed};
 

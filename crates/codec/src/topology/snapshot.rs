@@ -24,7 +24,7 @@ pub fn encode_topology(topology: &Topology) -> Bytes {
     let cluster = parts.cluster.as_ref();
     let message = pb::TopologySnapshot {
         format_version: FORMAT,
-        finalized_version: cluster.map_or(0, |it| it.finalised_version),
+        finalized_version: cluster.map_or(0, |it| it.finalised_version.0),
         cluster_id: cluster.map_or_else(Bytes::new, |it| objects::cluster_id(it.id)),
         cluster_name: cluster.map_or_else(String::new, |it| it.name.to_string()),
         replication_factor: cluster.map_or(0, |it| it.replication_factor),
@@ -68,7 +68,7 @@ pub fn decode_topology(bytes: &Bytes) -> Result<Topology, CodecError> {
         Some(Cluster {
             id: objects::decode_cluster_id(&message.cluster_id)?,
             name: message.cluster_name.into(),
-            finalised_version: message.finalized_version,
+            finalised_version: objects::decode_version(message.finalized_version),
             replication_factor: message.replication_factor,
         })
     };

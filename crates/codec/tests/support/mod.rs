@@ -21,7 +21,7 @@ use warren_types::*;
 use blocks::{block_of_queue, enqueue};
 pub use messages::message;
 use moves::{move_out, outgoing_row};
-use states::{counts_row, marks_row};
+use states::{counts_row, marks_row, purge};
 
 pub fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes::from)
@@ -169,21 +169,16 @@ fn command_of_states() -> impl Strategy<Value = Command> {
         (queue(), ranges()).prop_map(|(queue, ranges)| Command::Cancel(Cancel { queue, ranges })),
         (queue(), any::<u64>())
             .prop_map(|(queue, keep)| Command::DropParked(DropParked { queue, keep })),
+        (queue(), ranges(), states::said()).prop_map(|(queue, ranges, said)| Command::Remark(
+            Remark {
+                queue,
+                ranges,
+                said
+            }
+        )),
         (queue(), vec((priority(), position()), 0..4))
             .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
-        (queue(), position(), ranges(), any::<[bool; 4]>()).prop_map(
-            |(queue, below, except, [ready, delayed, scheduled, parked])| Command::Purge(Purge {
-                queue,
-                below,
-                except,
-                states: PurgeStates {
-                    ready,
-                    delayed,
-                    scheduled,
-                    parked
-                }
-            })
-        ),
+        purge(),
     ]
 }
 
@@ -399,7 +394,7 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
         any::<(u32, u64)>(),
         queue_name(),
         vec(level, 0..3),
-        any::<[u64; 16]>(),
+        any::<[u64; 17]>(),
     )
         .prop_map(move |((vhost, next), name, levels, it)| QueueRow {
             queue,
@@ -420,6 +415,7 @@ fn queue_row(queue: QueueId) -> impl Strategy<Value = QueueRow> {
                 scheduled_body_bytes: it[10],
                 parked_body_bytes: it[11],
                 cancelled: it[13],
+                duplicates: it[16],
             },
             fencing: it[12],
             memories: MemoryOf::ALL

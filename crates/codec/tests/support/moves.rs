@@ -15,6 +15,7 @@ pub(super) fn outgoing_row() -> impl Strategy<Value = OutgoingRow> {
             reason: it.reason,
             exchange: it.exchange,
             routing_key: it.routing_key,
+            priority: it.priority,
             at: ShardTime(at),
             arrived,
         },
@@ -36,9 +37,11 @@ pub(super) fn move_out() -> impl Strategy<Value = MoveOut> {
         exchange,
         key,
         vec(target, 0..3),
+        prop::option::of(any::<u8>()),
     )
         .prop_map(
-            |(queue, ranges, reason, exchange, routing_key, targets)| MoveOut {
+            |(queue, ranges, reason, exchange, routing_key, targets, priority)| MoveOut {
+                priority,
                 queue: QueueId(queue),
                 ranges,
                 reason,

@@ -96,6 +96,23 @@ fn tenancy_refusals() -> Vec<Refusal> {
         Refusal::PlacementRefused {
             reason: warren_topology::PlacementFault::NoSuchGroup,
         },
+        Refusal::ClusterInvalid {
+            reason: ClusterFault::Version,
+        },
+        Refusal::VersionNotKnown {
+            version: ClusterVersion(3),
+            node: NodeId(2),
+            knows: KnownVersions::FIRST,
+        },
+        Refusal::VersionGoesBack {
+            version: ClusterVersion(1),
+            finalised: ClusterVersion(2),
+        },
+        Refusal::SoftwareNotFit {
+            node: NodeId(2),
+            knows: KnownVersions::FIRST,
+            finalised: ClusterVersion(2),
+        },
     ]
 }
 

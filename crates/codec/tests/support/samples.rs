@@ -23,6 +23,8 @@ use warren_types::*;
 mod placement;
 #[path = "samples_of_states.rs"]
 mod states;
+#[path = "samples_of_versions.rs"]
+mod versions;
 use placement::node;
 pub use states::*;
 
@@ -268,6 +270,7 @@ fn rows_of_block(
             Row::Counts(CountsRow {
                 counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
                 delayed: vec![],
+                said: vec![],
             }),
         ),
         (
@@ -339,7 +342,7 @@ fn cluster_commands() -> Vec<(&'static str, TopologyCommand)> {
             TopologyCommand::FormCluster(FormCluster {
                 cluster: ClusterId(7),
                 name: "c".into(),
-                version: 1,
+                version: ClusterVersion::FIRST,
                 nodes: (1..4).map(node).collect(),
                 topology_members: members.collect(),
                 shards: 2,
@@ -353,6 +356,7 @@ fn cluster_commands() -> Vec<(&'static str, TopologyCommand)> {
                 incarnation: Incarnation(2),
                 addresses: Addresses::default(),
                 zone: "y".into(),
+                software: warren_topology::Software::default(),
             }),
         ),
     ]
@@ -456,6 +460,7 @@ fn object_commands() -> Vec<(&'static str, TopologyCommand)> {
 pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
     let later = std::iter::once(tenancy::later_settings());
     let commands = commands().into_iter().chain(later);
+    let commands = commands.chain(versions::commands());
     let entries = commands.map(|(name, command)| {
         let entry = TopologyEntry {
             proposal: ProposalId {
@@ -469,6 +474,11 @@ pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
         (name, entry)
     });
     entries.collect()
+}
+
+/// The cluster of `topology`, when all nodes know a later version and it is finalised.
+pub fn upgraded() -> Topology {
+    versions::upgraded(topology())
 }
 
 /// After all the commands: a cluster with an exchange, two exclusive queues and a binding.

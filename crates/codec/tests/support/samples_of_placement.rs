@@ -3,7 +3,7 @@
 
 use warren_topology::{
     Addresses, AdmitNode, ForgetNode, MoveReplica, Node, PlacementCommand, PlacementSettled,
-    SetLeaving, SetTopologyVoters, TopologyCommand,
+    SetLeaving, SetTopologyVoters, Software, TopologyCommand,
 };
 use warren_types::{Generation, Incarnation, NodeId, ReplicaId, ShardId};
 
@@ -71,5 +71,6 @@ pub fn node(id: u64) -> Node {
         zone: "z".into(),
         leaving: false,
         former: Vec::new(),
+        software: Software::default(),
     }
 }

@@ -44,6 +44,7 @@ pub fn entry_of_states() -> ShardEntry {
                 delayed: false,
                 scheduled: true,
                 parked: true,
+                dead_lettering: false,
             },
         }),
         Command::Park(Park {
@@ -97,11 +98,21 @@ pub(super) fn rows_of_states(
     let delayed = CountsRow {
         counts: vec![(Position(4), 1, 2), (Position(10), 0, 1)],
         delayed: vec![(Position(10), ShardTime(77))],
+        said: vec![],
+    };
+    let remarks = CountsRow {
+        counts: vec![(Position(4), 1, 2)],
+        delayed: vec![],
+        said: vec![
+            (Position(4), vec![said_at(70), said_at(80)]),
+            (Position(5), vec![said_at(90)]),
+        ],
     };
     vec![
         ("marks", marks, Row::Marks(row)),
         ("timer", timer, Row::Timer),
-        ("delayed", counts, Row::Counts(delayed)),
+        ("delayed", counts.clone(), Row::Counts(delayed)),
+        ("remarks", counts, Row::Counts(remarks)),
     ]
 }
 
@@ -238,4 +249,32 @@ pub fn entry_of_outputs() -> ShardEntry {
     entry.commands = outputs.collect();
     entry.origins = Vec::new();
     entry
+}
+
+/// An entry with what a consumer says of deliveries.
+pub fn entry_of_remarks() -> ShardEntry {
+    let queue = QueueId(300);
+    let commands = vec![Command::Remark(Remark {
+        queue,
+        ranges: ranges(),
+        said: said_at(0).said,
+    })];
+    ShardEntry {
+        origins: vec![],
+        commands,
+        ..entry()
+    }
+}
+
+fn said_at(at: u64) -> SaidAt {
+    let said = Said::new(
+        AttemptOutcome::Failed,
+        "no answer",
+        "after 30 s",
+        "worker-1",
+    );
+    SaidAt {
+        at: ShardTime(at),
+        said: said.unwrap(),
+    }
 }

@@ -1,14 +1,17 @@
 //! Random states of messages. Not here: other rows.
 
-use proptest::{option, prelude::*};
-use warren_queue::rows::*;
+use proptest::{collection::vec, option, prelude::*};
+use warren_queue::{
+    entry::{AttemptOutcome, Command, Purge, PurgeStates, Said},
+    rows::*,
+};
 use warren_types::*;
 
 use super::{park_cause, ranges};
 
 pub(super) fn counts_row() -> impl Strategy<Value = CountsRow> {
     let counts = proptest::collection::btree_map(any::<u64>(), any::<(u32, u32, u8)>(), 0..5);
-    counts.prop_map(|counts| CountsRow {
+    let counts = counts.prop_map(|counts| CountsRow {
         delayed: counts
             .iter()
             .filter(|(_, (_, _, until))| *until > 100)
@@ -18,7 +21,42 @@ pub(super) fn counts_row() -> impl Strategy<Value = CountsRow> {
             .into_iter()
             .map(|(at, (delivered, acquired, _))| (Position(at), delivered, acquired))
             .collect(),
+        said: vec![],
+    });
+    let said =
+        proptest::collection::btree_map(any::<u64>(), vec((any::<u64>(), said()), 1..3), 0..3);
+    (counts, said).prop_map(|(counts, said)| CountsRow {
+        said: said
+            .into_iter()
+            .map(|(at, of_it)| {
+                let of_it = of_it.into_iter();
+                let of_it = of_it.map(|(at, said)| SaidAt {
+                    at: ShardTime(at),
+                    said,
+                });
+                (Position(at), of_it.collect())
+            })
+            .collect(),
+        ..counts
     })
+}
+
+/// At least a word.
+pub(super) fn said() -> impl Strategy<Value = Said> {
+    let outcome = prop_oneof![
+        Just(AttemptOutcome::Rejected),
+        Just(AttemptOutcome::Parked),
+        Just(AttemptOutcome::Failed),
+        Just(AttemptOutcome::Returned),
+    ];
+    (outcome, "[a-z]{1,20}", ".{0,40}", "[a-z]{0,9}").prop_map(
+        |(outcome, reason, detail, consumer)| Said {
+            outcome,
+            reason,
+            detail,
+            consumer,
+        },
+    )
 }
 
 pub(super) fn marks_row() -> impl Strategy<Value = MarksRow> {
@@ -30,5 +68,25 @@ pub(super) fn marks_row() -> impl Strategy<Value = MarksRow> {
             .map(|(at, cause)| (Position(at), cause))
             .collect(),
         timer: timer.map(ShardTime),
+    })
+}
+
+/// Removes messages of some states.
+pub(super) fn purge() -> impl Strategy<Value = Command> {
+    let states = any::<[bool; 5]>();
+    (any::<u64>(), 1..u64::MAX, ranges(), states).prop_map(|(queue, below, except, states)| {
+        let [ready, delayed, scheduled, parked, dead_lettering] = states;
+        Command::Purge(Purge {
+            queue: QueueId(queue),
+            below: Position(below),
+            except,
+            states: PurgeStates {
+                ready,
+                delayed,
+                scheduled,
+                parked,
+                dead_lettering,
+            },
+        })
     })
 }

@@ -352,6 +352,7 @@ impl AmqpSession {
             action: ACK,
             answer: AnswerTime::AtOnce,
             outputs: outputs.collect(),
+            said: None,
         };
         self.pipeline.push(Op::Settle { spec, token });
     }

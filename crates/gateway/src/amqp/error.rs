@@ -25,9 +25,9 @@ pub(super) fn operation(error: &OperationError) -> AmqpError {
         | OperationError::Unavailable { .. }
         | OperationError::DepthUnknown { .. }
         | OperationError::UnexpectedReply => Code::InternalError,
-        OperationError::QueueInUse { .. } | OperationError::QueueNotEmpty { .. } => {
-            Code::PreconditionFailed
-        }
+        OperationError::Topology(TopologyError::NotFinalised { .. })
+        | OperationError::QueueInUse { .. }
+        | OperationError::QueueNotEmpty { .. } => Code::PreconditionFailed,
     };
     AmqpError::new(code, error)
 }
@@ -68,6 +68,9 @@ fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::UserExists { .. }
         | Refusal::VhostProtected { .. }
         | Refusal::PlacementRefused { .. }
+        | Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. }
         | Refusal::BatchInvalid => Code::InternalError,
     }
 }

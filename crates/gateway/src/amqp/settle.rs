@@ -18,7 +18,7 @@ const GROUPS_SEEN: usize = 8;
 pub(super) const ACK: SettleAction = SettleAction::Settle(SettleReason::Acked);
 const REJECT: SettleAction = SettleAction::Settle(SettleReason::Rejected);
 /// basic.reject counts as a failed attempt, basic.nack does not (features A5).
-const REQUEUE_FAILED: SettleAction = SettleAction::Return {
+pub(super) const REQUEUE_FAILED: SettleAction = SettleAction::Return {
     kind: ReturnKind::Failed,
     wait: ReturnWait::ByPolicy,
 };
@@ -86,6 +86,7 @@ impl Settles {
             action,
             answer: AnswerTime::Soon,
             outputs: Vec::new(),
+            said: None,
         };
         self.groups.push((asker, spec));
         true

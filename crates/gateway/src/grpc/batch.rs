@@ -12,7 +12,7 @@ use super::confirms::EntryId;
 use super::error::{bad_argument, refused_publish};
 use super::schedule;
 use crate::gateway::Gateway;
-use crate::publish::{Outcome, Publish, Publishing};
+use crate::publish::{Outcome, Publish, Publishing, Refused};
 
 /// # Errors
 /// What is wrong with the batch as a whole.
@@ -44,10 +44,12 @@ pub(super) fn result(
             outcome: v1::PublishOutcome::Duplicate.into(),
             ..v1::PublishResult::default()
         },
-        Outcome::Unrouted if entry.is_mandatory => refused(
-            index,
-            &ApiError::new(Reason::Unroutable, "no queue takes the message"),
-        ),
+        Outcome::Unrouted | Outcome::Refused(Refused::NoResponders { queue: None })
+            if entry.is_mandatory =>
+        {
+            let text = "no queue takes the message";
+            refused(index, &ApiError::new(Reason::Unroutable, text))
+        }
         Outcome::Unrouted => unrouted(index),
         Outcome::Refused(why) => refused_publish(index, why, topology),
     }

@@ -12,9 +12,9 @@ use tonic::{Request, Response, Status};
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::cluster_service_server::ClusterService;
 use warren_proto::convert::error::ApiError;
-use warren_topology::TopologyReply;
 use warren_topology::plan::LeaderMove;
-use warren_types::{GroupId, NodeId};
+use warren_topology::{FinaliseVersion, TopologyCommand, TopologyReply};
+use warren_types::{ClusterVersion, GroupId, NodeId};
 
 use super::cluster_view::{nodes, problems, shards};
 use super::error::{bad_argument, of_hand_over, of_refusal, of_topology, unsupported};
@@ -40,6 +40,41 @@ impl ClusterAdmin {
             return Err(of_refusal(refusal));
         }
         Ok(())
+    }
+
+    /// Version 0 is the newest that all nodes know.
+    async fn finalise(
+        &self,
+        version: u32,
+        validate_only: bool,
+    ) -> Result<cluster_v1::FinalizeUpgradeResponse, ApiError> {
+        let broker = self.gateway.broker();
+        let fresh = broker.topology().fresh().await;
+        let topology = fresh.map_err(|error| of_topology(&error))?;
+        let version = match version {
+            0 => topology.version_to_finalise().unwrap_or(topology.version()),
+            version => ClusterVersion(version),
+        };
+        let reply = if validate_only {
+            topology.check(TopologyCommand::FinaliseVersion(FinaliseVersion {
+                version,
+            }))
+        } else {
+            let finalised = broker.finalise(version).await;
+            finalised.map_err(|error| of_topology(&error))?
+        };
+        if let TopologyReply::Refused(refusal) = &reply {
+            return Err(of_refusal(refusal));
+        }
+        let now = if validate_only {
+            topology.version()
+        } else {
+            version
+        };
+        Ok(cluster_v1::FinalizeUpgradeResponse {
+            finalized_version: now.0,
+            target_version: version.0,
+        })
     }
 
     /// A node is drained by itself; 0 is the one that is asked.
@@ -123,7 +158,8 @@ impl ClusterService for ClusterAdmin {
             nodes: nodes(&self.gateway),
             shards: shards(&self.gateway),
             topology_index: topology.index().0,
-            finalized_version: cluster.map_or(0, |it| it.finalised_version),
+            finalized_version: cluster.map_or(0, |it| it.finalised_version.0),
+            upgrade_version: topology.version_to_finalise().map_or(0, |it| it.0),
             problems: problems(&self.gateway),
         }))
     }
@@ -265,8 +301,12 @@ impl ClusterService for ClusterAdmin {
 
     async fn finalize_upgrade(
         &self,
-        _request: Request<cluster_v1::FinalizeUpgradeRequest>,
+        request: Request<cluster_v1::FinalizeUpgradeRequest>,
     ) -> Result<Response<cluster_v1::FinalizeUpgradeResponse>, Status> {
-        Err(unsupported("FinalizeUpgrade").into())
+        let request = request.get_ref();
+        let answer = self
+            .finalise(request.version, request.validate_only)
+            .await?;
+        Ok(Response::new(answer))
     }
 }

@@ -81,11 +81,9 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
             node_endpoint: node.addresses.node.to_string(),
             zone: node.zone.to_string(),
             state: state.into(),
-            version: if own {
-                env!("CARGO_PKG_VERSION").to_owned()
-            } else {
-                String::new()
-            },
+            version: node.software.name.to_string(),
+            min_version: node.software.versions.oldest.0,
+            max_version: node.software.versions.newest.0,
             leaders: count(topology.placements().filter(leads).count()),
             replicas: count(topology.placements().filter(has_replica).count()),
             memory_alarm: alarmed.of(node.id).memory,

@@ -7,15 +7,16 @@ use tonic::{Request, Response, Status};
 use warren_proto::admin_v1;
 use warren_proto::admin_v1::dead_letter_service_server::DeadLetterService;
 use warren_proto::convert::error::ApiError;
+use warren_proto::convert::message::time_ms_to_client;
 use warren_proto::v1::{self, MessageState};
 use warren_shard::api::StatsDepth;
-use warren_shard::{PurgeStates, RedriveTo};
+use warren_shard::{ATTEMPTS, ATTEMPTS_MAX, PurgeStates, RedriveTo, SaidAt};
 use warren_topology::{Operation, Queue};
 
 use super::deadline::deadline;
 use super::error::{bad_argument, of_operation};
 use super::open::{leader_metadata, queue_name, vhost_name, with_hint};
-use super::peek::peek;
+use super::peek::{Looked, peek};
 use super::permit::{Permit, permitted};
 use super::redrive::{Doing, Redriving};
 use super::redrive_job;
@@ -92,6 +93,7 @@ impl DeadLetters {
             cursor: request.page_token,
             limit: request.page_size,
             no_body: request.no_body,
+            client_id: String::new(),
         };
         let pages = peek(&self.gateway, request, deadline).await?;
         let next = pages.last().map(|it| it.next_cursor.clone());
@@ -124,7 +126,12 @@ impl Permit for admin_v1::DeleteDeadLettersRequest {
     }
 }
 
-fn dead_letter(it: v1::PeekedMessage) -> admin_v1::DeadLetter {
+fn dead_letter(it: Looked) -> admin_v1::DeadLetter {
+    let Looked {
+        message: it,
+        died,
+        said,
+    } = it;
     let delivery = it.delivery.unwrap_or_default();
     let message = delivery.message.as_ref();
     let header = |name: &str| {
@@ -144,9 +151,51 @@ fn dead_letter(it: v1::PeekedMessage) -> admin_v1::DeadLetter {
         source_queue: header("x-last-death-queue"),
         cause,
         died_at: delivery.enqueued_at,
-        attempts: Vec::new(),
+        attempts: attempts(message.filter(|_| died), said),
         delivery: Some(delivery),
     }
+}
+
+/// What consumers said of it: in earlier queues, as its header tells, then here.
+fn attempts(message: Option<&v1::Message>, said: Vec<SaidAt>) -> Vec<admin_v1::AttemptRecord> {
+    let earlier = message.and_then(|it| it.headers.get(ATTEMPTS));
+    let earlier = match earlier.and_then(|it| it.kind.as_ref()) {
+        Some(v1::value::Kind::ListValue(list)) => list.values.as_slice(),
+        Some(_) | None => &[],
+    };
+    let here = said.into_iter().map(|it| admin_v1::AttemptRecord {
+        at: Some(time_ms_to_client(it.at.0)),
+        outcome: it.said.outcome.name().to_owned(),
+        reason: it.said.reason,
+        detail: it.said.detail,
+        consumer_tag: it.said.consumer,
+    });
+    let earlier = earlier.iter().filter_map(earlier_attempt);
+    let mut all: Vec<_> = earlier.chain(here).collect();
+    all.drain(..all.len().saturating_sub(ATTEMPTS_MAX));
+    all
+}
+
+fn earlier_attempt(entry: &v1::Value) -> Option<admin_v1::AttemptRecord> {
+    let Some(v1::value::Kind::TableValue(entry)) = &entry.kind else {
+        return None;
+    };
+    let kind = |name: &str| entry.fields.get(name).and_then(|it| it.kind.as_ref());
+    let text = |name: &str| match kind(name) {
+        Some(v1::value::Kind::StringValue(text)) => text.clone(),
+        Some(_) | None => String::new(),
+    };
+    let at = match kind("time") {
+        Some(v1::value::Kind::TimeValue(at)) => Some(*at),
+        Some(_) | None => None,
+    };
+    Some(admin_v1::AttemptRecord {
+        at,
+        outcome: text("outcome"),
+        reason: text("reason"),
+        detail: text("detail"),
+        consumer_tag: text("consumer"),
+    })
 }
 
 #[tonic::async_trait]
@@ -242,6 +291,7 @@ impl DeadLetterService for DeadLetters {
                 delayed: false,
                 scheduled: false,
                 parked: false,
+                dead_lettering: false,
             };
             self.gateway.purge_queue(&queue, ready).await
         };

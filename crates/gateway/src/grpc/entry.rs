@@ -9,7 +9,7 @@ use warren_proto::v1;
 use warren_shard::api::ProducerTag;
 use warren_types::{ExchangeName, ProducerId, RoutingKey, VhostId};
 
-use super::error::{bad_argument, of_name, unsupported};
+use super::error::{bad_argument, of_name};
 use crate::copies::{CC, FURTHER_KEYS_MAX, further_keys, without_blind_copies};
 use crate::message::{counted_bytes, message};
 use crate::publish::{Publish, PublishId};
@@ -65,9 +65,6 @@ impl Publisher {
         entry: v1::PublishEntry,
         defaults: Defaults<'_>,
     ) -> Result<Publish, ApiError> {
-        if entry.need_consumer {
-            return Err(unsupported("need_consumer"));
-        }
         let exchange = self.exchange(entry.exchange.as_deref().unwrap_or(defaults.exchange))?;
         let routing_key =
             self.routing_key(entry.routing_key.as_deref().unwrap_or(defaults.routing_key))?;
@@ -106,6 +103,7 @@ impl Publisher {
             message,
             further_keys,
             producer,
+            needs_consumer: entry.need_consumer,
             bytes,
         })
     }
@@ -279,13 +277,6 @@ mod tests {
                 ..entry(b"")
             }),
             Reason::BadArgument
-        );
-        assert_eq!(
-            reason(v1::PublishEntry {
-                need_consumer: true,
-                ..entry(b"")
-            }),
-            Reason::UnsupportedFeature
         );
     }
 

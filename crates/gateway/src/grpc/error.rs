@@ -15,31 +15,7 @@ use crate::publish::Refused;
 
 /// What the topology refused.
 pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
-    let reason = match refusal {
-        Refusal::ClusterNotFormed => Reason::NotReady,
-        Refusal::ClusterFormedOtherwise { .. }
-        | Refusal::ClusterInvalid { .. }
-        | Refusal::NoSuchNode { .. }
-        | Refusal::OtherIncarnation { .. }
-        | Refusal::InvalidArgument { .. }
-        | Refusal::ExclusiveWithoutOwner => Reason::BadArgument,
-        Refusal::NoSuchVhost { .. } => Reason::VhostNotFound,
-        Refusal::NoSuchExchange { .. } => Reason::ExchangeNotFound,
-        Refusal::NoSuchQueue { .. } => Reason::QueueNotFound,
-        Refusal::NameReserved { .. } | Refusal::DefaultExchange => Reason::AccessRefused,
-        Refusal::QueueTypeUnavailable { .. } => Reason::UnsupportedFeature,
-        Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
-        Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
-        Refusal::ExchangeInUse { .. } => Reason::InUse,
-        Refusal::LimitReached { .. } | Refusal::VhostLimitReached { .. } => Reason::LimitReached,
-        Refusal::NoVhostNamed { .. } => Reason::VhostNotFound,
-        Refusal::NoSuchUser { .. } => Reason::UserNotFound,
-        Refusal::UserExists { .. } => Reason::InequivalentArgument,
-        Refusal::VhostProtected { .. } => Reason::InUse,
-        Refusal::BatchInvalid => Reason::Bug,
-        Refusal::PlacementRefused { .. } => Reason::BadArgument,
-    };
-    let error = ApiError::new(reason, refusal.to_string());
+    let error = ApiError::new(reason_of(refusal), refusal.to_string());
     match refusal {
         Refusal::NoSuchExchange { exchange, .. } | Refusal::ExchangeInUse { exchange, .. } => {
             error.resource("exchange", exchange.as_str())
@@ -74,6 +50,9 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
         | Refusal::LimitReached { .. }
         | Refusal::VhostLimitReached { .. }
         | Refusal::PlacementRefused { .. }
+        | Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. }
         | Refusal::BatchInvalid => error,
         Refusal::NoVhostNamed { vhost } | Refusal::VhostProtected { vhost } => {
             error.resource("vhost", vhost.as_str())
@@ -84,6 +63,36 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ApiError {
     }
 }
 
+fn reason_of(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::ClusterNotFormed => Reason::NotReady,
+        Refusal::ClusterFormedOtherwise { .. }
+        | Refusal::ClusterInvalid { .. }
+        | Refusal::NoSuchNode { .. }
+        | Refusal::OtherIncarnation { .. }
+        | Refusal::InvalidArgument { .. }
+        | Refusal::ExclusiveWithoutOwner => Reason::BadArgument,
+        Refusal::NoSuchVhost { .. } => Reason::VhostNotFound,
+        Refusal::NoSuchExchange { .. } => Reason::ExchangeNotFound,
+        Refusal::NoSuchQueue { .. } => Reason::QueueNotFound,
+        Refusal::NameReserved { .. } | Refusal::DefaultExchange => Reason::AccessRefused,
+        Refusal::QueueTypeUnavailable { .. } => Reason::UnsupportedFeature,
+        Refusal::InequivalentArgument { .. } => Reason::InequivalentArgument,
+        Refusal::ResourceLocked { .. } => Reason::ResourceLocked,
+        Refusal::ExchangeInUse { .. } => Reason::InUse,
+        Refusal::LimitReached { .. } | Refusal::VhostLimitReached { .. } => Reason::LimitReached,
+        Refusal::NoVhostNamed { .. } => Reason::VhostNotFound,
+        Refusal::NoSuchUser { .. } => Reason::UserNotFound,
+        Refusal::UserExists { .. } => Reason::InequivalentArgument,
+        Refusal::VhostProtected { .. } => Reason::InUse,
+        Refusal::BatchInvalid => Reason::Bug,
+        Refusal::PlacementRefused { .. } => Reason::BadArgument,
+        Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. } => Reason::VersionMismatch,
+    }
+}
+
 /// The topology could not be read or changed.
 pub(super) fn of_topology(error: &TopologyError) -> ApiError {
     let reason = match error {
@@ -91,6 +100,7 @@ pub(super) fn of_topology(error: &TopologyError) -> ApiError {
         TopologyError::NotReady => Reason::NotReady,
         TopologyError::OutcomeUnknown => Reason::OutcomeUnknown,
         TopologyError::BadAnswer(_) => Reason::Bug,
+        TopologyError::NotFinalised { .. } => Reason::NotFinalized,
     };
     ApiError::new(reason, error.to_string())
 }
@@ -183,15 +193,20 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
         }
         Refused::Unavailable(why) => of_unavailable(*why),
         Refused::Low(alarm) => of_alarm(*alarm),
-        Refused::OverQuota => ApiError::new(
-            Reason::OverQuota,
-            "the vhost stores as many bytes of messages as it may",
-        ),
+        Refused::OverQuota => over_quota(),
         Refused::CrossShard => ApiError::new(
             Reason::CrossShard,
             "the queues of an atomic batch must share a shard: x-placement-group sees to it",
         ),
         Refused::Aborted => aborted(),
+        Refused::NoResponders { queue } => {
+            let text = "no queue that takes the message has a consumer";
+            let error = ApiError::new(Reason::NoResponders, text);
+            match queue {
+                Some(queue) => error.resource("queue", queue_name(topology, *queue)),
+                None => error,
+            }
+        }
         Refused::Unknown => ApiError::new(
             Reason::OutcomeUnknown,
             "whether the message is stored is not known",
@@ -209,6 +224,12 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
         }
     };
     publish::refused(index, &error)
+}
+
+/// A vhost is full.
+pub(super) fn over_quota() -> ApiError {
+    let text = "the vhost stores as many bytes of messages as it may";
+    ApiError::new(Reason::OverQuota, text)
 }
 
 /// Another message of the same atomic batch was refused.

@@ -68,6 +68,10 @@ impl HeldBook {
         self.by_position.len()
     }
 
+    pub(super) fn holds(&self, position: Position) -> bool {
+        self.by_position.contains_key(&position)
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.by_position.values().map(|it| it.bytes).sum()
     }

@@ -35,8 +35,14 @@ pub(crate) struct Leases {
 struct Inner {
     holder: HashMap<(QueueId, Position), u64>,
     leases: HashMap<u64, Lease>,
-    attempts: BTreeMap<AttemptKey, watch::Receiver<Answer>>,
+    attempts: BTreeMap<AttemptKey, Begun>,
     last: u64,
+}
+
+struct Begun {
+    answer: watch::Receiver<Answer>,
+    /// No other node has it: it was asked for.
+    is_here: bool,
 }
 
 struct Lease {
@@ -69,7 +75,7 @@ impl Leases {
     pub(super) fn attempt(&self, key: &AttemptKey) -> Result<Attempt, TooMany> {
         let mut inner = self.inner.lock();
         if let Some(known) = inner.attempts.get(key) {
-            return Ok(Attempt::Known(known.clone()));
+            return Ok(Attempt::Known(known.answer.clone()));
         }
         if inner.attempts.len() + inner.holder.len() >= self.max {
             return Err(TooMany);
@@ -77,9 +83,31 @@ impl Leases {
         let (sender, receiver) = watch::channel(None);
         // Calls without an id are never repeated.
         if !key.attempt_id.is_empty() {
-            inner.attempts.insert(key.clone(), receiver.clone());
+            let begun = Begun {
+                answer: receiver.clone(),
+                is_here: false,
+            };
+            inner.attempts.insert(key.clone(), begun);
         }
         Ok(Attempt::New(sender, receiver))
+    }
+
+    /// No other node has the attempt: it takes messages here.
+    pub(super) fn begins(&self, key: &AttemptKey) {
+        if let Some(begun) = self.inner.lock().attempts.get_mut(key) {
+            begun.is_here = true;
+        }
+    }
+
+    /// The answer of an attempt of this node; `or_asking`: also while the node still asks the others for it.
+    pub(super) fn known(
+        &self,
+        key: &AttemptKey,
+        or_asking: bool,
+    ) -> Option<watch::Receiver<Answer>> {
+        let inner = self.inner.lock();
+        let begun = inner.attempts.get(key)?;
+        (begun.is_here || or_asking).then(|| begun.answer.clone())
     }
 
     pub(super) fn end_attempt(&self, key: &AttemptKey) {

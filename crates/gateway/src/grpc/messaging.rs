@@ -210,7 +210,9 @@ impl MessagingService for Messaging {
         let shard = self.shard_of(&request.vhost, &request.queue);
         let pages = peek::peek(&self.gateway, request, deadline).await;
         let pages = pages.map(|it| -> Self::PeekStream {
-            Box::pin(futures::stream::iter(it.into_iter().map(Ok)))
+            Box::pin(futures::stream::iter(
+                it.into_iter().map(|page| Ok(page.into())),
+            ))
         });
         self.with_leader(shard, pages)
     }

@@ -3,6 +3,7 @@
 // Errors are built when something fails, and their way is short; a status of tonic is no smaller.
 #![allow(clippy::result_large_err)]
 
+mod attempts;
 mod batch;
 mod cluster;
 mod cluster_view;
@@ -29,6 +30,8 @@ mod peek;
 mod permit;
 mod policies;
 mod publish_credit;
+mod publish_open;
+mod publish_pause;
 mod publish_stream;
 mod publish_unary;
 mod receipt;
@@ -44,6 +47,7 @@ mod streams;
 mod topology;
 mod users;
 
+pub(crate) use attempts::answer as answer_attempt;
 pub(crate) use leases::Leases;
 pub(crate) use resume::Parked;
 pub use server::{ServeError, serve_grpc};

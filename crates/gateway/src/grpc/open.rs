@@ -2,6 +2,7 @@
 
 use warren_proto::convert::error::ApiError;
 use warren_proto::v1;
+use warren_topology::QueueOwner;
 use warren_types::{QueueName, VhostName};
 
 use super::error::{of_name, unsupported};
@@ -20,6 +21,11 @@ pub(super) fn vhost_name(name: &str) -> Result<VhostName, ApiError> {
 
 pub(super) fn queue_name(name: &str) -> Result<QueueName, ApiError> {
     QueueName::try_from(name).map_err(|error| of_name("queue", &error))
+}
+
+/// The client id that owns an exclusive queue, or asks for one.
+pub(super) fn owner(client_id: &str) -> Option<QueueOwner> {
+    (!client_id.is_empty()).then(|| QueueOwner::Client(client_id.into()))
 }
 
 /// There are no features to ask for yet.

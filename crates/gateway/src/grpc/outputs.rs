@@ -14,7 +14,7 @@ use warren_shard::api::PublishItem;
 use super::batch::result;
 use super::confirms::EntryId;
 use super::entry::{Defaults, Publisher};
-use super::error::{aborted, bad_argument, queue_name};
+use super::error::{aborted, bad_argument, queue_name, unsupported};
 use super::held::HeldDelivery;
 use super::outputs_first::First;
 use super::settle_plan::{Ask, Plan, refused as refused_settle, result_of};
@@ -261,6 +261,11 @@ fn publishes(
             is_mandatory: entry.mandatory,
             index,
         };
+        if entry.need_consumer {
+            let error = unsupported("need_consumer of a message that comes with an ack");
+            wrong.push((index, refused(index, &error)));
+            continue;
+        }
         match publisher.publish(PublishId::from(id), entry, nowhere) {
             Ok(publish) => publishes.push(publish),
             Err(error) => wrong.push((index, refused(index, &error))),

@@ -10,14 +10,14 @@ use warren_proto::convert::message::time_ms_to_client;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::MessageState;
-use warren_shard::{Look, PeekState, Peeked, park_cause};
+use warren_shard::{Look, PeekState, Peeked, SaidAt, park_cause};
 use warren_topology::{Operation, Queue, Refusal};
 use warren_types::{Filter, Position, VhostName};
 
 use super::deliveries::{Frame, to_client};
 use super::error::{bad_argument, of_operation, unsupported};
 use super::filter::filter;
-use super::open::{queue_name, vhost_name};
+use super::open::{owner, queue_name, vhost_name};
 use super::permit::Permit;
 use crate::gateway::Gateway;
 use crate::operations::{OperationError, target_of};
@@ -47,6 +47,32 @@ struct Wish {
     with_bodies: bool,
 }
 
+/// Messages that were looked at, and where to go on.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) messages: Vec<Looked>,
+    pub(super) next_cursor: String,
+}
+
+/// A message that was looked at.
+pub(super) struct Looked {
+    pub(super) message: v1::PeekedMessage,
+    /// Its headers are the broker's own: it came here by another queue.
+    pub(super) died: bool,
+    /// What consumers said of it in this queue, oldest first.
+    pub(super) said: Vec<SaidAt>,
+}
+
+impl From<Page> for v1::PeekResponse {
+    fn from(page: Page) -> Self {
+        let messages = page.messages.into_iter().map(|it| it.message);
+        Self {
+            messages: messages.collect(),
+            next_cursor: page.next_cursor,
+        }
+    }
+}
+
 /// The pages of one call, the last of which says where to go on.
 ///
 /// # Errors
@@ -55,20 +81,18 @@ pub(super) async fn peek(
     gateway: &Gateway,
     request: v1::PeekRequest,
     deadline: Instant,
-) -> Result<Vec<v1::PeekResponse>, ApiError> {
+) -> Result<Vec<Page>, ApiError> {
     let wish = wish(&request)?;
     let name = queue_name(&request.queue)?;
-    let found = gateway.find_queue(&wish.vhost, &name, None).await;
+    let requester = owner(&request.client_id);
+    let found = gateway.find_queue(&wish.vhost, &name, requester.as_ref());
+    let found = found.await;
     let queue = found.map_err(|error| of_operation(&error))?;
     let pages = timeout_at(deadline, pages(gateway, &queue, &wish)).await;
     pages.unwrap_or_else(|_| Err(no_answer(&queue)))
 }
 
-async fn pages(
-    gateway: &Gateway,
-    queue: &Queue,
-    wish: &Wish,
-) -> Result<Vec<v1::PeekResponse>, ApiError> {
+async fn pages(gateway: &Gateway, queue: &Queue, wish: &Wish) -> Result<Vec<Page>, ApiError> {
     let (mut pages, mut from) = (Vec::new(), wish.from);
     let (mut left, mut bytes) = (wish.limit, 0);
     for _ in 0..PAGES_MAX {
@@ -88,10 +112,17 @@ async fn pages(
         let meant = page.messages.into_iter().filter(|it| {
             wish.states.is_empty() || wish.states.contains(&i32::from(state(it.state)))
         });
-        let mut answer = v1::PeekResponse::default();
-        for it in meant {
+        let mut answer = Page::default();
+        for mut it in meant {
             bytes += it.delivery.message.body.len();
-            answer.messages.push(to_peeked(gateway, queue, it, wish));
+            let said = std::mem::take(&mut it.said);
+            let died = it.delivery.message.died;
+            let message = to_peeked(gateway, queue, it, wish);
+            answer.messages.push(Looked {
+                message,
+                died,
+                said,
+            });
         }
         left -= answer.messages.len().min(left);
         answer.next_cursor = page.next.map_or_else(String::new, |it| it.0.to_string());

@@ -27,19 +27,16 @@ use super::batch::{Routing, check_batch, publish_time, result};
 use super::confirms::{BatchResults, EntryId};
 use super::connection::Seats;
 use super::entry::{Defaults, Publisher};
-use super::error::{aborted, bad_argument, of_denied, of_operation};
+use super::error::{aborted, bad_argument, of_denied};
 use super::named_errors::named;
-use super::open::{DURABILITY, check_features, limits, vhost_name};
-use super::permit::open_vhost;
+use super::open::{DURABILITY, limits};
 use super::publish_credit::{PublishCredit, over_credit};
-use super::streams::{
-    CONTROL_MAX, OPEN_WITHIN, draining, draining_notice, has_room, reached, unreadable,
-};
+use super::publish_open::open;
+use super::publish_pause::Pause;
+use super::streams::{CONTROL_MAX, draining, draining_notice, has_room, reached};
 use crate::admission::{ConnectionAdmission, Permit};
 use crate::auth::Who;
 use crate::gateway::Gateway;
-use crate::operations::find_vhost;
-use crate::places::Place;
 use crate::publish::{Outcome, PublishId, Publishing, Resolved};
 
 /// Results wait so long for the rest of their batch.
@@ -83,48 +80,6 @@ pub(super) async fn run(mut parts: PublishParts) {
     stream.linger().await;
 }
 
-async fn open(parts: &mut PublishParts) -> Result<(Publisher, Rights, Arc<Place>), ApiError> {
-    let (gateway, who) = (&parts.gateway, &mut parts.who);
-    let inbound = &mut parts.inbound;
-    let first = timeout(OPEN_WITHIN, inbound.message()).await;
-    let first = first.map_err(|_| bad_argument("frame", "no open frame came"))?;
-    let frame = first
-        .map_err(|status| unreadable(&status))?
-        .and_then(|it| it.frame);
-    let Some(Request::Open(open)) = frame else {
-        return Err(bad_argument(
-            "frame",
-            "the first frame of a stream is `open`",
-        ));
-    };
-    check_features(&open.features)?;
-    if !gateway.may_serve() {
-        return Err(ApiError::new(
-            Reason::NotReady,
-            "the node does not know the cluster's topology yet",
-        ));
-    }
-    who.client_id = open.client_id.into();
-    let rights = open_vhost(gateway, who, &open.vhost).await?;
-    let publisher = publisher(gateway, &open.vhost, open.producer)?;
-    let seat = parts.seats.take(gateway, who, rights.vhost())?;
-    Ok((publisher, rights, seat))
-}
-
-/// Checks vhost and producer.
-///
-/// # Errors
-/// There is no such vhost, or a name is none.
-pub(super) fn publisher(
-    gateway: &Gateway,
-    vhost: &str,
-    producer: Option<v1::Producer>,
-) -> Result<Publisher, ApiError> {
-    let vhost = vhost_name(vhost)?;
-    let vhost = find_vhost(&gateway.topology(), &vhost).map_err(|error| of_operation(&error))?;
-    Publisher::new(vhost, producer, gateway.options().max_message_bytes)
-}
-
 enum End {
     /// The client has closed its side and has every result.
     Done,
@@ -150,6 +105,7 @@ struct PublishStream {
     admitted: Permit,
     /// A batch that waits for admission.
     waiting: Option<(Routing, Admitting)>,
+    pause: Pause,
     control: VecDeque<Response>,
     /// When the oldest so many partial batches are told.
     partial_at: Option<(Instant, usize)>,
@@ -195,6 +151,7 @@ impl PublishStream {
             results: BatchResults::default(),
             credit,
             waiting: None,
+            pause: Pause::default(),
             control: VecDeque::from([Response::Opened(opened)]),
             partial_at: None,
             is_closed: false,
@@ -232,6 +189,7 @@ impl PublishStream {
                 () = self.outbound.closed() => return End::Gone,
                 () = self.publishing.hand_over(), if is_handing_over => self.collect(),
                 permit = admitted(&mut self.waiting), if self.waiting.is_some() => self.admitted(permit).await,
+                notice = self.pause.news() => self.notify(notice),
                 Ok(()) = self.access.changed() => {
                     if let Err(denied) = self.publishing.check_open() {
                         return End::Status(of_denied(&denied));
@@ -269,8 +227,15 @@ impl PublishStream {
     fn drain(&mut self) {
         let within = self.gateway.options().drain;
         self.draining_until = Some(Instant::now() + within);
-        self.control
-            .push_back(Response::Notice(draining_notice(within)));
+        self.notify(draining_notice(within));
+    }
+
+    /// A notice that waits to be sent gives way to a newer one of its kind.
+    fn notify(&mut self, notice: v1::Notice) {
+        let kind = notice.kind;
+        let is_older = |it: &Response| matches!(it, Response::Notice(it) if it.kind == kind);
+        self.control.retain(|it| !is_older(it));
+        self.control.push_back(Response::Notice(notice));
     }
 
     fn events(&mut self, events: VecDeque<SessionEvent>) {
@@ -357,6 +322,12 @@ impl PublishStream {
     /// Routes a batch, or lets it wait for its time and for bytes: nothing is read meanwhile.
     async fn admit(&mut self, routing: Routing, bytes: u64) {
         let is_time = routing.may_publish_now(&self.gateway);
+        if is_time {
+            let news = self.pause.goes_on(false);
+            news.into_iter().for_each(|it| self.notify(it));
+        } else {
+            self.pause.waits();
+        }
         if is_time && let Some(permit) = self.admission.try_admit(bytes) {
             self.admitted.merge(permit);
             return self.route(routing).await;
@@ -391,6 +362,8 @@ impl PublishStream {
 
     async fn admitted(&mut self, permit: Permit) {
         self.admitted.merge(permit);
+        let news = self.pause.goes_on(true);
+        news.into_iter().for_each(|it| self.notify(it));
         if let Some((routing, _)) = self.waiting.take() {
             self.route(routing).await;
         }
@@ -398,6 +371,11 @@ impl PublishStream {
 
     async fn route(&mut self, routing: Routing) {
         routing.route(&mut self.publishing).await;
+        if let Some(held) = self.publishing.take_held_back()
+            && let Some(notice) = self.pause.refused(&self.gateway, held)
+        {
+            self.notify(notice);
+        }
         self.collect();
     }
 

@@ -18,7 +18,7 @@ use super::confirms::EntryId;
 use super::entry::Defaults;
 use super::error::{aborted, bad_argument};
 use super::permit::open_vhost;
-use super::publish_stream::publisher;
+use super::publish_open::publisher;
 use crate::admission::ConnectionAdmission;
 use crate::auth::Who;
 

@@ -17,11 +17,12 @@ use warren_shard::{AttachResult, ConsumerOptions, Credit, Held, Refill, ReturnKi
 use warren_topology::{Operation, Queue};
 use warren_types::{ConsumerId, Position};
 
+use super::attempts::elsewhere;
 use super::consume::may_consume;
 use super::deliveries::{FRAME_BYTES_MAX, Frame, held_of, receipts, to_client};
 use super::error::{bad_argument, of_denied, of_operation, of_unavailable};
 use super::leases::{Answer, Attempt, AttemptKey, LeaseHandle, Leases, TooMany};
-use super::open::{queue_name, vhost_name};
+use super::open::{owner, queue_name, vhost_name};
 use crate::auth::Who;
 use crate::clock::{millis, wall_clock_ms};
 use crate::gateway::Gateway;
@@ -49,7 +50,7 @@ pub(super) async fn receive(
     let limits = checked(gateway, &request, deadline)?;
     may_consume(gateway, who, &request.vhost, &request.queue).await?;
     let queue = gateway
-        .find_queue(&vhost, &name, None)
+        .find_queue(&vhost, &name, owner(&request.client_id).as_ref())
         .await
         .map_err(|error| of_operation(&error))?;
     if queue.is_single_active() {
@@ -93,7 +94,7 @@ pub(super) async fn receive(
     }
 }
 
-fn not_answered() -> ApiError {
+pub(super) fn not_answered() -> ApiError {
     ApiError::new(
         Reason::OutcomeUnknown,
         "the deadline passed; repeat the call with the same attempt id",
@@ -106,6 +107,8 @@ struct CallLimits {
     credit: Credit,
     lease: Duration,
     wait_until: Instant,
+    /// What is not known by then is answered as that.
+    latest: Instant,
 }
 
 fn checked(
@@ -151,6 +154,7 @@ fn checked(
         },
         lease,
         wait_until: (now + wait).min(latest),
+        latest,
     })
 }
 
@@ -189,11 +193,23 @@ impl Drop for AttemptEnd {
 }
 
 impl Call {
-    async fn run(self) {
+    async fn run(mut self) {
         let _end = AttemptEnd {
             leases: self.gateway.leases().clone(),
             key: self.key.clone(),
         };
+        if !self.key.attempt_id.is_empty() {
+            let asked_at = Instant::now();
+            let wait = self.limits.wait_until.saturating_duration_since(asked_at);
+            if let Some(answer) = elsewhere(&self.gateway, &self.key, wait).await {
+                self.sender.send_replace(Some(answer));
+                return;
+            }
+            // Asking others is not what the client waits for.
+            let wait_until = self.limits.wait_until + asked_at.elapsed();
+            self.limits.wait_until = wait_until.min(self.limits.latest);
+            self.gateway.leases().begins(&self.key);
+        }
         let taken = match self.take().await {
             Ok(taken) => taken,
             Err(error) => {
@@ -401,6 +417,7 @@ async fn give_back(session: &Session, target: Target, items: Vec<Held>, kind: Re
         },
         answer: AnswerTime::AtOnce,
         outputs: Vec::new(),
+        said: None,
     };
     // An uplink that has stopped takes its consumers with it, and what they hold returns.
     let _stopped = session.settle(spec, RequestToken(0)).await;

@@ -44,6 +44,7 @@ impl Permit for admin_v1::RedriveRequest {
 pub(super) enum Doing {
     SendBack(RedriveTo),
     Move(QueueId),
+    Reprioritise(u8),
     Delete,
     Expire,
 }
@@ -54,6 +55,7 @@ impl Doing {
         match self {
             Self::SendBack(_) => "redrive",
             Self::Move(_) => "move",
+            Self::Reprioritise(_) => "reprioritise",
             Self::Delete => "delete",
             Self::Expire => "expire",
         }
@@ -63,6 +65,7 @@ impl Doing {
         match self {
             Self::SendBack(to) => to.clone(),
             Self::Move(to) => RedriveTo::Queue(*to),
+            Self::Reprioritise(priority) => RedriveTo::Priority(*priority),
             Self::Delete => RedriveTo::Nowhere,
             Self::Expire => RedriveTo::DeadLetters,
         }
@@ -220,7 +223,9 @@ impl Redriving {
             RedriveTo::Nowhere | RedriveTo::DeadLetters => {
                 vec![Operation::PurgeQueue { queue }]
             }
-            RedriveTo::Queue(_) | RedriveTo::Sources(_) => self.request.needs().1,
+            RedriveTo::Queue(_) | RedriveTo::Sources(_) | RedriveTo::Priority(_) => {
+                self.request.needs().1
+            }
         };
         for operation in operations {
             let vhost = self.queue.vhost;

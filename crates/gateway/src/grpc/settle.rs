@@ -48,6 +48,7 @@ pub(super) async fn settle(
         own: None,
         now_ms: wall_clock_ms(),
         now: Instant::now(),
+        consumer: "",
     };
     let mut plan = plan(request.settlements, context, &mut HeldBook::default());
     may_settle(gateway, who, &plan).await?;

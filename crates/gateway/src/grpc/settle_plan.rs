@@ -1,5 +1,7 @@
 //! What a batch of settlements asks of which queue, and its results as they come back. Pure. Not here: asking (`consume`, `settle`).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 use warren_proto::convert::error::ApiError;
@@ -10,7 +12,7 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::settlement::{Action, Target as Named};
 use warren_shard::api::{AnswerTime, ReturnWait, SettleAction, SettleSpec, Target, Unavailable};
-use warren_shard::{Held, ReturnKind, SettleReason, SettleResult};
+use warren_shard::{AttemptOutcome, Held, ReturnKind, Said, SettleReason, SettleResult};
 use warren_types::ClusterId;
 
 use super::error::{bad_argument, of_settle, of_unavailable};
@@ -23,11 +25,14 @@ mod results;
 
 pub(super) use results::{Answered, SettleResults};
 
+/// A settlement joins one of so many groups before it.
+const GROUPS_SEEN: usize = 8;
+
 /// What is asked of one queue in one go.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) target: Target,
-    pub(super) action: SettleAction,
+    pub(super) wished: Wished,
     pub(super) items: Vec<AskItem>,
     /// What comes with it; then it is an ack of one delivery.
     pub(super) outputs: Option<Outputs>,
@@ -51,12 +56,13 @@ impl Ask {
         SettleSpec {
             target: self.target,
             items,
-            action: self.action,
+            action: self.wished.action,
             answer,
             outputs: self
                 .outputs
                 .as_ref()
                 .map_or(Vec::new(), |it| it.items.clone()),
+            said: self.wished.said.clone(),
         }
     }
 
@@ -73,12 +79,14 @@ impl Ask {
 
 /// Where deliveries are looked up, and what extending one answers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Context {
+pub(super) struct Context<'a> {
     pub(super) cluster: ClusterId,
     /// The stream's queue; `None` outside streams, where tags mean nothing.
     pub(super) own: Option<Target>,
     pub(super) now_ms: u64,
     pub(super) now: Instant,
+    /// The tag of the stream's consumer; empty outside streams.
+    pub(super) consumer: &'a str,
 }
 
 /// What a batch comes to.
@@ -91,31 +99,38 @@ pub(super) struct Plan {
     pub(super) extensions: Vec<(u32, Receipt, std::time::Duration)>,
 }
 
+/// What is to be done with deliveries, and what their consumer says of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wished {
+    pub(super) action: SettleAction,
+    pub(super) said: Option<Arc<Said>>,
+}
+
 /// One action, checked.
 enum Wish {
-    Do(SettleAction),
+    Do(Wished),
     Extend(std::time::Duration),
 }
 
 pub(super) fn plan(
     settlements: Vec<v1::Settlement>,
-    context: Context,
+    context: Context<'_>,
     book: &mut HeldBook,
 ) -> Plan {
     let mut plan = Plan::default();
     for (index, settlement) in (0_u32..).zip(settlements) {
-        let wish = wish(settlement.action.as_ref());
+        let wish = wish(settlement.action.as_ref(), context.consumer);
         let entries = settlement.then_publish;
         let may_be_first = settlement.allow_non_atomic;
         let named = settlement.target;
         let added = match wish {
-            Ok(Wish::Do(action)) if entries.is_empty() => {
-                add(&mut plan, index, named, action, context, book)
+            Ok(Wish::Do(wished)) if entries.is_empty() => {
+                add(&mut plan, index, named, &wished, context, book)
             }
             Ok(Wish::Extend(by)) if entries.is_empty() => {
                 extend(&mut plan, index, named, by, context, book)
             }
-            Ok(Wish::Do(SettleAction::Settle(SettleReason::Acked))) => {
+            Ok(Wish::Do(it)) if it.action == SettleAction::Settle(SettleReason::Acked) => {
                 let outputs = Outputs::of(entries, may_be_first);
                 add_with_outputs(&mut plan, index, named, outputs, context, book)
             }
@@ -131,19 +146,30 @@ pub(super) fn plan(
     plan
 }
 
-fn wish(action: Option<&Action>) -> Result<Wish, ApiError> {
-    match action {
-        Some(Action::Ack(_)) => Ok(Wish::Do(SettleAction::Settle(SettleReason::Acked))),
-        Some(Action::Reject(reject)) if reject.park => Ok(Wish::Do(SettleAction::Return {
-            kind: ReturnKind::Untouched,
-            wait: ReturnWait::Parked,
-        })),
-        Some(Action::Reject(_)) => Ok(Wish::Do(SettleAction::Settle(SettleReason::Rejected))),
-        Some(Action::Requeue(requeue)) => {
-            let kind = if requeue.failed {
-                ReturnKind::Failed
+fn wish(action: Option<&Action>, consumer: &str) -> Result<Wish, ApiError> {
+    let silent = |action| Wished { action, said: None };
+    Ok(Wish::Do(match action {
+        Some(Action::Ack(_)) => silent(SettleAction::Settle(SettleReason::Acked)),
+        Some(Action::Reject(it)) => {
+            let (action, outcome) = if it.park {
+                let action = SettleAction::Return {
+                    kind: ReturnKind::Untouched,
+                    wait: ReturnWait::Parked,
+                };
+                (action, AttemptOutcome::Parked)
             } else {
-                ReturnKind::Untouched
+                let action = SettleAction::Settle(SettleReason::Rejected);
+                (action, AttemptOutcome::Rejected)
+            };
+            let said = Said::new(outcome, &it.reason, &it.detail, consumer);
+            let said = said.map(Arc::new);
+            Wished { action, said }
+        }
+        Some(Action::Requeue(requeue)) => {
+            let (kind, outcome) = if requeue.failed {
+                (ReturnKind::Failed, AttemptOutcome::Failed)
+            } else {
+                (ReturnKind::Untouched, AttemptOutcome::Returned)
             };
             let wait = match &requeue.delay {
                 Some(delay) => match duration(delay, "requeue.delay")? {
@@ -153,7 +179,10 @@ fn wish(action: Option<&Action>) -> Result<Wish, ApiError> {
                 None if requeue.by_policy => ReturnWait::ByPolicy,
                 None => ReturnWait::Not,
             };
-            Ok(Wish::Do(SettleAction::Return { kind, wait }))
+            let action = SettleAction::Return { kind, wait };
+            let said = Said::new(outcome, &requeue.reason, "", consumer);
+            let said = said.map(Arc::new);
+            Wished { action, said }
         }
         Some(Action::Extend(extend)) => {
             let by = extend
@@ -161,12 +190,11 @@ fn wish(action: Option<&Action>) -> Result<Wish, ApiError> {
                 .as_ref()
                 .map(|by| duration(by, "extend.by"))
                 .transpose()?;
-            Ok(Wish::Extend(std::time::Duration::from_millis(
-                by.unwrap_or(0),
-            )))
+            let by = std::time::Duration::from_millis(by.unwrap_or(0));
+            return Ok(Wish::Extend(by));
         }
-        None => Err(bad_argument("action", "is missing or unknown")),
-    }
+        None => return Err(bad_argument("action", "is missing or unknown")),
+    }))
 }
 
 fn duration(duration: &prost_types::Duration, field: &str) -> Result<u64, ApiError> {
@@ -177,8 +205,8 @@ fn add(
     plan: &mut Plan,
     index: u32,
     named: Option<Named>,
-    action: SettleAction,
-    context: Context,
+    wished: &Wished,
+    context: Context<'_>,
     book: &mut HeldBook,
 ) -> Result<(), ApiError> {
     match named {
@@ -195,7 +223,7 @@ fn add(
                 held: receipt.held,
                 taken,
             };
-            ask(plan, receipt.target, action, item);
+            ask(plan, receipt.target, wished, item);
         }
         Some(Named::DeliveryTag(tag)) => {
             let own = own(context)?;
@@ -207,7 +235,7 @@ fn add(
                         held: taken.held,
                         taken: Some(taken),
                     };
-                    ask(plan, own, action, item);
+                    ask(plan, own, wished, item);
                 }
                 Err(why) => plan.results.push(not_held(index, why)?),
             }
@@ -227,7 +255,7 @@ fn add(
                             held: taken.held,
                             taken: Some(taken),
                         };
-                        ask(plan, own, action, item);
+                        ask(plan, own, wished, item);
                     }
                 }
                 Err(why) => plan.results.push(not_held(index, why)?),
@@ -244,7 +272,7 @@ fn add_with_outputs(
     index: u32,
     named: Option<Named>,
     outputs: Outputs,
-    context: Context,
+    context: Context<'_>,
     book: &mut HeldBook,
 ) -> Result<(), ApiError> {
     if matches!(&named, Some(Named::Tags(range)) if range.first != range.last) {
@@ -252,8 +280,11 @@ fn add_with_outputs(
         return Err(bad_argument("then_publish", text));
     }
     let before = std::mem::take(&mut plan.asks);
-    let action = SettleAction::Settle(SettleReason::Acked);
-    let added = add(plan, index, named, action, context, book);
+    let wished = Wished {
+        action: SettleAction::Settle(SettleReason::Acked),
+        said: None,
+    };
+    let added = add(plan, index, named, &wished, context, book);
     let with = std::mem::replace(&mut plan.asks, before);
     if let Some(ask) = with.into_iter().next() {
         plan.asks.push(Ask {
@@ -264,12 +295,12 @@ fn add_with_outputs(
     added
 }
 
-fn read_receipt(context: Context, receipt: &Bytes) -> Result<Receipt, ApiError> {
+fn read_receipt(context: Context<'_>, receipt: &Bytes) -> Result<Receipt, ApiError> {
     Receipt::read(context.cluster, receipt)
         .map_err(|error| ApiError::new(Reason::BadReceipt, error.to_string()))
 }
 
-fn own(context: Context) -> Result<Target, ApiError> {
+fn own(context: Context<'_>) -> Result<Target, ApiError> {
     context.own.ok_or_else(|| {
         bad_argument(
             "target",
@@ -292,16 +323,19 @@ fn not_held(index: u32, why: NotHeld) -> Result<v1::SettleResult, ApiError> {
     Ok(result_of(index, 0, result))
 }
 
-fn ask(plan: &mut Plan, target: Target, action: SettleAction, item: AskItem) {
+fn ask(plan: &mut Plan, target: Target, wished: &Wished, item: AskItem) {
+    // Those before it are of others or say something else: more than a few of them are not worth a look.
     match plan
         .asks
         .iter_mut()
-        .find(|it| it.target == target && it.action == action && it.outputs.is_none())
+        .rev()
+        .take(GROUPS_SEEN)
+        .find(|it| it.target == target && it.wished == *wished && it.outputs.is_none())
     {
         Some(ask) => ask.items.push(item),
         None => plan.asks.push(Ask {
             target,
-            action,
+            wished: wished.clone(),
             items: vec![item],
             outputs: None,
         }),
@@ -315,7 +349,7 @@ fn extend(
     index: u32,
     named: Option<Named>,
     by: std::time::Duration,
-    context: Context,
+    context: Context<'_>,
     book: &mut HeldBook,
 ) -> Result<(), ApiError> {
     let named = match named {

@@ -1,6 +1,7 @@
 //! The road of published messages from a session to the shards, the same for both fronts: route by this node's topology, group per
 //! shard, hand over in order, track the answers. Admission comes before. Not here: decoding, and what clients are told.
 
+mod responders;
 mod together;
 mod tracker;
 
@@ -11,14 +12,18 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use warren_shard::Session;
 use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, Unavailable};
-use warren_topology::{Denied, Operation, Published, Rights, RouteError, Targets, Topology};
-use warren_types::{Message, QueueId, RoutingKey, ShardId, VhostId};
+use warren_topology::{
+    Denied, Operation, Published, Rights, RouteError, Target as TargetQueue, Targets, Topology,
+};
+use warren_types::{Alarm, Message, QueueId, RoutingKey, ShardId, VhostId};
 
 pub(crate) use tracker::{Outcome, Place, PublishId, Refused, Resolved, Tracker};
 
 use crate::counters::FrontCounters;
 use crate::gateway::Gateway;
 use crate::message::with_spent_delay;
+use crate::operations::target;
+use responders::Responders;
 
 /// A message that was decoded, checked and admitted.
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct Publish {
     /// Further routing keys (the headers CC and BCC, gRPC's `cc`).
     pub(crate) further_keys: Vec<RoutingKey>,
     pub(crate) producer: Option<ProducerTag>,
+    /// It is refused if none of its queues has a consumer.
+    pub(crate) needs_consumer: bool,
     /// As admitted; comes back with the outcome.
     pub(crate) bytes: u64,
 }
@@ -74,6 +81,22 @@ pub(crate) struct Publishing {
     deadline: Option<Instant>,
     /// Known already, not collected yet.
     resolved: Vec<Resolved>,
+    /// What was refused first since it was last asked.
+    held_back: Option<HeldBack>,
+}
+
+/// A message that was refused because of what its queues would need.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldBack {
+    pub(crate) why: WhyHeldBack,
+    pub(crate) vhost: VhostId,
+    pub(crate) targets: Vec<TargetQueue>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WhyHeldBack {
+    Low(Alarm),
+    OverQuota,
 }
 
 impl Publishing {
@@ -89,6 +112,7 @@ impl Publishing {
             under_way: None,
             deadline: None,
             resolved: Vec::new(),
+            held_back: None,
         }
     }
 
@@ -128,6 +152,7 @@ impl Publishing {
         let mut is_certain = false;
         let mut cannot_tell = false;
         let mut received = 0;
+        let mut responders = Responders::default();
         for publish in batch {
             let mut found = self.may_and_find(&view, &publish);
             if !found && !is_certain && !cannot_tell {
@@ -145,12 +170,19 @@ impl Publishing {
             }
             received += 1;
             if found {
-                match self.held_back(&view, publish.vhost) {
+                let refused = match self.held_back(&view, publish.vhost) {
+                    None => self.without_consumer(&publish, &mut responders).await,
+                    refused @ Some(_) => refused,
+                };
+                match refused {
                     None => self.queue_up(&view, publish),
                     Some(refused) => self.resolve(publish, Outcome::Refused(refused)),
                 }
             } else if is_certain {
-                let outcome = self.negative(&view, &publish);
+                let mut outcome = self.negative(&view, &publish);
+                if outcome == Outcome::Unrouted {
+                    outcome = self.stored_nowhere(&publish);
+                }
                 self.resolve(publish, outcome);
             } else {
                 self.resolve(
@@ -163,14 +195,50 @@ impl Publishing {
     }
 
     /// What holds a message back that goes to the queues that were found last.
-    fn held_back(&self, view: &Topology, vhost: VhostId) -> Option<Refused> {
-        if self.gateway.quotas().is_over(vhost) {
+    fn held_back(&mut self, view: &Topology, vhost: VhostId) -> Option<Refused> {
+        let (why, refused) = if self.gateway.quotas().is_over(vhost) {
             self.front().held_back_by_quota.add(1);
-            return Some(Refused::OverQuota);
+            (WhyHeldBack::OverQuota, Refused::OverQuota)
+        } else {
+            let alarm = self.gateway.stopped_by(self.routed.as_slice(), view)?;
+            self.front().held_back(alarm);
+            (WhyHeldBack::Low(alarm), Refused::Low(alarm))
+        };
+        self.held_back.get_or_insert_with(|| HeldBack {
+            why,
+            vhost,
+            targets: self.routed.as_slice().to_vec(),
+        });
+        Some(refused)
+    }
+
+    /// What held messages back since it was last asked.
+    pub(crate) fn take_held_back(&mut self) -> Option<HeldBack> {
+        self.held_back.take()
+    }
+
+    /// Why a message is refused that wants a consumer, of the queues that were found last.
+    async fn without_consumer(
+        &mut self,
+        publish: &Publish,
+        responders: &mut Responders,
+    ) -> Option<Refused> {
+        if !publish.needs_consumer {
+            return None;
         }
-        let alarm = self.gateway.stopped_by(self.routed.as_slice(), view)?;
-        self.front().held_back(alarm);
-        Some(Refused::Low(alarm))
+        let targets = self.routed.iter().map(|it| target(it.queue, it.shard));
+        responders.refusal(&self.gateway, targets.collect()).await
+    }
+
+    /// A message that its publisher may send, and no queue takes.
+    fn stored_nowhere(&self, publish: &Publish) -> Outcome {
+        match responders::direct_reply(&self.gateway, publish) {
+            Some(outcome) => outcome,
+            None if publish.needs_consumer => {
+                Outcome::Refused(Refused::NoResponders { queue: None })
+            }
+            None => Outcome::Unrouted,
+        }
     }
 
     /// Only gRPC's sessions use this type.
@@ -323,6 +391,7 @@ impl Publishing {
                     | Refused::Unknown
                     | Refused::CrossShard
                     | Refused::Aborted
+                    | Refused::NoResponders { .. }
                     | Refused::Denied(_)
                     | Refused::NoSuchVhost
                     | Refused::NoSuchExchange { .. }

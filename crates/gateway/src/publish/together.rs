@@ -8,6 +8,7 @@ use warren_shard::api::{PublishItem, RequestToken, Unavailable};
 use warren_topology::Topology;
 use warren_types::{QueueId, ShardId};
 
+use super::responders::{Responders, is_direct_reply};
 use super::{Group, Outcome, Publish, PublishId, Publishing, Refused, Storing};
 use crate::message::with_spent_delay;
 
@@ -34,8 +35,18 @@ impl Publishing {
         };
         let mut shards: BTreeSet<ShardId> = BTreeSet::new();
         let mut known: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());
+        let mut responders = Responders::default();
         for publish in &batch {
-            known.push(self.known_outcome(&view, publish, &mut shards));
+            known.push(match self.known_outcome(&view, publish, &mut shards) {
+                None => {
+                    let refused = self.without_consumer(publish, &mut responders).await;
+                    refused.map(Outcome::Refused)
+                }
+                Some(Outcome::Unrouted) if publish.needs_consumer => {
+                    Some(Outcome::Refused(Refused::NoResponders { queue: None }))
+                }
+                outcome @ Some(_) => outcome,
+            });
         }
         let is_refused = |(publish, known): (&Publish, &Option<Outcome>)| match known {
             Some(Outcome::Refused(_)) => true,
@@ -137,6 +148,10 @@ impl Publishing {
         publish: &Publish,
         shards: &mut BTreeSet<ShardId>,
     ) -> Option<Outcome> {
+        if is_direct_reply(publish) {
+            // It goes to whoever waits, now: it cannot come with what is stored.
+            return Some(Outcome::Refused(Refused::CrossShard));
+        }
         if !self.may_and_find(view, publish) {
             return Some(self.negative(view, publish));
         }

@@ -49,6 +49,10 @@ pub(crate) enum Refused {
     CrossShard,
     /// Another message of its atomic batch was refused.
     Aborted,
+    /// It wants a consumer, and none of its queues has one; the first of them, if there is any.
+    NoResponders {
+        queue: Option<QueueId>,
+    },
     /// Whether it is stored is not known.
     Unknown,
     /// AMQP 0-9-1: 403.

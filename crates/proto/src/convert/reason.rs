@@ -126,6 +126,10 @@ reasons! {
     NotOwner = "NOT_OWNER", FailedPrecondition, No;
     /// The scheduled message is ready or delivered already.
     TooLate = "TOO_LATE", FailedPrecondition, No;
+    /// It needs a version that the cluster has not finalised: not all nodes are upgraded, or the upgrade is not finalised.
+    NotFinalized = "NOT_FINALIZED", FailedPrecondition, No;
+    /// The software of a node does not know the version, or the cluster has finalised a later one.
+    VersionMismatch = "VERSION_MISMATCH", FailedPrecondition, No;
 
     /// A newer epoch of the producer has taken over.
     ProducerFenced = "PRODUCER_FENCED", Aborted, AfterReread;

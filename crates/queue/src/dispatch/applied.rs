@@ -89,8 +89,12 @@ pub(super) fn purged(
             flight_left(queue, shared, position, &flight, out);
         }
     }
-    if let Some((node, token)) = queue.purges.pop_front() {
-        out.list.push(Action::Purged { node, token, count });
+    if let Some(it) = queue.purges.pop_front() {
+        out.list.push(Action::Purged {
+            node: it.node,
+            token: it.token,
+            count: count + it.ended,
+        });
     }
 }
 
@@ -281,8 +285,8 @@ pub(super) fn deleted(
         }
         shared.landed(&mut queue, &flight);
     }
-    for (node, token) in std::mem::take(&mut queue.purges) {
-        let count = 0;
+    for it in std::mem::take(&mut queue.purges) {
+        let (node, token, count) = (it.node, it.token, 0);
         out.list.push(Action::Purged { node, token, count });
     }
     if let Some(first) = queue.watch.first {

@@ -33,6 +33,15 @@ impl Wish {
         }
     }
 
+    /// The message is still somewhere afterwards.
+    fn keeps(self, settings: &QueueSettings) -> bool {
+        match self {
+            Self::Settle(_) => settings.dead_letter.is_some(),
+            Self::Return(..) | Self::Park(..) => true,
+            Self::Outputs(_) => false,
+        }
+    }
+
     /// The message is not done with when it has left its consumer.
     fn is_failure(self) -> bool {
         match self {
@@ -175,9 +184,15 @@ pub(super) fn begin(
         // What nobody asked for was not held any more: its session counts no credit for it.
         flight.refill_due = counts && !refill && request.is_some();
     }
+    if wish.keeps(&queue.settings)
+        && let Some(said) = request.and_then(|it| shared.requests.said(it))
+    {
+        proposals.remark(said, position);
+    }
     match wish {
         Wish::Settle(reason) => {
             flight.state = State::Settling;
+            flight.leaving = wish.is_failure();
             queue.settling += 1;
             proposals.settle(reason, position);
         }

@@ -9,7 +9,8 @@ use super::shared::Shared;
 use crate::entry::ParkCause;
 
 pub(super) fn step(queue: &mut Queue, shared: &mut Shared, it: ReturnRequest, out: &mut Actions) {
-    let request = shared.requests.open(it.node, it.token, it.items.len());
+    let requests = &mut shared.requests;
+    let request = requests.open(it.node, it.token, it.items.len(), it.said);
     let mut proposals = Proposals::default();
     let wish = match it.wait {
         Wait::Parked => Wish::Park(ParkCause::Rejected, it.kind),

@@ -45,6 +45,8 @@ pub(super) struct Flight {
     pub(super) group: u64,
     /// It came back before, or goes otherwise than acked: where keys are strict, its key waits for it.
     pub(super) failed: bool,
+    /// It is to leave otherwise than acked: on its way to a dead-letter target, or to be dropped.
+    pub(super) leaving: bool,
 }
 
 impl Flight {
@@ -63,6 +65,7 @@ impl Flight {
             expiry: NEVER,
             group: 0,
             failed: false,
+            leaving: false,
         }
     }
 
@@ -286,6 +289,14 @@ impl InFlight {
 
     pub(super) fn ranges(&self) -> Vec<PositionRange> {
         let mut positions: Vec<Position> = self.iter().map(|(at, _)| at).collect();
+        positions.sort_unstable();
+        PositionRange::collect(positions)
+    }
+
+    /// What is to leave otherwise than acked.
+    pub(super) fn leaving(&self) -> Vec<PositionRange> {
+        let leaving = self.iter().filter(|(_, it)| it.leaving);
+        let mut positions: Vec<Position> = leaving.map(|(at, _)| at).collect();
         positions.sort_unstable();
         PositionRange::collect(positions)
     }

@@ -8,7 +8,7 @@ use warren_types::{
     QueueSettings, ShardTime, Term,
 };
 
-use crate::entry::{Command, PurgeStates, ReturnKind};
+use crate::entry::{Command, PurgeStates, ReturnKind, Said};
 use crate::outcome::{BlockRef, Effect};
 
 /// One consumer, wherever its session is. A node never uses a consumer id twice, also not after a restart.
@@ -92,6 +92,8 @@ pub enum Input {
     /// Covers `Detach` of a consumer that is detached already.
     NodeLost {
         node: NodeId,
+        /// Nothing was heard of it for so long already: that counts.
+        silent_ms: u64,
     },
     /// The node's stream is made anew: it will attach again what it has; what it then does not claim, returns (after `NodeReported`).
     NodeBack {
@@ -155,6 +157,8 @@ pub struct LeavingOpening {
     pub expiry: Option<ShardTime>,
     /// Hash of its group key; 0 = none.
     pub group: u64,
+    /// It is to be a dead letter; else it is moved.
+    pub dies: bool,
 }
 
 /// A message that was returned until later.
@@ -209,6 +213,8 @@ pub struct SettleRequest {
     pub reason: crate::entry::SettleReason,
     /// Messages come into queues with it (features X4): then it is an ack of one item.
     pub outputs: Option<OutputsId>,
+    /// Kept with what is settled by it, if that stays or becomes a dead letter.
+    pub said: Option<Arc<Said>>,
 }
 
 /// Names the outputs of a settle, which dispatch never sees. Chosen by the caller.
@@ -223,6 +229,8 @@ pub struct ReturnRequest {
     pub items: Vec<Held>,
     pub kind: ReturnKind,
     pub wait: Wait,
+    /// Kept with what is returned by it.
+    pub said: Option<Arc<Said>>,
 }
 
 /// When a returned message is ready again.

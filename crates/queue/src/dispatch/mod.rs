@@ -243,7 +243,9 @@ impl Dispatch {
                     detach::step(queue, shared, holder, returns, out);
                 }
             }),
-            Input::NodeLost { node } => node::lost(&mut self.queues, &mut self.shared, node),
+            Input::NodeLost { node, silent_ms } => {
+                node::lost(&mut self.queues, &mut self.shared, node, silent_ms);
+            }
             Input::NodeBack { node } => node::back(&mut self.queues, &mut self.shared, node),
             Input::NodeReported { node } => {
                 node::reported(&mut self.queues, &mut self.shared, node, out);
@@ -317,8 +319,9 @@ impl Dispatch {
                 queue,
                 ranges,
                 left,
-                ..
+                reason,
             } => self.of_queue(queue, |queue, shared| {
+                purge::count(queue, reason, left);
                 applied::settled(queue, shared, &ranges, left, out);
             }),
             Effect::Parked {

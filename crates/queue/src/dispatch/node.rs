@@ -18,11 +18,12 @@ const LOOK_AGAIN_MS: u64 = 1_000;
 
 type Queues = BTreeMap<QueueId, Queue>;
 
-/// Its consumers get nothing more; what they hold stays theirs for the timeout.
-pub(super) fn lost(queues: &mut Queues, shared: &mut Shared, node: NodeId) {
+/// Its consumers get nothing more; what they hold stays theirs for the timeout, counted from when it was last heard.
+pub(super) fn lost(queues: &mut Queues, shared: &mut Shared, node: NodeId, silent_ms: u64) {
     let now = shared.now;
     let known = shared.consumers.node_mut(node);
-    known.lost_at.get_or_insert(now);
+    let heard = ShardTime(now.0.saturating_sub(silent_ms));
+    known.lost_at.get_or_insert(heard);
     known.look_at = now;
     set_absent(queues, shared, node);
 }

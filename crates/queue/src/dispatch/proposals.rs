@@ -1,10 +1,14 @@
 //! Gathers the settles and returns of one step into as few commands as can be. Not here: whether they are right (`dispose`).
 
+use std::sync::Arc;
+
 use warren_types::{Position, PositionRange, QueueId, ShardTime};
 
 use super::io::{Action, Actions, Held, OutputsId};
 use super::leaving::Fate;
-use crate::entry::{Command, Park, ParkCause, Return, ReturnKind, Settle, SettleReason};
+use crate::entry::{
+    Command, Park, ParkCause, Remark, Return, ReturnKind, Said, Settle, SettleReason,
+};
 
 /// Positions that share a reason, in no order.
 type Group<K> = (K, Vec<Position>);
@@ -15,6 +19,7 @@ pub(super) struct Proposals {
     returns: Vec<Group<(ReturnKind, Option<ShardTime>)>>,
     parks: Vec<Group<(ParkCause, ReturnKind)>>,
     outputs: Vec<(OutputsId, Held)>,
+    remarks: Vec<Group<Arc<Said>>>,
 }
 
 impl Proposals {
@@ -39,6 +44,11 @@ impl Proposals {
         self.outputs.push((outputs, held));
     }
 
+    /// Before what becomes of it.
+    pub(super) fn remark(&mut self, said: Arc<Said>, position: Position) {
+        gather(&mut self.remarks, said, position);
+    }
+
     /// A message that nobody holds leaves.
     pub(super) fn leave(&mut self, fate: Fate, position: Position) {
         match fate {
@@ -48,6 +58,13 @@ impl Proposals {
     }
 
     pub(super) fn propose(self, queue: QueueId, out: &mut Actions) {
+        for (said, positions) in self.remarks {
+            out.list.push(Action::Propose(Command::Remark(Remark {
+                queue,
+                ranges: ranges(positions),
+                said: Arc::unwrap_or_clone(said),
+            })));
+        }
         for (reason, positions) in self.settles {
             out.list.push(Action::Propose(Command::Settle(Settle {
                 queue,

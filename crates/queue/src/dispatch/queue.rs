@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use warren_types::{
-    Attempt, NodeId, Overflow, Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime,
+    Attempt, Overflow, Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime,
 };
 
 use super::back::Back;
@@ -12,8 +12,9 @@ use super::claim::Claim;
 use super::consumer::Holder;
 use super::groups::Groups;
 use super::in_flight::{Flight, InFlight, State};
-use super::io::{Held, LeavingOpening, QueueOpening, Token};
+use super::io::{Held, LeavingOpening, QueueOpening};
 use super::level::Level;
+use super::purge::Purging;
 use super::request::Item;
 use super::ring::Ring;
 use super::single_active::SingleActive;
@@ -84,7 +85,7 @@ pub(super) struct Queue {
     /// To be told that messages wait for their credit.
     pub(super) dry: Vec<Holder>,
     /// Proposed and not applied; nothing is handed out meanwhile.
-    pub(super) purges: VecDeque<(NodeId, Token)>,
+    pub(super) purges: VecDeque<Purging>,
     /// As counted in the shard's total.
     pub(super) hot_bytes: usize,
     /// The same: messages that its cursors passed over.
@@ -166,8 +167,9 @@ impl Queue {
     /// As `take_settling`, of one that may come back: its time goes on.
     pub(super) fn take_leaving_one(&mut self, it: &LeavingOpening) {
         self.take_settling(it.position, it.priority, it.body_bytes, it.group);
-        if let (Some(flight), Some(expiry)) = (self.in_flight.get_mut(it.position), it.expiry) {
-            flight.expiry = expiry;
+        if let Some(flight) = self.in_flight.get_mut(it.position) {
+            flight.expiry = it.expiry.unwrap_or(flight.expiry);
+            flight.leaving = it.dies;
         }
     }
 
@@ -186,6 +188,7 @@ impl Queue {
                 body_bytes,
                 group,
                 state: State::Settling,
+                leaving: true,
                 ..Flight::claimed(Attempt::default(), Holder::NOBODY)
             },
         );

@@ -1,9 +1,12 @@
 //! Settle and return requests that wait for their commits: one answer per request, when its last item is decided.
 //! Not here: the decisions (`settle`, `give_back`, `applied`).
 
+use std::sync::Arc;
+
 use warren_types::NodeId;
 
 use super::io::{Action, Actions, SettleResult, Token};
+use crate::entry::Said;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RequestId(u32);
@@ -19,6 +22,8 @@ pub(super) struct Item {
 struct Request {
     node: NodeId,
     token: Token,
+    /// What the consumer said of its items.
+    said: Option<Arc<Said>>,
     /// `None` becomes `Done` when its fact is committed.
     results: Vec<Option<SettleResult>>,
     undecided: usize,
@@ -32,10 +37,17 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Every item starts undecided; `finish` must follow once all are looked at.
-    pub(super) fn open(&mut self, node: NodeId, token: Token, items: usize) -> RequestId {
+    pub(super) fn open(
+        &mut self,
+        node: NodeId,
+        token: Token,
+        items: usize,
+        said: Option<Arc<Said>>,
+    ) -> RequestId {
         let request = Request {
             node,
             token,
+            said,
             results: vec![None; items],
             undecided: items,
         };
@@ -51,6 +63,10 @@ impl Requests {
 
     pub(super) fn node(&self, id: RequestId) -> Option<NodeId> {
         Some(self.slots.get(id.0 as usize)?.as_ref()?.node)
+    }
+
+    pub(super) fn said(&self, id: RequestId) -> Option<Arc<Said>> {
+        self.slots.get(id.0 as usize)?.as_ref()?.said.clone()
     }
 
     /// Decided otherwise than by its own commit. Does not answer yet.

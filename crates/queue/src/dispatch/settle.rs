@@ -8,7 +8,8 @@ use super::request::Item;
 use super::shared::Shared;
 
 pub(super) fn step(queue: &mut Queue, shared: &mut Shared, it: SettleRequest, out: &mut Actions) {
-    let request = shared.requests.open(it.node, it.token, it.items.len());
+    let requests = &mut shared.requests;
+    let request = requests.open(it.node, it.token, it.items.len(), it.said);
     let mut proposals = Proposals::default();
     for (index, &held) in it.items.iter().enumerate() {
         let item = Item { request, index };

@@ -10,7 +10,7 @@ use super::Store;
 use super::command::enqueue::Enqueued;
 use super::command::{
     activate, arrived, cancel, create, delete, drop_parked, enqueue, hand_out, move_out, outputs,
-    park, purge, rearm, release, requeue, settle, together,
+    park, purge, rearm, release, remark, requeue, settle, together,
 };
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
@@ -103,6 +103,9 @@ impl Store {
             Command::DropParked(it) => drop_parked::apply(self, rows, &it, out),
             Command::Rearm(it) => rearm::apply(self, rows, &it, out),
             Command::Cancel(it) => cancel::apply(self, rows, it, out),
+            Command::Remark(it) => remark::apply(self, rows, &it),
+            #[cfg(feature = "next-version")]
+            Command::Note(it) => super::command::note::apply(self, rows, &it),
         };
         (reply, Note::NoMessages)
     }

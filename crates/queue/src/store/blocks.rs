@@ -102,6 +102,9 @@ impl Block {
         for (position, until) in counts.delayed {
             block.delay(position, Some(until));
         }
+        for (position, said) in counts.said {
+            block.take_said(position, said);
+        }
         block
     }
 
@@ -261,6 +264,12 @@ impl Block {
                 .iter()
                 .flat_map(|it| &it.delayed)
                 .map(|(&index, &until)| (position(index), until))
+                .collect(),
+            said: self
+                .states
+                .iter()
+                .flat_map(|it| &it.said)
+                .map(|(&index, said)| (position(index), said.clone()))
                 .collect(),
         }
     }

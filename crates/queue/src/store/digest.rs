@@ -97,6 +97,10 @@ pub(super) fn of_queue(row: &QueueRow) -> u64 {
     for (_, span) in &row.memories {
         mix = mix.add(span.first).add(span.next);
     }
+    #[cfg(feature = "next-version")]
+    if row.note != 0 {
+        mix = mix.add(row.note);
+    }
     mix.end()
 }
 

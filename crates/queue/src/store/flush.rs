@@ -118,7 +118,8 @@ impl Queue {
                     },
                     block.counts_row(),
                 );
-                let (had, has) = (block.stored.counts, !row.counts.is_empty());
+                let has = !row.counts.is_empty() || !row.said.is_empty();
+                let had = block.stored.counts;
                 block.stored.counts = has;
                 match (had, has) {
                     (_, true) => changes.push(Change::Put(key, Row::Counts(row))),

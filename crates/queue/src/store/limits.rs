@@ -54,3 +54,9 @@ pub const TIMER_RECHECK_MS: u64 = 5_000;
 
 /// Parked messages that one command drops at most: it is to take no replica long.
 pub const PARKED_DROPPED_AT_ONCE: u64 = 4_096;
+
+/// What consumers said of a message that is kept: the newest so many.
+pub(super) const SAID_MAX: usize = 8;
+
+/// Bytes of what consumers said of a block's messages; beyond it nothing more is kept until some of them leave.
+pub(super) const SAID_BLOCK_BYTES_MAX: usize = 64 << 10;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use warren_types::{PositionRange, QueueId, ShardId};
 
 use super::{Store, ranges};
+use crate::death;
 use crate::rows::{Change, OutgoingRow, Row, RowKey};
 
 #[derive(Debug, Default)]
@@ -41,7 +42,16 @@ impl Moves {
 
     /// What of a queue is on its way.
     pub(super) fn leaving(&self, queue: QueueId) -> Vec<PositionRange> {
-        let rows = self.outgoing.values().filter(|row| row.queue == queue);
+        self.ranges_of(|row| row.queue == queue)
+    }
+
+    /// Of it: dead letters.
+    pub(super) fn dying(&self, queue: QueueId) -> Vec<PositionRange> {
+        self.ranges_of(|row| row.queue == queue && death::reason_name(row.reason).is_some())
+    }
+
+    fn ranges_of(&self, is_meant: impl Fn(&OutgoingRow) -> bool) -> Vec<PositionRange> {
+        let rows = self.outgoing.values().filter(|row| is_meant(row));
         let mut leaving = Vec::new();
         for range in rows.flat_map(|row| &row.ranges) {
             ranges::insert(&mut leaving, *range);

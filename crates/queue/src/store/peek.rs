@@ -7,7 +7,7 @@ use warren_types::{Position, Priority, QueueId, ShardTime};
 use super::Store;
 use super::queue::Queue;
 use crate::entry::ParkCause;
-use crate::rows::Rows;
+use crate::rows::{Rows, SaidAt};
 
 /// A message that was looked at.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct PeekedMessage {
     pub expiry: Option<ShardTime>,
     /// Hash of its group key; 0 = none, or not told.
     pub group_hash: u64,
+    /// What consumers said of it, oldest first.
+    pub said: Vec<SaidAt>,
     /// The message's encoding: a slice of its block.
     pub message: Bytes,
 }
@@ -171,6 +173,7 @@ impl Queue {
                     acquired_count: times.map_or(0, |it| it.2),
                     expiry: row.facts.expiry.get(index).copied().flatten(),
                     group_hash: row.facts.group_hash.get(index).copied().unwrap_or(0),
+                    said: counts.said_of(position),
                     message: row.payload.slice(start..end),
                 });
             }

@@ -25,6 +25,8 @@ pub(super) struct Queue {
     /// Of the last activation of a single active consumer.
     pub(super) fencing: u64,
     pub(super) memories: Memories,
+    #[cfg(feature = "next-version")]
+    pub(super) note: u64,
     /// Digest of the row as last written.
     pub(super) digest: u64,
     /// The current entry has it on its list.
@@ -60,6 +62,8 @@ impl Queue {
             counters,
             fencing: 0,
             memories: Vec::new(),
+            #[cfg(feature = "next-version")]
+            note: 0,
         });
         queue.digest = 0; // nothing is written yet
         queue
@@ -82,6 +86,8 @@ impl Queue {
             producers: Producers::default(),
             fencing: row.fencing,
             memories: Memories::open(row.memories),
+            #[cfg(feature = "next-version")]
+            note: row.note,
             digest,
             touched: false,
             touched_blocks: Vec::new(),
@@ -99,6 +105,8 @@ impl Queue {
             counters: self.counters,
             fencing: self.fencing,
             memories: self.memories.spans(),
+            #[cfg(feature = "next-version")]
+            note: self.note,
         }
     }
 

@@ -5,7 +5,7 @@ use warren_types::{Position, PositionRange, Priority, QueueId, ShardTime};
 
 use super::Store;
 use super::queue::Queue;
-use crate::rows::Rows;
+use crate::rows::{Rows, SaidAt};
 
 /// One live message.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct ReadMessage {
     pub expiry: Option<ShardTime>,
     /// It is set aside.
     pub parked: bool,
+    /// What consumers said of it, oldest first.
+    pub said: Vec<SaidAt>,
     /// The message's encoding: a slice of its block.
     pub message: Bytes,
 }
@@ -56,7 +58,7 @@ impl Queue {
     ) {
         let mut at = range.first;
         while at < range.end() {
-            let Some((row, settled, _, marks)) = self.block_rows(rows, priority, at) else {
+            let Some((row, settled, counts, marks)) = self.block_rows(rows, priority, at) else {
                 return;
             };
             let column = |column: &[u64], index: usize| column.get(index).copied().unwrap_or(0);
@@ -74,6 +76,7 @@ impl Queue {
                         body_bytes: row.facts.body_size.get(index).copied().unwrap_or(0),
                         expiry: row.facts.expiry.get(index).copied().flatten(),
                         parked: marks.parked.iter().any(|(at, _)| *at == position),
+                        said: counts.said_of(position),
                         message: row.payload.slice(offset..end),
                     });
                 }

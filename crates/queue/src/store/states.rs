@@ -15,7 +15,7 @@ use super::limits::TIMER_RECHECK_MS;
 use super::ranges;
 use crate::entry::ParkCause;
 use crate::outcome::{Left, Tally};
-use crate::rows::MarksRow;
+use crate::rows::{MarksRow, SaidAt};
 
 /// The timer of a block that has none, as its row of marks says it.
 const NEVER: ShardTime = ShardTime(u64::MAX);
@@ -28,6 +28,22 @@ pub(super) struct States {
     pub(super) parked: BTreeMap<u32, ParkCause>,
     /// Not ready again before a time, by index in the block.
     pub(super) delayed: BTreeMap<u32, ShardTime>,
+    /// What consumers said of them, by index in the block; oldest first.
+    pub(super) said: BTreeMap<u32, Vec<SaidAt>>,
+    /// What all of that takes.
+    pub(super) said_bytes: usize,
+}
+
+impl States {
+    /// False: nothing was said of it.
+    fn forget_said(&mut self, index: u32) -> bool {
+        let Some(said) = self.said.remove(&index) else {
+            return false;
+        };
+        let bytes: usize = said.iter().map(|it| it.said.bytes()).sum();
+        self.said_bytes = self.said_bytes.saturating_sub(bytes);
+        true
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +170,7 @@ impl Block {
             if let Some(states) = &mut self.states {
                 self.marks_changed |= states.parked.remove(&index).is_some();
                 states.delayed.remove(&index);
+                self.counts_changed |= states.forget_said(index);
             }
         }
     }

@@ -68,11 +68,14 @@ impl ShardEntry {
                 Command::Purge(it) => ranges(number, &it.except)?,
                 Command::Park(it) => ranges(number, &it.ranges)?,
                 Command::Cancel(it) => ranges(number, &it.ranges)?,
+                Command::Remark(it) => ranges(number, &it.ranges)?,
                 Command::CreateQueue(_)
                 | Command::DeleteQueue(_)
                 | Command::Activate(_)
                 | Command::DropParked(_)
                 | Command::Rearm(_) => {}
+                #[cfg(feature = "next-version")]
+                Command::Note(_) => {}
             }
         }
         self.validate_parts()
@@ -107,9 +110,12 @@ impl ShardEntry {
                     | Command::Park(_)
                     | Command::DropParked(_)
                     | Command::Rearm(_)
-                    | Command::Cancel(_),
+                    | Command::Cancel(_)
+                    | Command::Remark(_),
                 )
                 | None => false,
+                #[cfg(feature = "next-version")]
+                Some(Command::Note(_)) => false,
             };
             let apart = before
                 .is_none_or(|it| it.command != part.command || end(it) <= u64::from(part.first));

@@ -53,6 +53,7 @@ impl Store {
     pub fn opening(&self, rows: &dyn Rows, queue: QueueId) -> Option<QueueOpening> {
         let leaving = self.moves.leaving(queue);
         let leaving_messages = self.read(rows, queue, &leaving);
+        let dying = self.moves.dying(queue);
         let queue = self.queues.get(&queue)?;
         let mut delayed = queue.delayed(rows);
         delayed.retain(|it| !super::ranges::contains(&leaving, it.position));
@@ -74,7 +75,7 @@ impl Store {
             next: queue.next,
             levels: levels.collect(),
             fencing: queue.fencing,
-            leaving: in_flight.map(leaving_opening).collect(),
+            leaving: in_flight.map(|it| leaving_opening(it, &dying)).collect(),
             live_body_bytes: counters.live_body_bytes,
             scheduled_body_bytes: counters.scheduled_body_bytes,
             parked_body_bytes: counters.parked_body_bytes,
@@ -242,12 +243,13 @@ impl Queue {
     }
 }
 
-fn leaving_opening(it: &ReadMessage) -> LeavingOpening {
+fn leaving_opening(it: &ReadMessage, dying: &[PositionRange]) -> LeavingOpening {
     LeavingOpening {
         priority: it.priority,
         position: it.position,
         body_bytes: it.body_bytes,
         expiry: it.expiry,
         group: it.group_hash,
+        dies: super::ranges::contains(dying, it.position),
     }
 }

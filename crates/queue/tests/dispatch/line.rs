@@ -31,6 +31,10 @@ impl<'a> Line<'a> {
         self.words.contains_key(key)
     }
 
+    pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
+        self.words.get(key).copied()
+    }
+
     /// The queue that outputs go to names them.
     pub(crate) fn outputs(&self) -> Option<OutputsId> {
         self.has("outputs")
@@ -137,5 +141,6 @@ pub(crate) fn purge_states(line: &Line<'_>) -> PurgeStates {
         delayed: has("delayed"),
         scheduled: has("scheduled"),
         parked: has("parked"),
+        dead_lettering: has("dead-lettering"),
     }
 }

@@ -43,6 +43,12 @@ pub(crate) fn proposal(command: &Command) -> String {
             format!("Release({}{hand_out})", spans(&it.ranges))
         }
         Command::Park(it) => format!("Park({:?}, {:?}, {})", it.cause, it.kind, spans(&it.ranges)),
+        Command::Remark(it) => format!(
+            "Remark({:?}, {:?}, {})",
+            it.said.outcome,
+            it.said.reason,
+            spans(&it.ranges)
+        ),
         Command::Rearm(it) => {
             let blocks = it.blocks.iter().map(|(_, first)| first.to_string());
             format!("Rearm([{}])", blocks.collect::<Vec<_>>().join(" "))

@@ -11,7 +11,8 @@ use warren_queue::dispatch::io::{
 };
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{
-    AckWithOutputs, Command, HandOut, Return, ReturnKind, Settle, SettleReason,
+    AckWithOutputs, AttemptOutcome, Command, HandOut, Return, ReturnKind, Said, Settle,
+    SettleReason,
 };
 use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
@@ -226,34 +227,8 @@ impl World {
                 consumer: line.consumer(),
                 up_to: line.credit(),
             },
-            "settle" => Input::Settle(SettleRequest {
-                node,
-                token,
-                queue: line.queue(),
-                items: line.held("items"),
-                reason: if line.has("rejected") {
-                    SettleReason::Rejected
-                } else {
-                    SettleReason::Acked
-                },
-                outputs: line.outputs(),
-            }),
-            "return" => Input::Return(ReturnRequest {
-                node,
-                token,
-                queue: line.queue(),
-                items: line.held("items"),
-                kind: line.kind().unwrap_or(ReturnKind::Failed),
-                wait: if line.has("park") {
-                    Wait::Parked
-                } else if line.has("not_before") {
-                    Wait::Until(ShardTime(line.number("not_before", 0)))
-                } else if line.has("by_policy") {
-                    Wait::ByPolicy
-                } else {
-                    Wait::Not
-                },
-            }),
+            "settle" => Input::Settle(settle(line)),
+            "return" => Input::Return(give_back(line)),
             "detach" => Input::Detach {
                 consumer: line.consumer(),
                 returns: line.kind(),
@@ -264,7 +239,10 @@ impl World {
                 node,
                 states: purge_states(line),
             },
-            "node_lost" => Input::NodeLost { node },
+            "node_lost" => Input::NodeLost {
+                node,
+                silent_ms: line.number("silent", 0),
+            },
             "node_back" => Input::NodeBack { node },
             "node_reported" => Input::NodeReported { node },
             other => panic!("unknown command {other}"),
@@ -452,4 +430,47 @@ fn scripts_replayed_give_their_golden_answers() {
         }
     }
     assert!(seen > 0);
+}
+
+fn said(line: &Line<'_>, outcome: AttemptOutcome) -> Option<Arc<Said>> {
+    let said = Said::new(outcome, line.text("said")?, "", "worker")?;
+    Some(Arc::new(said))
+}
+
+fn settle(line: &Line<'_>) -> SettleRequest {
+    let (node, token) = (line.node(), Token(line.number("token", 1)));
+    SettleRequest {
+        node,
+        token,
+        queue: line.queue(),
+        items: line.held("items"),
+        reason: if line.has("rejected") {
+            SettleReason::Rejected
+        } else {
+            SettleReason::Acked
+        },
+        outputs: line.outputs(),
+        said: said(line, AttemptOutcome::Rejected),
+    }
+}
+
+fn give_back(line: &Line<'_>) -> ReturnRequest {
+    let (node, token) = (line.node(), Token(line.number("token", 1)));
+    ReturnRequest {
+        node,
+        token,
+        queue: line.queue(),
+        items: line.held("items"),
+        kind: line.kind().unwrap_or(ReturnKind::Failed),
+        wait: if line.has("park") {
+            Wait::Parked
+        } else if line.has("not_before") {
+            Wait::Until(ShardTime(line.number("not_before", 0)))
+        } else if line.has("by_policy") {
+            Wait::ByPolicy
+        } else {
+            Wait::Not
+        },
+        said: said(line, AttemptOutcome::Failed),
+    }
 }

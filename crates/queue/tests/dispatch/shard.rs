@@ -113,6 +113,7 @@ impl Shard {
                 body_bytes: it.body_bytes,
                 expiry: it.expiry,
                 group: it.group_hash,
+                dies: false,
             })
             .collect()
     }

@@ -12,7 +12,7 @@ impl World {
         for session in self.sessions.values_mut().filter(|it| it.key.node == node) {
             session.link = Link::Cut;
         }
-        self.step(Input::NodeLost { node });
+        self.step(Input::NodeLost { node, silent_ms: 0 });
     }
 
     /// The stream of a node is made anew: some of its sessions did not survive.

@@ -1,13 +1,14 @@
 //! Consumers as their sessions see them: what they hold, what they have asked. Not here: the shard (`world`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_queue::dispatch::io::{
     Attach, ConsumerKey, ConsumerOptions, Credit, Held, Input, Refill, ReturnRequest,
     SettleRequest, Token, Wait,
 };
-use warren_queue::entry::{ReturnKind, SettleReason};
+use warren_queue::entry::{AttemptOutcome, ReturnKind, Said, SettleReason};
 use warren_types::{Attempt, Position, Priority, QueueId, ShardTime};
 
 use crate::world::BODY_MAX;
@@ -147,6 +148,7 @@ impl Asked {
                 queue,
                 items,
                 reason: SettleReason::Acked,
+                said: None,
             }),
             Some((kind, not_before)) => Input::Return(ReturnRequest {
                 node,
@@ -155,6 +157,7 @@ impl Asked {
                 items,
                 kind,
                 wait: not_before.map_or(Wait::Not, Wait::Until),
+                said: said(kind),
             }),
         }
     }
@@ -162,4 +165,13 @@ impl Asked {
 
 pub(crate) fn body_size(message: &Bytes) -> u64 {
     message.iter().map(|&it| u64::from(it)).sum::<u64>() % BODY_MAX
+}
+
+/// Every failed return is spoken of.
+fn said(kind: ReturnKind) -> Option<Arc<Said>> {
+    let outcome = match kind {
+        ReturnKind::Failed => AttemptOutcome::Failed,
+        ReturnKind::Untouched => return None,
+    };
+    Said::new(outcome, "it failed", "", "worker").map(Arc::new)
 }

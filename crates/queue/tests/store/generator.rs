@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, DropParked,
-    Enqueue, EnqueueTogether, HandOut, IndexRange, OriginBatch, OriginPart, Park, ParkCause,
-    ProposalId, Purge, PurgeStates, Rearm, Release, Return, ReturnKind, Settle, SettleReason,
-    ShardEntry,
+    AckWithOutputs, Activate, AttemptOutcome, Cancel, Command, CreateQueue, Dedup, DeleteQueue,
+    DropParked, Enqueue, EnqueueTogether, HandOut, IndexRange, OriginBatch, OriginPart, Park,
+    ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Remark, Return, ReturnKind, Said,
+    Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
     Attempt, BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId,
@@ -163,12 +163,15 @@ fn return_kind() -> impl Strategy<Value = ReturnKind> {
 }
 
 fn states() -> impl Strategy<Value = PurgeStates> {
-    any::<[bool; 4]>().prop_map(|[ready, delayed, scheduled, parked]| PurgeStates {
-        ready,
-        delayed,
-        scheduled,
-        parked,
-    })
+    any::<[bool; 5]>().prop_map(
+        |[ready, delayed, scheduled, parked, dead_lettering]| PurgeStates {
+            dead_lettering,
+            ready,
+            delayed,
+            scheduled,
+            parked,
+        },
+    )
 }
 
 pub(crate) fn command() -> impl Strategy<Value = Command> {
@@ -202,6 +205,10 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         2 => (queue(), ranges(), return_kind()).prop_map(|(queue, ranges, kind)| {
             Command::Park(Park { queue, ranges, cause: ParkCause::Rejected, kind })
+        }),
+        2 => (queue(), ranges(), "[a-d]{1,3}").prop_map(|(queue, ranges, reason)| {
+            let said = Said::new(AttemptOutcome::Failed, &reason, "", "").unwrap();
+            Command::Remark(Remark { queue, ranges, said })
         }),
         2 => (queue(), 0..6_u64).prop_map(|(queue, keep)| {
             Command::DropParked(DropParked { queue, keep })

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    Command, CreateQueue, Enqueue, HandOut, OriginBatch, OriginPart, ProposalId, Settle,
-    SettleReason, ShardEntry,
+    AttemptOutcome, Command, CreateQueue, Enqueue, HandOut, OriginBatch, OriginPart, ProposalId,
+    Remark, Said, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::{BatchVerdict, Output, Reply};
 use warren_queue::rows::RowKey;
@@ -260,4 +260,65 @@ fn purge_of_a_long_queue_on_rows_leaves_nothing() {
     assert_eq!(out.entries[0].replies, vec![Reply::Purged { count: 1_500 }]);
     let keys: Vec<_> = machine.rows.0.keys().cloned().collect();
     assert_eq!(keys, vec![RowKey::Shard, RowKey::Queue(QUEUE)]);
+}
+
+#[test]
+fn words_beyond_what_a_block_keeps_are_not_kept_until_some_leave() {
+    let mut machine = machine(SMALL);
+    let facts = Facts {
+        size: vec![0; 100],
+        body_size: vec![0; 100],
+        ..Facts::default()
+    };
+    let block = Enqueue {
+        queue: QUEUE,
+        priority: Priority::DEFAULT,
+        facts,
+        payload: Bytes::new(),
+        producers: Vec::new(),
+        raise: None,
+        full: Vec::new(),
+        dedup: None,
+    };
+    machine.apply(entry(2, vec![Command::Enqueue(block)], Vec::new()));
+    let mut say = |first: u64, count: u64| {
+        let detail = "x".repeat(Said::DETAIL_BYTES_MAX);
+        let remark = Remark {
+            queue: QUEUE,
+            ranges: vec![PositionRange {
+                first: Position(first),
+                count,
+            }],
+            said: Said::new(AttemptOutcome::Failed, "", &detail, "").unwrap(),
+        };
+        let out = machine.apply(entry(3, vec![Command::Remark(remark)], Vec::new()));
+        match out.entries[0].replies[0] {
+            Reply::Remarked { count } => count,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    // 64 KiB hold 56 of 1,152 bytes.
+    assert_eq!(say(1, 100), 56);
+    assert_eq!(say(1, 1), 0);
+    let settle = Settle {
+        queue: QUEUE,
+        ranges: vec![PositionRange {
+            first: Position(1),
+            count: 3,
+        }],
+        reason: SettleReason::Acked,
+    };
+    machine.apply(entry(4, vec![Command::Settle(settle)], Vec::new()));
+    let mut say = |first: u64| {
+        let said = Said::new(AttemptOutcome::Failed, "again", "", "").unwrap();
+        let ranges = vec![PositionRange::one(Position(first))];
+        let remark = Remark {
+            queue: QUEUE,
+            ranges,
+            said,
+        };
+        machine.apply(entry(5, vec![Command::Remark(remark)], Vec::new()))
+    };
+    let out = say(90);
+    assert_eq!(out.entries[0].replies, [Reply::Remarked { count: 1 }]);
 }

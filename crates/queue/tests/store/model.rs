@@ -228,6 +228,7 @@ impl Model {
             Command::DropParked(it) => it.queue,
             Command::Rearm(it) => it.queue,
             Command::Cancel(it) => it.queue,
+            Command::Remark(it) => it.queue,
         };
         let Some(queue) = self.queues.get_mut(&id.0) else {
             self.gone(command, absent);
@@ -244,6 +245,7 @@ impl Model {
             Command::Park(it) => queue.park(it),
             Command::DropParked(it) => queue.drop_parked(it),
             Command::Rearm(_) => Reply::Rearmed,
+            Command::Remark(it) => queue.remark(now, it),
             Command::Cancel(it) => {
                 let (count, found) = queue.cancel(it);
                 self.cancels.push(found);

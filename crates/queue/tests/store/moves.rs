@@ -88,6 +88,7 @@ impl World {
                     _ => TARGETS.to_vec(),
                 };
                 let command = Command::MoveOut(MoveOut {
+                    priority: None,
                     queue: SOURCE,
                     ranges: vec![PositionRange {
                         first: Position(first),

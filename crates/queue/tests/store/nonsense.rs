@@ -105,6 +105,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             }),
             Command::Cancel(it) => Command::Cancel(warren_queue::entry::Cancel { ranges: a, ..it }),
             Command::Park(it) => Command::Park(warren_queue::entry::Park { ranges: a, ..it }),
+            Command::Remark(it) => Command::Remark(warren_queue::entry::Remark { ranges: a, ..it }),
             it @ (Command::Enqueue(_)
             | Command::EnqueueTogether(_)
             | Command::AckWithOutputs(_)

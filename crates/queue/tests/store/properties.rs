@@ -165,8 +165,32 @@ fn compare(machine: &Machine, model: &Model) -> TestCaseResult {
             blocks(machine, QueueId(*id), level.priority, queue)?;
         }
         delayed(&opening, queue)?;
+        said(machine, QueueId(*id), queue)?;
         timers(machine, QueueId(*id), queue, model.now)?;
     }
+    Ok(())
+}
+
+/// What consumers said is kept with what is there.
+fn said(machine: &Machine, id: QueueId, queue: &ModelQueue) -> TestCaseResult {
+    let all = PositionRange {
+        first: Position(1),
+        count: queue.messages.len() as u64,
+    };
+    let read = machine.store.read(&machine.rows, id, &[all]);
+    let told: Vec<(u64, Vec<(u64, String)>)> = read
+        .into_iter()
+        .filter(|it| !it.said.is_empty())
+        .map(|it| {
+            let said = it.said.into_iter().map(|it| (it.at.0, it.said.reason));
+            (it.position.0, said.collect())
+        })
+        .collect();
+    let expected = (1..)
+        .zip(&queue.messages)
+        .filter(|(_, it)| it.live && !it.said.is_empty())
+        .map(|(at, it)| (at, it.said.clone()));
+    prop_assert_eq!(told, expected.collect::<Vec<_>>());
     Ok(())
 }
 

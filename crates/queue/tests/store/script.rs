@@ -4,10 +4,10 @@ mod answers;
 
 use bytes::Bytes;
 use warren_queue::entry::{
-    AckWithOutputs, Activate, Arrived, Cancel, Command, CreateQueue, Dedup, DeleteQueue,
-    DropParked, Enqueue, EnqueueTogether, HandOut, IndexRange, MoveOut, MoveTarget, OriginBatch,
-    OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Return,
-    ReturnKind, Settle, SettleReason, ShardEntry,
+    AckWithOutputs, Activate, Arrived, AttemptOutcome, Cancel, Command, CreateQueue, Dedup,
+    DeleteQueue, DropParked, Enqueue, EnqueueTogether, HandOut, IndexRange, MoveOut, MoveTarget,
+    OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release,
+    Remark, Return, ReturnKind, Said, Settle, SettleReason, ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
@@ -225,6 +225,17 @@ fn command_of_states(line: &Line<'_>) -> Command {
             queue,
             ranges: ranges(),
         }),
+        "remark" => Command::Remark(Remark {
+            queue,
+            ranges: ranges(),
+            said: Said::new(
+                AttemptOutcome::Failed,
+                line.value("reason").unwrap(),
+                line.value("detail").unwrap_or_default(),
+                "worker",
+            )
+            .unwrap(),
+        }),
         "rearm" => Command::Rearm(Rearm {
             queue,
             blocks: vec![(priority, Position(line.number("first").unwrap()))],
@@ -243,6 +254,7 @@ fn command_of_states(line: &Line<'_>) -> Command {
             fencing: line.number("fencing").unwrap(),
         }),
         "move-out" => Command::MoveOut(MoveOut {
+            priority: None,
             queue,
             ranges: ranges(),
             reason: reason(line.words[3]),
@@ -270,6 +282,7 @@ fn purge_states(line: &Line<'_>) -> PurgeStates {
         delayed: has("delayed"),
         scheduled: has("scheduled"),
         parked: has("parked"),
+        dead_lettering: has("dead-lettering"),
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::AckedWithOutputs { is_done } => format!("AckedWithOutputs is_done={is_done}"),
         Reply::EnqueuedTogether { count } => format!("EnqueuedTogether count={count}"),
         Reply::Cancelled { count } => format!("Cancelled count={count}"),
+        Reply::Remarked { count } => format!("Remarked count={count}"),
         Reply::QueueGone => "QueueGone".to_owned(),
     }
 }

@@ -128,7 +128,7 @@ pub(super) async fn build(
         ApplyError::Damaged { group, detail } => OpenError::Damaged { group, detail },
         error @ (ApplyError::State(_)
         | ApplyError::Machine(_)
-        | ApplyError::Panicked(_)
+        | ApplyError::Panicked { .. }
         | ApplyError::NotOpen(_)
         | ApplyError::Ended) => refused(error.to_string()),
     })?;

@@ -30,8 +30,9 @@ pub(crate) enum ApplyError {
     State(#[from] StateError),
     #[error(transparent)]
     Machine(#[from] MachineError),
-    #[error("state machine of group {0} panicked")]
-    Panicked(GroupId),
+    /// What it said tells, for one, which version an unknown command needs.
+    #[error("state machine of group {group} panicked: {said}")]
+    Panicked { group: GroupId, said: String },
     #[error("rows of group {group} are damaged: {detail}")]
     Damaged { group: GroupId, detail: Arc<str> },
     #[error("state machine of group {0} is not open")]
@@ -408,8 +409,14 @@ fn unwound(
     payload: Box<dyn Any + Send>,
     damage: &watch::Sender<Option<Arc<str>>>,
 ) -> ApplyError {
-    let Ok(damaged) = payload.downcast::<Damaged>() else {
-        return ApplyError::Panicked(group);
+    let damaged = match payload.downcast::<Damaged>() {
+        Ok(damaged) => damaged,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let said = text.unwrap_or("nothing was said").to_owned();
+            return ApplyError::Panicked { group, said };
+        }
     };
     let detail: Arc<str> = damaged.0.into();
     damage.send_replace(Some(detail.clone()));

@@ -23,7 +23,8 @@ const FAILURES_MAX: u32 = 8;
 pub(super) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 pub(super) const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 pub(super) const FRAME_BYTES_MAX: u32 = 1 << 20;
-pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+/// A frozen node's links are given up after both: no later than what its consumers hold is to return (5 s).
+pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
 pub(super) const KEEPALIVE_WITHIN: Duration = Duration::from_secs(4);
 
 /// What a node is told about itself and the others at its start.

@@ -31,6 +31,8 @@ pub struct ClusterConfig {
     pub leader_rest: Duration,
     /// The replicas of a node that is silent for so long are replaced on others.
     pub repair_after: Duration,
+    /// A version that all nodes have known for so long without interruption is finalised.
+    pub finalise_after: Duration,
 }
 
 /// One node of the static list.
@@ -52,6 +54,7 @@ impl Default for ClusterConfig {
             replication_factor: 3,
             leader_rest: Duration::from_secs(30),
             repair_after: Duration::from_secs(600),
+            finalise_after: Duration::from_secs(24 * 3_600),
         }
     }
 }
@@ -161,6 +164,16 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| show_duration(config.cluster.repair_after),
+    },
+    Setting {
+        name: "cluster.finalise_after",
+        about: "a new version is finalised when all nodes have known it for so long without interruption; until then each can go back [default: 24h]",
+        kind: Kind::Duration,
+        set: |config, text| {
+            config.cluster.finalise_after = duration(text)?;
+            Ok(())
+        },
+        show: |config| show_duration(config.cluster.finalise_after),
     },
 ];
 

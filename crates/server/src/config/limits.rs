@@ -1,10 +1,12 @@
 //! `[limits]`: what clients may ask for, and when publishers are held back. Not here: holding them to it (`gateway`).
 
+use std::time::Duration;
+
 use super::Config;
 use super::level::{Level, level, show_level};
 use super::report::Report;
 use super::setting::{Kind, Setting, whole};
-use super::units::{show_size, size};
+use super::units::{duration, show_duration, show_size, size};
 
 #[derive(Clone, Debug)]
 pub struct LimitsConfig {
@@ -18,6 +20,8 @@ pub struct LimitsConfig {
     pub disk_free_min: Level,
     /// Connections of gRPC clients; those of AMQP are in `[amqp]`.
     pub grpc_connection_max: u32,
+    /// How long a consumer may hold a delivery where neither it nor its queue says anything.
+    pub consumer_timeout: Option<Duration>,
 }
 
 impl Default for LimitsConfig {
@@ -34,6 +38,7 @@ impl Default for LimitsConfig {
                 percent: 5,
             },
             grpc_connection_max: 20_000,
+            consumer_timeout: None,
         }
     }
 }
@@ -93,7 +98,23 @@ pub(super) const SETTINGS: &[Setting] = &[
         show_number,
         "connections of gRPC clients; more are closed at once [default: 20000]"
     ),
+    setting!(
+        consumer_timeout,
+        Duration,
+        timeout,
+        show_timeout,
+        "how long a consumer may hold a delivery, if neither it nor its queue says; 0 = as long as it wants [default: 0]"
+    ),
 ];
+
+/// Zero = none.
+fn timeout(text: &str) -> Result<Option<Duration>, Option<String>> {
+    duration(text).map(|it| Some(it).filter(|it| !it.is_zero()))
+}
+
+fn show_timeout(timeout: Option<Duration>) -> String {
+    show_duration(timeout.unwrap_or_default())
+}
 
 /// One message must fit into one frame between nodes.
 const MESSAGE_MAX: u64 = 32 << 20;
@@ -101,6 +122,9 @@ const MESSAGE_MIN: u64 = 1 << 10;
 /// A lower watermark would stop every publisher of an idle node.
 const MEMORY_MIN: u64 = 128 << 20;
 const CONNECTIONS_MAX: u32 = 1_000_000;
+/// A shorter one would return what a busy consumer is about to settle.
+const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(super) fn check(config: &Config, report: &mut Report) {
     let limits = &config.limits;
@@ -124,6 +148,15 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         report.wrong(
             "limits.memory_watermark",
             format!("is {found}, less than an idle node may take: it needs at least {min}"),
+        );
+    }
+    let timeout = limits.consumer_timeout;
+    if timeout.is_some_and(|it| !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&it)) {
+        let (min, max) = (show_duration(TIMEOUT_MIN), show_duration(TIMEOUT_MAX));
+        let found = show_timeout(timeout);
+        report.wrong(
+            "limits.consumer_timeout",
+            format!("is {found}; allowed are 0 (none) and {min} to {max}"),
         );
     }
     if !(1..=CONNECTIONS_MAX).contains(&limits.grpc_connection_max) {

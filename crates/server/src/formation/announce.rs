@@ -1,4 +1,4 @@
-//! Has the topology say what the record says, and where this node listens now. Not here: applying it (`warren-topology`).
+//! Has the topology say what the record says, where this node listens now, and what it runs. Not here: applying it (`warren-topology`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// The cluster itself does it, not a user.
 const NO_USER: &str = "";
 
-/// Returns when the topology names the cluster and this node's addresses, or the node stops.
+/// Returns when the topology names the cluster, and this node as it is, or the node stops.
 pub(crate) async fn announce(
     broker: Broker,
     record: Arc<Record>,
@@ -66,12 +66,19 @@ fn command(topology: &Topology, record: &Record, us: &Identity) -> Next {
     }
     let own = us.as_node();
     match topology.node(us.node) {
-        Some(known) if known.addresses == own.addresses && known.zone == own.zone => Next::Nothing,
+        Some(known)
+            if known.addresses == own.addresses
+                && known.zone == own.zone
+                && known.software == own.software =>
+        {
+            Next::Nothing
+        }
         Some(_) | None => Next::Update(TopologyCommand::UpdateNode(UpdateNode {
             node: us.node,
             incarnation: us.incarnation,
             addresses: own.addresses,
             zone: own.zone,
+            software: own.software,
         })),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 use warren_storage::DataDirError;
-use warren_types::{ClusterId, NodeId};
+use warren_types::{ClusterId, ClusterVersion, KnownVersions, NodeId};
 
 #[derive(Debug, Error)]
 pub enum FormationError {
@@ -52,18 +52,27 @@ pub enum FormationError {
         cluster: ClusterId,
         by: NodeId,
     },
+    #[error(
+        "cluster {cluster} has finalised version {finalised}, and this software knows {knows} only: start the node with software that knows version {finalised}"
+    )]
+    Version {
+        cluster: ClusterId,
+        finalised: ClusterVersion,
+        knows: KnownVersions,
+    },
     #[error("the node is stopping")]
     Stopped,
 }
 
 impl FormationError {
-    /// Whether the node can only start with another data directory.
+    /// Whether the node can only start with another data directory, or other software.
     #[must_use]
-    pub fn wants_another_directory(&self) -> bool {
+    pub fn cannot_start_so(&self) -> bool {
         match self {
             Self::OtherName { .. }
             | Self::NotTaken { .. }
             | Self::Left { .. }
+            | Self::Version { .. }
             | Self::Outnumbered { .. } => true,
             Self::DataDir(_)
             | Self::Io { .. }

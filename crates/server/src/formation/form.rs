@@ -14,13 +14,15 @@ use uuid::Uuid;
 use warren_proto::internal_v1::node_service_client::NodeServiceClient;
 use warren_proto::internal_v1::{HelloRequest, NodeHello};
 use warren_raft::{HandshakeError, Lane, Peers};
-use warren_topology::{Addresses, FormCluster, Node};
-use warren_types::{ClusterId, Incarnation, Member, NodeId, ReplicaId};
+use warren_topology::{Addresses, FormCluster, Node, Software};
+use warren_types::{
+    ClusterId, ClusterVersion, Incarnation, KnownVersions, Member, NodeId, ReplicaId,
+};
 
 use super::join::{self, Joining};
 use super::{Formation, FormationError, Record};
 use crate::config::ClusterConfig;
-use crate::identity::{CLUSTER_VERSION, id_of};
+use crate::identity::id_of;
 
 const ASK_EVERY: Duration = Duration::from_millis(200);
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -228,6 +230,8 @@ fn form(
     });
     let mut nodes: Vec<Node> = others.chain([us.as_node()]).collect();
     nodes.sort_by_key(|node| node.id);
+    // Who does not know it says so when it is told of the cluster.
+    let newest = nodes.iter().map(|it| it.software.versions.newest).min();
     let numbered = nodes.iter().zip(1..);
     let topology_members = numbered
         .map(|(node, number)| Member {
@@ -242,13 +246,17 @@ fn form(
         cluster: FormCluster {
             cluster,
             name: us.cluster_name.as_str().into(),
-            version: CLUSTER_VERSION,
+            version: newest.unwrap_or(ClusterVersion::FIRST),
             nodes,
             topology_members,
             shards: config.shards,
             replication_factor: config.replication_factor,
         },
     }
+}
+
+fn version(told: u32) -> ClusterVersion {
+    ClusterVersion(told).max(ClusterVersion::FIRST)
 }
 
 pub(super) fn node_of(hello: &NodeHello) -> Option<Node> {
@@ -263,6 +271,13 @@ pub(super) fn node_of(hello: &NodeHello) -> Option<Node> {
         zone: hello.zone.as_str().into(),
         leaving: false,
         former: Vec::new(),
+        software: Software {
+            versions: KnownVersions {
+                oldest: version(hello.min_version),
+                newest: version(hello.max_version),
+            },
+            name: hello.software.as_str().into(),
+        },
     })
 }
 

@@ -4,7 +4,7 @@
 //! Every node says hello to all others. When all are blank and name the same nodes, the one with the lowest number writes down
 //! the cluster's id and members (`record`), and tells the others until all have written it down, too (`spread`): a crash in
 //! between continues with the same cluster. A node that holds the record starts its replicas; the topology is told by its
-//! leader (`announce`). Not here: the handshake that keeps strangers out (`warren-raft`), placement (`warren-topology`).
+//! leader (`announce`). Nodes that do not know the cluster's version do not run (`version`). Not here: the handshake that keeps strangers out (`warren-raft`), placement (`warren-topology`).
 
 mod announce;
 mod error;
@@ -15,6 +15,7 @@ mod renew;
 mod spread;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -31,6 +32,7 @@ pub(crate) use join::serve as serve_join;
 pub(crate) use record::Record;
 pub(crate) use renew::renew;
 pub(crate) use spread::{look_round, spread};
+pub(crate) use version::{check_version, watch_version};
 
 use crate::identity::Identity;
 
@@ -148,6 +150,7 @@ fn check_own(record: &Record, us: &Identity, dir: &DataDir) -> Result<(), Format
             expected: us.cluster_name.clone(),
         });
     }
+    check_version(record.cluster.cluster, record.cluster.version)?;
     let own = record.cluster.nodes.iter().find(|node| node.id == us.node);
     if own.is_none_or(|own| own.incarnation != us.incarnation) {
         return Err(FormationError::Damaged {

@@ -154,7 +154,8 @@ impl Record {
             | TopologyCommand::DeletePolicy(_)
             | TopologyCommand::Tenancy(_)
             | TopologyCommand::Placement(_)
-            | TopologyCommand::Batch(_) => Err("it forms no cluster".to_owned()),
+            | TopologyCommand::Batch(_)
+            | TopologyCommand::FinaliseVersion(_) => Err("it forms no cluster".to_owned()),
         }
     }
 }
@@ -170,8 +171,8 @@ fn form_cluster_of(entry: stored::TopologyEntry) -> Option<stored::FormCluster> 
 
 #[cfg(test)]
 mod tests {
-    use warren_topology::{Addresses, Node};
-    use warren_types::{ClusterId, ReplicaId};
+    use warren_topology::{Addresses, Node, Software};
+    use warren_types::{ClusterId, ClusterVersion, ReplicaId};
 
     use super::*;
 
@@ -187,13 +188,14 @@ mod tests {
             zone: "z".into(),
             leaving: false,
             former: Vec::new(),
+            software: Software::default(),
         };
         Record {
             former: NodeId(1),
             cluster: FormCluster {
                 cluster: ClusterId(77 << 80),
                 name: "test".into(),
-                version: 1,
+                version: ClusterVersion::FIRST,
                 nodes: vec![node(1), node(2), node(3)],
                 topology_members: (1..=3)
                     .map(|n| Member {

@@ -51,7 +51,9 @@ fn changed(formation: &Formation, mut now: Record) -> Option<Record> {
         let nodes = record.cluster.nodes.iter();
         nodes.map(|it| (it.id, it.incarnation)).collect()
     };
+    // A start with older software ends before anything is read that it does not know.
     let same = essence(&now) == essence(&kept)
+        && now.cluster.version == kept.cluster.version
         && now.cluster.topology_members == kept.cluster.topology_members;
     (!same).then_some(now)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use warren_storage::DataDir;
 use warren_topology::{Addresses, FormCluster};
-use warren_types::{ClusterId, Member, NodeId, ReplicaId};
+use warren_types::{ClusterId, ClusterVersion, Member, NodeId, ReplicaId};
 
 use super::{Adopted, Formation, FormationError, Record};
 use crate::Node;
@@ -59,7 +59,7 @@ fn record_of(config: &Config, nodes: &[Identity]) -> Record {
         cluster: FormCluster {
             cluster: ClusterId(0xc1),
             name: config.cluster.name.as_str().into(),
-            version: 1,
+            version: ClusterVersion::FIRST,
             nodes: nodes.iter().map(Identity::as_node).collect(),
             topology_members: members.collect(),
             shards: 2,
@@ -151,6 +151,12 @@ fn record_is_taken_once_and_only_if_it_names_this_directory() {
         open().adopt(renamed),
         Err(FormationError::OtherName { .. })
     ));
+    let mut later = record.clone();
+    later.cluster.version = ClusterVersion(9);
+    let refused = open().adopt(later.clone()).err().unwrap();
+    assert!(refused.cannot_start_so(), "{refused}");
+    let says = "has finalised version 9, and this software knows version";
+    assert!(refused.to_string().contains(says), "{refused}");
     assert_eq!(open().record(), None);
 
     let formation = open();
@@ -167,6 +173,13 @@ fn record_is_taken_once_and_only_if_it_names_this_directory() {
     let refused = Formation::open(&dir, Arc::new(us.clone())).err().unwrap();
     assert!(
         matches!(refused, FormationError::StorageMissing { .. }),
+        "{refused}"
+    );
+    // A version that this software does not know is the first thing that is found.
+    later.write(&dir).unwrap();
+    let refused = Formation::open(&dir, Arc::new(us.clone())).err().unwrap();
+    assert!(
+        matches!(refused, FormationError::Version { .. }),
         "{refused}"
     );
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 use warren_codec::{Audit, AuditPlace, encode_audit};
 use warren_raft::Group;
-use warren_types::{Leadership, Member, NodeId, ReplicaId, ShardId, Term};
+use warren_types::{Leadership, LogIndex, Member, NodeId, ReplicaId, ShardId, Term};
 
 use super::capture::AuditId;
 use super::report::Reported;
@@ -22,6 +22,8 @@ const AFTER_AUDIT: Duration = Duration::from_secs(1);
 const AFTER_PASS: Duration = Duration::from_secs(8);
 /// or so many times as long as it took to go through all rows.
 const REST_SHARE: u32 = 9;
+/// If nothing but audits was applied meanwhile, after this time: a cluster at rest is to rest.
+const AFTER_IDLE_PASS: Duration = Duration::from_secs(60);
 /// Replicas that have not reported within this time are not waited for.
 const REPORT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,25 @@ pub(crate) struct Comparer {
     /// Audits so far: one number is never used twice in a term, whatever becomes of the leadership.
     pub(crate) count: u64,
     pub(crate) stop: CancellationToken,
+}
+
+/// Whether anything but audits came between two passes.
+#[derive(Default)]
+struct Idle {
+    applied: Option<LogIndex>,
+    audits: u64,
+}
+
+impl Idle {
+    /// A pass has ended with so much applied and so many audits.
+    fn pass(&mut self, applied: Option<LogIndex>, audits: u64) -> bool {
+        let own = audits.saturating_sub(std::mem::replace(&mut self.audits, audits));
+        let before = std::mem::replace(&mut self.applied, applied);
+        let came = |before: LogIndex, now: LogIndex| now.0.saturating_sub(before.0);
+        before
+            .zip(applied)
+            .is_some_and(|(before, now)| came(before, now) <= own)
+    }
 }
 
 /// What an audit brought.
@@ -60,6 +81,10 @@ impl Comparer {
             let now = *leadership.borrow_and_update();
             if self.leads(now) {
                 self.lead(now.term, &mut leadership).await;
+                let after = *leadership.borrow();
+                if after.term != now.term && self.leads(after) {
+                    continue; // it was lost and won again
+                }
             }
             let stop = self.stop.clone();
             tokio::select! {
@@ -81,6 +106,7 @@ impl Comparer {
         let mut worked = Duration::ZERO;
         // Shards that got their leaders together need not be read together.
         let mut pause = AFTER_AUDIT + Duration::from_millis(u64::from(self.shard.0 * 97 % 1_000));
+        let mut idle = Idle::default();
         while self.pause(pause, term, leadership).await {
             self.count += 1;
             let id = AuditId {
@@ -97,7 +123,9 @@ impl Comparer {
                 }
                 Compared::UpTo(None) => {
                     place = AuditPlace::start();
-                    pause = AFTER_PASS.max(worked * REST_SHARE);
+                    let is_idle = idle.pass(self.group.status().applied, self.count);
+                    let rest = if is_idle { AFTER_IDLE_PASS } else { AFTER_PASS };
+                    pause = rest.max(worked * REST_SHARE);
                     worked = Duration::ZERO;
                 }
             }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
+use warren_codec::CodecError;
 use warren_raft::{Group, Peers};
-use warren_storage::RowsLife;
+use warren_storage::{RowsLife, StateError};
 use warren_types::{LogIndex, Member, NodeId, ReplicaId, ShardId};
 
 use super::book::AuditBook;
@@ -16,7 +17,7 @@ use super::capture::{AuditId, Captured};
 use super::digest::{Damage, Digested, digest};
 use super::pass::Pass;
 use super::report::{AuditDoors, ask};
-use super::verdict::{Answer, Report};
+use super::verdict::{Answer, Report, Seen};
 
 /// What all audits of a node read at most, in bytes per second.
 const READ_PER_SECOND: u64 = 16 << 20;
@@ -100,7 +101,10 @@ impl Auditor {
         let read = tokio::task::spawn_blocking(move || digest(&captured)).await;
         let Digested { seen, bytes } = match read {
             Ok(Ok(digested)) => digested,
-            Ok(Err(damage)) => return self.damaged(about.index, &damage).await,
+            Ok(Err(damage)) => match self.cause(about.index, &damage) {
+                Some(cause) => return self.damaged(id, about.proven, cause).await,
+                None => return,
+            },
             Err(error) => return warn!(shard_id = %self.shard, %error, "rows not digested"),
         };
         self.book.audited();
@@ -156,24 +160,41 @@ impl Auditor {
         }
     }
 
-    async fn damaged(&self, index: LogIndex, damage: &Damage) {
-        match damage {
-            Damage::Unreadable(warren_storage::StateError::Damaged(_)) | Damage::Row { .. } => {
-                let mut cause = damage.to_string();
-                let mut source = std::error::Error::source(damage);
-                while let Some(next) = source {
-                    cause = format!("{cause}: {next}");
-                    source = next.source();
-                }
-                self.fault(format!(
-                    "a row cannot be read at log index {index}: {cause}"
-                ))
-                .await;
-            }
-            // The store fails or closes as a whole: who owns it hears of that.
-            Damage::Unreadable(error) => {
-                debug!(shard_id = %self.shard, %error, "rows not digested");
-            }
+    /// In words. `None`: the store fails or closes as a whole (who owns it hears of that), or the row is whole and not of this version's
+    /// making.
+    fn cause(&self, index: LogIndex, damage: &Damage) -> Option<String> {
+        let is_damage = match damage {
+            Damage::Unreadable(error) => matches!(error, StateError::Damaged(_)),
+            Damage::Row { source, .. } => matches!(
+                source,
+                CodecError::Checksum { .. } | CodecError::Truncated { .. }
+            ),
+        };
+        let mut cause = damage.to_string();
+        let mut source = std::error::Error::source(damage);
+        while let Some(next) = source {
+            cause = format!("{cause}: {next}");
+            source = next.source();
+        }
+        if !is_damage {
+            warn!(shard_id = %self.shard, log_index = %index, cause, "rows not digested");
+            return None;
+        }
+        Some(format!(
+            "a row cannot be read at log index {index}: {cause}"
+        ))
+    }
+
+    /// A row cannot be read. The replica goes on until most voters are known to be right without it: it may be the one that is needed.
+    async fn damaged(&self, id: AuditId, proven: bool, cause: String) {
+        if self.book.doubt(self.shard) {
+            error!(shard_id = %self.shard, cause, "replica is damaged");
+        }
+        let seen = Seen::unreadable(self.group.replica());
+        let report = Report { seen, proven };
+        match self.report(id, report).await {
+            Answer::Wrong => self.fault(cause).await,
+            Answer::NotCompared | Answer::Agrees | Answer::Doubt => {}
         }
     }
 

@@ -17,6 +17,18 @@ pub(crate) struct Seen {
     pub(crate) digest: u128,
 }
 
+impl Seen {
+    /// What a replica says that cannot read its rows: no other says the same, so it is wrong as soon as most agree, and never right but
+    /// alone.
+    pub(super) fn unreadable(replica: ReplicaId) -> Self {
+        Self {
+            end: None,
+            rows: u64::MAX,
+            digest: u128::from(replica.0),
+        }
+    }
+}
+
 /// One replica's word.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Report {
@@ -57,12 +69,14 @@ pub(super) fn judge(
         *proven.entry(&report.seen).or_default() += usize::from(report.proven);
     }
     let most = voters.len() / 2 + 1;
-    if let Some((right, _)) = proven.iter().find(|(_, count)| **count >= most) {
+    let right = proven.iter().find(|(_, count)| **count >= most);
+    if let Some((right, _)) = right.filter(|(seen, _)| seen.rows != u64::MAX) {
         return Verdict::Right((*right).clone());
     }
     let first = proven.first_key_value().map(|(seen, _)| (*seen).clone());
     match first {
         Some(_) if proven.len() > 1 => Verdict::Doubt,
+        Some(alone) if alone.rows == u64::MAX => Verdict::Doubt,
         // All voters have the same: if one of them differs later, it is by itself.
         Some(same) if counted().count() == voters.len() => Verdict::Right(same),
         Some(_) | None => Verdict::Nothing,

@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
-use warren_raft::OpenError;
-use warren_storage::{AsideReplica, StateError};
+use warren_storage::AsideReplica;
 use warren_topology::{MoveReplica, PlacementCommand, TopologyCommand, TopologyReply};
 use warren_types::{GroupId, ReplicaId};
 
-use super::{Broker, BrokerError};
+use super::Broker;
 use crate::audit::Fault;
 use crate::time::wall_clock_ms;
 
@@ -40,31 +39,15 @@ impl Broker {
         if open.is_none_or(|it| it.replica() != replica) {
             return;
         }
+        if !self.is_placed(group, replica) {
+            // Its placement is not settled: it stands still as any replica that fails, and is seen to.
+            return debug!(shard_id = %shard, %replica, cause, "replica that is not placed for good is damaged");
+        }
         error!(shard_id = %shard, %replica, cause, "replica is wrong: it stops, is set aside and will be replaced");
+        // Written down first: a restart in the middle must not forget it.
+        self.keep_aside(group, replica, cause).await;
         self.leave_shard(shard);
         self.inner.raft.close_group(group).await;
-        self.keep_aside(group, replica, cause).await;
-    }
-
-    /// Sets a replica aside that could not be opened because of what is stored of it. False: that is not the reason.
-    pub(super) async fn put_aside_unopened(&self, error: &BrokerError, replica: ReplicaId) -> bool {
-        let BrokerError::Open { group, source } = error else {
-            return false;
-        };
-        let is_damage = matches!(
-            source,
-            OpenError::Damaged { .. }
-                | OpenError::LogTooShort { .. }
-                | OpenError::State {
-                    source: StateError::Damaged(_),
-                    ..
-                }
-        );
-        if is_damage {
-            error!(%group, %replica, error = %source, "replica is damaged: it is set aside and will be replaced");
-            self.keep_aside(*group, replica, source.to_string()).await;
-        }
-        is_damage
     }
 
     async fn keep_aside(&self, group: GroupId, replica: ReplicaId, cause: String) {

@@ -124,7 +124,6 @@ impl Broker {
                 }
                 Placed::Again
             }
-            Err(error) if self.put_aside_unopened(&error, own.replica).await => Placed::AsItIs,
             Err(error) => {
                 error!(shard_id = %shard, error = %error, "replica left out");
                 Placed::AsItIs

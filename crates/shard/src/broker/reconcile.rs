@@ -17,6 +17,7 @@ use warren_topology::{
 use warren_types::{GroupId, NodeId, Term};
 
 use super::Broker;
+use super::upgrade::Upgrade;
 use crate::topology::handle::TopologyError;
 
 /// A node that was not heard from for so long is silent.
@@ -37,6 +38,8 @@ pub struct PlacementOptions {
     pub leader_rest: Duration,
     /// The replicas of a node that was not heard from for so long are replaced, where there is another node.
     pub repair_after: Duration,
+    /// A version that all members have known for so long without interruption is finalised.
+    pub finalise_after: Duration,
 }
 
 impl Default for PlacementOptions {
@@ -45,6 +48,7 @@ impl Default for PlacementOptions {
             look_every: Duration::from_secs(1),
             leader_rest: Duration::from_secs(30),
             repair_after: Duration::from_secs(600),
+            finalise_after: Duration::from_secs(24 * 3_600),
         }
     }
 }
@@ -67,6 +71,7 @@ pub(super) struct Reconciler {
     refused: BTreeMap<GroupId, Instant>,
     /// Since when each silent node is silent, as seen from here.
     silent: BTreeMap<NodeId, Instant>,
+    upgrade: Upgrade,
 }
 
 impl Broker {
@@ -164,6 +169,7 @@ impl Reconciler {
             terms: BTreeMap::new(),
             refused: BTreeMap::new(),
             silent: BTreeMap::new(),
+            upgrade: Upgrade::default(),
         }
     }
 
@@ -187,6 +193,7 @@ impl Reconciler {
                 self.terms.clear();
                 self.refused.clear();
                 self.silent.clear();
+                self.upgrade.forget();
             }
         }
     }
@@ -195,6 +202,7 @@ impl Reconciler {
         let mut observed = self.broker.observe();
         self.note_terms();
         self.note_silence(&mut observed);
+        self.finalise().await;
         let topology = self.broker.inner.topology.current();
         let changes = next_changes(&topology, &observed, Limits::default());
         for change in self.returned_blank(&topology).into_iter().chain(changes) {
@@ -210,6 +218,20 @@ impl Reconciler {
                 self.broker.inner.spread_now.0.send_replace(false);
             }
             None => {}
+        }
+    }
+
+    async fn finalise(&mut self) {
+        let waiting = self.broker.inner.topology.current().version_to_finalise();
+        let heard = self.silent.is_empty();
+        let after = self.options.finalise_after;
+        let Some(version) = self.upgrade.look(waiting, heard, after, Instant::now()) else {
+            return;
+        };
+        match self.broker.finalise(version).await {
+            Ok(TopologyReply::Refused(refusal)) => info!(%version, %refusal, "not finalised"),
+            Ok(reply) => info!(%version, ?reply, "version finalised"),
+            Err(error) => debug!(%version, %error, "not finalised yet"),
         }
     }
 

@@ -5,14 +5,16 @@
 use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tracing::error;
 use warren_queue::dispatch::io::Held;
 use warren_queue::entry::{
     AckWithOutputs, Command, Dedup, Enqueue, EnqueueTogether, IndexRange, OriginBatch, OriginPart,
     ProposalId, Settle, SettleReason, ShardEntry,
 };
 use warren_types::{
-    Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run, ShardTime,
-    TopologyIndex,
+    ClusterVersion, Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run,
+    ShardTime, TopologyIndex,
 };
 
 use super::facts::{set_times, without};
@@ -33,6 +35,16 @@ pub(crate) struct Batcher {
     others: Vec<Command>,
     origins: Vec<OriginBatch>,
     bytes: usize,
+    /// What the cluster has finalised.
+    version: ClusterVersion,
+}
+
+/// A command is of a later version than the cluster has finalised: some member might not know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("it needs version {needs}, and the cluster has finalised version {finalised}")]
+pub(crate) struct NotFinalised {
+    needs: ClusterVersion,
+    finalised: ClusterVersion,
 }
 
 enum Pending {
@@ -91,10 +103,39 @@ impl Batcher {
         self.bytes >= ENTRY_BYTES_MAX
     }
 
+    /// From now on commands up to this version may be proposed.
+    pub(crate) fn allow(&mut self, version: ClusterVersion) {
+        self.version = version;
+    }
+
+    /// For commands that every version has; one that is refused all the same is a mistake here, and must not enter the log.
     pub(crate) fn command(&mut self, command: Command) {
+        if let Err(refused) = self.offer(command) {
+            error!(%refused, "command not proposed");
+        }
+    }
+
+    /// The one door of commands to the log (guarantee G23).
+    ///
+    /// # Errors
+    /// [`NotFinalised`]: it is not proposed.
+    pub(crate) fn offer(&mut self, command: Command) -> Result<(), NotFinalised> {
+        let (needs, finalised) = (command.since(), self.version);
+        if needs > finalised {
+            return Err(NotFinalised { needs, finalised });
+        }
+        self.add(command);
+        Ok(())
+    }
+
+    fn add(&mut self, command: Command) {
         match command {
             Command::CreateQueue(_) | Command::DeleteQueue(_) => self.structure.push(command),
             Command::Settle(settle) => self.settle(settle),
+            Command::Remark(ref it) => {
+                self.bytes += it.said.bytes();
+                self.others.push(command);
+            }
             Command::Enqueue(_)
             | Command::EnqueueTogether(_)
             | Command::AckWithOutputs(_)
@@ -109,6 +150,8 @@ impl Batcher {
             | Command::Activate(_)
             | Command::MoveOut(_)
             | Command::Arrived(_) => self.others.push(command),
+            #[cfg(feature = "next-version")]
+            Command::Note(_) => self.others.push(command),
         }
     }
 
@@ -263,8 +306,10 @@ impl Batcher {
             settles,
             others,
             mut origins,
+            version,
             ..
         } = std::mem::take(self);
+        self.version = version;
         let offset = narrow(structure.len() as u64);
         for part in origins.iter_mut().flat_map(|origin| &mut origin.parts) {
             part.command += offset;
@@ -294,6 +339,7 @@ impl Batcher {
             Command::Settle(settle)
         }));
         commands.extend(others);
+        debug_assert!(commands.iter().all(|it| it.since() <= version));
         Some(ShardEntry {
             proposal,
             now,

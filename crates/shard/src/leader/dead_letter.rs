@@ -22,7 +22,7 @@ use warren_types::{
 
 use super::mover::{COPIES_MAX, Job, Sent};
 use super::work::Leading;
-use crate::dead::{Passing, Way, due, passed_on, way};
+use crate::dead::{Passing, Way, due, passed_on, reprioritised, way};
 use crate::group::group_hash;
 use crate::link::frame::{Batch, BatchException, Part, Storing};
 use crate::replica::tap::Request;
@@ -234,6 +234,7 @@ impl Leading {
                 reason: it.reason,
                 exchange: exchange.clone(),
                 routing_key: routing_key.cloned(),
+                priority: None,
                 targets: targets.iter().map(target).collect(),
             }));
         }
@@ -418,8 +419,14 @@ fn dead(row: &OutgoingRow, queue: &str, message: &ReadMessage) -> Option<Message
         exchange: &row.exchange,
         routing_key: row.routing_key.as_ref(),
         time_s: row.at.0 / 1_000,
+        said: &message.said,
     };
     let (group, fairness) = (message.group_hash, message.fairness_hash);
+    if let Some(priority) = row.priority {
+        let left_ms = message.expiry.map(|it| it.0.saturating_sub(row.at.0));
+        let as_it_was = due(&view, message.priority, group, fairness)?;
+        return Some(reprioritised(as_it_was, &passing, priority, left_ms));
+    }
     passed_on(&view, &passing, message.priority, group, fairness)
 }
 

@@ -126,12 +126,17 @@ impl Leading {
     /// Asks for the end of queues that are done, while the lease holds. Only once dispatch has started: before, consumers may be
     /// missing that are there.
     pub(super) fn judge_queues(&mut self) {
+        let counts = |queue| self.dispatch.consumers(queue);
+        if self.knows_consumers() {
+            self.lifecycle.judge(Instant::now(), counts);
+        }
+    }
+
+    /// Whether it leads, and the nodes have reported their consumers.
+    pub(super) fn knows_consumers(&self) -> bool {
         let now = Instant::now();
         let lease = self.group.lease_until().is_some_and(|until| now < until);
-        let counts = |queue| self.dispatch.consumers(queue);
-        if self.started && lease {
-            self.lifecycle.judge(now, counts);
-        }
+        self.started && lease
     }
 }
 

@@ -10,6 +10,8 @@ mod facts;
 mod lifecycle;
 mod links;
 mod mover;
+#[cfg(feature = "next-version")]
+mod next_note;
 mod perform;
 mod redrive;
 mod rooms;

@@ -68,9 +68,19 @@ impl Leading {
 }
 
 impl Leading {
-    pub(super) fn ask_stats(&self, node: NodeId, token: Token, queue: QueueId, depth: StatsDepth) {
+    pub(super) fn ask_stats(
+        &mut self,
+        node: NodeId,
+        token: Token,
+        queue: QueueId,
+        depth: StatsDepth,
+    ) {
+        if depth == StatsDepth::Consumers && !self.knows_consumers() {
+            let stats = None; // asked again
+            return self.links.tell(node, Down::Stats { token, stats });
+        }
         let ready_from = match depth {
-            StatsDepth::Counts => Vec::new(),
+            StatsDepth::Counts | StatsDepth::Consumers => Vec::new(),
             StatsDepth::Age => self.dispatch.ready_from(queue),
         };
         self.mailbox.ask(Request::Stats {
@@ -110,6 +120,7 @@ impl Leading {
             enqueued: counters.enqueued,
             settled: counters.enqueued.saturating_sub(held),
             left,
+            duplicates: counters.duplicates,
             dead_lettering: stored.leaving,
             body_bytes: counters.live_body_bytes,
             ready_bytes: self.dispatch.ready_bytes(queue),

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use warren_codec::StoredMessageView;
+use warren_queue::death;
 use warren_queue::dispatch::io::{Input, LeavingOpening, Token, Whereabouts};
 use warren_queue::entry::{Command, MoveOut, MoveTarget, Settle, SettleReason};
 use warren_queue::store::{PeekedMessage, PeekedPage, PeekedState};
@@ -47,7 +48,7 @@ impl Leading {
         let reason = match wish.to {
             RedriveTo::Nowhere => Some(SettleReason::Purged),
             RedriveTo::DeadLetters => Some(SettleReason::Expired),
-            RedriveTo::Queue(_) | RedriveTo::Sources(_) => None,
+            RedriveTo::Queue(_) | RedriveTo::Sources(_) | RedriveTo::Priority(_) => None,
         };
         if let Some(reason) = reason {
             step.moved = self.remove_page(queue, &page, wish, reason);
@@ -55,7 +56,7 @@ impl Leading {
         }
         let mut groups: BTreeMap<(ShardId, QueueId), Vec<LeavingOpening>> = BTreeMap::new();
         for it in &page.messages {
-            if !self.is_to_go(queue, it, wish.of) {
+            if !self.is_to_go(queue, it, wish.of) || self.has_priority(queue, it, wish) {
                 continue;
             }
             match self.destination(queue, it, wish) {
@@ -64,7 +65,7 @@ impl Leading {
                     groups
                         .entry((shard, target))
                         .or_default()
-                        .push(leaving(it, body_bytes));
+                        .push(leaving(it, body_bytes, false));
                 }
                 None => step.skipped += 1,
             }
@@ -82,7 +83,7 @@ impl Leading {
         }
         if !wish.dry_run {
             for ((shard, target), messages) in groups {
-                self.send_back(queue, wish.of, (shard, target), messages);
+                self.send_back(queue, wish, (shard, target), messages);
             }
         }
         step
@@ -94,7 +95,7 @@ impl Leading {
         match wish.to {
             _ if wish.dry_run => false,
             RedriveTo::Nowhere => false,
-            RedriveTo::Queue(_) | RedriveTo::Sources(_) => moves_much,
+            RedriveTo::Queue(_) | RedriveTo::Sources(_) | RedriveTo::Priority(_) => moves_much,
             RedriveTo::DeadLetters => {
                 let count = u64::try_from(page.messages.len()).unwrap_or(u64::MAX);
                 moves_much || self.dispatch.leaving_room(queue) < count
@@ -115,7 +116,8 @@ impl Leading {
         let messages: Vec<LeavingOpening> = meant
             .filter_map(|it| {
                 let view = StoredMessageView::open(&it.message).ok()?;
-                Some(leaving(it, u32::try_from(view.body.len()).ok()?))
+                let dies = death::reason_name(reason).is_some();
+                Some(leaving(it, u32::try_from(view.body.len()).ok()?, dies))
             })
             .collect();
         let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
@@ -148,6 +150,15 @@ impl Leading {
         }
     }
 
+    /// It is to get a priority that it has already, as its queue counts.
+    fn has_priority(&self, queue: QueueId, it: &PeekedMessage, wish: &Redrive) -> bool {
+        let (RedriveTo::Priority(priority), RedriveOf::Ready) = (&wish.to, wish.of) else {
+            return false;
+        };
+        let settings = self.settings.get(&queue);
+        settings.is_some_and(|known| known.level(Some(*priority)) == it.priority)
+    }
+
     /// Where a message goes, with its body bytes. `None`: the queue it came from is not known, or not there any more.
     fn destination(
         &self,
@@ -158,6 +169,7 @@ impl Leading {
         let view = StoredMessageView::open(&it.message).ok()?;
         let target: &Queue = match wish.to {
             RedriveTo::Queue(target) => self.topology.queue_by_id(target)?,
+            RedriveTo::Priority(_) => self.topology.queue_by_id(queue)?,
             RedriveTo::Sources(_) if wish.of == RedriveOf::Parked => {
                 self.topology.queue_by_id(queue)?
             }
@@ -170,14 +182,15 @@ impl Leading {
             RedriveTo::Sources(_) | RedriveTo::Nowhere | RedriveTo::DeadLetters => return None,
         };
         let body_bytes = u32::try_from(view.body.len()).ok()?;
-        let moves = target.id != queue || wish.of == RedriveOf::Parked;
+        let changes = matches!(wish.to, RedriveTo::Priority(_));
+        let moves = target.id != queue || wish.of == RedriveOf::Parked || changes;
         moves.then_some((target.shard, target.id, body_bytes))
     }
 
     fn send_back(
         &mut self,
         queue: QueueId,
-        of: RedriveOf,
+        wish: &Redrive,
         (shard, target): (ShardId, QueueId),
         messages: Vec<LeavingOpening>,
     ) {
@@ -192,12 +205,19 @@ impl Leading {
             reason: SettleReason::DeadLettered,
             exchange,
             routing_key: Some(routing_key),
+            priority: match wish.to {
+                RedriveTo::Priority(priority) => Some(priority),
+                RedriveTo::Queue(_)
+                | RedriveTo::Sources(_)
+                | RedriveTo::Nowhere
+                | RedriveTo::DeadLetters => None,
+            },
             targets: vec![MoveTarget {
                 shard,
                 queues: vec![target],
             }],
         }));
-        match of {
+        match wish.of {
             RedriveOf::Ready => self.step(Input::TakeOut { queue, messages }),
             RedriveOf::Parked => {
                 let positions = messages.iter().map(|it| it.position);
@@ -207,12 +227,13 @@ impl Leading {
     }
 }
 
-fn leaving(it: &PeekedMessage, body_bytes: u32) -> LeavingOpening {
+fn leaving(it: &PeekedMessage, body_bytes: u32, dies: bool) -> LeavingOpening {
     LeavingOpening {
         priority: it.priority,
         position: it.position,
         body_bytes,
         expiry: it.expiry,
         group: it.group_hash,
+        dies,
     }
 }

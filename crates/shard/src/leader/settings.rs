@@ -19,6 +19,7 @@ impl Leading {
     /// Proposes the creation of queues that the topology has placed here and the store lacks, and the deletion of the others.
     pub(super) fn sync_queues(&mut self, topology: &Arc<Topology>) {
         self.topology = Arc::clone(topology);
+        self.batcher.allow(topology.version());
         let index = topology.index();
         if index < self.stored_topology {
             return;
@@ -37,6 +38,10 @@ impl Leading {
         for queue in topology.queues_of(self.shard) {
             placed.insert(queue.id);
             self.note_settings(topology, queue);
+            #[cfg(feature = "next-version")]
+            if self.known.contains(&queue.id) {
+                self.next_note(topology, queue.id);
+            }
             if !self.known.contains(&queue.id) && self.creating.insert(queue.id) {
                 self.batcher.command(Command::CreateQueue(CreateQueue {
                     queue: queue.id,
@@ -72,6 +77,8 @@ impl Leading {
         self.creating.remove(&queue);
         self.known.insert(queue);
         self.tell_settings(queue);
+        #[cfg(feature = "next-version")]
+        self.next_note(&Arc::clone(&self.topology), queue);
         if self.topology.queue_by_id(queue).is_none() {
             let topology = Arc::clone(&self.topology);
             self.synced = None;

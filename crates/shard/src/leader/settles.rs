@@ -41,6 +41,7 @@ impl Leading {
             items: it.items,
             kind: it.kind,
             wait,
+            said: it.said,
         }));
     }
 
@@ -58,6 +59,7 @@ impl Leading {
             items: settle.items,
             reason: settle.reason,
             outputs: None,
+            said: settle.said,
         }));
     }
 
@@ -90,6 +92,7 @@ impl Leading {
             items: it.items,
             reason: it.reason,
             outputs: Some(id),
+            said: None,
         }));
     }
 

@@ -164,7 +164,7 @@ impl LeaderTask {
                     None => break,
                 },
                 from = self.inbox.recv(), if !leading.is_full() => match from {
-                    Some(from) => leading.take(from),
+                    Some(from) => leading.take(from, |node| self.silent_ms(node)),
                     None => break,
                 },
                 changed = self.topology.changed() => {
@@ -221,7 +221,7 @@ impl LeaderTask {
             if !leading.is_full()
                 && let Ok(from) = self.inbox.try_recv()
             {
-                leading.take(from);
+                leading.take(from, |node| self.silent_ms(node));
                 idle = false;
             }
             if idle {
@@ -238,6 +238,12 @@ impl LeaderTask {
         let mut awaited = self.peers.live(LIVE_WITHIN);
         awaited.push(self.me.node);
         awaited.into_iter().all(|node| leading.reported(node))
+    }
+
+    fn silent_ms(&self, node: NodeId) -> u64 {
+        let heard = self.peers.heard(node).last_heard;
+        let silent = heard.map_or(Duration::ZERO, |at| at.elapsed());
+        u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn median_wall_ms(&self) -> u64 {

@@ -192,13 +192,12 @@ impl Leading {
         self.step(Input::Clock { now, lease });
     }
 
-    pub(super) fn take(&mut self, from: FromNode) {
+    /// `silent_ms`: nothing was heard of a node for so long.
+    pub(super) fn take(&mut self, from: FromNode, silent_ms: impl Fn(NodeId) -> u64) {
         self.begin_turn();
         match from {
             FromNode::Frames { node, out, frames } => {
-                for frame in frames {
-                    self.frame(node, &out, frame);
-                }
+                frames.into_iter().for_each(|it| self.frame(node, &out, it));
             }
             FromNode::Moved {
                 target,
@@ -209,7 +208,8 @@ impl Leading {
                 if self.links.gone(node, stream) {
                     debug!(shard_id = %self.shard, node_id = %node, "link lost");
                     self.lost.insert(node);
-                    self.step(Input::NodeLost { node });
+                    let silent_ms = silent_ms(node);
+                    self.step(Input::NodeLost { node, silent_ms });
                 }
             }
         }

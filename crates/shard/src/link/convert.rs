@@ -3,6 +3,7 @@
 mod cancel;
 mod down;
 mod peek;
+mod said;
 mod up;
 
 use thiserror::Error;

@@ -1,11 +1,13 @@
 //! The frames between a node that has sessions (up) and the node that leads a shard (down): one ordered stream per node pair
 //! carries those of all shards. Not here: their bytes (`convert`), the streams (`remote`), what they cause (`uplink`, `leader`).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, HandedOut, Held, SettleResult, Token,
 };
-use warren_queue::entry::{PurgeStates, ReturnKind, SettleReason};
+use warren_queue::entry::{PurgeStates, ReturnKind, Said, SettleReason};
 use warren_types::{
     BatchSequence, ConsumerId, Facts, Incarnation, NodeId, NotStored, Position, Priority,
     ProducerSpan, QueueId, Run, ShardId, Term, TopologyIndex,
@@ -144,6 +146,7 @@ pub(crate) struct SettleUp {
     pub reason: SettleReason,
     pub answer: AnswerTime,
     pub outputs: Option<Outputs>,
+    pub said: Option<Arc<Said>>,
 }
 
 /// Messages that come into queues of the shard with an ack, all of it or nothing (features X4).
@@ -161,6 +164,7 @@ pub(crate) struct ReturnUp {
     pub items: Vec<Held>,
     pub kind: ReturnKind,
     pub wait: ReturnWait,
+    pub said: Option<Arc<Said>>,
 }
 
 /// Asks for a page of a queue's messages.

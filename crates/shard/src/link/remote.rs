@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 use warren_proto::internal_v1::forward_service_client::ForwardServiceClient;
 use warren_proto::internal_v1::{LinkRequest, LinkResponse};
 use warren_raft::{Lane, Peers};
@@ -169,6 +169,11 @@ impl Inner {
     fn pass(&self, node: NodeId, response: LinkResponse) -> Result<(), super::convert::BadFrame> {
         let mut run: Option<(ShardId, Vec<Down>)> = None;
         for frame in response.frames {
+            if frame.kind.is_none() {
+                // Of a later version: whatever it tells, closing the stream would help nobody.
+                warn!(node_id = %node, shard_id = frame.shard, "frame of a kind that this version does not know");
+                continue;
+            }
             let (shard, down) = decode_down(frame)?;
             match &mut run {
                 Some((of, frames)) if *of == shard => frames.push(down),

@@ -10,11 +10,12 @@ use futures::{Stream, stream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::debug;
+use tracing::{debug, warn};
 use warren_proto::internal_v1::forward_service_server::ForwardService;
 use warren_proto::internal_v1::{
-    CompareReplicasRequest, CompareReplicasResponse, HandOverConsumerRequest,
-    HandOverConsumerResponse, JobsRequest, JobsResponse, LinkRequest, LinkResponse,
+    CompareReplicasRequest, CompareReplicasResponse, FindAttemptRequest, FindAttemptResponse,
+    HandOverConsumerRequest, HandOverConsumerResponse, JobsRequest, JobsResponse, LinkRequest,
+    LinkResponse,
 };
 use warren_raft::PeerIdentity;
 use warren_types::{NodeId, ShardId};
@@ -25,6 +26,7 @@ use super::outbox::Outbox;
 use super::post::{DownOut, FromNode, LeaderDoors};
 use super::remote::LINK_MESSAGE_BYTES;
 use super::reply::{DirectReply, ReplyDoor};
+use crate::attempts::AttemptDoor;
 use crate::audit::AuditDoors;
 use crate::handover::KeeperDoor;
 use crate::jobs::JobsDoor;
@@ -40,6 +42,7 @@ struct Inner {
     keeper: KeeperDoor,
     jobs: JobsDoor,
     audits: AuditDoors,
+    attempts: AttemptDoor,
     streams: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -51,7 +54,8 @@ impl LinkService {
     pub(crate) fn new(
         leaders: LeaderDoors,
         replies: ReplyDoor,
-        (keeper, jobs, audits): (KeeperDoor, JobsDoor, AuditDoors),
+        (keeper, jobs): (KeeperDoor, JobsDoor),
+        (audits, attempts): (AuditDoors, AttemptDoor),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -62,6 +66,7 @@ impl LinkService {
                 keeper,
                 jobs,
                 audits,
+                attempts,
                 streams: AtomicU64::new(0),
                 tasks,
                 stop,
@@ -101,6 +106,17 @@ impl ForwardService for LinkService {
         let peer = peer.ok_or_else(unproven)?;
         let answer = self.inner.audits.answer(peer.node, request.into_inner());
         Ok(Response::new(answer.await))
+    }
+
+    async fn find_attempt(
+        &self,
+        request: Request<FindAttemptRequest>,
+    ) -> Result<Response<FindAttemptResponse>, Status> {
+        if request.extensions().get::<PeerIdentity>().is_none() {
+            return Err(unproven());
+        }
+        let answer = self.inner.attempts.answer(request.into_inner()).await;
+        Ok(Response::new(answer))
     }
 
     async fn link(
@@ -176,6 +192,11 @@ impl Inner {
         }
         let mut runs: Vec<(ShardId, Vec<Up>)> = Vec::new();
         for frame in request.frames {
+            if frame.kind.is_none() {
+                // Of a later version, whose nodes ask only what this one knows: closing the stream would help nobody.
+                warn!(node_id = %node, shard_id = frame.shard, "frame of a kind that this version does not know");
+                continue;
+            }
             let (shard, up) = decode_up(frame)?;
             if let Up::Hello(hello) = &up
                 && hello.node != node

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use warren_codec as codec;
-use warren_codec::AuditPlace;
+use warren_codec::{AuditPlace, CodecError};
 use warren_queue::rows::{
     BlockRow, Change, CountsRow, MarksRow, OriginRow, OutgoingRow, QueueRow, Row, RowKey, Rows,
 };
@@ -346,7 +346,11 @@ impl RowsView {
 fn open(key: &[u8], value: &Bytes) -> Row {
     match codec::decode_row(key, value) {
         Ok(row) => row,
-        Err(error) => damaged(format!("row {key:02x?} cannot be used: {error}")),
+        Err(error @ (CodecError::Checksum { .. } | CodecError::Truncated { .. })) => {
+            damaged(format!("row {key:02x?} cannot be used: {error}"))
+        }
+        // Whole, but not of this version's making: the replica stops, and software that knows it opens it again.
+        Err(error) => panic!("row {key:02x?} cannot be used: {error}"),
     }
 }
 

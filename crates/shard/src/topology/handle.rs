@@ -1,5 +1,6 @@
 //! Reading and changing the topology from any node: reads come from the local copy, changes go through the topology's leader and are
-//! answered when every live node has applied them. Not here: who calls (`gateway`, `server`), the rules (`warren-topology`).
+//! answered when every live node has applied them. Not here: who calls (`gateway`, `server`), what other nodes ask (`serve`), the rules
+//! (`warren-topology`).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,24 +14,21 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
-use warren_codec::{
-    TopologyEntry, decode_reply, decode_topology_entry, encode_reply, encode_topology_entry,
-};
+use warren_codec::{TopologyEntry, decode_reply, encode_topology_entry};
 use warren_proto::internal_v1::node_service_client::NodeServiceClient;
 use warren_proto::internal_v1::{
-    AppliedTopologyRequest, AppliedTopologyResponse, ProposeTopologyRequest,
-    ProposeTopologyResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, TopologyRefusal,
+    AppliedTopologyRequest, ProposeTopologyRequest, ReadTopologyIndexRequest, TopologyRefusal,
 };
 use warren_queue::entry::ProposalId;
 use warren_raft::{Group, Lane, Peers, ProposeError, ReadError};
 use warren_topology::{Topology, TopologyCommand, TopologyReply};
-use warren_types::{ClusterId, GroupId, NodeId, ShardTime, TopologyIndex};
+use warren_types::{ClusterId, ClusterVersion, NodeId, ShardTime, TopologyIndex};
 
 use super::machine::Waiting;
 use crate::leader::task::NodeIdentity;
 
 /// A change or read that has not succeeded by then is given up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 /// How long a change waits for the live nodes to apply it.
 const FELT_WITHIN: Duration = Duration::from_millis(500);
 /// A node heard from within this time is waited for.
@@ -52,6 +50,14 @@ pub enum TopologyError {
     OutcomeUnknown,
     #[error("a node of another cluster or version answered: {0}")]
     BadAnswer(String),
+    /// Nothing was changed, or proposed.
+    #[error(
+        "this needs version {needs}, and the cluster has finalised version {finalised}: upgrade all nodes, then finalise the upgrade"
+    )]
+    NotFinalised {
+        needs: ClusterVersion,
+        finalised: ClusterVersion,
+    },
 }
 
 /// Cheap to clone.
@@ -67,6 +73,7 @@ struct Inner {
     peers: Peers,
     view: watch::Receiver<Arc<Topology>>,
     access: watch::Receiver<TopologyIndex>,
+    policies: watch::Receiver<TopologyIndex>,
     waiting: Waiting,
     requests: AtomicU64,
     /// The copy has been as new as the leader's in this run: until then it may be one of the past that is made again from the log.
@@ -74,7 +81,7 @@ struct Inner {
 }
 
 /// How one attempt at the leader ended.
-enum Attempt<T> {
+pub(super) enum Attempt<T> {
     Done(T),
     /// Nothing happened: ask this node, or whoever leads by then.
     Elsewhere(Option<NodeId>),
@@ -89,8 +96,9 @@ impl TopologyHandle {
         cluster: ClusterId,
         group: Group,
         peers: Peers,
-        (view, access): (
+        (view, access, policies): (
             watch::Receiver<Arc<Topology>>,
+            watch::Receiver<TopologyIndex>,
             watch::Receiver<TopologyIndex>,
         ),
         waiting: Waiting,
@@ -102,6 +110,7 @@ impl TopologyHandle {
             peers,
             view,
             access,
+            policies,
             waiting,
             requests: AtomicU64::new(0),
             caught_up: AtomicBool::new(false),
@@ -127,6 +136,12 @@ impl TopologyHandle {
     #[must_use]
     pub fn access_changes(&self) -> watch::Receiver<TopologyIndex> {
         self.inner.access.clone()
+    }
+
+    /// The same of [`Topology::policies_changed_at`].
+    #[must_use]
+    pub fn policy_changes(&self) -> watch::Receiver<TopologyIndex> {
+        self.inner.policies.clone()
     }
 
     /// The topology group's replica on this node.
@@ -166,12 +181,14 @@ impl TopologyHandle {
     /// Changes the topology: answered when it is committed, applied here, and applied on every other live node or half a second has passed.
     ///
     /// # Errors
-    /// [`TopologyError::NoQuorum`]: nothing was changed. [`TopologyError::OutcomeUnknown`]: repeat the command to find out.
+    /// [`TopologyError::NoQuorum`], [`TopologyError::NotFinalised`]: nothing was changed. [`TopologyError::OutcomeUnknown`]: repeat the
+    /// command to find out.
     pub async fn propose(
         &self,
         command: TopologyCommand,
         user: &str,
     ) -> Result<TopologyReply, TopologyError> {
+        self.check_version(&command)?;
         let number = self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let me = self.inner.me;
         let entry = TopologyEntry {
@@ -200,6 +217,20 @@ impl TopologyHandle {
             .await?;
         self.wait_applied(index, GIVE_UP_AFTER).await?;
         Ok(reply)
+    }
+
+    /// What is newer than the finalised version never enters the log: a member might not know it (guarantee G23).
+    pub(super) fn check_version(&self, command: &TopologyCommand) -> Result<(), TopologyError> {
+        let needs = command.since();
+        let finalised = self.current().version();
+        if needs <= finalised {
+            return Ok(());
+        }
+        Err(TopologyError::NotFinalised { needs, finalised })
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.inner.me.node
     }
 
     /// The local copy, at least as new as everything committed before the call (ReadIndex on the topology group).
@@ -235,7 +266,7 @@ impl TopologyHandle {
         }
     }
 
-    fn leader(&self) -> Option<NodeId> {
+    pub(super) fn leader(&self) -> Option<NodeId> {
         self.inner
             .group
             .leadership()
@@ -274,7 +305,7 @@ impl TopologyHandle {
         })
     }
 
-    async fn propose_here(
+    pub(super) async fn propose_here(
         &self,
         bytes: Bytes,
         proposal: ProposalId,
@@ -367,7 +398,7 @@ impl TopologyHandle {
         )))
     }
 
-    async fn read_here(&self) -> Attempt<TopologyIndex> {
+    pub(super) async fn read_here(&self) -> Attempt<TopologyIndex> {
         match self.inner.group.read_index().await {
             Ok(index) => Attempt::Done(TopologyIndex(index.0)),
             Err(ReadError::NotLeader | ReadError::NoMajority | ReadError::Stopped) => {
@@ -406,73 +437,24 @@ impl TopologyHandle {
     }
 }
 
-/// What other nodes ask of this one; `server` puts them on the node-to-node listener.
-impl TopologyHandle {
-    pub async fn serve_propose(&self, request: ProposeTopologyRequest) -> ProposeTopologyResponse {
-        let proposal = match decode_topology_entry(&request.entry) {
-            Ok(entry) => entry.proposal,
-            Err(_) => return propose_refusal(TopologyRefusal::BadRequest, None),
-        };
-        match self.propose_here(request.entry, proposal).await {
-            Attempt::Done((index, reply)) => ProposeTopologyResponse {
-                leader_node: self.inner.me.node.0,
-                refusal: 0,
-                topology_index: index.0,
-                reply: encode_reply(&reply),
-            },
-            Attempt::Elsewhere(_) => propose_refusal(TopologyRefusal::NotLeader, self.leader()),
-            Attempt::Unknown => propose_refusal(TopologyRefusal::OutcomeUnknown, None),
-        }
-    }
-
-    pub async fn serve_read_index(&self) -> ReadTopologyIndexResponse {
-        match self.read_here().await {
-            Attempt::Done(index) => ReadTopologyIndexResponse {
-                topology_index: index.0,
-                ..Default::default()
-            },
-            Attempt::Elsewhere(_) | Attempt::Unknown => ReadTopologyIndexResponse {
-                leader_node: self.leader().map_or(0, |node| node.0),
-                refusal: TopologyRefusal::NotLeader.into(),
-                topology_index: 0,
-            },
-        }
-    }
-
-    pub async fn serve_applied(&self, request: AppliedTopologyRequest) -> AppliedTopologyResponse {
-        let within = Duration::from_millis(request.wait_ms).min(GIVE_UP_AFTER);
-        // The answer says how far the copy is either way.
-        let _reached = self
-            .wait_applied(TopologyIndex(request.topology_index), within)
-            .await;
-        AppliedTopologyResponse {
-            topology_index: self.current().index().0,
-        }
-    }
-
-    /// The group whose leader is asked.
-    pub const GROUP: GroupId = GroupId::TOPOLOGY;
-}
-
-fn propose_refusal(refusal: TopologyRefusal, leader: Option<NodeId>) -> ProposeTopologyResponse {
-    ProposeTopologyResponse {
-        leader_node: leader.map_or(0, |node| node.0),
-        refusal: refusal.into(),
-        ..Default::default()
-    }
-}
-
 /// What a refusal means for the attempt; `Ok(None)`: there was none.
 fn refusal<T>(refusal: i32, leader: u64) -> Result<Option<Attempt<T>>, TopologyError> {
     let leader = (leader != 0).then_some(NodeId(leader));
     match TopologyRefusal::try_from(refusal) {
         Ok(TopologyRefusal::Unspecified) => Ok(None),
-        Ok(TopologyRefusal::NotLeader | TopologyRefusal::NoQuorum | TopologyRefusal::NotReady) => {
-            Ok(Some(Attempt::Elsewhere(leader)))
-        }
+        Ok(
+            TopologyRefusal::NotLeader
+            | TopologyRefusal::NoQuorum
+            | TopologyRefusal::NotReady
+            // It was allowed by our copy: the leader is about to hear of it.
+            | TopologyRefusal::NotFinalized,
+        ) => Ok(Some(Attempt::Elsewhere(leader))),
         Ok(TopologyRefusal::OutcomeUnknown) => Ok(Some(Attempt::Unknown)),
         Ok(TopologyRefusal::WrongCluster) => Err(TopologyError::BadAnswer(
             "it is of another cluster".to_owned(),
+        )),
+        Ok(TopologyRefusal::UnknownCommand) => Err(TopologyError::BadAnswer(
+            "its software does not know the command".to_owned(),
         )),
         Ok(TopologyRefusal::BadRequest) => Err(TopologyError::BadAnswer(
             "it cannot read the command".to_owned(),

@@ -52,6 +52,8 @@ pub(crate) struct TopologyMachineFactory {
     pub(crate) view: watch::Sender<Arc<Topology>>,
     /// Told only when rights have changed: every session waits for it.
     pub(crate) access: watch::Sender<TopologyIndex>,
+    /// The same for policies.
+    pub(crate) policies: watch::Sender<TopologyIndex>,
     pub(crate) waiting: Waiting,
 }
 
@@ -65,6 +67,7 @@ impl MachineFactory for TopologyMachineFactory {
         let mut machine = TopologyMachine {
             view: self.view.clone(),
             access: self.access.clone(),
+            policies: self.policies.clone(),
             waiting: self.waiting.clone(),
             topology: Topology::new(),
             snapshot_bytes: 0,
@@ -84,6 +87,7 @@ impl MachineFactory for TopologyMachineFactory {
 struct TopologyMachine {
     view: watch::Sender<Arc<Topology>>,
     access: watch::Sender<TopologyIndex>,
+    policies: watch::Sender<TopologyIndex>,
     waiting: Waiting,
     topology: Topology,
     snapshot_bytes: usize,
@@ -190,13 +194,17 @@ impl TopologyMachine {
 
     fn publish(&self) {
         self.view.send_replace(Arc::new(self.topology.clone()));
-        let changed_at = self.topology.access_changed_at();
-        self.access.send_if_modified(|known| {
-            let changed = *known != changed_at;
-            *known = changed_at;
-            changed
-        });
+        tell(&self.access, self.topology.access_changed_at());
+        tell(&self.policies, self.topology.policies_changed_at());
     }
+}
+
+fn tell(watched: &watch::Sender<TopologyIndex>, changed_at: TopologyIndex) {
+    watched.send_if_modified(|known| {
+        let changed = *known != changed_at;
+        *known = changed_at;
+        changed
+    });
 }
 
 fn entry_key(index: TopologyIndex) -> Vec<u8> {

@@ -3,3 +3,4 @@
 
 pub(crate) mod handle;
 pub(crate) mod machine;
+mod serve;

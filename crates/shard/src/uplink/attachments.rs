@@ -4,18 +4,20 @@
 mod loan;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use tracing::error;
 use warren_codec::{CodecError, StoredMessageView};
 use warren_queue::dispatch::io::{
     AttachResult, ConsumerOptions, Credit, HandedOut, Held, HeldState, SettleResult, Token,
 };
-use warren_queue::entry::ReturnKind;
+use warren_queue::entry::{ReturnKind, Said};
 use warren_types::{Attempt, ConsumerId, NodeId, Position, QueueId, TopologyIndex};
 
 use super::outputs::SentOutputs;
 use crate::api::{
-    AnswerTime, ConsumerSpec, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec,
+    AnswerTime, ConsumerSpec, Delivery, Forgotten, RequestToken, SessionEvent, SettleAction,
+    SettleSpec,
 };
 use crate::link::frame::{AttachUp, Outputs, ReturnUp, SettleUp, Up};
 use crate::link::outbox::Outbox;
@@ -48,6 +50,7 @@ struct Unanswered {
     queue: QueueId,
     items: Vec<Held>,
     action: SettleAction,
+    said: Option<Arc<Said>>,
     /// It was sent over an earlier link as well, so that it may have been done already.
     resent: bool,
     outputs: Option<SentOutputs>,
@@ -136,13 +139,12 @@ impl Attachments {
             self.release_settled(queue, &spec.items, &inbox);
         }
         let sent = outputs.as_ref().map(|it| it.outputs.clone());
-        let frame = settle_frame(
-            token,
-            queue,
-            spec.items.clone(),
-            spec.action,
-            (spec.answer, sent),
-        );
+        let how = How {
+            answer: spec.answer,
+            outputs: sent,
+            said: spec.said.clone(),
+        };
+        let frame = settle_frame(token, queue, spec.items.clone(), spec.action, how);
         self.unanswered.insert(
             token,
             Unanswered {
@@ -151,6 +153,7 @@ impl Attachments {
                 queue,
                 items: spec.items,
                 action: spec.action,
+                said: spec.said,
                 resent: false,
                 outputs,
             },
@@ -182,6 +185,7 @@ impl Attachments {
                 consumer,
                 queue,
                 position: item.position,
+                why: Forgotten::Settled,
             });
         }
     }
@@ -252,16 +256,13 @@ impl Attachments {
         }
         for (&token, settle) in &mut self.unanswered {
             settle.resent = true;
-            frames.push(settle_frame(
-                token,
-                settle.queue,
-                settle.items.clone(),
-                settle.action,
-                (
-                    AnswerTime::AtOnce,
-                    settle.outputs.as_ref().map(|it| it.outputs.clone()),
-                ),
-            ));
+            let how = How {
+                answer: AnswerTime::AtOnce,
+                outputs: settle.outputs.as_ref().map(|it| it.outputs.clone()),
+                said: settle.said.clone(),
+            };
+            let (items, action) = (settle.items.clone(), settle.action);
+            frames.push(settle_frame(token, settle.queue, items, action, how));
         }
         frames.push(Up::Reported);
         frames
@@ -273,11 +274,14 @@ impl Attachments {
         match &result {
             AttachResult::Ok { held } => {
                 let reported = std::mem::take(&mut known.reported);
-                let lost: Vec<Held> = reported
+                let lost: Vec<(Held, Forgotten)> = reported
                     .into_iter()
                     .zip(held)
-                    .filter(|(_, state)| !matches!(state, HeldState::StillYours))
-                    .map(|(held, _)| held)
+                    .filter_map(|(held, state)| match state {
+                        HeldState::StillYours => None,
+                        HeldState::Settled => Some((held, Forgotten::Settled)),
+                        HeldState::Lost => Some((held, Forgotten::Lost)),
+                    })
                     .collect();
                 if !known.told {
                     known.told = true;
@@ -303,9 +307,9 @@ impl Attachments {
 
     /// Deliveries that a consumer no longer holds: its session forgets them, and their credit is lent anew if settles refill it
     /// (a session that keeps the books itself lends it by itself). What was settled since the report has given its credit back.
-    fn lose(&mut self, consumer: ConsumerId, lost: &[Held]) -> Option<Up> {
+    fn lose(&mut self, consumer: ConsumerId, lost: &[(Held, Forgotten)]) -> Option<Up> {
         let mut add = Credit::default();
-        for item in lost {
+        for (item, why) in lost {
             let known = self.consumers.get(&consumer)?;
             let (queue, inbox) = (known.queue, known.inbox.clone());
             let Some(back) = self.release(queue, item.position, Some(item.attempt)) else {
@@ -315,6 +319,7 @@ impl Attachments {
                 consumer,
                 queue,
                 position: item.position,
+                why: *why,
             });
             add.messages += back.messages;
             add.bytes = add.bytes.saturating_add(back.bytes);
@@ -412,6 +417,7 @@ impl Attachments {
                 consumer,
                 queue,
                 position,
+                why: Forgotten::Settled,
             });
         }
         if self.holder.get(&(queue, position)) == Some(&consumer) {
@@ -429,12 +435,19 @@ impl Attachments {
     }
 }
 
+/// What goes with a settle or return.
+struct How {
+    answer: AnswerTime,
+    outputs: Option<Outputs>,
+    said: Option<Arc<Said>>,
+}
+
 fn settle_frame(
     token: Token,
     queue: QueueId,
     items: Vec<Held>,
     action: SettleAction,
-    (answer, outputs): (AnswerTime, Option<Outputs>),
+    how: How,
 ) -> Up {
     match action {
         SettleAction::Settle(reason) => Up::Settle(SettleUp {
@@ -442,8 +455,9 @@ fn settle_frame(
             queue,
             items,
             reason,
-            answer,
-            outputs,
+            answer: how.answer,
+            outputs: how.outputs,
+            said: how.said,
         }),
         SettleAction::Return { kind, wait } => Up::Return(ReturnUp {
             token,
@@ -451,6 +465,7 @@ fn settle_frame(
             items,
             kind,
             wait,
+            said: how.said,
         }),
     }
 }

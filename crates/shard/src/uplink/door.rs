@@ -4,7 +4,8 @@ use tokio::sync::{mpsc, watch};
 use warren_queue::dispatch::io::{Credit, Held};
 use warren_queue::entry::{PurgeStates, ReturnKind};
 use warren_raft::Group;
-use warren_types::{ConsumerId, NodeId, Position, QueueId, ShardId, Term};
+use warren_topology::Topology;
+use warren_types::{ClusterVersion, ConsumerId, NodeId, Position, QueueId, ShardId, Term};
 
 use super::encode::Publish;
 use crate::api::{
@@ -122,4 +123,23 @@ pub(crate) enum Ask {
         depth: StatsDepth,
         reply: tokio::sync::oneshot::Sender<Option<QueueStats>>,
     },
+}
+
+impl Ask {
+    /// The version that the leader's software must know. A new question, or a new field of one, needs a new version.
+    pub(super) fn since(&self) -> ClusterVersion {
+        match self {
+            Self::Purge { .. }
+            | Self::Peek { .. }
+            | Self::Redrive { .. }
+            | Self::CancelScheduled { .. }
+            | Self::Stats { .. } => ClusterVersion::FIRST,
+        }
+    }
+
+    /// Whether a node can answer it: software that does not know a question overlooks it.
+    pub(super) fn is_known_to(&self, node: Option<NodeId>, topology: &Topology) -> bool {
+        let node = node.and_then(|it| topology.node(it));
+        node.is_none_or(|it| it.software.versions.newest >= self.since())
+    }
 }

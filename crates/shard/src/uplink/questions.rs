@@ -37,7 +37,7 @@ pub(super) enum Said {
 }
 
 impl State {
-    /// Notes a question and gives its frame; without a link it is answered at once.
+    /// Notes a question and gives its frame; without a link to a leader that knows it, it is answered at once.
     pub(super) fn ask(&mut self, open: bool, ask: Ask) -> Option<Up> {
         let now = Instant::now();
         match ask {

@@ -160,7 +160,10 @@ impl Uplink {
             Request::Detach { consumer, returns } => state.attachments.detach(consumer, returns),
             // Without a link it is lost: the mover sends it again.
             Request::Move { source, batch } => Some(Up::Move { source, batch }),
-            Request::Ask(ask) => state.ask(open, ask),
+            Request::Ask(ask) => {
+                let known = ask.is_known_to(state.link.node(), &self.topology.borrow());
+                state.ask(open && known, ask)
+            }
         };
         // While there is no link the books are enough: the report to the next leader holds everything.
         if open {

@@ -31,11 +31,12 @@ use warren_shard::{
 };
 use warren_storage::{LogOptions, ReplicaState, SegmentLog, SetAside, StateOptions, StateStore};
 use warren_topology::{
-    Addresses, DeclareQueue, FormCluster, NewQueueName, Node, TopologyCommand, TopologyReply,
+    Addresses, DeclareQueue, FormCluster, NewQueueName, Node, Software, TopologyCommand,
+    TopologyReply,
 };
 use warren_types::{
-    ClusterId, ExchangeName, GroupId, Incarnation, Member, Message, NodeId, Priority, Properties,
-    QueueName, ReplicaId, RoutingKey, Run, Table, VhostId,
+    ClusterId, ClusterVersion, ExchangeName, GroupId, Incarnation, Member, Message, NodeId,
+    Priority, Properties, QueueName, ReplicaId, RoutingKey, Run, Table, VhostId,
 };
 
 use nodes::Nodes;
@@ -107,11 +108,12 @@ impl Cluster {
             zone: "".into(),
             leaving: false,
             former: Vec::new(),
+            software: Software::default(),
         });
         let form = TopologyCommand::FormCluster(FormCluster {
             cluster: CLUSTER,
             name: "test".into(),
-            version: 1,
+            version: ClusterVersion::FIRST,
             nodes: nodes.collect(),
             topology_members: members(),
             shards,

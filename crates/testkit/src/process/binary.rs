@@ -1,4 +1,4 @@
-//! Finds the `warren` binary that the tests start. Not here: building it (`scripts/test.sh` does).
+//! Finds the `warren` binaries that the tests start. Not here: building it (`scripts/test.sh` does).
 
 use std::path::PathBuf;
 
@@ -13,6 +13,13 @@ pub fn warren_binary() -> PathBuf {
     target
         .unwrap_or_else(|| PathBuf::from("target"))
         .join("release/warren")
+}
+
+/// The same built with the feature `next-version`, which plays the version after this one: `WARREN_NEXT_BIN`, else `warren-next` beside
+/// [`warren_binary`].
+pub fn next_warren_binary() -> PathBuf {
+    let given = std::env::var_os("WARREN_NEXT_BIN").map(PathBuf::from);
+    given.unwrap_or_else(|| warren_binary().with_file_name("warren-next"))
 }
 
 /// A test runs as `<target>/<profile>/deps/<name>`.

@@ -21,6 +21,8 @@ pub(super) struct Node {
     pub(super) ports: Ports,
     /// Comes before the command.
     pub(super) enter: Vec<String>,
+    /// `None`: the cluster's.
+    pub(super) binary: Option<PathBuf>,
     /// Variables of the next start, beside those of the test.
     environment: BTreeMap<String, String>,
     child: Option<Child>,
@@ -37,6 +39,7 @@ impl Node {
             host: Ipv4Addr::LOCALHOST,
             ports: Ports::default(),
             enter: Vec::new(),
+            binary: None,
             environment: BTreeMap::new(),
             child: None,
         })

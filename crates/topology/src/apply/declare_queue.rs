@@ -139,7 +139,8 @@ impl TopologyCommand {
             | Self::Placement(_)
             | Self::NoteConsumer(_)
             | Self::SetPolicy(_)
-            | Self::DeletePolicy(_)) => it,
+            | Self::DeletePolicy(_)
+            | Self::FinaliseVersion(_)) => it,
         }
     }
 }

@@ -82,6 +82,13 @@ fn check(command: &FormCluster) -> Result<BTreeMap<NodeId, Node>, ClusterFault> 
     if command.replication_factor == 0 {
         return Err(ClusterFault::ReplicationFactor);
     }
+    let version = command.version;
+    if nodes
+        .values()
+        .any(|it| !it.software.versions.knows(version))
+    {
+        return Err(ClusterFault::Version);
+    }
     let members = &command.topology_members;
     let replicas: BTreeSet<ReplicaId> = members.iter().map(|it| it.replica).collect();
     let hosts: BTreeSet<NodeId> = members.iter().map(|it| it.node).collect();

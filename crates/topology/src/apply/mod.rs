@@ -8,6 +8,7 @@ mod declare_queue;
 mod delete_exchange;
 mod delete_policy;
 mod delete_queue;
+mod finalise_version;
 mod form_cluster;
 mod note_consumer;
 mod placement;
@@ -50,6 +51,7 @@ impl Topology {
             TopologyCommand::NoteConsumer(it) => note_consumer::apply(self, it),
             TopologyCommand::SetPolicy(it) => set_policy::apply(self, it),
             TopologyCommand::DeletePolicy(it) => delete_policy::apply(self, it),
+            TopologyCommand::FinaliseVersion(it) => finalise_version::apply(self, it),
         };
         reply.unwrap_or_else(TopologyReply::Refused)
     }

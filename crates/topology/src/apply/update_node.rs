@@ -1,4 +1,4 @@
-//! `UpdateNode`: where a member listens now. Not here: connecting to it (`raft::Peers`).
+//! `UpdateNode`: where a member listens now, and what it runs. Not here: connecting to it (`raft::Peers`).
 
 use std::sync::Arc;
 
@@ -20,9 +20,11 @@ pub(super) fn apply(
     if known.incarnation != command.incarnation {
         return Err(Refusal::OtherIncarnation { node: command.node });
     }
+    topology.fits(command.node, command.software.versions)?;
     if let Some(node) = Arc::make_mut(&mut topology.nodes).get_mut(&command.node) {
         node.addresses = command.addresses;
         node.zone = command.zone;
+        node.software = command.software;
     }
     Ok(TopologyReply::NodeUpdated)
 }

@@ -3,7 +3,7 @@
 //! A placement says how a group is to be; the group's leader makes its membership so and says when it is done. Replica ids are given
 //! out when a command is applied, and never again.
 
-use warren_types::{Generation, GroupId, Incarnation, NodeId, ReplicaId};
+use warren_types::{ClusterVersion, Generation, GroupId, Incarnation, NodeId, ReplicaId};
 
 use crate::cluster::Node;
 
@@ -16,6 +16,19 @@ pub enum PlacementCommand {
     MoveReplica(MoveReplica),
     SetTopologyVoters(SetTopologyVoters),
     PlacementSettled(PlacementSettled),
+}
+
+impl PlacementCommand {
+    pub(super) fn since(&self) -> ClusterVersion {
+        match self {
+            Self::AdmitNode(_)
+            | Self::SetLeaving(_)
+            | Self::ForgetNode(_)
+            | Self::MoveReplica(_)
+            | Self::SetTopologyVoters(_)
+            | Self::PlacementSettled(_) => ClusterVersion::FIRST,
+        }
+    }
 }
 
 /// A node joins: it gets a replica of the topology that learns. A known node with a new directory gets new replicas in the place of

@@ -2,7 +2,7 @@
 //!
 //! They name vhosts by name: what is created in an entry can be used in the same entry.
 
-use warren_types::{ExchangeName, UserName, VhostName};
+use warren_types::{ClusterVersion, ExchangeName, UserName, VhostName};
 
 use super::TopologyCommand;
 use crate::{
@@ -26,6 +26,26 @@ pub enum TenancyCommand {
     ClearTopicPermission(ClearTopicPermission),
     SetParameter(SetParameter),
     ClearParameter(ClearParameter),
+}
+
+impl TenancyCommand {
+    pub(super) fn since(&self) -> ClusterVersion {
+        match self {
+            Self::CreateVhost(_)
+            | Self::UpdateVhost(_)
+            | Self::DeleteVhost(_)
+            | Self::SetVhostLimits(_)
+            | Self::CreateUser(_)
+            | Self::UpdateUser(_)
+            | Self::DeleteUser(_)
+            | Self::SetPermission(_)
+            | Self::ClearPermission(_)
+            | Self::SetTopicPermission(_)
+            | Self::ClearTopicPermission(_)
+            | Self::SetParameter(_)
+            | Self::ClearParameter(_) => ClusterVersion::FIRST,
+        }
+    }
 }
 
 macro_rules! is_command {

@@ -8,19 +8,19 @@
 
 use warren_topology::{
     Addresses, Bind, BindTo, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
-    ExchangeKind, FormCluster, NewQueueName, Node, Published, QueueOwner, Topology,
+    ExchangeKind, FormCluster, NewQueueName, Node, Published, QueueOwner, Software, Topology,
     TopologyCommand, TopologyReply, Unbind, Vhost,
 };
 use warren_types::{
-    ClusterId, ExchangeName, Incarnation, Member, NodeId, QueueName, ReplicaId, RoutingKey, Run,
-    Table, TopologyIndex,
+    ClusterId, ClusterVersion, ExchangeName, Incarnation, Member, NodeId, QueueName, ReplicaId,
+    RoutingKey, Run, Table, TopologyIndex,
 };
 
 pub fn form(nodes: u64, shards: u32) -> FormCluster {
     FormCluster {
         cluster: ClusterId(7),
         name: "test".into(),
-        version: 1,
+        version: ClusterVersion::FIRST,
         nodes: (1..=nodes)
             .map(|id| Node {
                 id: NodeId(id),
@@ -33,6 +33,7 @@ pub fn form(nodes: u64, shards: u32) -> FormCluster {
                 zone: "".into(),
                 leaving: false,
                 former: Vec::new(),
+                software: Software::default(),
             })
             .collect(),
         topology_members: (1..=nodes)

@@ -157,6 +157,7 @@ mod tests {
             node_endpoint: String::new(),
             zone: String::new(),
             version: String::new(),
+            cluster_versions: (1, 1),
             leaders: 0,
             replicas: 0,
             started_at: None,
@@ -200,6 +201,7 @@ mod tests {
             shards: vec![shard(0, &[1, 2, 3]), shard(1, &[1]), shard(2, &[2, 3])],
             topology_index: 1,
             finalized_version: 1,
+            upgrade_version: None,
             problems: Vec::new(),
         }
     }

@@ -46,26 +46,6 @@ pub(crate) struct FilterArg {
     pub(crate) filter: String,
 }
 
-impl PeekArgs {
-    pub(crate) fn new(name: String, state: StateArg, limit: u32) -> Self {
-        Self {
-            name,
-            limit,
-            state: vec![state],
-            filter: FilterArg::default(),
-            cursor: String::new(),
-        }
-    }
-
-    pub(crate) fn with(self, filter: FilterArg, cursor: String) -> Self {
-        Self {
-            filter,
-            cursor,
-            ..self
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StateArg {
     Scheduled,

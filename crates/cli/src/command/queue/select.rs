@@ -1,4 +1,4 @@
-//! `warren queue move` and `warren queue delete-messages`: a selection of a queue's messages, counted first, then moved or deleted by a job.
+//! `warren queue move`, `reprioritise` and `delete-messages`: a selection of a queue's messages, counted first, then changed by a job.
 //! Not here: the job (`dlq::jobs`), looking at the messages (`peek`).
 
 use anyhow::Result;
@@ -52,6 +52,26 @@ pub(crate) struct MoveArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Each message is stored once at the end of its queue, under the new priority, and then leaves its old place, whatever node dies meanwhile.
+Otherwise it stays as it was published, for what is left of its time. What consumers hold, and what has the priority already, stays. A job
+does it, as with `warren queue move`. Keys of message groups lose their order with it: their messages go behind others of the key.
+
+Examples:
+  warren queue reprioritise orders --priority 9 --filter 'headers.tenant = acme' --dry-run
+  warren queue reprioritise orders --priority 0 --filter 'enqueued_at < 2026-01-31T08:00:00Z'")]
+pub(crate) struct ReprioritiseArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// As publishers name it: 0 to 31, or to the queue's x-max-priority
+    #[arg(long, value_name = "NUMBER")]
+    priority: u8,
+    /// At most so many per second
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    rate: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
 They are gone, and counted as purged: no dead letters are made of them but with --expire. What consumers hold stays. Without --filter everything that is
 ready is deleted, as `warren queue purge` does at once.
 
@@ -90,6 +110,18 @@ pub(super) async fn move_messages(
         started.await
     };
     act(global, connection, args.selection, "moved", begin).await
+}
+
+pub(super) async fn reprioritise(
+    global: &Global,
+    connection: &Connection,
+    args: ReprioritiseArgs,
+) -> Result<()> {
+    let begin = async |it: &SelectionOptions| {
+        let started = connection.start_reprioritise_messages(it, args.priority, args.rate);
+        started.await
+    };
+    act(global, connection, args.selection, "reprioritised", begin).await
 }
 
 pub(super) async fn delete_messages(

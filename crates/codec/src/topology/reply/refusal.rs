@@ -5,6 +5,7 @@ use warren_proto::internal_v1::CommandRefusalKind as Kind;
 use warren_topology::{ClusterFault, ObjectKind, PlacementFault, Refusal};
 use warren_types::{ExchangeName, NodeId, QueueName, UserName, VhostId, VhostName};
 
+use super::version;
 use crate::{
     error::{CodecError, malformed},
     topology::objects,
@@ -73,13 +74,14 @@ pub(super) fn encode(refusal: &Refusal) -> pb::CommandRefusal {
             ..named(Kind::VhostLimitReached, vhost, "")
         },
         Refusal::BatchInvalid => of(Kind::BatchInvalid),
-        Refusal::PlacementRefused { reason } => {
-            numbered(Kind::PlacementRefused, placement_fault(*reason))
-        }
+        Refusal::PlacementRefused { reason } => numbered(Kind::PlacementRefused, number(*reason)),
+        Refusal::VersionNotKnown { .. }
+        | Refusal::VersionGoesBack { .. }
+        | Refusal::SoftwareNotFit { .. } => version::encode(refusal),
     }
 }
 
-fn placement_fault(fault: PlacementFault) -> u64 {
+fn number(fault: PlacementFault) -> u64 {
     let all = PlacementFault::ALL.into_iter();
     let found = (1..).zip(all).find(|(_, it)| *it == fault);
     found.map_or(0, |(number, _)| number)
@@ -189,16 +191,17 @@ pub(super) fn decode(it: pb::CommandRefusal) -> Result<Refusal, CodecError> {
         Kind::VhostProtected => Refusal::VhostProtected { vhost: vhost()? },
         Kind::VhostLimitReached => vhost_limit(&it)?,
         Kind::BatchInvalid => Refusal::BatchInvalid,
-        Kind::PlacementRefused => Refusal::PlacementRefused {
-            reason: decode_placement_fault(it.number)?,
-        },
+        Kind::PlacementRefused => placement(it.number)?,
+        Kind::VersionNotKnown => version::decode_not_known(&it),
+        Kind::VersionGoesBack => version::decode_goes_back(&it),
+        Kind::SoftwareNotFit => version::decode_not_fit(&it),
     })
 }
 
-fn decode_placement_fault(number: u64) -> Result<PlacementFault, CodecError> {
+fn placement(number: u64) -> Result<Refusal, CodecError> {
     let found = (1..).zip(PlacementFault::ALL).find(|(it, _)| *it == number);
     found
-        .map(|(_, fault)| fault)
+        .map(|(_, reason)| Refusal::PlacementRefused { reason })
         .ok_or(CodecError::UnknownValue {
             what: "refusal of a placement",
             number: i64::try_from(number).unwrap_or(i64::MAX),
@@ -278,6 +281,7 @@ fn fault(it: ClusterFault) -> u64 {
         ClusterFault::Shards => 3,
         ClusterFault::ReplicationFactor => 4,
         ClusterFault::TopologyMembers => 5,
+        ClusterFault::Version => 6,
     }
 }
 
@@ -288,6 +292,7 @@ fn decode_fault(number: u64) -> Result<ClusterFault, CodecError> {
         3 => Ok(ClusterFault::Shards),
         4 => Ok(ClusterFault::ReplicationFactor),
         5 => Ok(ClusterFault::TopologyMembers),
+        6 => Ok(ClusterFault::Version),
         _ => Err(malformed(
             "refusal",
             "what is wrong with the cluster is not known",

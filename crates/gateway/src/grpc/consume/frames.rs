@@ -66,7 +66,9 @@ impl ConsumeSession {
             own: Some(self.attached.target),
             now_ms: wall_clock_ms(),
             now: Instant::now(),
+            consumer: &self.attached.tag,
         };
+        let now_ms = context.now_ms;
         let mut plan = plan(batch.settlements, context, &mut self.held);
         let gateway = self.attached.gateway.clone();
         let who = self.attached.who.clone();
@@ -84,7 +86,7 @@ impl ConsumeSession {
                     .leases()
                     .extend(receipt.target.queue, receipt.held, by);
             plan.results.push(if is_extended {
-                extended(index, context.now_ms, by)
+                extended(index, now_ms, by)
             } else {
                 refused(index, &not_leased())
             });

@@ -80,6 +80,7 @@ impl ConsumeSession {
             action,
             answer: AnswerTime::AtOnce,
             outputs: Vec::new(),
+            said: None,
         };
         // An uplink that has stopped takes its consumers with it, and what they hold returns.
         let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

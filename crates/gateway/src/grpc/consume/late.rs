@@ -4,6 +4,7 @@
 use tokio::time::Instant;
 use warren_shard::ReturnKind;
 use warren_shard::api::{AnswerTime, ReturnWait, SettleAction, SettleSpec};
+use warren_types::Position;
 
 use super::Attached;
 use super::session::{ConsumeSession, NO_ACK_TOKEN};
@@ -22,6 +23,8 @@ impl ConsumeSession {
         if items.is_empty() {
             return;
         }
+        let positions: Vec<Position> = items.iter().map(|it| it.position).collect();
+        self.groups_revoked(&positions);
         let action = SettleAction::Return {
             kind: ReturnKind::Failed,
             wait: ReturnWait::ByPolicy,
@@ -32,6 +35,7 @@ impl ConsumeSession {
             action,
             answer: AnswerTime::Soon,
             outputs: Vec::new(),
+            said: None,
         };
         // An uplink that has stopped takes its consumers with it, and what they hold returns.
         let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

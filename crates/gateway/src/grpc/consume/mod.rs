@@ -5,6 +5,7 @@ mod first;
 mod frames;
 mod hand_over;
 mod late;
+mod notices;
 mod park;
 mod revoke;
 mod session;
@@ -27,11 +28,13 @@ use warren_shard::api::{ConsumerSpec, SessionEvent, Target, Unavailable};
 use warren_shard::{
     AttachResult, ConsumerOptions, Credit, HandedOver, Held, HeldState, Refill, Session,
 };
-use warren_topology::{Operation, Queue, QueueOwner};
+use warren_topology::{Operation, Queue};
 
 use super::consumer_credit::{ConsumerCredit, CreditError};
 use super::error::{bad_argument, of_operation, of_unavailable, unsupported};
-use super::open::{LEADER_METADATA, check_features, leader_metadata, queue_name, vhost_name};
+use super::open::{
+    LEADER_METADATA, check_features, leader_metadata, owner, queue_name, vhost_name,
+};
 use super::permit::vhost_id;
 use super::resume::{Coming, Link, Rejoin, ResumeToken};
 use super::streams::{OPEN_WITHIN, unreadable};
@@ -129,8 +132,7 @@ async fn opening(
     )
     .map_err(of_credit)?;
     may_consume(gateway, who, &open.vhost, &open.queue).await?;
-    let requester =
-        (!open.client_id.is_empty()).then(|| QueueOwner::Client(open.client_id.as_str().into()));
+    let requester = owner(&open.client_id);
     let found = gateway.find_queue(&vhost, &name, requester.as_ref()).await;
     let queue = found.map_err(|error| of_operation(&error))?;
     let tag = if open.consumer_tag.is_empty() {
@@ -155,7 +157,7 @@ async fn opening(
     })
 }
 
-/// How long the client may hold a delivery: what it says, else what its queue says (features B51).
+/// How long the client may hold a delivery: what it says, else what its queue says, else the configuration (features B51).
 ///
 /// # Errors
 /// It is no time, or too long.
@@ -164,20 +166,17 @@ fn max_processing(
     open: &v1::ConsumeOpen,
     queue: &Queue,
 ) -> Result<Option<Duration>, ApiError> {
-    let ms = match &open.max_processing {
-        Some(given) => match duration_ms_from_client(given) {
-            Some(ms) if ms > 0 => Some(ms),
-            Some(_) | None => {
-                let text = "must be more than nothing, and not too long";
-                return Err(bad_argument("max_processing", text));
-            }
-        },
-        None => {
-            let settings = gateway.topology().queue_settings(queue);
-            settings.consumer_timeout_ms.filter(|ms| *ms > 0)
-        }
+    let Some(given) = &open.max_processing else {
+        let settings = gateway.topology().queue_settings(queue);
+        return Ok(notices::timeout(gateway, &settings));
     };
-    Ok(ms.map(|ms| Duration::from_millis(ms.min(MAX_PROCESSING_MS))))
+    match duration_ms_from_client(given) {
+        Some(ms) if ms > 0 => Ok(Some(Duration::from_millis(ms.min(MAX_PROCESSING_MS)))),
+        Some(_) | None => {
+            let text = "must be more than nothing, and not too long";
+            Err(bad_argument("max_processing", text))
+        }
+    }
 }
 
 /// # Errors
@@ -285,6 +284,20 @@ struct Attached {
     no_ack: bool,
     /// How long the client may hold a delivery.
     max_processing: Option<Duration>,
+    /// By its own word.
+    says_max_processing: bool,
+}
+
+fn consumer_options(open: &v1::ConsumeOpen, credit: &ConsumerCredit) -> ConsumerOptions {
+    ConsumerOptions {
+        no_ack: open.no_ack,
+        // The session keeps the books itself: only it knows what its client reads.
+        refill: Refill::Nothing,
+        priority: open.priority,
+        exclusive: open.exclusive,
+        uncommitted_max: credit.uncommitted_max(),
+        passing: false,
+    }
 }
 
 async fn attach(
@@ -317,15 +330,7 @@ async fn attach(
     let session = gateway.broker().session();
     let spec = ConsumerSpec {
         target: target_of(&queue),
-        options: ConsumerOptions {
-            no_ack: open.no_ack,
-            // The session keeps the books itself: only it knows what its client reads.
-            refill: Refill::Nothing,
-            priority: open.priority,
-            exclusive: open.exclusive,
-            uncommitted_max: credit.uncommitted_max(),
-            passing: false,
-        },
+        options: consumer_options(open, &credit),
         credit: credit.lend().unwrap_or_default(),
     };
     let asked = session.attach_holding(spec, handed.held.clone()).await;
@@ -353,6 +358,7 @@ async fn attach(
             credit,
             no_ack: open.no_ack,
             max_processing,
+            says_max_processing: open.max_processing.is_some(),
         },
         early,
     ))

@@ -4,7 +4,6 @@
 use warren_proto::convert::error::ApiError;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
-use warren_proto::v1::consume_response::Frame as Response;
 use warren_topology::Operation;
 
 use super::session::ConsumeSession;
@@ -36,10 +35,10 @@ impl ConsumeSession {
     fn cancel_for(&mut self, error: &ApiError) {
         self.is_cancelled = true;
         self.outbox.clear();
-        self.control.push_back(Response::Notice(v1::Notice {
+        self.notify(v1::Notice {
             kind: v1::NoticeKind::ConsumerCancelled.into(),
             status: Some(error.to_status()),
             ..v1::Notice::default()
-        }));
+        });
     }
 }

@@ -12,12 +12,13 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::consume_response::Frame as Response;
 use warren_shard::api::{
-    AnswerTime, Delivery, RequestToken, SessionEvent, SettleAction, SettleSpec,
+    AnswerTime, Delivery, Forgotten, RequestToken, SessionEvent, SettleAction, SettleSpec,
 };
 use warren_shard::{Credit, HandedOver, Held, ReturnKind, SettleReason};
-use warren_types::{ClusterId, NodeId, Position, TopologyIndex};
+use warren_types::{ClusterId, NodeId, Position, QueueSettings, TopologyIndex};
 
 use super::first::Storing;
+use super::notices::HeldKeys;
 use super::park::coming;
 use super::{Attached, Early};
 use crate::clock::{millis, wall_clock_ms};
@@ -30,7 +31,7 @@ use crate::grpc::open::{DURABILITY, leader_hint, limits};
 use crate::grpc::receipt::Receipt;
 use crate::grpc::resume::{Coming, Link, Registration, Rejoin};
 use crate::grpc::settle_plan::{SettleResults, lease_to_client};
-use crate::grpc::streams::{CONTROL_MAX, draining, draining_notice, has_room, reached};
+use crate::grpc::streams::{CONTROL_MAX, draining, has_room, reached};
 
 /// Settles without a result; then nothing is read.
 const UNANSWERED_MAX: usize = 20_000;
@@ -86,7 +87,10 @@ pub(super) struct ConsumeSession {
     pub(super) lease_until: Instant,
     pub(super) last_token: u64,
     early: Vec<SessionEvent>,
-    leader: Option<NodeId>,
+    pub(super) leader: Option<NodeId>,
+    /// Of its queue, as far as its client was told.
+    pub(super) settings: QueueSettings,
+    pub(super) keys: HeldKeys,
     pub(super) registration: Option<Registration>,
     /// The queue is gone, or the client may not read it any more.
     pub(super) is_cancelled: bool,
@@ -94,6 +98,8 @@ pub(super) struct ConsumeSession {
     pub(super) revoked: Option<ApiError>,
     /// Told when rights have changed somewhere.
     access: watch::Receiver<TopologyIndex>,
+    /// The same of policies.
+    policies: watch::Receiver<TopologyIndex>,
     pub(super) is_closed: bool,
     pub(super) draining_until: Option<Instant>,
 }
@@ -124,10 +130,13 @@ impl ConsumeSession {
             last_token: NO_ACK_TOKEN.0,
             early: early.events,
             leader: broker.leader_of(attached.target.shard),
+            settings: gateway.topology().queue_settings(&attached.queue),
+            keys: HeldKeys::default(),
             registration,
             is_cancelled: false,
             revoked: None,
             access: broker.topology().access_changes(),
+            policies: broker.topology().policy_changes(),
             is_closed: false,
             draining_until: None,
             attached,
@@ -237,6 +246,7 @@ impl ConsumeSession {
                     Err(status) => return broken(&status),
                 },
                 Ok(()) = self.access.changed() => self.look_at_rights(),
+                Ok(()) = self.policies.changed() => self.look_at_settings(),
                 () = reached(self.held.next_time()), if self.held.next_time().is_some() => self.return_late().await,
                 () = reached(lease), if lease.is_some() => {
                     let error = ApiError::new(Reason::Expired, "the lease ended: no ping came");
@@ -277,13 +287,6 @@ impl ConsumeSession {
         (self.is_closed && self.settles.is_idle() && self.control.is_empty()).then_some(End::Closed)
     }
 
-    fn drain_node(&mut self) {
-        let within = self.attached.gateway.options().drain;
-        self.draining_until = Some(Instant::now() + within);
-        self.control
-            .push_back(Response::Notice(draining_notice(within)));
-    }
-
     /// Lends the leader what the client's credit and the outbox allow, or calls back what is too much.
     async fn lend(&mut self) {
         let (session, consumer) = (&self.attached.session, self.attached.consumer);
@@ -322,7 +325,7 @@ impl ConsumeSession {
                         self.answered(answered);
                     }
                 }
-                SessionEvent::Forget { position, .. } => self.forget(position),
+                SessionEvent::Forget { position, why, .. } => self.forget(position, why),
                 SessionEvent::Recalled { credit, .. } => self.recalled(credit),
                 SessionEvent::Cancelled { .. } => self.cancelled(),
                 SessionEvent::LeaderMoved { node, .. } => self.leader_moved(node),
@@ -336,7 +339,7 @@ impl ConsumeSession {
     }
 
     /// A delivery is not this consumer's any more; one that was not written yet is not written at all.
-    fn forget(&mut self, position: Position) {
+    fn forget(&mut self, position: Position, why: Forgotten) {
         let waiting = self.outbox.iter().position(|it| it.position == position);
         if let Some(delivery) = waiting.and_then(|at| self.outbox.remove(at)) {
             let bytes = body_bytes(&delivery);
@@ -348,6 +351,10 @@ impl ConsumeSession {
             .or_else(|| self.settles.lose(position))
         {
             self.attached.credit.returned(lost.bytes);
+            match why {
+                Forgotten::Lost => self.groups_revoked(&[position]),
+                Forgotten::Settled => {}
+            }
         }
     }
 
@@ -356,20 +363,6 @@ impl ConsumeSession {
         if self.phase == Phase::Draining {
             self.phase = Phase::Drained;
         }
-    }
-
-    fn leader_moved(&mut self, node: NodeId) {
-        self.attached.credit.forget_recall();
-        // The question may have gone to the old leader: ask again.
-        self.must_recall = self.phase == Phase::Draining;
-        if self.leader.replace(node) == Some(node) {
-            return;
-        }
-        self.control.push_back(Response::Notice(v1::Notice {
-            kind: v1::NoticeKind::LeaderMoved.into(),
-            leader: leader_hint(&self.attached.gateway, self.attached.target.shard),
-            ..v1::Notice::default()
-        }));
     }
 
     fn has_output(&self) -> bool {
@@ -438,7 +431,11 @@ impl ConsumeSession {
             } else {
                 self.held.add(held, bytes, self.attached.until())
             };
-            deliveries.push(to_client(delivery, tag, frame, &mut receipts));
+            let delivery = to_client(delivery, tag, frame, &mut receipts);
+            if !no_ack && self.settings.message_groups.is_some() {
+                self.keys.add(held, &delivery, &self.held);
+            }
+            deliveries.push(delivery);
         }
         self.write(Response::Deliveries(v1::Deliveries { deliveries }));
         self.attached.credit.written(frame_bytes);
@@ -450,6 +447,7 @@ impl ConsumeSession {
                 action,
                 answer: AnswerTime::Soon,
                 outputs: Vec::new(),
+                said: None,
             };
             // An uplink that has stopped: then the messages come again, flagged.
             let _stopped = self.attached.session.settle(spec, NO_ACK_TOKEN).await;

@@ -16,12 +16,13 @@ const OTHER: Target = Target {
     shard: ShardId(3),
 };
 
-fn context() -> Context {
+fn context() -> Context<'static> {
     Context {
         cluster: CLUSTER,
         own: Some(OWN),
         now_ms: 1_000,
         now: tokio::time::Instant::now(),
+        consumer: "worker",
     }
 }
 
@@ -179,7 +180,7 @@ fn every_action_becomes_its_fact() {
             context(),
             &mut book(1),
         );
-        assert_eq!(plan.asks[0].action, fact);
+        assert_eq!(plan.asks[0].wished.action, fact);
     }
 }
 

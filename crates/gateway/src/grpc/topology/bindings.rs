@@ -15,7 +15,7 @@ use super::queues::find;
 use super::{NO_USER, TopologyAdmin, check_validate_only};
 use crate::auth::Who;
 use crate::grpc::error::{bad_argument, of_name, of_operation, of_refusal};
-use crate::grpc::open::{queue_name, vhost_name};
+use crate::grpc::open::{owner, queue_name, vhost_name};
 use crate::grpc::permit::{may_view_exchange, may_view_queue};
 use crate::operations::find_vhost;
 
@@ -35,6 +35,7 @@ impl TopologyAdmin {
         request: admin_v1::CreateBindingRequest,
     ) -> Result<admin_v1::CreateBindingResponse, ApiError> {
         check_validate_only(request.validate_only)?;
+        let requester = owner(&request.client_id);
         let named = self.named(request.binding.unwrap_or_default())?;
         let (destination_kind, destination) = match &named.to {
             BindTo::Queue(name) => (DestinationKind::Queue, name.to_string()),
@@ -58,7 +59,7 @@ impl TopologyAdmin {
             to: named.to,
             routing_key: named.routing_key,
             arguments: named.arguments,
-            requester: None,
+            requester,
         };
         let changed = self
             .gateway
@@ -75,6 +76,7 @@ impl TopologyAdmin {
         request: admin_v1::DeleteBindingRequest,
     ) -> Result<admin_v1::DeleteBindingResponse, ApiError> {
         check_validate_only(request.validate_only)?;
+        let requester = owner(&request.client_id);
         let named = self.named(request.binding.unwrap_or_default())?;
         let command = Unbind {
             vhost: named.space,
@@ -82,7 +84,7 @@ impl TopologyAdmin {
             to: named.to,
             routing_key: named.routing_key,
             arguments: named.arguments,
-            requester: None,
+            requester,
         };
         let changed = self
             .gateway

@@ -27,7 +27,7 @@ use crate::auth::Who;
 use crate::clock::wall_clock_ms;
 use crate::gateway::Gateway;
 use crate::grpc::error::{bad_argument, of_operation, unsupported};
-use crate::grpc::open::{leader_hint, queue_name, vhost_name};
+use crate::grpc::open::{leader_hint, owner, queue_name, vhost_name};
 use crate::grpc::permit::may_view_queue;
 use crate::operations::find_vhost;
 
@@ -51,9 +51,10 @@ impl TopologyAdmin {
         check_validate_only(request.validate_only)?;
         let states = purge_states(&request.states)?;
         let (vhost, name) = (vhost_name(&request.vhost)?, queue_name(&request.queue)?);
+        let requester = owner(&request.client_id);
         let queue = self
             .gateway
-            .find_queue(&vhost, &name, None)
+            .find_queue(&vhost, &name, requester.as_ref())
             .await
             .map_err(|error| of_operation(&error))?;
         let messages = self
@@ -80,7 +81,7 @@ impl TopologyAdmin {
             let name = queue_name(name)?;
             let queue = self
                 .gateway
-                .find_queue(&vhost, &name, None)
+                .find_any_queue(&vhost, &name)
                 .await
                 .map_err(|error| of_operation(&error))?;
             let known = self
@@ -146,6 +147,7 @@ impl TopologyAdmin {
             dropped_total: left.dropped,
             dead_lettered_total: left.dead_lettered,
             purged_total: left.purged,
+            duplicates_total: stats.duplicates,
             priorities: stats.levels.iter().map(priority_to_client).collect(),
             taken_at: Some(time_ms_to_client(now_ms)),
             leader: leader_hint(&self.gateway, queue.shard),
@@ -229,6 +231,7 @@ fn purge_states(named: &[i32]) -> Result<PurgeStates, ApiError> {
         delayed: false,
         scheduled: false,
         parked: false,
+        dead_lettering: false,
     };
     for &state in named {
         match MessageState::try_from(state) {
@@ -236,8 +239,8 @@ fn purge_states(named: &[i32]) -> Result<PurgeStates, ApiError> {
             Ok(MessageState::Delayed) => states.delayed = true,
             Ok(MessageState::Scheduled) => states.scheduled = true,
             Ok(MessageState::Parked) => states.parked = true,
-            // A message is never in these where it could be purged.
-            Ok(MessageState::DeadLettering | MessageState::Retained) => {}
+            Ok(MessageState::DeadLettering) => states.dead_lettering = true,
+            Ok(MessageState::Retained) => return Err(unsupported("retained messages")),
             Ok(MessageState::Unacked) => return Err(unsupported("purging what consumers hold")),
             Ok(MessageState::Unspecified) | Err(_) => {
                 return Err(bad_argument("states", "has one that is not known"));

@@ -16,7 +16,7 @@ use super::{NO_USER, TopologyAdmin, check_validate_only};
 use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::grpc::error::{bad_argument, of_operation, of_refusal};
-use crate::grpc::open::{DURABILITY, leader_hint, queue_name, vhost_name};
+use crate::grpc::open::{DURABILITY, leader_hint, owner, queue_name, vhost_name};
 use crate::grpc::permit::may_view_queue;
 use crate::operations::{DeleteIf, OperationError, find_vhost, generated_name};
 
@@ -147,9 +147,10 @@ impl TopologyAdmin {
             unused: request.if_unused,
             empty: request.if_empty,
         };
+        let requester = owner(&request.client_id);
         let deleted = self
             .gateway
-            .delete_queue(&vhost, &name, only, condition, None, NO_USER)
+            .delete_queue(&vhost, &name, only, condition, requester, NO_USER)
             .await;
         let messages = deleted.map_err(|error| of_operation(&error))?;
         Ok(admin_v1::DeleteQueueResponse { messages })
@@ -175,11 +176,6 @@ impl TopologyAdmin {
 const EXPIRES: &str = "x-expires";
 /// A queue of one client has no connection to end with: it ends when the client has not consumed from it for so long (features A32).
 const CLIENT_QUEUE_KEPT_MS: i64 = 60_000;
-
-/// The client id that owns an exclusive queue, or asks for one.
-fn owner(client_id: &str) -> Option<QueueOwner> {
-    (!client_id.is_empty()).then(|| QueueOwner::Client(client_id.into()))
-}
 
 /// A repeated request makes the same name again, if it can be told from others.
 fn new_name(name: &str, request_id: &str) -> Result<NewQueueName, ApiError> {

@@ -17,7 +17,11 @@ use crate::grpc::redrive_job::{self, Begun};
 
 impl Permit for admin_v1::MoveMessagesRequest {
     fn needs(&self) -> (&str, Vec<Operation<'_>>) {
-        let (from, to) = (&self.queue, &self.target_queue);
+        let from = &self.queue;
+        let to = match self.target_queue.as_str() {
+            "" => from,
+            to => to,
+        };
         (&self.vhost, vec![Operation::MoveMessages { from, to }])
     }
 }
@@ -37,21 +41,24 @@ impl TopologyAdmin {
         deadline: Instant,
     ) -> Result<admin_v1::MoveMessagesResponse, ApiError> {
         let queue = self.find(&it.vhost, &it.queue).await?;
-        let target = self.find(&it.vhost, &it.target_queue).await?;
+        let target = match it.target_queue.as_str() {
+            "" if it.priority.is_some() => queue.clone(),
+            name => self.find(&it.vhost, name).await?,
+        };
+        let doing = doing(&queue, &target, it.priority)?;
         let request = admin_v1::RedriveRequest {
             vhost: it.vhost,
             queue: it.queue,
-            target_queue: it.target_queue,
+            target_queue: target.name.to_string(),
             messages_per_second: it.messages_per_second,
             dry_run: it.validate_only,
             request_id: it.request_id,
             ..admin_v1::RedriveRequest::default()
         };
         let request = selected(request, it.selection.unwrap_or_default())?;
-        if target.id == queue.id && !request.parked {
+        if doing == Doing::Move(queue.id) && !request.parked {
             return Err(bad_argument("target_queue", "is the queue itself"));
         }
-        let doing = Doing::Move(target.id);
         let begun = self.begin(who, queue, request, &doing, deadline).await?;
         Ok(admin_v1::MoveMessagesResponse {
             operation_id: begun.operation_id,
@@ -106,6 +113,21 @@ impl TopologyAdmin {
         let going = Redriving::new(&self.gateway, who.clone(), queue, request, doing)?;
         redrive_job::begin(&self.gateway, who, going, deadline, self.stop.clone()).await
     }
+}
+
+/// # Errors
+/// A priority beyond what publishers can name, or one for another queue.
+fn doing(queue: &Queue, target: &Queue, priority: Option<u32>) -> Result<Doing, ApiError> {
+    let Some(priority) = priority else {
+        return Ok(Doing::Move(target.id));
+    };
+    if target.id != queue.id {
+        let text = "comes without another target: they stay in their queue";
+        return Err(bad_argument("priority", text));
+    }
+    let priority = u8::try_from(priority);
+    let priority = priority.map_err(|_| bad_argument("priority", "is above 255"))?;
+    Ok(Doing::Reprioritise(priority))
 }
 
 /// # Errors

@@ -55,6 +55,8 @@ const TABLE: &[(Code, &[&str])] = &[
             "NOT_OWNER",
             "TOO_LATE",
             "BATCH_ABORTED",
+            "NOT_FINALIZED",
+            "VERSION_MISMATCH",
         ],
     ),
     (

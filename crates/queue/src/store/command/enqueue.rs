@@ -59,6 +59,8 @@ pub(in super::super) fn apply(
     }
     it.facts.dedup_body = Vec::new(); // of no use any more
     let absent: Vec<(u32, NotStored)> = absent.into_iter().collect();
+    let repeated = |(_, why): &&(u32, NotStored)| *why == NotStored::Duplicate;
+    queue.counters.duplicates += absent.iter().filter(repeated).count() as u64;
     let (first, raise, priority) = (queue.next, it.raise, it.priority);
     let stored = u64::from(count) - absent.len() as u64;
     let mut places = Vec::new();

@@ -9,11 +9,14 @@ pub(super) mod drop_parked;
 pub(super) mod enqueue;
 pub(super) mod hand_out;
 pub(super) mod move_out;
+#[cfg(feature = "next-version")]
+pub(super) mod note;
 pub(super) mod outputs;
 pub(super) mod park;
 pub(super) mod purge;
 pub(super) mod rearm;
 pub(super) mod release;
+pub(super) mod remark;
 pub(super) mod requeue;
 pub(super) mod settle;
 pub(super) mod together;

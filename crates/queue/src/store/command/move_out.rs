@@ -58,6 +58,7 @@ pub(in super::super) fn apply(
             reason: it.reason,
             exchange: it.exchange.clone(),
             routing_key: it.routing_key.clone(),
+            priority: it.priority,
             at: now,
             arrived: Vec::new(),
         };

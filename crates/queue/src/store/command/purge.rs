@@ -26,6 +26,7 @@ pub(in super::super) fn apply(
         delayed,
         scheduled,
         parked,
+        dead_lettering: _, // in flight, and so in `except`
     } = it.states;
     let (left, ranges) = settle::leave(
         queue,

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_queue::entry::{
-    Cancel, DropParked, Enqueue, HandOut, Park, Purge, Release, Return, ReturnKind, SettleReason,
+    Cancel, DropParked, Enqueue, HandOut, Park, Purge, Release, Remark, Return, ReturnKind,
+    SettleReason,
 };
 use warren_queue::outcome::Reply;
 use warren_queue::rows::Counters;
@@ -38,6 +39,8 @@ pub(crate) struct ModelMessage {
     pub(crate) delayed: Option<u64>,
     pub(crate) due: Option<u64>,
     pub(crate) expiry: Option<u64>,
+    /// When, and what: the newest eight.
+    pub(crate) said: Vec<(u64, String)>,
     body: u64,
 }
 
@@ -92,6 +95,8 @@ impl ModelQueue {
         self.remember_keys(now, it, &known, absent);
         let (first, count) = (self.next(), it.facts.count());
         let stored = count - absent.len() as u64;
+        let repeated = absent.values().filter(|it| **it == NotStored::Duplicate);
+        self.counters.duplicates += repeated.count() as u64;
         if stored > 0 {
             for at in 0..count as usize {
                 let live = !absent.contains_key(&(at as u32));
@@ -114,6 +119,7 @@ impl ModelQueue {
                     delayed: None,
                     due,
                     expiry,
+                    said: Vec::new(),
                     body,
                 });
             }
@@ -306,6 +312,17 @@ impl ModelQueue {
             count += 1;
         }
         Reply::Returned { count }
+    }
+
+    pub(super) fn remark(&mut self, now: u64, it: &Remark) -> Reply {
+        let mut count = 0;
+        for message in self.live_in(&it.ranges) {
+            message.said.push((now, it.said.reason.clone()));
+            let over = message.said.len().saturating_sub(8);
+            message.said.drain(..over);
+            count += 1;
+        }
+        Reply::Remarked { count }
     }
 
     pub(super) fn hand_out(&mut self, it: &HandOut) -> Reply {

@@ -97,6 +97,10 @@ pub(super) fn peek(machine: &Machine, line: &Line<'_>) -> String {
             "{position} priority={level} {state:?} counts={counts:?} {:?}\n",
             it.message
         );
+        for said in &it.said {
+            let (outcome, reason) = (said.said.outcome, &said.said.reason);
+            text += &format!("    at {} {outcome:?}: {reason}\n", said.at);
+        }
     }
     text + &format!("next={:?}\n", page.next)
 }

@@ -215,3 +215,23 @@ fn optional_columns_are_padded_when_parts_differ() {
     );
     assert_eq!(block.producers[0].sequences, vec![(2, 4)]);
 }
+
+#[test]
+fn command_of_a_later_version_than_is_finalised_is_not_proposed() {
+    let mut batcher = Batcher::default();
+    let (queue, fencing) = (QueueId(5), 1);
+    let command = || Command::Activate(warren_queue::entry::Activate { queue, fencing });
+    batcher.allow(ClusterVersion(0));
+    let refused = batcher.offer(command()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "it needs version 1, and the cluster has finalised version 0"
+    );
+    batcher.command(command());
+    assert!(batcher.is_empty());
+    batcher.allow(ClusterVersion::FIRST);
+    assert_eq!(batcher.offer(command()), Ok(()));
+    assert_eq!(build(&mut batcher).commands, [command()]);
+    // What is allowed stays so for the next entry.
+    assert_eq!(batcher.offer(command()), Ok(()));
+}

@@ -168,6 +168,7 @@ fn encode_stats(token: Token, stats: Option<QueueStats>) -> wire::QueueAnswer {
         oldest_ready_ms: stats.oldest_ready_ms,
         levels: stats.levels.iter().map(encode_level).collect(),
         held_back: stats.held_back,
+        duplicates: stats.duplicates,
     }
 }
 
@@ -209,6 +210,7 @@ fn decode_stats(answer: wire::QueueAnswer) -> Result<Option<QueueStats>, BadFram
             dead_lettered: answer.dead_lettered,
             purged: answer.purged,
         },
+        duplicates: answer.duplicates,
         dead_lettering: answer.dead_lettering,
         body_bytes: answer.body_bytes,
         ready_bytes: answer.ready_bytes,

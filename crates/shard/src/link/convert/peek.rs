@@ -8,7 +8,7 @@ use warren_queue::entry::ParkCause;
 use warren_queue::store::{PeekedMessage, PeekedState};
 use warren_types::{Position, Priority, QueueId, ShardTime};
 
-use super::{BadFrame, bad};
+use super::{BadFrame, bad, said};
 use crate::link::frame::{Down, PeekUp, Up};
 use crate::peek::{Look, PEEK_MESSAGES_MAX, PeekState, StoredPage};
 use crate::redrive::{Redrive, RedriveOf, RedriveStep, RedriveTo};
@@ -40,7 +40,10 @@ pub(super) fn decode_question(it: &wire::PeekQuestion) -> Result<PeekUp, BadFram
 
 pub(super) fn page_bytes(page: Option<&StoredPage>) -> usize {
     let messages = page.map_or([].as_slice(), |it| it.messages.as_slice());
-    let bytes = messages.iter().map(|(it, _)| it.message.len() + 48);
+    let bytes = messages.iter().map(|(it, _)| {
+        let said = it.said.iter().map(|it| said::bytes(Some(&it.said)) + 16);
+        it.message.len() + 48 + said.sum::<usize>()
+    });
     bytes.sum::<usize>() + 64
 }
 
@@ -76,6 +79,7 @@ fn encode(it: PeekedMessage, state: PeekState) -> wire::PeekedMessage {
         delivery_count: it.delivery_count,
         acquired_count: it.acquired_count,
         message: it.message,
+        said: it.said.iter().map(said::encode_at).collect(),
     }
 }
 
@@ -114,6 +118,11 @@ fn decode(it: wire::PeekedMessage) -> Result<(PeekedMessage, PeekState), BadFram
         acquired_count: it.acquired_count,
         expiry: None,
         group_hash: 0,
+        said: it
+            .said
+            .into_iter()
+            .map(said::decode_at)
+            .collect::<Result<_, _>>()?,
         message: it.message,
     };
     Ok((message, state))
@@ -126,6 +135,15 @@ pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestio
         RedriveTo::Nowhere => {
             return wire::RedriveQuestion {
                 deleted: Some(encode_question(it)),
+                dry_run: wish.dry_run,
+                parked: wish.of == RedriveOf::Parked,
+                ..wire::RedriveQuestion::default()
+            };
+        }
+        RedriveTo::Priority(priority) => {
+            return wire::RedriveQuestion {
+                reprioritised: Some(encode_question(it)),
+                priority: priority.into(),
                 dry_run: wish.dry_run,
                 parked: wish.of == RedriveOf::Parked,
                 ..wire::RedriveQuestion::default()
@@ -147,18 +165,18 @@ pub(super) fn encode_redrive(it: &PeekUp, wish: Redrive) -> wire::RedriveQuestio
     wire::RedriveQuestion {
         page,
         filtered,
-        deleted: None,
-        expired: None,
         to,
         dry_run: wish.dry_run,
         sources: sources.into_iter().map(|it| it.0).collect(),
         parked: wish.of == RedriveOf::Parked,
+        ..wire::RedriveQuestion::default()
     }
 }
 
 pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame> {
     let page = it.page.as_ref().or(it.filtered.as_ref());
     let page = page.or(it.deleted.as_ref()).or(it.expired.as_ref());
+    let page = page.or(it.reprioritised.as_ref());
     let page = page.ok_or_else(|| bad("no page"))?;
     if it.sources.len() > PEEK_MESSAGES_MAX {
         return Err(bad("more queues than messages"));
@@ -172,6 +190,9 @@ pub(super) fn decode_redrive(it: &wire::RedriveQuestion) -> Result<Up, BadFrame>
         to: match it.to {
             _ if it.deleted.is_some() => RedriveTo::Nowhere,
             _ if it.expired.is_some() => RedriveTo::DeadLetters,
+            _ if it.reprioritised.is_some() => {
+                RedriveTo::Priority(u8::try_from(it.priority).map_err(bad)?)
+            }
             0 => RedriveTo::Sources(it.sources.iter().map(|&it| QueueId(it)).collect()),
             to => RedriveTo::Queue(QueueId(to)),
         },

@@ -14,7 +14,7 @@ use warren_types::{
     ShardId, Term, TopologyIndex,
 };
 
-use super::{BadFrame, amount, bad, cancel, grant, peek};
+use super::{BadFrame, amount, bad, cancel, grant, peek, said};
 use crate::api::{AnswerTime, ReturnWait, StatsDepth};
 use crate::link::frame::{AttachUp, Batch, Hello, Outputs, Part, ReturnUp, SettleUp, Storing, Up};
 
@@ -24,9 +24,12 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
         Up::Publish(batch) | Up::Move { batch, .. } => batch.parts.iter().map(part_bytes).sum(),
         Up::Settle(settle) => {
             let outputs = settle.outputs.iter().flat_map(|it| &it.parts);
-            settle.items.len() * 8 + 32 + outputs.map(part_bytes).sum::<usize>()
+            let said = said::bytes(settle.said.as_deref());
+            settle.items.len() * 8 + 32 + said + outputs.map(part_bytes).sum::<usize>()
         }
-        Up::Return(give_back) => give_back.items.len() * 8 + 32,
+        Up::Return(give_back) => {
+            give_back.items.len() * 8 + 32 + said::bytes(give_back.said.as_deref())
+        }
         Up::Attach(attach) => attach.held.len() * 8 + 64,
         Up::CancelScheduled(it) => it.positions.len() * 8 + 32,
         Up::Hello(_)
@@ -87,6 +90,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             token: token.0,
             purge: Some(encode_states(states)),
             with_age: false,
+            all_consumers: false,
         }),
         Up::Redrive(it, wish) => UpKind::Redrive(peek::encode_redrive(&it, wish)),
         Up::Peek(it) => UpKind::Peek(peek::encode_question(&it)),
@@ -100,6 +104,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
             token: token.0,
             purge: None,
             with_age: depth == StatsDepth::Age,
+            all_consumers: depth == StatsDepth::Consumers,
         }),
     };
     wire::UpFrame {
@@ -148,10 +153,10 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
         UpKind::Stats(question) => Up::Stats {
             queue: QueueId(question.queue),
             token: Token(question.token),
-            depth: if question.with_age {
-                StatsDepth::Age
-            } else {
-                StatsDepth::Counts
+            depth: match (question.with_age, question.all_consumers) {
+                (true, _) => StatsDepth::Age,
+                (false, true) => StatsDepth::Consumers,
+                (false, false) => StatsDepth::Counts,
             },
         },
     };
@@ -171,6 +176,7 @@ fn encode_settle(settle: SettleUp) -> wire::SettleUp {
         answer_at_once: settle.answer == AnswerTime::AtOnce,
         outputs: outputs.into_iter().map(encode_part).collect(),
         topology_index,
+        said: settle.said.as_deref().map(said::encode),
     }
 }
 
@@ -189,6 +195,7 @@ fn decode_settle(settle: wire::SettleUp) -> Result<SettleUp, BadFrame> {
             AnswerTime::Soon
         },
         outputs: (!parts.is_empty()).then_some(Outputs { topology, parts }),
+        said: said::decode_some(settle.said)?,
     })
 }
 
@@ -204,6 +211,7 @@ fn encode_return(give_back: &ReturnUp) -> wire::ReturnUp {
         },
         by_policy: give_back.wait == ReturnWait::ByPolicy,
         park: give_back.wait == ReturnWait::Parked,
+        said: give_back.said.as_deref().map(said::encode),
     }
 }
 
@@ -223,6 +231,7 @@ fn decode_return(give_back: wire::ReturnUp) -> Result<ReturnUp, BadFrame> {
             (None, true) => ReturnWait::ByPolicy,
             (None, false) => ReturnWait::Not,
         },
+        said: said::decode_some(give_back.said)?,
     })
 }
 
@@ -232,6 +241,7 @@ fn encode_states(states: PurgeStates) -> wire::PurgeStates {
         delayed: states.delayed,
         scheduled: states.scheduled,
         parked: states.parked,
+        dead_lettering: states.dead_lettering,
     }
 }
 
@@ -241,6 +251,7 @@ fn decode_states(states: Option<wire::PurgeStates>) -> PurgeStates {
         delayed: it.delayed,
         scheduled: it.scheduled,
         parked: it.parked,
+        dead_lettering: it.dead_lettering,
     })
 }
 

@@ -189,6 +189,7 @@ impl World {
             1 => Row::Counts(CountsRow {
                 counts: vec![(at, 1, 1)],
                 delayed: vec![(at, ShardTime(value))],
+                said: vec![],
             }),
             2 => Row::Marks(MarksRow {
                 released: vec![PositionRange::one(at)],
@@ -284,6 +285,7 @@ fn outgoing_row(number: u64) -> OutgoingRow {
         reason: SettleReason::Rejected,
         exchange: ExchangeName::try_from("").unwrap(),
         routing_key: None,
+        priority: None,
         at: ShardTime(1),
         arrived: Vec::new(),
     }

@@ -111,6 +111,7 @@ fn settle(attachments: &mut Attachments, position: u64, inbox: &Outbox<SessionEv
         action: SettleAction::Settle(SettleReason::Acked),
         answer: AnswerTime::Soon,
         outputs: Vec::new(),
+        said: None,
     };
     attachments.settle(
         Token(position),

@@ -18,6 +18,7 @@ const FORMER_MAX: usize = 1_000;
 pub(super) fn admit(topology: &mut Topology, it: AdmitNode) -> Result<TopologyReply, Refusal> {
     let AdmitNode { node, replaces } = it;
     let id = node.id;
+    topology.fits(id, node.software.versions)?;
     if id == NodeId(0) {
         return Err(refused(PlacementFault::NodeNumber));
     }

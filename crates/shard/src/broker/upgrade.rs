@@ -1,0 +1,91 @@
+//! Finalises a version when all members have known it for long enough, on the node that leads the topology. Until then any node may go
+//! back to the software it came from. Not here: what may be finalised (`warren-topology`), an operator's wish (`gateway`).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use warren_topology::{FinaliseVersion, TopologyCommand, TopologyReply};
+use warren_types::ClusterVersion;
+
+use super::Broker;
+use crate::topology::handle::TopologyError;
+
+/// Since when a version has been known to all members, all of them heard from.
+#[derive(Default)]
+pub(super) struct Upgrade {
+    since: Option<(ClusterVersion, Instant)>,
+}
+
+impl Upgrade {
+    /// This node does not lead the topology: the next leader begins to count.
+    pub(super) fn forget(&mut self) {
+        self.since = None;
+    }
+
+    /// The version to finalise now. `waiting`: what all members know beyond the finalised version; `heard`: all of them.
+    pub(super) fn look(
+        &mut self,
+        waiting: Option<ClusterVersion>,
+        heard: bool,
+        after: Duration,
+        now: Instant,
+    ) -> Option<ClusterVersion> {
+        let Some(version) = waiting.filter(|_| heard) else {
+            self.since = None;
+            return None;
+        };
+        let known = self.since.filter(|(known, _)| *known == version);
+        let (_, since) = *self.since.insert(known.unwrap_or((version, now)));
+        (now.saturating_duration_since(since) >= after).then_some(version)
+    }
+}
+
+impl Broker {
+    /// Allows what needs versions up to this one. It cannot be taken back. Again changes nothing.
+    ///
+    /// # Errors
+    /// The topology's, and what it refuses: [`TopologyReply::Refused`].
+    pub async fn finalise(&self, version: ClusterVersion) -> Result<TopologyReply, TopologyError> {
+        let command = TopologyCommand::FinaliseVersion(FinaliseVersion { version });
+        self.inner.topology.propose(command, "").await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFTER: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn version_is_finalised_when_all_have_known_it_without_interruption() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let two = Some(ClusterVersion(2));
+        let mut upgrade = Upgrade::default();
+        assert_eq!(upgrade.look(two, true, AFTER, at(0)), None);
+        assert_eq!(upgrade.look(two, true, AFTER, at(99)), None);
+        assert_eq!(
+            upgrade.look(None, true, AFTER, at(99)),
+            None,
+            "one went back"
+        );
+        assert_eq!(upgrade.look(two, true, AFTER, at(101)), None);
+        assert_eq!(
+            upgrade.look(two, false, AFTER, at(150)),
+            None,
+            "one is silent"
+        );
+        assert_eq!(upgrade.look(two, true, AFTER, at(160)), None);
+        assert_eq!(upgrade.look(two, true, AFTER, at(259)), None);
+        assert_eq!(upgrade.look(two, true, AFTER, at(260)), two);
+        let three = Some(ClusterVersion(3));
+        assert_eq!(
+            upgrade.look(three, true, AFTER, at(260)),
+            None,
+            "another version"
+        );
+        upgrade.forget();
+        assert_eq!(upgrade.look(two, true, Duration::ZERO, at(300)), two);
+    }
+}
