@@ -88,6 +88,7 @@ async fn take(session: Session, target: Target, all: Arc<std::sync::OnceLock<u64
                 action: SettleAction::Settle(SettleReason::Acked),
                 answer: AnswerTime::AtOnce,
                 outputs: Vec::new(),
+                said: None,
             };
             session.settle(spec, RequestToken(token)).await.unwrap();
         }

@@ -43,6 +43,8 @@ struct Begun {
     answer: watch::Receiver<Answer>,
     /// No other node has it: it was asked for.
     is_here: bool,
+    /// A node that comes first was told that the attempt is not here yet: it may have begun it since.
+    gave_way: bool,
 }
 
 struct Lease {
@@ -86,17 +88,21 @@ impl Leases {
             let begun = Begun {
                 answer: receiver.clone(),
                 is_here: false,
+                gave_way: false,
             };
             inner.attempts.insert(key.clone(), begun);
         }
         Ok(Attempt::New(sender, receiver))
     }
 
-    /// No other node has the attempt: it takes messages here.
-    pub(super) fn begins(&self, key: &AttemptKey) {
-        if let Some(begun) = self.inner.lock().attempts.get_mut(key) {
-            begun.is_here = true;
-        }
+    /// No other node has the attempt: it takes messages here. False: one that comes first has asked meanwhile, and is to be asked again.
+    pub(super) fn begins(&self, key: &AttemptKey) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(begun) = inner.attempts.get_mut(key) else {
+            return true;
+        };
+        begun.is_here = !std::mem::take(&mut begun.gave_way);
+        begun.is_here
     }
 
     /// The answer of an attempt of this node; `or_asking`: also while the node still asks the others for it.
@@ -105,9 +111,11 @@ impl Leases {
         key: &AttemptKey,
         or_asking: bool,
     ) -> Option<watch::Receiver<Answer>> {
-        let inner = self.inner.lock();
-        let begun = inner.attempts.get(key)?;
-        (begun.is_here || or_asking).then(|| begun.answer.clone())
+        let mut inner = self.inner.lock();
+        let begun = inner.attempts.get_mut(key)?;
+        let is_known = begun.is_here || or_asking;
+        begun.gave_way |= !is_known;
+        is_known.then(|| begun.answer.clone())
     }
 
     pub(super) fn end_attempt(&self, key: &AttemptKey) {

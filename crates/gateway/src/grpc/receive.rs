@@ -201,14 +201,18 @@ impl Call {
         if !self.key.attempt_id.is_empty() {
             let asked_at = Instant::now();
             let wait = self.limits.wait_until.saturating_duration_since(asked_at);
-            if let Some(answer) = elsewhere(&self.gateway, &self.key, wait).await {
-                self.sender.send_replace(Some(answer));
-                return;
+            loop {
+                if let Some(answer) = elsewhere(&self.gateway, &self.key, wait).await {
+                    self.sender.send_replace(Some(answer));
+                    return;
+                }
+                if self.gateway.leases().begins(&self.key) {
+                    break;
+                }
             }
             // Asking others is not what the client waits for.
             let wait_until = self.limits.wait_until + asked_at.elapsed();
             self.limits.wait_until = wait_until.min(self.limits.latest);
-            self.gateway.leases().begins(&self.key);
         }
         let taken = match self.take().await {
             Ok(taken) => taken,
