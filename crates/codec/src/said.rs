@@ -1,9 +1,27 @@
-//! What consumers said of deliveries. Not here: the command (`entry`), the row it is kept in (`rows`).
+//! What consumers said of deliveries, and the command that keeps it. Not here: the row it is kept in (`rows`).
 
 use warren_proto::stored_v1 as pb;
-use warren_queue::entry::{AttemptOutcome, Said};
+use warren_queue::entry::{AttemptOutcome, Remark, Said};
+use warren_types::QueueId;
 
 use crate::error::{CodecError, malformed};
+use crate::ranges;
+
+pub(crate) fn encode_remark(it: &Remark) -> pb::Remark {
+    pb::Remark {
+        queue: it.queue.0,
+        positions: ranges::encode(&it.ranges),
+        said: Some(encode(&it.said)),
+    }
+}
+
+pub(crate) fn decode_remark(it: pb::Remark) -> Result<Remark, CodecError> {
+    Ok(Remark {
+        queue: QueueId(it.queue),
+        ranges: ranges::decode(it.positions)?,
+        said: decode(it.said)?,
+    })
+}
 
 pub(crate) fn encode(it: &Said) -> pb::Said {
     pb::Said {

@@ -14,7 +14,7 @@ use warren_raft::{Lane, Peers};
 use warren_types::NodeId;
 
 /// A node that was not heard within this time is not asked.
-const LIVE_WITHIN: Duration = Duration::from_secs(1);
+const LIVE_WITHIN: Duration = Duration::from_millis(300);
 /// How long a node has to say whether it knows an attempt; one that is silent is taken not to.
 const WITHIN: Duration = Duration::from_millis(300);
 /// An answer holds messages: as many bytes as a frame of them, or one large message.

@@ -180,17 +180,6 @@ fn parked_messages_are_selected_and_wrong_selections_are_told() {
                 "{refused}"
             );
         }
-        let beyond = to_priority(256, "acme");
-        let refused = call.topology().move_messages(beyond).await.unwrap_err();
-        assert_eq!(reason_of(&refused), "InvalidArgument BAD_ARGUMENT");
-        call.declare("other").await.unwrap();
-        let elsewhere = admin_v1::MoveMessagesRequest {
-            priority: Some(3),
-            target_queue: "other".to_owned(),
-            ..removal("acme")
-        };
-        let refused = call.topology().move_messages(elsewhere).await.unwrap_err();
-        assert_eq!(reason_of(&refused), "InvalidArgument BAD_ARGUMENT");
         let to_itself = admin_v1::MoveMessagesRequest {
             target_queue: "orders".to_owned(),
             ..removal("x")
@@ -343,5 +332,25 @@ fn selection_gets_another_priority_and_stays_as_it_was_otherwise() {
         assert!(moved.iter().all(|it| it % 5 == 0));
         let expected: Vec<usize> = (0..MESSAGES).filter(|it| it % 5 != 0).collect();
         assert_eq!(rest, expected);
+    });
+}
+
+#[test]
+fn priority_beyond_what_can_be_named_or_with_another_queue_is_refused() {
+    let cluster = warren_api::one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare("orders").await.unwrap();
+        let beyond = to_priority(256, "acme");
+        let refused = call.topology().move_messages(beyond).await.unwrap_err();
+        assert_eq!(reason_of(&refused), "InvalidArgument BAD_ARGUMENT");
+        call.declare("other").await.unwrap();
+        let elsewhere = admin_v1::MoveMessagesRequest {
+            priority: Some(3),
+            target_queue: "other".to_owned(),
+            ..removal("acme")
+        };
+        let refused = call.topology().move_messages(elsewhere).await.unwrap_err();
+        assert_eq!(reason_of(&refused), "InvalidArgument BAD_ARGUMENT");
     });
 }

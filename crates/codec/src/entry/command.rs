@@ -4,7 +4,7 @@ use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
     AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, DropParked,
-    Enqueue, EnqueueTogether, HandOut, IndexRange, Park, Purge, Release, Remark, Return, Settle,
+    Enqueue, EnqueueTogether, HandOut, IndexRange, Park, Purge, Release, Return, Settle,
     SettleReason,
 };
 use warren_types::{
@@ -62,12 +62,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             queue: it.queue.0,
             topology_index: it.topology.0,
         }),
-        Command::Purge(it) => Kind::Purge(pb::Purge {
-            queue: it.queue.0,
-            states: purge_states(it.states),
-            below: it.below.0,
-            except: ranges::encode(&it.except),
-        }),
+        Command::Purge(it) => Kind::Purge(purge(it)),
         Command::Activate(it) => Kind::SingleActiveActivated(pb::SingleActiveActivated {
             queue: it.queue.0,
             fencing: it.fencing,
@@ -84,11 +79,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
             blocks: it.blocks.iter().map(enqueue).collect(),
         }),
         Command::AckWithOutputs(it) => Kind::AckWithOutputs(outputs(it)),
-        Command::Remark(it) => Kind::Remark(pb::Remark {
-            queue: it.queue.0,
-            positions: ranges::encode(&it.ranges),
-            said: Some(said::encode(&it.said)),
-        }),
+        Command::Remark(it) => Kind::Remark(said::encode_remark(it)),
         #[cfg(feature = "next-version")]
         Command::Note(it) => Kind::NextNote(next_note::encode(it)),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
@@ -157,11 +148,7 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
             blocks: decode_blocks(it.blocks)?,
         }),
         Kind::AckWithOutputs(it) => Command::AckWithOutputs(decode_outputs(it)?),
-        Kind::Remark(it) => Command::Remark(Remark {
-            queue: QueueId(it.queue),
-            ranges: ranges::decode(it.positions)?,
-            said: said::decode(it.said)?,
-        }),
+        Kind::Remark(it) => Command::Remark(said::decode_remark(it)?),
         Kind::CancelScheduled(it) => Command::Cancel(Cancel {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
@@ -199,6 +186,15 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         Kind::MoveOut(_) => Some(12),
         Kind::MoveIn(_) => Some(13),
         Kind::NextNote(_) => (!cfg!(feature = "next-version")).then_some(1000),
+    }
+}
+
+fn purge(it: &Purge) -> pb::Purge {
+    pb::Purge {
+        queue: it.queue.0,
+        states: purge_states(it.states),
+        below: it.below.0,
+        except: ranges::encode(&it.except),
     }
 }
 

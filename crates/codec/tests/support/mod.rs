@@ -21,7 +21,7 @@ use warren_types::*;
 use blocks::{block_of_queue, enqueue};
 pub use messages::message;
 use moves::{move_out, outgoing_row};
-use states::{counts_row, marks_row};
+use states::{counts_row, marks_row, purge};
 
 pub fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes::from)
@@ -178,22 +178,7 @@ fn command_of_states() -> impl Strategy<Value = Command> {
         )),
         (queue(), vec((priority(), position()), 0..4))
             .prop_map(|(queue, blocks)| Command::Rearm(Rearm { queue, blocks })),
-        (queue(), position(), ranges(), any::<[bool; 5]>()).prop_map(
-            |(queue, below, except, [ready, delayed, scheduled, parked, dead_lettering])| {
-                Command::Purge(Purge {
-                    queue,
-                    below,
-                    except,
-                    states: PurgeStates {
-                        ready,
-                        delayed,
-                        scheduled,
-                        parked,
-                        dead_lettering,
-                    },
-                })
-            }
-        ),
+        purge(),
     ]
 }
 

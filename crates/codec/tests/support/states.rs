@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, option, prelude::*};
 use warren_queue::{
-    entry::{AttemptOutcome, Said},
+    entry::{AttemptOutcome, Command, Purge, PurgeStates, Said},
     rows::*,
 };
 use warren_types::*;
@@ -68,5 +68,25 @@ pub(super) fn marks_row() -> impl Strategy<Value = MarksRow> {
             .map(|(at, cause)| (Position(at), cause))
             .collect(),
         timer: timer.map(ShardTime),
+    })
+}
+
+/// Removes messages of some states.
+pub(super) fn purge() -> impl Strategy<Value = Command> {
+    let states = any::<[bool; 5]>();
+    (any::<u64>(), 1..u64::MAX, ranges(), states).prop_map(|(queue, below, except, states)| {
+        let [ready, delayed, scheduled, parked, dead_lettering] = states;
+        Command::Purge(Purge {
+            queue: QueueId(queue),
+            below: Position(below),
+            except,
+            states: PurgeStates {
+                ready,
+                delayed,
+                scheduled,
+                parked,
+                dead_lettering,
+            },
+        })
     })
 }

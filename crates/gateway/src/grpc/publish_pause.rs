@@ -30,6 +30,8 @@ pub(super) struct Pause {
     late_at: Option<Instant>,
     /// It was told of that.
     is_late: bool,
+    /// When that is over, if no batch waits until then.
+    over_at: Option<Instant>,
 }
 
 impl Pause {
@@ -56,6 +58,7 @@ impl Pause {
 
     /// A batch begins to wait for its time.
     pub(super) fn waits(&mut self) {
+        self.over_at = None;
         if !self.is_late {
             self.late_at = Some(Instant::now() + TOLD_AFTER);
         }
@@ -64,11 +67,21 @@ impl Pause {
     /// A batch goes on that has waited, or that need not. Says what is to be told.
     pub(super) fn goes_on(&mut self, has_waited: bool) -> Option<v1::Notice> {
         self.late_at = None;
-        if !self.is_late || has_waited {
-            return None; // a publisher that is told goes on being late until it need not wait
+        if !self.is_late {
+            return None;
         }
-        self.is_late = false;
-        Some(paused(None))
+        if has_waited {
+            // A publisher that is told goes on being late until it need not wait, or has nothing that waits.
+            self.over_at = Some(Instant::now() + TOLD_AFTER);
+            return None;
+        }
+        self.in_time()
+    }
+
+    /// No batch waits any more. Nothing is told while messages are refused for another reason: that one holds.
+    fn in_time(&mut self) -> Option<v1::Notice> {
+        (self.is_late, self.over_at) = (false, None);
+        self.refused.is_none().then(|| paused(None))
     }
 
     /// Waits for the next thing to tell.
@@ -76,6 +89,14 @@ impl Pause {
     /// # Cancel safety
     /// Nothing is lost.
     pub(super) async fn news(&mut self) -> v1::Notice {
+        loop {
+            if let Some(notice) = self.next().await {
+                return notice;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<v1::Notice> {
         let relieved = async {
             match &mut self.refused {
                 Some((_, relief)) => relief.await,
@@ -86,16 +107,21 @@ impl Pause {
             biased; // either way nothing is lost
             () = relieved => {
                 self.refused = None;
-                paused(None)
+                Some(if self.is_late { late() } else { paused(None) })
             }
             () = reached(self.late_at) => {
                 self.late_at = None;
                 self.is_late = true;
-                let text = "the vhost takes no more publishes per second: batches wait for their time";
-                paused(Some(&ApiError::new(Reason::LimitReached, text)))
+                Some(late())
             }
+            () = reached(self.over_at) => self.in_time(),
         }
     }
+}
+
+fn late() -> v1::Notice {
+    let text = "the vhost takes no more publishes per second: batches wait for their time";
+    paused(Some(&ApiError::new(Reason::LimitReached, text)))
 }
 
 /// With the reason, or that it goes on.
@@ -138,6 +164,27 @@ mod tests {
         assert_eq!(pause.goes_on(true), None);
         let told = pause.goes_on(false).unwrap();
         assert_eq!((told.kind(), reason(&told)), (v1::NoticeKind::Paused, None));
+        assert_eq!(pause.goes_on(false), None);
+    }
+
+    #[tokio::test]
+    async fn end_of_a_wait_is_told_to_a_publisher_that_sends_nothing_more() {
+        let mut pause = Pause::default();
+        pause.waits();
+        assert_eq!(reason(&pause.news().await), Some(Reason::LimitReached));
+        assert_eq!(pause.goes_on(true), None);
+        assert_eq!(reason(&pause.news().await), None);
+        assert!(pause.news().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn one_reason_that_ends_leaves_the_other_told() {
+        let mut pause = Pause::default();
+        pause.waits();
+        assert_eq!(reason(&pause.news().await), Some(Reason::LimitReached));
+        pause.refused = Some((Reason::OverQuota, Box::pin(std::future::ready(()))));
+        assert_eq!(reason(&pause.news().await), Some(Reason::LimitReached));
+        pause.refused = Some((Reason::OverQuota, Box::pin(std::future::pending())));
         assert_eq!(pause.goes_on(false), None);
     }
 

@@ -107,6 +107,8 @@ struct CallLimits {
     credit: Credit,
     lease: Duration,
     wait_until: Instant,
+    /// What is not known by then is answered as that.
+    latest: Instant,
 }
 
 fn checked(
@@ -152,6 +154,7 @@ fn checked(
         },
         lease,
         wait_until: (now + wait).min(latest),
+        latest,
     })
 }
 
@@ -190,20 +193,21 @@ impl Drop for AttemptEnd {
 }
 
 impl Call {
-    async fn run(self) {
+    async fn run(mut self) {
         let _end = AttemptEnd {
             leases: self.gateway.leases().clone(),
             key: self.key.clone(),
         };
         if !self.key.attempt_id.is_empty() {
-            let wait = self
-                .limits
-                .wait_until
-                .saturating_duration_since(Instant::now());
+            let asked_at = Instant::now();
+            let wait = self.limits.wait_until.saturating_duration_since(asked_at);
             if let Some(answer) = elsewhere(&self.gateway, &self.key, wait).await {
                 self.sender.send_replace(Some(answer));
                 return;
             }
+            // Asking others is not what the client waits for.
+            let wait_until = self.limits.wait_until + asked_at.elapsed();
+            self.limits.wait_until = wait_until.min(self.limits.latest);
             self.gateway.leases().begins(&self.key);
         }
         let taken = match self.take().await {

@@ -82,17 +82,25 @@ fn verdict(known: impl Iterator<Item = Consumers>, first: Option<QueueId>) -> Op
 /// What becomes of a message for a direct reply address (features C45): handed to whoever waits there, at most once, and stored nowhere.
 /// `None`: it is for no such address.
 pub(super) fn direct_reply(gateway: &Gateway, publish: &Publish) -> Option<Outcome> {
+    let address = reply_address(publish)?;
     let message = &publish.message;
-    if !message.exchange.as_str().is_empty() {
-        return None;
-    }
-    let address = ReplyAddress::parse(message.routing_key.as_str())?;
     let is_sent = gateway.reply(address, &message.properties, message.body.clone());
     Some(if is_sent {
         Outcome::Committed { queues: 0 }
     } else {
         Outcome::Unrouted
     })
+}
+
+/// Whether a message is for a direct reply address.
+pub(super) fn is_direct_reply(publish: &Publish) -> bool {
+    reply_address(publish).is_some()
+}
+
+fn reply_address(publish: &Publish) -> Option<ReplyAddress> {
+    let message = &publish.message;
+    let is_default = message.exchange.as_str().is_empty();
+    ReplyAddress::parse(message.routing_key.as_str()).filter(|_| is_default)
 }
 
 #[cfg(test)]

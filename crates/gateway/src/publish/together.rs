@@ -8,7 +8,7 @@ use warren_shard::api::{PublishItem, RequestToken, Unavailable};
 use warren_topology::Topology;
 use warren_types::{QueueId, ShardId};
 
-use super::responders::Responders;
+use super::responders::{Responders, is_direct_reply};
 use super::{Group, Outcome, Publish, PublishId, Publishing, Refused, Storing};
 use crate::message::with_spent_delay;
 
@@ -148,6 +148,10 @@ impl Publishing {
         publish: &Publish,
         shards: &mut BTreeSet<ShardId>,
     ) -> Option<Outcome> {
+        if is_direct_reply(publish) {
+            // It goes to whoever waits, now: it cannot come with what is stored.
+            return Some(Outcome::Refused(Refused::CrossShard));
+        }
         if !self.may_and_find(view, publish) {
             return Some(self.negative(view, publish));
         }

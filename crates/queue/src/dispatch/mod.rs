@@ -56,7 +56,6 @@ use self::io::{
 };
 use self::queue::Queue;
 use self::shared::Shared;
-use crate::entry::SettleReason;
 use crate::outcome::{Cancelled, Effect, OutputsRefused, Tally};
 
 /// The dispatcher of one shard.
@@ -322,10 +321,7 @@ impl Dispatch {
                 left,
                 reason,
             } => self.of_queue(queue, |queue, shared| {
-                // Dead letters that a purge ends leave just before what else it removes.
-                if let (SettleReason::Purged, Some(it)) = (reason, queue.purges.front_mut()) {
-                    it.ended += left.all.messages;
-                }
+                purge::count(queue, reason, left);
                 applied::settled(queue, shared, &ranges, left, out);
             }),
             Effect::Parked {

@@ -5,6 +5,7 @@ use warren_types::NodeId;
 use super::io::{Action, Actions, Token};
 use super::queue::Queue;
 use crate::entry::{Command, Purge, PurgeStates, Settle, SettleReason};
+use crate::outcome::Left;
 
 /// One that is proposed.
 #[derive(Debug)]
@@ -46,4 +47,11 @@ pub(super) fn step(
         except: queue.in_flight.ranges(),
         states,
     })));
+}
+
+/// Dead letters that a purge ends leave just before what else it removes.
+pub(super) fn count(queue: &mut Queue, reason: SettleReason, left: Left) {
+    if let (SettleReason::Purged, Some(it)) = (reason, queue.purges.front_mut()) {
+        it.ended += left.all.messages;
+    }
 }

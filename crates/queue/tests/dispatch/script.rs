@@ -227,36 +227,8 @@ impl World {
                 consumer: line.consumer(),
                 up_to: line.credit(),
             },
-            "settle" => Input::Settle(SettleRequest {
-                node,
-                token,
-                queue: line.queue(),
-                items: line.held("items"),
-                reason: if line.has("rejected") {
-                    SettleReason::Rejected
-                } else {
-                    SettleReason::Acked
-                },
-                outputs: line.outputs(),
-                said: said(line, AttemptOutcome::Rejected),
-            }),
-            "return" => Input::Return(ReturnRequest {
-                node,
-                token,
-                queue: line.queue(),
-                items: line.held("items"),
-                kind: line.kind().unwrap_or(ReturnKind::Failed),
-                wait: if line.has("park") {
-                    Wait::Parked
-                } else if line.has("not_before") {
-                    Wait::Until(ShardTime(line.number("not_before", 0)))
-                } else if line.has("by_policy") {
-                    Wait::ByPolicy
-                } else {
-                    Wait::Not
-                },
-                said: said(line, AttemptOutcome::Failed),
-            }),
+            "settle" => Input::Settle(settle(line)),
+            "return" => Input::Return(give_back(line)),
             "detach" => Input::Detach {
                 consumer: line.consumer(),
                 returns: line.kind(),
@@ -463,4 +435,42 @@ fn scripts_replayed_give_their_golden_answers() {
 fn said(line: &Line<'_>, outcome: AttemptOutcome) -> Option<Arc<Said>> {
     let said = Said::new(outcome, line.text("said")?, "", "worker")?;
     Some(Arc::new(said))
+}
+
+fn settle(line: &Line<'_>) -> SettleRequest {
+    let (node, token) = (line.node(), Token(line.number("token", 1)));
+    SettleRequest {
+        node,
+        token,
+        queue: line.queue(),
+        items: line.held("items"),
+        reason: if line.has("rejected") {
+            SettleReason::Rejected
+        } else {
+            SettleReason::Acked
+        },
+        outputs: line.outputs(),
+        said: said(line, AttemptOutcome::Rejected),
+    }
+}
+
+fn give_back(line: &Line<'_>) -> ReturnRequest {
+    let (node, token) = (line.node(), Token(line.number("token", 1)));
+    ReturnRequest {
+        node,
+        token,
+        queue: line.queue(),
+        items: line.held("items"),
+        kind: line.kind().unwrap_or(ReturnKind::Failed),
+        wait: if line.has("park") {
+            Wait::Parked
+        } else if line.has("not_before") {
+            Wait::Until(ShardTime(line.number("not_before", 0)))
+        } else if line.has("by_policy") {
+            Wait::ByPolicy
+        } else {
+            Wait::Not
+        },
+        said: said(line, AttemptOutcome::Failed),
+    }
 }

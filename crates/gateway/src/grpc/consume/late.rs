@@ -4,6 +4,7 @@
 use tokio::time::Instant;
 use warren_shard::ReturnKind;
 use warren_shard::api::{AnswerTime, ReturnWait, SettleAction, SettleSpec};
+use warren_types::Position;
 
 use super::Attached;
 use super::session::{ConsumeSession, NO_ACK_TOKEN};
@@ -22,9 +23,8 @@ impl ConsumeSession {
         if items.is_empty() {
             return;
         }
-        for held in &items {
-            self.group_revoked(held.position);
-        }
+        let positions: Vec<Position> = items.iter().map(|it| it.position).collect();
+        self.groups_revoked(&positions);
         let action = SettleAction::Return {
             kind: ReturnKind::Failed,
             wait: ReturnWait::ByPolicy,

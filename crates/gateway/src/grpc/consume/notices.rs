@@ -2,7 +2,7 @@
 //! group was taken from it. One that waits to be written gives way to a newer one of its kind, so they are few, and the last word is always
 //! told. Not here: a consumer that ends (`revoke`), what publishers are told (`publish_pause`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +19,9 @@ use crate::grpc::streams::draining_notice;
 
 /// Keys of what was settled are forgotten when there are so many more than deliveries held.
 const KEYS_SPARE: usize = 1_000;
+
+/// Groups that are named when many are lost at once.
+const REVOKED_TOLD_MAX: usize = 16;
 
 /// The message groups of what a consumer holds, where its queue has some.
 #[derive(Debug, Default)]
@@ -40,11 +43,17 @@ impl HeldKeys {
         self.0.retain(|position, _| book.holds(*position));
     }
 
-    /// The key of a delivery that is not held any more, if nothing else of the key is.
-    pub(super) fn lost(&mut self, position: Position, book: &HeldBook) -> Option<String> {
-        let key = self.0.remove(&position)?;
-        self.tidy(book);
-        (!self.0.values().any(|it| *it == key)).then_some(key)
+    /// The keys of deliveries that are not held any more, each once, if nothing else of the key is.
+    pub(super) fn lost(&mut self, lost: &[Position], book: &HeldBook) -> BTreeSet<String> {
+        let keys = lost.iter().filter_map(|position| self.0.remove(position));
+        let mut keys: BTreeSet<String> = keys.collect();
+        if !keys.is_empty() {
+            self.tidy(book);
+            for key in self.0.values() {
+                keys.remove(key);
+            }
+        }
+        keys
     }
 }
 
@@ -113,9 +122,13 @@ impl ConsumeSession {
         });
     }
 
-    /// What was held of a message group is not held any more, and the client has not settled it.
-    pub(super) fn group_revoked(&mut self, position: Position) {
-        if let Some(group_key) = self.keys.lost(position, &self.held) {
+    /// What was held of message groups is not held any more, and the client has not settled it.
+    pub(super) fn groups_revoked(&mut self, lost: &[Position]) {
+        let keys = self.keys.lost(lost, &self.held);
+        let is_much = keys.len() > REVOKED_TOLD_MAX;
+        let told = keys.into_iter().take(REVOKED_TOLD_MAX);
+        // Without a key: some are not named.
+        for group_key in told.chain(is_much.then(String::new)) {
             self.notify(v1::Notice {
                 kind: v1::NoticeKind::GroupRevoked.into(),
                 group_key,
@@ -146,6 +159,11 @@ mod tests {
         }
     }
 
+    fn lost(keys: &mut HeldKeys, book: &HeldBook, positions: &[u64]) -> Vec<String> {
+        let positions: Vec<Position> = positions.iter().map(|&it| Position(it)).collect();
+        keys.lost(&positions, book).into_iter().collect()
+    }
+
     fn of_key(key: &str) -> v1::Delivery {
         v1::Delivery {
             routing_key: key.to_owned(),
@@ -163,12 +181,12 @@ mod tests {
         // Its client settles one: nothing is said of that.
         book.take(held(4));
         book.lose(Position(1));
-        assert_eq!(keys.lost(Position(1), &book), None);
+        assert_eq!(lost(&mut keys, &book, &[1]), [""; 0]);
         book.lose(Position(2));
-        assert_eq!(keys.lost(Position(2), &book).as_deref(), Some("a"));
-        assert_eq!(keys.lost(Position(2), &book), None);
         book.lose(Position(3));
-        assert_eq!(keys.lost(Position(3), &book).as_deref(), Some("b"));
+        // Both are told, though they are lost together.
+        assert_eq!(lost(&mut keys, &book, &[2, 3]), ["a", "b"]);
+        assert_eq!(lost(&mut keys, &book, &[2]), [""; 0]);
     }
 
     #[test]
@@ -182,6 +200,6 @@ mod tests {
         book.add(held(1), 1, None);
         keys.add(held(1), &delivery, &book);
         book.lose(Position(1));
-        assert_eq!(keys.lost(Position(1), &book).as_deref(), Some("account-7"));
+        assert_eq!(lost(&mut keys, &book, &[1]), ["account-7"]);
     }
 }

@@ -352,7 +352,7 @@ impl ConsumeSession {
         {
             self.attached.credit.returned(lost.bytes);
             match why {
-                Forgotten::Lost => self.group_revoked(position),
+                Forgotten::Lost => self.groups_revoked(&[position]),
                 Forgotten::Settled => {}
             }
         }
