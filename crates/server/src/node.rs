@@ -27,7 +27,7 @@ use crate::cut::Cut;
 use crate::definitions;
 use crate::first_user::first_user;
 use crate::formation::{
-    Formation, FormationError, Record, announce, check_version, look_round, renew, spread,
+    Formation, FormationError, Record, announce, look_round, renew, spread, unknown_version,
     wait_formed, watch_version,
 };
 use crate::identity::Identity;
@@ -457,13 +457,12 @@ impl Base {
 /// The stored topology may know of a version that the record of the cluster was not told of any more.
 async fn start_broker(parts: BrokerParts) -> Result<Broker, StartError> {
     let cluster = parts.cluster;
-    let broker = Broker::start(parts).await?;
-    let finalised = broker.topology().current().version();
-    if let Err(error) = check_version(cluster, finalised) {
-        broker.stop().await;
-        return Err(error.into());
-    }
-    Ok(broker)
+    Broker::start(parts).await.map_err(|error| match error {
+        BrokerError::Version { finalised } => unknown_version(cluster, finalised).into(),
+        error @ (BrokerError::NotMember { .. }
+        | BrokerError::Open { .. }
+        | BrokerError::Initialise { .. }) => error.into(),
+    })
 }
 
 /// The first failure stays: it is the cause of those that follow.

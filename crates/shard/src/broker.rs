@@ -21,14 +21,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
+use warren_codec::KNOWN_VERSIONS;
 use warren_proto::internal_v1 as wire;
 use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
 use warren_storage::SetAside;
 use warren_topology::Topology;
 use warren_types::{
-    ClusterId, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId, ReplicaId, Run,
-    SessionId, ShardId, Term, TopologyIndex,
+    ClusterId, ClusterVersion, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId,
+    ReplicaId, Run, SessionId, ShardId, Term, TopologyIndex,
 };
 
 use crate::api::Unavailable;
@@ -89,6 +90,11 @@ pub enum BrokerError {
     },
     #[error("group {group} cannot be initialised: {cause}")]
     Initialise { group: GroupId, cause: String },
+    /// Nothing of shards was opened.
+    #[error(
+        "the cluster has finalised version {finalised}, and this software knows {KNOWN_VERSIONS} only"
+    )]
+    Version { finalised: ClusterVersion },
 }
 
 /// Cheap to clone.
@@ -126,11 +132,13 @@ struct Inner {
     stop: CancellationToken,
 }
 
+/// Software that does not know the version of the stored topology must not go on from it to shards.
 async fn open_topology(
     parts: &BrokerParts,
     replica: ReplicaId,
     factory: TopologyMachineFactory,
 ) -> Result<Group, BrokerError> {
+    let view = factory.view.subscribe();
     let spec = GroupSpec {
         // A directory of which the log is gone is refused before.
         may_be_blank: true,
@@ -138,7 +146,13 @@ async fn open_topology(
         replica,
         machine: Box::new(factory),
     };
-    let group = open(&parts.raft, spec).await?;
+    let opened = open(&parts.raft, spec).await;
+    // Before an error: what cannot be read comes after the version that it needs.
+    let finalised = view.borrow().version();
+    if !KNOWN_VERSIONS.knows(finalised) {
+        return Err(BrokerError::Version { finalised });
+    }
+    let group = opened?;
     if parts.initialise {
         initialise(&parts.raft, GroupId::TOPOLOGY, &parts.topology_members).await?;
     }

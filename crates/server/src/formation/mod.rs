@@ -32,8 +32,9 @@ pub(crate) use join::serve as serve_join;
 pub(crate) use record::Record;
 pub(crate) use renew::renew;
 pub(crate) use spread::{look_round, spread};
-pub(crate) use version::{check_version, watch_version};
+pub(crate) use version::{unknown_version, watch_version};
 
+use self::version::check_version;
 use crate::identity::Identity;
 
 /// What this node knows of its cluster's beginning, in memory and in the data directory.

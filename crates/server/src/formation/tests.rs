@@ -10,7 +10,7 @@ use warren_storage::DataDir;
 use warren_topology::{Addresses, FormCluster};
 use warren_types::{ClusterId, ClusterVersion, Member, NodeId, ReplicaId};
 
-use super::{Adopted, Formation, FormationError, Record};
+use super::{Adopted, Formation, FormationError, Record, renew};
 use crate::Node;
 use crate::config::{Config, Inputs};
 use crate::identity::Identity;
@@ -182,4 +182,28 @@ fn record_is_taken_once_and_only_if_it_names_this_directory() {
         matches!(refused, FormationError::Version { .. }),
         "{refused}"
     );
+}
+
+#[test]
+fn version_that_is_kept_never_goes_back() {
+    let root = tempfile::tempdir().unwrap();
+    let config = config(root.path(), 1, &[1, 2, 3]);
+    let dir = Arc::new(DataDir::open(&config.node.data_dir, NodeId(1)).unwrap());
+    let us = Identity::new(&config, &dir, Addresses::default());
+    let of_the_past = record_of(&config, std::slice::from_ref(&us));
+    let mut kept = of_the_past.clone();
+    kept.cluster.version = ClusterVersion(2);
+    assert_eq!(renew::changed(&kept, of_the_past.clone(), &us), None);
+    assert_eq!(
+        renew::changed(&of_the_past, kept.clone(), &us),
+        Some(kept.clone())
+    );
+    // Other members are a reason to write; an older version is not a reason to forget the later one.
+    let mut more = of_the_past;
+    let mut second = us.as_node();
+    second.id = NodeId(2);
+    more.cluster.nodes.push(second);
+    let written = renew::changed(&kept, more.clone(), &us).unwrap();
+    assert_eq!(written.cluster.version, ClusterVersion(2));
+    assert_eq!(written.cluster.nodes, more.cluster.nodes);
 }

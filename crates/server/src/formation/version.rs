@@ -10,18 +10,22 @@ use super::FormationError;
 
 /// # Errors
 /// [`FormationError::Version`].
-pub(crate) fn check_version(
+pub(super) fn check_version(
     cluster: ClusterId,
     finalised: ClusterVersion,
 ) -> Result<(), FormationError> {
     if KNOWN_VERSIONS.knows(finalised) {
         return Ok(());
     }
-    Err(FormationError::Version {
+    Err(unknown_version(cluster, finalised))
+}
+
+pub(crate) fn unknown_version(cluster: ClusterId, finalised: ClusterVersion) -> FormationError {
+    FormationError::Version {
         cluster,
         finalised,
         knows: KNOWN_VERSIONS,
-    })
+    }
 }
 
 /// Returns when the node stops. What was finalised while the node did not run comes with the log.

@@ -12,9 +12,10 @@ use warren_topology::plan::{
     Condition, LeaderMove, Limits, Observed, next_changes, next_leader_move,
 };
 use warren_topology::{
-    AdmitNode, Node, PlacementCommand, SetLeaving, Topology, TopologyCommand, TopologyReply,
+    AdmitNode, Node, PlacementCommand, SetLeaving, Software, Topology, TopologyCommand,
+    TopologyReply,
 };
-use warren_types::{GroupId, NodeId, Term};
+use warren_types::{ClusterVersion, GroupId, KnownVersions, NodeId, Term};
 
 use super::Broker;
 use super::upgrade::Upgrade;
@@ -161,6 +162,17 @@ impl Broker {
     }
 }
 
+/// What a node runs that has not told yet: no more than every member must know. Until it tells, nothing later is finalised.
+fn untold(finalised: ClusterVersion) -> Software {
+    Software {
+        versions: KnownVersions {
+            oldest: ClusterVersion::FIRST,
+            newest: finalised,
+        },
+        ..Software::default()
+    }
+}
+
 impl Reconciler {
     pub(super) fn new(broker: Broker, options: PlacementOptions) -> Self {
         Self {
@@ -278,6 +290,7 @@ impl Reconciler {
                 PlacementCommand::AdmitNode(AdmitNode {
                     node: Node {
                         incarnation: calls_as,
+                        software: untold(topology.version()),
                         ..node.clone()
                     },
                     replaces: Some(node.incarnation),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use warren_topology::{FinaliseVersion, TopologyCommand, TopologyReply};
+use warren_topology::{FinaliseVersion, Topology, TopologyCommand, TopologyReply};
 use warren_types::ClusterVersion;
 
 use super::Broker;
@@ -46,14 +46,79 @@ impl Broker {
     /// # Errors
     /// The topology's, and what it refuses: [`TopologyReply::Refused`].
     pub async fn finalise(&self, version: ClusterVersion) -> Result<TopologyReply, TopologyError> {
-        let command = TopologyCommand::FinaliseVersion(FinaliseVersion { version });
-        self.inner.topology.propose(command, "").await
+        let fresh = self.inner.topology.fresh().await?;
+        match next(&fresh, version) {
+            Next::Propose(command) => self.inner.topology.propose(command, "").await,
+            Next::Answer(reply) => Ok(reply),
+        }
+    }
+}
+
+#[derive(PartialEq, Debug)]
+enum Next {
+    Propose(TopologyCommand),
+    Answer(TopologyReply),
+}
+
+/// The command itself is one that software from before there were versions does not know: it enters the log only when it changes
+/// something, and then all members know more than the first version.
+fn next(topology: &Topology, version: ClusterVersion) -> Next {
+    let command = TopologyCommand::FinaliseVersion(FinaliseVersion { version });
+    let reply = topology.check(command.clone());
+    if reply == (TopologyReply::Done { changed: true }) {
+        Next::Propose(command)
+    } else {
+        Next::Answer(reply)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use warren_topology::Refusal;
+    use warren_types::TopologyIndex;
+
     use super::*;
+    use crate::topology::testing::form_cluster;
+
+    fn cluster_that_knows(newest: u32) -> Topology {
+        let mut topology = Topology::new();
+        topology.apply(TopologyIndex(1), form_cluster(newest));
+        topology
+    }
+
+    #[test]
+    fn only_a_version_that_would_be_taken_and_is_new_enters_the_log() {
+        let (one, two) = (ClusterVersion(1), ClusterVersion(2));
+        let unchanged = Next::Answer(TopologyReply::Done { changed: false });
+        let topology = cluster_that_knows(1);
+        assert_eq!(next(&topology, one), unchanged);
+        let refused = next(&topology, two);
+        assert!(
+            matches!(
+                refused,
+                Next::Answer(TopologyReply::Refused(Refusal::VersionNotKnown { .. }))
+            ),
+            "{refused:?}"
+        );
+        let mut topology = cluster_that_knows(2);
+        assert_eq!(next(&topology, one), unchanged);
+        let Next::Propose(command) = next(&topology, two) else {
+            panic!("all know it");
+        };
+        topology.apply(TopologyIndex(2), command);
+        assert_eq!(
+            next(&topology, two),
+            Next::Answer(TopologyReply::Done { changed: false })
+        );
+        let back = next(&topology, one);
+        assert!(
+            matches!(
+                back,
+                Next::Answer(TopologyReply::Refused(Refusal::VersionGoesBack { .. }))
+            ),
+            "{back:?}"
+        );
+    }
 
     const AFTER: Duration = Duration::from_secs(100);
 

@@ -188,7 +188,11 @@ impl TopologyHandle {
         command: TopologyCommand,
         user: &str,
     ) -> Result<TopologyReply, TopologyError> {
-        self.check_version(&command)?;
+        if self.check_version(&command).is_err() {
+            // It may have been finalised a moment ago, and not come here yet.
+            self.fresh().await?;
+            self.check_version(&command)?;
+        }
         let number = self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let me = self.inner.me;
         let entry = TopologyEntry {

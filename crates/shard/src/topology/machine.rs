@@ -74,7 +74,10 @@ impl MachineFactory for TopologyMachineFactory {
             entry_bytes: 0,
             answers: Vec::new(),
         };
-        machine.load(&state).map_err(MachineError)?;
+        if let Err(why) = machine.load(&state) {
+            machine.publish();
+            return Err(MachineError(why));
+        }
         if let Some(applied) = applied {
             machine.topology.advance(TopologyIndex(applied.index.0));
         }
@@ -102,7 +105,9 @@ impl Machine for TopologyMachine {
         for committed in entries {
             let at = TopologyIndex(committed.id.index.0);
             if let Err(error) = self.apply_one(at, &committed.payload, true) {
-                // Every replica meets it: going on would make them differ. The replica stops and says what it needs.
+                // Every replica meets it: going on would make them differ. The replica stops and says what it needs. The version
+                // may have been finalised in this very chunk: whoever watches for one that is not known is to see it.
+                self.publish();
                 panic!("topology cannot apply entry {at}: {error}");
             }
             rows.put(Table::Rows, entry_key(at), committed.payload.clone());
@@ -132,6 +137,7 @@ impl Machine for TopologyMachine {
         self.entry_bytes = 0;
         self.answers.clear();
         if let Err(error) = self.load(&state) {
+            self.publish();
             panic!("topology snapshot makes no sense: {error}");
         }
         self.topology.advance(TopologyIndex(applied.index.0));
@@ -192,8 +198,18 @@ impl TopologyMachine {
         rows.put(Table::Rows, SNAPSHOT_KEY, snapshot);
     }
 
+    /// What was seen stays seen: a replica that is opened again begins with what was written, and gets the rest from the log.
     fn publish(&self) {
-        self.view.send_replace(Arc::new(self.topology.clone()));
+        let newer = self.view.send_if_modified(|seen| {
+            let newer = seen.index() <= self.topology.index();
+            if newer {
+                *seen = Arc::new(self.topology.clone());
+            }
+            newer
+        });
+        if !newer {
+            return;
+        }
         tell(&self.access, self.topology.access_changed_at());
         tell(&self.policies, self.topology.policies_changed_at());
     }
@@ -212,4 +228,75 @@ fn entry_key(index: TopologyIndex) -> Vec<u8> {
     key.push(ENTRY_PREFIX);
     key.extend_from_slice(&index.0.to_be_bytes());
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use warren_codec::{TopologyEntry, encode_topology_entry};
+    use warren_topology::{FinaliseVersion, TopologyCommand};
+    use warren_types::{ClusterVersion, LogIndex, ReplicaId, ShardTime, Term};
+
+    use super::*;
+    use crate::topology::testing::form_cluster;
+
+    fn committed(index: u64, payload: Bytes) -> Committed {
+        let (term, index) = (Term(1), LogIndex(index));
+        let leader = ReplicaId(1);
+        let id = LogId {
+            term,
+            leader,
+            index,
+        };
+        Committed { id, payload }
+    }
+
+    fn entry(index: u64, command: TopologyCommand) -> Committed {
+        let entry = TopologyEntry {
+            proposal: ProposalId::default(),
+            now: ShardTime(0),
+            command,
+        };
+        committed(index, encode_topology_entry(&entry))
+    }
+
+    fn machine(view: &watch::Sender<Arc<Topology>>) -> TopologyMachine {
+        TopologyMachine {
+            view: view.clone(),
+            access: watch::Sender::new(TopologyIndex(0)),
+            policies: watch::Sender::new(TopologyIndex(0)),
+            waiting: Waiting::default(),
+            topology: Topology::new(),
+            snapshot_bytes: 0,
+            entry_bytes: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn version_finalised_just_before_what_cannot_be_applied_is_seen_and_stays_seen() {
+        let version = ClusterVersion(2);
+        let finalise = TopologyCommand::FinaliseVersion(FinaliseVersion { version });
+        let chunk = [
+            entry(1, form_cluster(2)),
+            entry(2, finalise),
+            committed(3, Bytes::new()),
+        ];
+        let view = watch::Sender::new(Arc::new(Topology::new()));
+        let mut rows = RowBatch::default();
+        let mut stopped = machine(&view);
+        let applied = catch_unwind(AssertUnwindSafe(|| stopped.apply(&chunk, &mut rows)));
+        assert!(applied.is_err());
+        assert_eq!(view.borrow().version(), version);
+        assert_eq!(view.borrow().index(), TopologyIndex(2));
+        // Opened again, it begins with less.
+        let mut again = machine(&view);
+        let Some((first, _)) = chunk.split_first() else {
+            panic!("it has entries");
+        };
+        again.apply(std::slice::from_ref(first), &mut rows);
+        again.applied(first.id);
+        assert_eq!(view.borrow().version(), version);
+    }
 }

@@ -4,3 +4,5 @@
 pub(crate) mod handle;
 pub(crate) mod machine;
 mod serve;
+#[cfg(test)]
+pub(crate) mod testing;
