@@ -170,8 +170,7 @@ impl Broker {
             incarnation: parts.incarnation,
             run: parts.run,
         };
-        let mut members = parts.topology_members.iter();
-        let own = members.find(|member| member.node == parts.node);
+        let own = parts.topology_members.iter().find(|it| it.node == me.node);
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
         let (access, access_watched) = watch::channel(TopologyIndex(0));
@@ -184,8 +183,7 @@ impl Broker {
             waiting: waiting.clone(),
         };
         let group = open_topology(&parts, own.replica, factory).await?;
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
         let (reaping, asked) = Reaping::channel();
