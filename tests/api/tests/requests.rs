@@ -32,7 +32,10 @@ fn batch(entries: Vec<v1::PublishEntry>) -> v1::PublishBatch {
 fn told(results: &[v1::PublishResult]) -> Vec<String> {
     let each = results.iter().map(|it| match it.outcome() {
         v1::PublishOutcome::Refused => in_band(it.error.as_ref()),
-        outcome => format!("{outcome:?} {}", it.queues),
+        outcome @ (v1::PublishOutcome::Unspecified
+        | v1::PublishOutcome::Committed
+        | v1::PublishOutcome::Duplicate
+        | v1::PublishOutcome::Unrouted) => format!("{outcome:?} {}", it.queues),
     });
     each.collect()
 }
