@@ -117,6 +117,10 @@ fn with_words(
     }
     if !death.died_before {
         headers.remove(X_DEATH);
+        for name in ["queue", "reason", "exchange"] {
+            headers.remove(&format!("x-first-death-{name}"));
+            headers.remove(&format!("x-last-death-{name}"));
+        }
     }
     if !attempts::write(&mut headers, death.said, death.died_before) {
         return None;

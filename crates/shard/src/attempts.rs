@@ -52,24 +52,49 @@ impl AttemptDoor {
 /// Asks all other live nodes. The answer of the one that knows the attempt, which has so long for it; `None`: none knows it.
 pub(crate) async fn ask(
     peers: &Peers,
-    mut request: wire::FindAttemptRequest,
+    request: wire::FindAttemptRequest,
     wait: Duration,
 ) -> Option<wire::FindAttemptResponse> {
+    match ask_once(peers, request.clone(), wait).await? {
+        Found::Answered(answer) => Some(answer),
+        // Whoever had it has passed it on meanwhile, or is silent.
+        Found::Lost(known) => match ask_once(peers, request, wait).await {
+            Some(Found::Answered(answer)) => Some(answer),
+            Some(Found::Lost(_)) | None => Some(known),
+        },
+    }
+}
+
+enum Found {
+    Answered(wire::FindAttemptResponse),
+    /// It was known a moment ago, without an answer.
+    Lost(wire::FindAttemptResponse),
+}
+
+async fn ask_once(
+    peers: &Peers,
+    mut request: wire::FindAttemptRequest,
+    wait: Duration,
+) -> Option<Found> {
     let nodes = peers.live(LIVE_WITHIN);
     let asked = nodes.iter().map(|&node| {
         let request = request.clone();
         async move { (node, ask_one(peers, node, request, WITHIN).await) }
     });
     let answers = join_all(asked).await.into_iter();
-    let mut told = answers.filter_map(|(node, answer)| Some((node, answer?)));
-    let (node, answer) = told.find(|(_, answer)| answer.found)?;
-    if answer.answer.is_some() || answer.error.is_some() {
-        return Some(answer);
+    let told = answers.filter_map(|(node, answer)| Some((node, answer.filter(|it| it.found)?)));
+    // One that has an answer, else the lowest: others give way to it.
+    let is_open = |it: &wire::FindAttemptResponse| it.answer.is_none() && it.error.is_none();
+    let (node, answer) = told.min_by_key(|(node, answer)| (is_open(answer), *node))?;
+    if !is_open(&answer) {
+        return Some(Found::Answered(answer));
     }
     request.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let waited = ask_one(peers, node, request, wait + WITHIN).await;
-    // It knew of it a moment ago: what it says now, or that it is known and not answered.
-    Some(waited.filter(|it| it.found).unwrap_or(answer))
+    match waited.filter(|it| it.found) {
+        Some(answered) => Some(Found::Answered(answered)),
+        None => Some(Found::Lost(answer)),
+    }
 }
 
 async fn ask_one(

@@ -104,8 +104,9 @@ pub(crate) fn passed_on(
         died_before: view.died,
         said: passing.said,
     };
-    let properties: Properties =
-        death::buried(&view.properties, &death).unwrap_or_else(|| view.properties.clone());
+    let written = death::buried(&view.properties, &death);
+    let keeps_words = written.is_some() && !passing.said.is_empty();
+    let properties: Properties = written.unwrap_or_else(|| view.properties.clone());
     Some(Message {
         exchange: passing.exchange.clone(),
         routing_key,
@@ -119,7 +120,7 @@ pub(crate) fn passed_on(
         dedup_hash: 0,
         user: view.user().and_then(|it| it.try_into().ok()),
         trace: view.trace.clone(),
-        died: view.died || death::reason_name(passing.reason).is_some() || !passing.said.is_empty(),
+        died: view.died || death::reason_name(passing.reason).is_some() || keeps_words,
     })
 }
 
@@ -168,12 +169,13 @@ pub(crate) fn reprioritised(
         said: passing.said,
     };
     let with_words = death::buried(&message.properties, &death);
+    let keeps_words = with_words.is_some();
     let properties = with_words.unwrap_or_else(|| message.properties.clone());
     let changed = PropertiesBuilder::from(&properties)
         .priority(priority)
         .build();
     Message {
-        died: message.died || !passing.said.is_empty(),
+        died: message.died || keeps_words,
         properties: changed.unwrap_or(properties),
         ttl_ms: left_ms,
         ..message

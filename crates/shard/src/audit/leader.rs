@@ -22,8 +22,10 @@ const AFTER_AUDIT: Duration = Duration::from_secs(1);
 const AFTER_PASS: Duration = Duration::from_secs(8);
 /// or so many times as long as it took to go through all rows.
 const REST_SHARE: u32 = 9;
-/// If nothing but audits was applied meanwhile, after this time: a cluster at rest is to rest.
-const AFTER_IDLE_PASS: Duration = Duration::from_secs(60);
+/// and so much later if nothing but audits was applied meanwhile and all was well: a cluster at rest is to rest. Something that is applied
+/// ends it.
+const AFTER_IDLE_PASS: Duration = Duration::from_secs(52);
+const REST_STEP: Duration = Duration::from_secs(2);
 /// Replicas that have not reported within this time are not waited for.
 const REPORT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -43,17 +45,24 @@ pub(crate) struct Comparer {
 struct Idle {
     applied: Option<LogIndex>,
     audits: u64,
+    /// Of the pass under way: something was not as it should be.
+    is_unclean: bool,
 }
 
 impl Idle {
+    fn audit(&mut self, is_clean: bool) {
+        self.is_unclean |= !is_clean;
+    }
+
     /// A pass has ended with so much applied and so many audits.
     fn pass(&mut self, applied: Option<LogIndex>, audits: u64) -> bool {
         let own = audits.saturating_sub(std::mem::replace(&mut self.audits, audits));
         let before = std::mem::replace(&mut self.applied, applied);
+        let is_clean = !std::mem::take(&mut self.is_unclean);
         let came = |before: LogIndex, now: LogIndex| now.0.saturating_sub(before.0);
         before
             .zip(applied)
-            .is_some_and(|(before, now)| came(before, now) <= own)
+            .is_some_and(|(before, now)| is_clean && came(before, now) <= own)
     }
 }
 
@@ -64,7 +73,11 @@ enum Compared {
     /// Nobody reported, or none was proposed: the same once more.
     Again,
     /// Rows up to here; `None`: all.
-    UpTo(Option<AuditPlace>),
+    UpTo {
+        end: Option<AuditPlace>,
+        /// All voters have the same.
+        is_clean: bool,
+    },
 }
 
 /// What has come in of one audit.
@@ -117,19 +130,41 @@ impl Comparer {
             match self.compare(id, &place, leadership).await {
                 Compared::Over => return,
                 Compared::Again => {}
-                Compared::UpTo(Some(next)) => {
+                Compared::UpTo {
+                    end: Some(next),
+                    is_clean,
+                } => {
+                    idle.audit(is_clean);
                     place = next;
                     worked += AFTER_AUDIT;
                 }
-                Compared::UpTo(None) => {
+                Compared::UpTo {
+                    end: None,
+                    is_clean,
+                } => {
+                    idle.audit(is_clean);
                     place = AuditPlace::start();
                     let is_idle = idle.pass(self.group.status().applied, self.count);
-                    let rest = if is_idle { AFTER_IDLE_PASS } else { AFTER_PASS };
-                    pause = rest.max(worked * REST_SHARE);
+                    pause = AFTER_PASS.max(worked * REST_SHARE);
                     worked = Duration::ZERO;
+                    if is_idle && !self.rest(term, leadership).await {
+                        return;
+                    }
                 }
             }
         }
+    }
+
+    /// A shard at rest is left alone for a while, until something is applied. False: the leadership is over.
+    async fn rest(&self, term: Term, leadership: &mut watch::Receiver<Leadership>) -> bool {
+        let applied = self.group.status().applied;
+        let until = Instant::now() + AFTER_IDLE_PASS;
+        while Instant::now() < until && self.group.status().applied == applied {
+            if !self.pause(REST_STEP, term, leadership).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// False: the leadership is over.
@@ -213,8 +248,9 @@ impl Comparer {
             by_replica,
             waiting,
         } = reports;
-        let own = by_replica.get(&self.group.replica());
-        let end = own.or(by_replica.values().next());
+        let readable = |it: &&Report| !it.seen.is_unreadable();
+        let own = by_replica.get(&self.group.replica()).filter(readable);
+        let end = own.or_else(|| by_replica.values().find(readable));
         let end = end.map(|it| it.seen.end.clone());
         let ids: BTreeSet<ReplicaId> = voters.iter().map(|it| it.replica).collect();
         // Of voters that changed meanwhile nobody knows how many are most.
@@ -235,8 +271,17 @@ impl Comparer {
             let _gone = reply.send(answer);
         }
         match (verdict, end) {
-            (Verdict::Right(right), _) => Compared::UpTo(right.end),
-            (Verdict::Nothing | Verdict::Doubt, Some(end)) => Compared::UpTo(end),
+            (Verdict::Right(right), _) => {
+                let same = by_replica.values().filter(|it| it.seen == right);
+                Compared::UpTo {
+                    is_clean: same.count() == voters.len(),
+                    end: right.end,
+                }
+            }
+            (Verdict::Nothing | Verdict::Doubt, Some(end)) => Compared::UpTo {
+                end,
+                is_clean: false,
+            },
             (Verdict::Nothing | Verdict::Doubt, None) => Compared::Again,
         }
     }

@@ -101,10 +101,13 @@ impl Auditor {
         let read = tokio::task::spawn_blocking(move || digest(&captured)).await;
         let Digested { seen, bytes } = match read {
             Ok(Ok(digested)) => digested,
-            Ok(Err(damage)) => match self.cause(about.index, &damage) {
-                Some(cause) => return self.damaged(id, about.proven, cause).await,
-                None => return,
-            },
+            Ok(Err(damage)) => {
+                drop(turn); // others need not wait for the leader's answer
+                if let Some(cause) = self.cause(about.index, &damage) {
+                    self.damaged(id, about.proven, cause).await;
+                }
+                return;
+            }
             Err(error) => return warn!(shard_id = %self.shard, %error, "rows not digested"),
         };
         self.book.audited();

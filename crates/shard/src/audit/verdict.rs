@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use warren_codec::AuditPlace;
 use warren_types::ReplicaId;
 
+/// More rows than any audit reads.
+const UNREADABLE: u64 = u64::MAX;
+
 /// What a replica saw of its rows.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Seen {
@@ -23,9 +26,13 @@ impl Seen {
     pub(super) fn unreadable(replica: ReplicaId) -> Self {
         Self {
             end: None,
-            rows: u64::MAX,
+            rows: UNREADABLE,
             digest: u128::from(replica.0),
         }
+    }
+
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.rows == UNREADABLE
     }
 }
 
@@ -70,13 +77,13 @@ pub(super) fn judge(
     }
     let most = voters.len() / 2 + 1;
     let right = proven.iter().find(|(_, count)| **count >= most);
-    if let Some((right, _)) = right.filter(|(seen, _)| seen.rows != u64::MAX) {
+    if let Some((right, _)) = right.filter(|(seen, _)| !seen.is_unreadable()) {
         return Verdict::Right((*right).clone());
     }
     let first = proven.first_key_value().map(|(seen, _)| (*seen).clone());
     match first {
         Some(_) if proven.len() > 1 => Verdict::Doubt,
-        Some(alone) if alone.rows == u64::MAX => Verdict::Doubt,
+        Some(alone) if alone.is_unreadable() => Verdict::Doubt,
         // All voters have the same: if one of them differs later, it is by itself.
         Some(same) if counted().count() == voters.len() => Verdict::Right(same),
         Some(_) | None => Verdict::Nothing,
@@ -107,6 +114,36 @@ mod tests {
             rows: 3,
             digest,
         }
+    }
+
+    #[test]
+    fn replica_that_cannot_read_is_wrong_by_most_others_and_never_right_itself() {
+        let of = |replica, proven| Report {
+            seen: Seen::unreadable(ReplicaId(replica)),
+            proven,
+        };
+        let plain = |digest| Report {
+            seen: seen(digest),
+            proven: true,
+        };
+        let judged = |reports: Vec<(u64, Report)>| {
+            let reports = reports.into_iter().map(|(it, of)| (ReplicaId(it), of));
+            let reports: BTreeMap<_, _> = reports.collect();
+            judge(&reports.keys().copied().collect(), &reports)
+        };
+        let one_of_three = judged(vec![(1, of(1, true)), (2, plain(7)), (3, plain(7))]);
+        assert_eq!(one_of_three, Verdict::Right(seen(7)));
+        assert_eq!(
+            one_of_three.of(&Seen::unreadable(ReplicaId(1))),
+            Answer::Wrong
+        );
+        let two_of_three = judged(vec![(1, of(1, true)), (2, of(2, true)), (3, plain(7))]);
+        assert_eq!(two_of_three, Verdict::Doubt);
+        assert_eq!(judged(vec![(1, of(1, true))]), Verdict::Doubt);
+        assert_eq!(
+            judged(vec![(1, of(1, true)), (2, plain(7))]),
+            Verdict::Doubt
+        );
     }
 
     /// Replicas 1, 2, … with a digest each, and whether they are proven; `None` did not answer.

@@ -23,6 +23,8 @@ use crate::topology::handle::TopologyError;
 
 /// A node that was not heard from for so long is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// A node that is silent for so long interrupts the time that a version waits to be finalised.
+const UNHEARD_AFTER: Duration = Duration::from_secs(30);
 /// A node that calls with another directory is believed when the one with the old directory has been silent for so long.
 const REPLACE_AFTER: Duration = Duration::from_secs(10);
 /// It calls several times a second.
@@ -235,7 +237,9 @@ impl Reconciler {
 
     async fn finalise(&mut self) {
         let waiting = self.broker.inner.topology.current().version_to_finalise();
-        let heard = self.silent.is_empty();
+        // A pause of a moment is none of its time.
+        let heard = |since: &Instant| since.elapsed() < UNHEARD_AFTER;
+        let heard = self.silent.values().all(heard);
         let after = self.options.finalise_after;
         let Some(version) = self.upgrade.look(waiting, heard, after, Instant::now()) else {
             return;
@@ -264,8 +268,9 @@ impl Reconciler {
 
     /// A node that has been silent for long is lost. A topology leader that has just come begins to count.
     fn note_silence(&mut self, observed: &mut Observed) {
+        let nodes = &observed.nodes;
         self.silent
-            .retain(|node, _| observed.condition(*node) == Condition::Silent);
+            .retain(|node, _| nodes.get(node) == Some(&Condition::Silent));
         for (node, condition) in &mut observed.nodes {
             if *condition != Condition::Silent {
                 continue;
