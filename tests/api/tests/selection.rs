@@ -327,7 +327,9 @@ fn selection_gets_another_priority_and_stays_as_it_was_otherwise() {
             (first[0].exchange.as_str(), first[0].routing_key.as_str()),
             ("", "orders")
         );
-        let mut rest: Vec<usize> = bodies(&call, "orders", MESSAGES - 1).await;
+        let mut rest = bodies(&call, "orders", 1_000).await;
+        rest.extend(bodies(&call, "orders", 1_000).await);
+        rest.extend(bodies(&call, "orders", MESSAGES - 2_001).await);
         let moved: Vec<usize> = rest.drain(..of_gone - 1).collect();
         assert!(moved.iter().all(|it| it % 5 == 0));
         let expected: Vec<usize> = (0..MESSAGES).filter(|it| it % 5 != 0).collect();
