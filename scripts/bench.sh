@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the local cluster and prints the figures, one JSON object per measurement.
 #
-# usage: scripts/bench.sh [throughput|neighbour|features|failover|idle|routing|import|churn] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
+# usage: scripts/bench.sh [throughput|neighbour|features|failover|idle|routing|import|churn|stuck] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
 #   throughput    `warren perf` in three modes (the default)
 #   neighbour     one message in flight on a queue of its own: alone, and beside publishers that do not wait for their confirms
 #   features      what each behaviour of a queue costs: throughput and CPU as a share of those of the plain runs before and
@@ -13,6 +13,8 @@
 #   import        10,000 queues, each bound to a topic exchange, imported into an empty local cluster
 #   churn         200 cycles per second of declare, bind, publish, consume and delete while nodes restart, on a cluster of its
 #                 own for --seconds (tests/cluster, topology_churn): no error, nothing left behind, memory of each node
+#   stuck         5,000,000 messages pass one that is never settled, on a cluster of its own (tests/cluster, stuck): disk and memory
+#                 of the node that has most, while they pass and during --seconds of rest after them
 #   --seconds N   length of each mode, or of the idle time (default 15)
 #   --size BYTES  body size (default 1024)
 #   --rounds N    leader kills, or rounds of features (default 20)
@@ -35,7 +37,7 @@ while [[ $# -gt 0 ]]; do
             show_help "${BASH_SOURCE[0]}"
             exit 0
             ;;
-        throughput | neighbour | features | failover | idle | routing | import | churn) what="$1" ;;
+        throughput | neighbour | features | failover | idle | routing | import | churn | stuck) what="$1" ;;
         --seconds | --size | --rounds | --out)
             [[ $# -ge 2 ]] || fail "$1 needs a value"
             case "$1" in
@@ -254,6 +256,12 @@ churn() {
         --nocapture churn_of_the_topology | keep
 }
 
+stuck() {
+    say "5,000,000 messages past one that is never settled, then $seconds s of rest"
+    WARREN_STUCK_MESSAGES=5000000 WARREN_STUCK_REST="$seconds" cargo test --quiet --locked --package warren-cluster --test stuck -- \
+        --nocapture | keep
+}
+
 ensure_tools
 if [[ "$what" == routing ]]; then
     cd "$REPO_DIR"
@@ -261,9 +269,9 @@ if [[ "$what" == routing ]]; then
     exit 0
 fi
 build_release
-if [[ "$what" == churn ]]; then
+if [[ "$what" == churn || "$what" == stuck ]]; then
     cd "$REPO_DIR"
-    churn
+    "$what"
     exit 0
 fi
 "$REPO_DIR/scripts/local-cluster.sh" up

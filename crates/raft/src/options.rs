@@ -37,7 +37,7 @@ pub struct StreamOptions {
     pub requests_in_flight: usize,
     /// Bytes of entries of one group on their way to one follower.
     pub bytes_in_flight: usize,
-    /// An answer that takes longer fails the stream.
+    /// An answer that takes longer fails the stream; items larger than a frame are given more.
     pub answer_within: Duration,
     /// Heartbeats that come within this time go in one frame.
     pub heartbeat_window: Duration,
@@ -132,7 +132,7 @@ impl Default for StreamOptions {
             requests_in_flight: 32,
             bytes_in_flight: 8 << 20,
             answer_within: Duration::from_secs(2),
-            heartbeat_window: Duration::from_millis(10),
+            heartbeat_window: Duration::from_millis(40),
             beat: Duration::from_millis(150),
             commit_waits: Duration::from_millis(10),
         }

@@ -126,14 +126,18 @@ fn amqp_options(config: &Config) -> AmqpOptions {
 /// What the configuration says of clients.
 pub(crate) fn options(config: &Config) -> GatewayOptions {
     let connections = config.limits.grpc_connection_max;
+    let usual = GatewayOptions::default();
+    let largest = config.limits.max_message_size;
     GatewayOptions {
-        max_message_bytes: config.limits.max_message_size,
+        max_message_bytes: largest,
+        // Two of the largest, so that one can come while one is confirmed.
+        connection_bytes: usual.connection_bytes.max(largest.saturating_mul(2)),
         admission_bytes: config.limits.admission_bytes,
         consumer_timeout: config.limits.consumer_timeout,
         grpc_connections_max: usize::try_from(connections).unwrap_or(usize::MAX),
         amqp: amqp_options(config),
         default_queue_type: config.node.default_queue_type,
         loopback_guest: config.auth.loopback_guest,
-        ..GatewayOptions::default()
+        ..usual
     }
 }

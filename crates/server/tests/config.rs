@@ -371,7 +371,7 @@ fn wrong_combinations() -> Vec<(Case, &'static [&'static str])> {
         (
             with_good("[limits]\nmax_message_size = \"1 GiB\"\nconsumer_timeout = \"10ms\"\n"),
             &[
-                "node.toml:5: limits.max_message_size: is 1GiB; allowed are 1KiB to 32MiB",
+                "node.toml:5: limits.max_message_size: is 1GiB; allowed are 1KiB to 128MiB",
                 "limits.admission_bytes: is less than limits.max_message_size: such a message would never be taken",
                 "node.toml:6: limits.consumer_timeout: is 10ms; allowed are 0 (none) and 1s to 31536000s",
             ],

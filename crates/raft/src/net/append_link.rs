@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
@@ -22,8 +23,11 @@ use crate::tasks::Tasks;
 /// A frame is closed at this size, or at this many items.
 const FRAME_BYTES: usize = 1 << 20;
 const FRAME_ITEMS: usize = 64;
-/// Items that wait for the wire, each about a mebibyte at most; the streams that made them wait beyond it.
+/// Items that wait for the wire, each about a mebibyte at most unless a message is larger; the streams that made them wait beyond it.
 const ITEMS_MAX: usize = 32;
+/// The slowest wire and disk, in bytes per second, that an item of more than a frame's size gets through before it counts as
+/// unanswered. It holds up what is behind it for as long.
+const SLOWEST: usize = 16 << 20;
 
 /// All append streams of this node.
 #[derive(Clone)]
@@ -46,6 +50,7 @@ struct Inner {
 struct Session {
     items: mpsc::Sender<AppendItem>,
     open: Arc<Mutex<OpenStreams>>,
+    large: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -62,6 +67,34 @@ pub(super) struct LinkStream {
     pub(super) items: mpsc::Sender<AppendItem>,
     pub(super) answers: mpsc::Receiver<AppendReply>,
     open: Arc<Mutex<OpenStreams>>,
+    /// Bytes of items larger than a frame, of all of the session's streams, that are not answered.
+    large: Arc<AtomicUsize>,
+    /// This stream's part of them.
+    own_large: usize,
+}
+
+impl LinkStream {
+    /// An item with so many bytes of entries goes out.
+    pub(super) fn sends(&mut self, bytes: usize) {
+        if bytes > FRAME_BYTES {
+            self.own_large += bytes;
+            self.large.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// It was answered.
+    pub(super) fn is_answered(&mut self, bytes: usize) {
+        if bytes > FRAME_BYTES {
+            self.own_large -= bytes;
+            self.large.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// How much longer than usual an answer may take, for what is large and under way before it.
+    pub(super) fn allowance(&self) -> Duration {
+        let bytes = self.large.load(Ordering::Relaxed);
+        Duration::from_secs_f64(bytes as f64 / SLOWEST as f64)
+    }
 }
 
 impl AppendLinks {
@@ -112,6 +145,8 @@ impl AppendLinks {
             items: session.items,
             answers: received,
             open: session.open,
+            large: session.large,
+            own_large: 0,
         }
     }
 
@@ -120,6 +155,7 @@ impl AppendLinks {
         let session = Session {
             items,
             open: Arc::default(),
+            large: Arc::default(),
         };
         let target = Target {
             cluster: cluster_bytes(self.inner.cluster),
@@ -204,6 +240,7 @@ async fn deliver(
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
+        self.large.fetch_sub(self.own_large, Ordering::Relaxed);
         let mut open = self.open.lock();
         open.answers.remove(&self.id);
         if open.ended {

@@ -245,13 +245,16 @@ where
             self.say_next = now + self.commit_waits();
         }
         let item = self.item(request);
-        let bytes = item.entries.iter().map(|entry| entry.entry.len()).sum();
+        let bytes: usize = item.entries.iter().map(|entry| entry.entry.len()).sum();
         self.in_flight.push_back(InFlight {
             bytes,
             sent: now,
             term: Term(request.vote.leader_id.term),
         });
         self.bytes_in_flight += bytes;
+        if let Some(link) = &mut self.link {
+            link.stream.sends(bytes);
+        }
         self.unsent = Some(item);
     }
 
@@ -268,7 +271,11 @@ where
 
     fn answered(&mut self, reply: AppendReply) -> Poll<Option<Item>> {
         let request = self.in_flight.pop_front();
-        self.bytes_in_flight -= request.as_ref().map_or(0, |it| it.bytes);
+        let bytes = request.as_ref().map_or(0, |it| it.bytes);
+        self.bytes_in_flight -= bytes;
+        if let Some(link) = &mut self.link {
+            link.stream.is_answered(bytes);
+        }
         self.progress_at = Instant::now();
         match result_of(reply) {
             Ok(result) => {
@@ -286,7 +293,8 @@ where
     /// Whether the oldest request has waited too long.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         while !self.in_flight.is_empty() && self.deadline.as_mut().poll(cx).is_ready() {
-            let due = self.progress_at + self.options.answer_within;
+            let more = self.link.as_ref().map(|it| it.stream.allowance());
+            let due = self.progress_at + self.options.answer_within + more.unwrap_or_default();
             if Instant::now() >= due {
                 return true;
             }

@@ -28,7 +28,7 @@ pub use peers::{Lane, PeerHealth, PeerOptions, Peers};
 pub use service::RaftService;
 
 /// One message between nodes: an entry with the largest message body and what was batched with it.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 36 << 20;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 132 << 20;
 
 /// A cluster's identity as `Target` carries it.
 fn cluster_bytes(cluster: ClusterId) -> Bytes {

@@ -117,7 +117,7 @@ fn show_timeout(timeout: Option<Duration>) -> String {
 }
 
 /// One message must fit into one frame between nodes.
-const MESSAGE_MAX: u64 = 32 << 20;
+const MESSAGE_MAX: u64 = 128 << 20;
 const MESSAGE_MIN: u64 = 1 << 10;
 /// A lower watermark would stop every publisher of an idle node.
 const MEMORY_MIN: u64 = 128 << 20;

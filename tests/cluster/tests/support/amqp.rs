@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Guarantee G14, and long enough for any answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The largest frame, with what is around its payload.
+const FRAME_BYTES: usize = 131_072;
 const CONNECTION_CLOSE: (u16, u16) = (10, 50);
 const CHANNEL_CLOSE: (u16, u16) = (20, 40);
 
@@ -89,7 +91,7 @@ impl Amqp {
     pub(crate) fn open(&mut self, vhost: &str) -> Result<(), Heard> {
         let tune_ok = [
             &2047_u16.to_be_bytes()[..],
-            &131_072_u32.to_be_bytes(),
+            &u32::try_from(FRAME_BYTES).unwrap().to_be_bytes(),
             &[0, 0],
         ]
         .concat();
@@ -160,26 +162,49 @@ impl Amqp {
 
     /// An empty message.
     pub(crate) fn publish(&mut self, channel: u16, exchange: &str, key: &str) {
+        self.publish_body(channel, exchange, key, b"");
+    }
+
+    pub(crate) fn publish_body(&mut self, channel: u16, exchange: &str, key: &str, body: &[u8]) {
         let publish = [vec![0, 0], short(exchange), short(key), vec![0]].concat();
         self.say(channel, 60, 40, &publish);
-        let header = [&[0, 60, 0, 0][..], &[0; 8], &[0; 2]].concat();
+        let size = u64::try_from(body.len()).unwrap().to_be_bytes();
+        let header = [&[0, 60, 0, 0][..], &size, &[0; 2]].concat();
         self.frame(2, channel, &header);
+        for part in body.chunks(FRAME_BYTES - 8) {
+            self.frame(3, channel, part);
+        }
+    }
+
+    /// Takes one message for good: its body; `None` from an empty queue.
+    pub(crate) fn get(&mut self, channel: u16, queue: &str) -> Option<Vec<u8>> {
+        let get = [vec![0, 0], short(queue), vec![1]].concat();
+        self.say(channel, 60, 70, &get);
+        let heard = self.heard();
+        let answer = |method| Heard::Method { class: 60, method };
+        if heard == answer(72) {
+            return None;
+        }
+        assert_eq!(heard, answer(71), "no answer to basic.get");
+        let (_, header) = self.read_frame().unwrap();
+        let size = u64::from_be_bytes(header[4..12].try_into().unwrap());
+        let mut body = Vec::new();
+        while u64::try_from(body.len()).unwrap() < size {
+            body.extend(self.read_frame().unwrap().1);
+        }
+        Some(body)
     }
 
     /// The next thing that the server says; a channel it closes is agreed to.
     pub(crate) fn heard(&mut self) -> Heard {
         loop {
-            let mut head = [0; 7];
-            if self.socket.read_exact(&mut head).is_err() {
+            let Some((head, payload)) = self.read_frame() else {
                 return Heard::SocketClosed;
-            }
-            let channel = u16::from_be_bytes([head[1], head[2]]);
-            let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
-            let mut payload = vec![0; usize::try_from(size).unwrap() + 1];
-            self.socket.read_exact(&mut payload).unwrap();
+            };
             if head[0] != 1 {
                 continue; // a heartbeat, or content
             }
+            let channel = u16::from_be_bytes([head[1], head[2]]);
             let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
             if [CONNECTION_CLOSE, CHANNEL_CLOSE].contains(&(number(0), number(2))) {
                 let text = &payload[7..7 + usize::from(payload[6])];
@@ -195,6 +220,17 @@ impl Amqp {
                 (class, method) => Heard::Method { class, method },
             };
         }
+    }
+
+    /// Its head and its payload; `None` when there is no more.
+    fn read_frame(&mut self) -> Option<([u8; 7], Vec<u8>)> {
+        let mut head = [0; 7];
+        self.socket.read_exact(&mut head).ok()?;
+        let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+        let mut payload = vec![0; usize::try_from(size).unwrap() + 1];
+        self.socket.read_exact(&mut payload).unwrap();
+        payload.pop();
+        Some((head, payload))
     }
 
     fn expect(&mut self, class: u16, method: u16) -> Result<(), Heard> {

@@ -87,13 +87,17 @@ impl Spans {
         (span.last >= index.0).then_some(span)
     }
 
-    /// The first of the newest entries whose spans have at most so many bytes; what lies before them may be dropped.
+    /// The first of the newest entries that have at most about so many bytes, those of one span counted as if they were of one size;
+    /// what lies before them may be dropped.
     pub(super) fn newest_within(&self, bytes: u64) -> LogIndex {
         let mut left = bytes;
         for span in self.spans.values().rev() {
             match left.checked_sub(span.bytes()) {
                 Some(less) => left = less,
-                None => return LogIndex(span.last.saturating_add(1)),
+                None => {
+                    let fit = (span.last - span.first + 1).saturating_mul(left) / span.bytes();
+                    return LogIndex((span.last - fit).saturating_add(1));
+                }
             }
         }
         LogIndex(0)

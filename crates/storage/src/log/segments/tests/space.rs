@@ -95,9 +95,13 @@ fn newest_entries_within_some_bytes_are_told() {
     }
     assert_eq!(group.newest_within(u64::MAX), LogIndex(0));
     assert_eq!(group.newest_within(0), LogIndex(201));
-    // Spans hold up to 32 KiB.
     let first = group.newest_within(400_000).0;
     assert!((100..=110).contains(&first), "{first}");
+    // Entries that came together lie in one span.
+    let together = engine.open_group(GroupId(2), REPLICA).unwrap();
+    append(&together, (1..=30).map(|it| record(1, it, 4_000)).collect()).unwrap();
+    let first = together.newest_within(40_000).0;
+    assert!((21..=22).contains(&first), "{first}");
     group.purge(id(1, 150));
     // The writer has met the purge when what comes behind it is on disk.
     append(&group, vec![record(1, 201, 4_000)]).unwrap();
