@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use warren_topology::{Target, Topology};
-use warren_types::{Alarm, Alarms, NodeId};
+use warren_types::{Alarm, Alarms, NodeId, Watermarks};
 
 use crate::gateway::Gateway;
 
@@ -67,9 +68,18 @@ pub(crate) struct AlarmBoard {
     /// Kept beside the nodes: without an alarm a publish looks at this alone.
     any: AtomicBool,
     nodes: watch::Sender<Arc<AlarmedNodes>>,
+    /// Where this node's own begin.
+    watermarks: Mutex<Watermarks>,
 }
 
 impl AlarmBoard {
+    pub(crate) fn new(watermarks: Watermarks) -> Self {
+        Self {
+            watermarks: Mutex::new(watermarks),
+            ..Self::default()
+        }
+    }
+
     fn set(&self, nodes: AlarmedNodes) {
         self.any.store(!nodes.is_empty(), Ordering::Release);
         self.nodes.send_if_modified(|known| {
@@ -86,6 +96,17 @@ impl Gateway {
     /// Tells all sessions which nodes are short of what.
     pub fn set_alarms(&self, nodes: AlarmedNodes) {
         self.alarm_board().set(nodes);
+    }
+
+    /// Where this node's alarms begin.
+    #[must_use]
+    pub fn watermarks(&self) -> Watermarks {
+        *self.alarm_board().watermarks.lock()
+    }
+
+    /// Whoever measures looks a few times a second.
+    pub(crate) fn set_watermarks(&self, watermarks: Watermarks) {
+        *self.alarm_board().watermarks.lock() = watermarks;
     }
 
     /// The nodes with an alarm, whenever they change.

@@ -82,7 +82,7 @@ impl Gateway {
         }));
         let inner = Inner {
             admission: Admission::new(options.admission_bytes, options.connection_bytes),
-            alarms: AlarmBoard::default(),
+            alarms: AlarmBoard::new(options.watermarks),
             counters: Counters::default(),
             draining: Draining::default(),
             recent_at: Mutex::new(Instant::now()),
@@ -93,7 +93,7 @@ impl Gateway {
             replies: Replies::default(),
             jobs,
             connections: Arc::new(Semaphore::new(options.amqp.connections_max)),
-            places: Places::default(),
+            places: Places::new(options.amqp.channels_max),
             rates: Rates::default(),
             quotas: Quotas::default(),
             authenticator: Authenticator::new(options.loopback_guest),

@@ -70,6 +70,9 @@ impl Gateway {
         command: TopologyCommand,
         user: &str,
     ) -> Result<TopologyReply, OperationError> {
+        let ceilings = self.options().ceilings;
+        let within = ceilings.check(&self.topology(), &command);
+        within.map_err(OperationError::Refused)?;
         let default = self.options().default_queue_type;
         let command = command.with_default_queue_type(&self.topology(), default);
         let delayed = command.delayed_exchanges();

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use warren_topology::QueueType;
+use warren_types::Watermarks;
 
+use crate::ceilings::Ceilings;
 use crate::clock::millis;
 
 /// Limits and switches of the gateway of one node.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
+    /// Objects that the cluster may have.
+    pub ceilings: Ceilings,
+    /// Where publishers are held back, until an operator says otherwise.
+    pub watermarks: Watermarks,
     /// Largest message, in bytes of body and properties. Larger ones are refused one by one.
     pub max_message_bytes: u64,
     /// Most messages in one publish batch.
@@ -62,6 +68,8 @@ pub struct AmqpOptions {
     pub channel_max: u16,
     /// Open connections of this node; more get 530 at connection.open.
     pub connections_max: usize,
+    /// Open channels of this node; more get 530. `None` = as many as come.
+    pub channels_max: Option<u32>,
     /// Consumers of one channel; more get 530.
     pub channel_consumers_max: usize,
     /// Client products whose basic.qos changes consumers that exist already (features C32).
@@ -85,6 +93,7 @@ impl Default for AmqpOptions {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             channel_max: 2047,
             connections_max: 20_000,
+            channels_max: None,
             channel_consumers_max: 10_000,
             live_prefetch_products: vec!["py-amqp".to_owned()],
         }
@@ -94,6 +103,8 @@ impl Default for AmqpOptions {
 impl Default for GatewayOptions {
     fn default() -> Self {
         Self {
+            ceilings: Ceilings::default(),
+            watermarks: Watermarks::default(),
             max_message_bytes: 16 << 20,
             max_batch: 1_000,
             max_prefetch: 65_535,

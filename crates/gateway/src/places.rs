@@ -29,15 +29,23 @@ pub(crate) enum LimitReached {
         "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
     )]
     UserChannels { user: UserName, limit: u32 },
+    #[error(
+        "number of channels opened on this node has reached the maximum allowed limit of ({limit})"
+    )]
+    NodeChannels { limit: u32 },
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     counts: Arc<Mutex<Everywhere>>,
+    /// Channels that this node may have open.
+    channels_max: Option<u32>,
 }
 
 #[derive(Debug, Default)]
 struct Everywhere {
+    /// Channels of all users on this node.
+    channels: u32,
     here: Counts,
     elsewhere: Counts,
 }
@@ -66,6 +74,13 @@ impl Counts {
 }
 
 impl Places {
+    pub(crate) fn new(channels_max: Option<u32>) -> Self {
+        Self {
+            channels_max,
+            ..Self::default()
+        }
+    }
+
     /// A place for one more connection.
     ///
     /// # Errors
@@ -77,7 +92,9 @@ impl Places {
         user: &UserName,
     ) -> Result<Place, LimitReached> {
         let mut counts = self.counts.lock();
-        let Everywhere { here, elsewhere } = &mut *counts;
+        let Everywhere {
+            here, elsewhere, ..
+        } = &mut *counts;
         let in_vhost = here.of_vhost(vhost);
         let in_vhost = in_vhost.saturating_add(elsewhere.of_vhost(vhost));
         if let Some(it) = topology.vhost_by_id(vhost)
@@ -128,7 +145,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Notes how many channels the connection has, and gives how many more it may open and why no more; `None`: the user has no limit.
+    /// Notes how many channels the connection has, and gives how many more it may open and why no more; `None`: nothing limits them.
     pub(crate) fn channel_room(
         &mut self,
         topology: &Topology,
@@ -138,26 +155,39 @@ impl Place {
         let limit = topology.user(self.user.as_str());
         let limit = limit.and_then(|it| it.limits.channels);
         // Of most users and in most turns nothing is to be counted.
-        if limit.is_none() && channels == self.channels {
+        let of_node = self.places.channels_max;
+        if limit.is_none() && of_node.is_none() && channels == self.channels {
             return None;
         }
         let mut counts = self.places.counts.lock();
-        let Everywhere { here, elsewhere } = &mut *counts;
+        let Everywhere {
+            channels: all,
+            here,
+            elsewhere,
+        } = &mut *counts;
+        *all = (*all - self.channels).saturating_add(channels);
         let of_user = here.users.entry(self.user.clone()).or_default();
         of_user.channels = (of_user.channels - self.channels).saturating_add(channels);
         self.channels = channels;
-        let limit = limit?;
-        let user = self.user.clone();
-        let open = of_user.channels;
-        let open = open.saturating_add(elsewhere.of_user(&user).channels);
-        let why = LimitReached::UserChannels { user, limit };
-        Some((limit.saturating_sub(open), why))
+        let of_node = of_node.map(|limit| {
+            let why = LimitReached::NodeChannels { limit };
+            (limit.saturating_sub(*all), why)
+        });
+        let of_user = limit.map(|limit| {
+            let user = self.user.clone();
+            let open = of_user.channels;
+            let open = open.saturating_add(elsewhere.of_user(&user).channels);
+            let why = LimitReached::UserChannels { user, limit };
+            (limit.saturating_sub(open), why)
+        });
+        of_user.into_iter().chain(of_node).min_by_key(|it| it.0)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.places.counts.lock();
+        counts.channels -= self.channels;
         let counts = &mut counts.here;
         if let Some(count) = counts.vhosts.get_mut(&self.vhost) {
             *count -= 1;
@@ -301,5 +331,25 @@ mod tests {
         );
         drop(one);
         assert_eq!(two.channel_room(&topology, 1).unwrap().0, 2);
+    }
+
+    #[test]
+    fn channels_of_a_node_are_counted_over_all_users() {
+        let (topology, places) = (topology(), Places::new(Some(5)));
+        let open = || {
+            places
+                .open(&topology, VHOST, &UserName::try_from("other").unwrap())
+                .unwrap()
+        };
+        let (mut one, mut two) = (open(), open());
+        assert_eq!(one.channel_room(&topology, 4).unwrap().0, 1);
+        let (room, why) = two.channel_room(&topology, 1).unwrap();
+        assert_eq!(room, 0);
+        assert_eq!(
+            why.to_string(),
+            "number of channels opened on this node has reached the maximum allowed limit of (5)"
+        );
+        drop(one);
+        assert_eq!(two.channel_room(&topology, 1).unwrap().0, 4);
     }
 }

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use warren_gateway::{AmqpOptions, Gateway, GatewayOptions, serve_amqp, serve_grpc};
+use warren_gateway::{AmqpOptions, Ceilings, Gateway, GatewayOptions, serve_amqp, serve_grpc};
+use warren_types::Watermarks;
 
 use crate::config::Config;
 use crate::listeners::{Bound, ListenError};
@@ -115,6 +116,7 @@ fn amqp_options(config: &Config) -> AmqpOptions {
         },
         channel_max: amqp.channel_max,
         connections_max: amqp.connection_max,
+        channels_max: (amqp.channel_max_per_node > 0).then_some(amqp.channel_max_per_node),
         channel_consumers_max: amqp.consumer_max_per_channel,
         live_prefetch_products: products
             .filter(|it| !it.is_empty())
@@ -134,6 +136,15 @@ pub(crate) fn options(config: &Config) -> GatewayOptions {
         connection_bytes: usual.connection_bytes.max(largest.saturating_mul(2)),
         admission_bytes: config.limits.admission_bytes,
         consumer_timeout: config.limits.consumer_timeout,
+        ceilings: Ceilings {
+            queues: config.limits.cluster_queue_max,
+            exchanges: config.limits.cluster_exchange_max,
+            vhosts: config.limits.vhost_max,
+        },
+        watermarks: Watermarks {
+            memory: config.limits.memory_watermark,
+            disk_free: config.limits.disk_free_min,
+        },
         grpc_connections_max: usize::try_from(connections).unwrap_or(usize::MAX),
         amqp: amqp_options(config),
         default_queue_type: config.node.default_queue_type,

@@ -419,7 +419,6 @@ impl Base {
         }
         let monitor = Monitor {
             data_dir: self.dir.path().to_owned(),
-            limits: config.limits.clone(),
             storage: self.storage.clone(),
             peers: self.peers.clone(),
             gateway,

@@ -15,10 +15,9 @@ use warren_gateway::{AlarmedNodes, Gateway};
 use warren_management::{Overview, ProcessFigures};
 use warren_raft::Peers;
 use warren_storage::disk_space;
-use warren_types::Alarms;
+use warren_types::{Alarms, Watermarks};
 
 use self::alarm::Watched;
-use crate::config::LimitsConfig;
 use crate::storage::Storage;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -28,7 +27,6 @@ const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// What is looked at.
 pub(crate) struct Monitor {
     pub(crate) data_dir: PathBuf,
-    pub(crate) limits: LimitsConfig,
     pub(crate) storage: Storage,
     pub(crate) peers: Peers,
     pub(crate) gateway: Gateway,
@@ -48,8 +46,8 @@ impl Monitor {
                 _ = ticks.tick() => {}
             }
             // The disk may make it wait.
-            let (path, limits) = (self.data_dir.clone(), self.limits.clone());
-            let looked = tokio::task::spawn_blocking(move || look(&path, &limits, alarms)).await;
+            let (path, levels) = (self.data_dir.clone(), self.gateway.watermarks());
+            let looked = tokio::task::spawn_blocking(move || look(&path, levels, alarms)).await;
             let Ok(mut figures) = looked else { continue };
             self.add_log(&mut figures);
             tell_change(alarms, &figures);
@@ -78,12 +76,12 @@ impl Monitor {
 }
 
 /// Blocks on the disk. What the system does not tell raises no alarm.
-fn look(data_dir: &Path, limits: &LimitsConfig, before: Alarms) -> ProcessFigures {
+fn look(data_dir: &Path, levels: Watermarks, before: Alarms) -> ProcessFigures {
     let process = process::read();
     let memory = memory::available();
     let disk = disk_space(data_dir).ok();
-    let memory_watermark = memory.map(|total| limits.memory_watermark.of(total));
-    let disk_watermark = disk.map(|disk| limits.disk_free_min.of(disk.total_bytes));
+    let memory_watermark = memory.map(|total| levels.memory.of(total));
+    let disk_watermark = disk.map(|disk| levels.disk_free.of(disk.total_bytes));
     let memory_alarm = Watched {
         before: before.memory,
         value: process.resident_bytes,

@@ -244,6 +244,12 @@ impl Topology {
         self.queues.size()
     }
 
+    /// Exchanges of a vhost, without those that every vhost has.
+    #[must_use]
+    pub fn own_exchange_count(&self, vhost: VhostId) -> usize {
+        self.vhosts.get(&vhost).map_or(0, |it| it.own_exchanges())
+    }
+
     /// Every queue of every vhost, by id.
     pub fn queues(&self) -> impl Iterator<Item = &Queue> {
         self.queues.values().map(|it| &**it)

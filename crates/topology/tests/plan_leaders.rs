@@ -58,6 +58,27 @@ fn draining_node_is_given_nothing() {
 }
 
 #[test]
+fn leaders_leave_a_node_short_of_memory_and_come_back_when_it_has_enough() {
+    let placements: Vec<Placement> = (1..=6).map(|it| placement(it, &[1, 2, 3])).collect();
+    let leaders: Vec<(u32, u64)> = (1..=6).map(|it| (it, u64::from(it - 1) / 2 + 1)).collect();
+    let mut seen = observed(&[(1, UP), (2, UP), (3, UP)], &leaders);
+    assert_eq!(next_leader_move(placements.iter(), &seen), None);
+    seen.short_of_memory.insert(NodeId(2));
+    let moves = spread(placements.iter(), &seen, 100);
+    let went: Vec<(u64, u64)> = moves.iter().map(|it| (it.from.0, it.to.0)).collect();
+    assert_eq!(went, [(2, 1), (2, 3)]);
+    seen.leaders
+        .extend(moves.iter().map(|it| (it.group, it.to)));
+    // A leader has nowhere to go when all are short.
+    seen.short_of_memory.extend([NodeId(1), NodeId(3)]);
+    assert_eq!(next_leader_move(placements.iter(), &seen), None);
+    seen.short_of_memory.clear();
+    let back = spread(placements.iter(), &seen, 100);
+    assert_eq!(back.len(), 2);
+    assert!(back.iter().all(|it| it.to == NodeId(2)), "{back:?}");
+}
+
+#[test]
 fn resting_group_is_left_alone() {
     let placements = [placement(1, &[1, 2]), placement(2, &[1, 2])];
     let mut seen = observed(&[(1, UP), (2, UP)], &[(1, 1), (2, 1)]);
@@ -122,7 +143,9 @@ fn worlds() -> impl Strategy<Value = (Vec<(u64, Condition)>, Vec<Placement>, Obs
             }
             placements.push(placement(shard, &on));
         }
-        let seen = observed(&nodes, &leaders);
+        let mut seen = observed(&nodes, &leaders);
+        let short = nodes.iter().filter(|_| random().is_multiple_of(5));
+        seen.short_of_memory = short.map(|it| NodeId(it.0)).collect();
         (nodes, placements, seen)
     })
 }
@@ -133,7 +156,7 @@ proptest! {
     fn spread_ends_and_gives_only_to_voters_that_are_up((nodes, placements, seen) in worlds()) {
         let moves = spread(placements.iter(), &seen, 10_000);
         prop_assert!(moves.len() < 10_000, "it does not end");
-        let up = |node: NodeId| nodes.contains(&(node.0, UP));
+        let up = |node: NodeId| nodes.contains(&(node.0, UP)) && !seen.short_of_memory.contains(&node);
         let count = |seen: &Observed, node: NodeId| seen.leaders.values().filter(|it| **it == node).count();
         let most = |seen: &Observed| nodes.iter().filter(|it| it.1 == UP).map(|it| count(seen, NodeId(it.0))).max();
         let before = most(&seen);

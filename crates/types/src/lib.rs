@@ -14,7 +14,7 @@ mod settings;
 mod table;
 mod version;
 
-pub use alarms::{Alarm, Alarms};
+pub use alarms::{Alarm, Alarms, Level, Watermarks};
 pub use filter::{FILTER_BYTES_MAX, FILTER_TERMS_MAX, Filter, FilterError, Filtered};
 pub use ids::{
     Attempt, BatchSequence, ClusterId, ConsumerId, ExchangeId, Generation, GroupId, Incarnation,

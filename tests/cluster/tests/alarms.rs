@@ -1,6 +1,6 @@
 //! A node of three that is short of something: publishes that need it are held back with the reason, all else runs on, and it is over
-//! when it has enough again. What it is short of is planted by its watermark.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+//! when it has enough again. What it is short of is planted by its watermark: of disk by its configuration, of memory while it runs.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 #[path = "support/pages.rs"]
 mod pages;
@@ -9,14 +9,15 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use pages::page;
+use pages::{figure, page};
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
 const NONE_SHORT: NodeNumber = NodeNumber(1);
 const SHORT: NodeNumber = NodeNumber(3);
 const DISK_FREE_MIN: &str = "WARREN_LIMITS_DISK_FREE_MIN";
-const MEMORY_WATERMARK: &str = "WARREN_LIMITS_MEMORY_WATERMARK";
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
+/// The lowest watermark there may be.
+const MEMORY_MIN: f64 = 134_217_728.0;
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 
 fn warren(cluster: &Cluster, node: NodeNumber, arguments: &[&str]) -> Output {
     let mut command = cluster.warren();
@@ -135,28 +136,78 @@ fn blocked_over_amqp(cluster: &Cluster) {
     assert!(told.status.success(), "{}", said(&told));
 }
 
-#[test]
-fn node_short_of_memory_holds_back_what_enters_there() {
-    let mut cluster = Cluster::start(Options::default()).unwrap();
-    assert!(
-        warren(&cluster, NONE_SHORT, &["queue", "declare", "orders"])
-            .status
-            .success()
+/// How many shards a node leads, as another sees it.
+fn led_by(cluster: &Cluster, node: NodeNumber) -> usize {
+    let status = warren(
+        cluster,
+        NONE_SHORT,
+        &["cluster", "status", "--output", "json"],
     );
-    restart_with(&mut cluster, SHORT, MEMORY_WATERMARK, "1%");
-    let metrics = page(&cluster.metrics_address(SHORT), "/metrics");
-    let figure = |name: &str| -> f64 {
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap().trim().parse().unwrap()
-    };
-    let resident = figure("rabbitmq_process_resident_memory_bytes ");
-    let limit = figure("rabbitmq_resident_memory_limit_bytes ");
-    if resident < limit * 0.95 {
-        println!("skipped: 1 % of this machine's memory is more than a node takes");
-        return;
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let shards = status["shards"].as_array().unwrap();
+    let led = shards
+        .iter()
+        .filter(|it| it["shard"] != 0 && it["leader_node"] == u64::from(node.0));
+    led.count()
+}
+
+/// Fills queues until the node takes so much memory.
+fn fill(cluster: &Cluster, node: NodeNumber, bytes: f64) {
+    for _ in 0..8 {
+        let mut perf = cluster.warren();
+        perf.args(["perf", "--consumers", "0", "--keep", "--publishers", "4"])
+            .args(["--queues", "20", "--messages", "20000", "--size", "8192"])
+            .args(["--server", &cluster.servers_from(NONE_SHORT)]);
+        let filled = run_within(perf, Duration::from_secs(120)).unwrap();
+        assert!(filled.status.success(), "{}", said(&filled));
+        let metrics = page(&cluster.metrics_address(node), "/metrics");
+        let resident = figure(&metrics, "rabbitmq_process_resident_memory_bytes").unwrap();
+        println!("resident: {resident}");
+        if resident > bytes {
+            return;
+        }
     }
+    panic!("the node does not fill");
+}
+
+#[test]
+fn node_short_of_memory_holds_back_what_enters_there_and_gives_its_leaders_to_others() {
+    let mut cluster = Cluster::prepare(Options::default()).unwrap();
+    for number in cluster.numbers() {
+        cluster.set_environment(number, "WARREN_CLUSTER_LEADER_REST", "2s");
+        cluster.spawn(number).unwrap();
+    }
+    cluster.wait_all_ready().unwrap();
+    until("leaders are spread", || led_by(&cluster, SHORT) > 3);
+    fill(&cluster, SHORT, 1.3 * MEMORY_MIN);
+    // While it runs.
+    let number = SHORT.0.to_string();
+    let set = |level: &str| {
+        let arguments = ["cluster", "watermarks", &number, "--memory", level];
+        let set = warren(&cluster, NONE_SHORT, &arguments);
+        assert!(set.status.success(), "{}", said(&set));
+        said(&set)
+    };
+    let refused = warren(
+        &cluster,
+        NONE_SHORT,
+        &["cluster", "watermarks", &number, "--memory", "64MiB"],
+    );
+    assert!(said(&refused).contains("128 MiB"), "{}", said(&refused));
+    assert!(set("128 MiB").contains("above 128MiB"));
     until("the node refuses", || {
-        !publish(&cluster, SHORT, "orders").status.success()
+        !publish(&cluster, SHORT, "perf-0").status.success()
             && held_back(&cluster, SHORT, "memory") > 0
     });
+    until("its leaders go to others", || led_by(&cluster, SHORT) == 0);
+    for queue in 0..20 {
+        let queue = format!("perf-{queue}");
+        let sent = publish(&cluster, NONE_SHORT, &queue);
+        assert!(sent.status.success(), "{queue}: {}", said(&sent));
+    }
+    set("90%");
+    until("the node takes messages again", || {
+        publish(&cluster, SHORT, "perf-0").status.success()
+    });
+    until("it leads again", || led_by(&cluster, SHORT) > 3);
 }

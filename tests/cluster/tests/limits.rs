@@ -19,6 +19,7 @@ use warren_client::{
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
 const NODE: NodeNumber = NodeNumber(1);
+const WITHIN: Duration = Duration::from_secs(10);
 /// As an export of RabbitMQ has them.
 const LIMITED: &[u8] = br#"{
     "users": [
@@ -404,4 +405,62 @@ async fn vhost_that_stores_as_much_as_it_may_takes_nothing_until_there_is_room()
     guest.purge_queue("small", "q").await.unwrap();
     let confirmed = tokio::task::spawn_blocking(move || waiting.heard());
     assert_eq!(confirmed.await.unwrap(), CONFIRMED);
+}
+
+#[test]
+fn queues_exchanges_vhosts_and_channels_end_at_the_limits_of_the_configuration() {
+    let mut cluster = Cluster::prepare(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    for (variable, limit) in [
+        ("WARREN_LIMITS_CLUSTER_QUEUE_MAX", "2"),
+        ("WARREN_LIMITS_CLUSTER_EXCHANGE_MAX", "1"),
+        ("WARREN_LIMITS_VHOST_MAX", "2"),
+        ("WARREN_AMQP_CHANNEL_MAX_PER_NODE", "3"),
+    ] {
+        cluster.set_environment(NODE, variable, limit);
+    }
+    cluster.spawn(NODE).unwrap();
+    cluster.wait_all_ready().unwrap();
+    let made = |arguments: &[&str]| {
+        let made = cluster.run(arguments);
+        made.map(drop).map_err(|error| format!("{error:#}"))
+    };
+    let declare = |name| made(&["queue", "declare", name]);
+    for (name, limit) in [
+        ("one", false),
+        ("two", false),
+        ("three", true),
+        ("one", false),
+    ] {
+        let made = declare(name);
+        assert_eq!(made.is_err(), limit, "queue {name}: {made:?}");
+        assert!(made.err().is_none_or(|it| it.contains("no more than 2")));
+    }
+    let exchange = |name| made(&["exchange", "declare", name, "--type", "fanout"]);
+    exchange("first").unwrap();
+    assert!(exchange("second").unwrap_err().contains("no more than 1"));
+    exchange("first").unwrap();
+    made(&["vhost", "create", "a"]).unwrap();
+    let refused = made(&["vhost", "create", "b"]).unwrap_err();
+    assert!(refused.contains("no more than 2"), "{refused}");
+
+    let at = cluster.amqp_address(NODE);
+    let mut first = guest(&at);
+    let mut second = guest(&at);
+    first.channel(2);
+    assert_eq!(
+        second.try_channel(2),
+        Err(Heard::ConnectionClosed { code: 530 })
+    );
+    // A queue too many over AMQP: 406, as RabbitMQ has it.
+    first.declare(1, "three", false);
+    assert_eq!(first.heard(), Heard::ChannelClosed { code: 406 });
+    assert!(first.why.contains("no more than 2"), "{}", first.why);
+}
+
+fn guest(at: &str) -> Amqp {
+    Amqp::guest(std::net::TcpStream::connect(at).unwrap(), WITHIN)
 }

@@ -6,6 +6,7 @@ mod finalise;
 mod leaders;
 mod recover;
 mod remove;
+mod watermarks;
 
 use std::{
     fmt::Write as _,
@@ -50,6 +51,8 @@ Example: wait until a node serves
     /// Allow the features of a new version; no node can go back from then on
     #[command(alias = "finalize")]
     Finalise(finalise::FinaliseArgs),
+    /// Show or change where a node holds publishers back
+    Watermarks(watermarks::WatermarksArgs),
     /// Last resort: make a cluster of one node's copies when most nodes are lost for good
     RecoverMajority(recover::RecoverArgs),
 }
@@ -64,6 +67,7 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> 
         ClusterCommand::Add(args) => add::run(global, args).await,
         ClusterCommand::Remove(args) => remove::run(global, args).await,
         ClusterCommand::Finalise(args) => finalise::run(global, args).await,
+        ClusterCommand::Watermarks(args) => watermarks::run(global, args).await,
         ClusterCommand::RecoverMajority(args) => recover::run(global, args),
     }
 }

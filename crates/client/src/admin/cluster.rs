@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use warren_proto::cluster_v1;
+use warren_types::{Level, Watermarks};
 
 use super::{Queue, plain_time};
 use crate::{
@@ -256,6 +257,41 @@ impl Connection {
         };
         let wire = self.call("finalising the upgrade", call).await?;
         Ok((wire.finalized_version, wire.target_version))
+    }
+
+    /// Changes where the node that is asked holds publishers back, until it is started again; `None`: stays as it is. What counts then.
+    ///
+    /// # Errors
+    /// A level cannot be, or no node answers in time.
+    pub async fn set_watermarks(
+        &self,
+        memory: Option<Level>,
+        disk_free: Option<Level>,
+    ) -> Result<Watermarks, Error> {
+        let level = |it: Level| cluster_v1::Level {
+            bytes: it.bytes,
+            percent: u32::from(it.percent),
+        };
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::SetWatermarksRequest {
+                memory: memory.map(level),
+                disk_free: disk_free.map(level),
+                ..cluster_v1::SetWatermarksRequest::default()
+            });
+            async move { attempt.cluster().set_watermarks(request).await }
+        };
+        let answer = self.call("changing the watermarks", call).await?;
+        let level = |it: Option<cluster_v1::Level>| {
+            let it = it.unwrap_or_default();
+            Level {
+                bytes: it.bytes,
+                percent: u8::try_from(it.percent).unwrap_or(100),
+            }
+        };
+        Ok(Watermarks {
+            memory: level(answer.memory),
+            disk_free: level(answer.disk_free),
+        })
     }
 
     /// Ends the drain of the node that is asked.

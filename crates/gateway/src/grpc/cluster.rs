@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use tracing::info;
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::cluster_service_server::ClusterService;
 use warren_proto::convert::error::ApiError;
 use warren_topology::plan::LeaderMove;
 use warren_topology::{FinaliseVersion, TopologyCommand, TopologyReply};
-use warren_types::{ClusterVersion, GroupId, NodeId};
+use warren_types::{ClusterVersion, GroupId, Level, NodeId, Watermarks};
 
 use super::cluster_view::{nodes, problems, shards};
 use super::error::{bad_argument, of_hand_over, of_refusal, of_topology, unsupported};
@@ -77,7 +78,7 @@ impl ClusterAdmin {
         })
     }
 
-    /// A node is drained by itself; 0 is the one that is asked.
+    /// What a node does by itself; 0 is the one that is asked.
     fn check_own(&self, node: u64) -> Result<(), ApiError> {
         if node == 0 || node == self.gateway.broker().node().0 {
             return Ok(());
@@ -86,11 +87,64 @@ impl ClusterAdmin {
         Err(match topology.node(NodeId(node)) {
             Some(it) => bad_argument(
                 "node_id",
-                format!("node {node} drains itself: ask it at {}", it.addresses.grpc),
+                format!(
+                    "node {node} answers for itself: ask it at {}",
+                    it.addresses.grpc
+                ),
             ),
             None => bad_argument("node_id", format!("there is no node {node}")),
         })
     }
+
+    fn watermarks(
+        &self,
+        request: &cluster_v1::SetWatermarksRequest,
+    ) -> Result<cluster_v1::SetWatermarksResponse, ApiError> {
+        self.check_own(request.node_id)?;
+        let before = self.gateway.watermarks();
+        let Watermarks {
+            mut memory,
+            mut disk_free,
+        } = before;
+        if let Some(asked) = &request.memory {
+            memory = level("memory", asked)?;
+            if memory.percent == 0 && memory.bytes < Watermarks::MEMORY_MIN {
+                return Err(bad_argument(
+                    "memory",
+                    "an idle node may take as much: it needs 128 MiB at least",
+                ));
+            }
+        }
+        if let Some(asked) = &request.disk_free {
+            disk_free = level("disk_free", asked)?;
+        }
+        let now = Watermarks { memory, disk_free };
+        if now != before {
+            info!(
+                ?before,
+                ?now,
+                "watermarks changed, until this node starts again"
+            );
+            self.gateway.set_watermarks(now);
+        }
+        let told = |it: Level| cluster_v1::Level {
+            bytes: it.bytes,
+            percent: u32::from(it.percent),
+        };
+        Ok(cluster_v1::SetWatermarksResponse {
+            memory: Some(told(memory)),
+            disk_free: Some(told(disk_free)),
+        })
+    }
+}
+
+fn level(field: &str, asked: &cluster_v1::Level) -> Result<Level, ApiError> {
+    let percent = u8::try_from(asked.percent).ok().filter(|it| *it <= 100);
+    let percent = percent.ok_or_else(|| bad_argument(field, "a share is 0 to 100"))?;
+    Ok(Level {
+        bytes: asked.bytes,
+        percent,
+    })
 }
 
 fn state(gateway: &Gateway) -> cluster_v1::WatchTopologyResponse {
@@ -307,6 +361,14 @@ impl ClusterService for ClusterAdmin {
         let answer = self
             .finalise(request.version, request.validate_only)
             .await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn set_watermarks(
+        &self,
+        request: Request<cluster_v1::SetWatermarksRequest>,
+    ) -> Result<Response<cluster_v1::SetWatermarksResponse>, Status> {
+        let answer = self.watermarks(request.get_ref())?;
         Ok(Response::new(answer))
     }
 }

@@ -281,7 +281,9 @@ impl Peers {
         *self.inner.alarms.lock() = alarms;
     }
 
-    pub(super) fn alarms(&self) -> Alarms {
+    /// What this node has said of itself.
+    #[must_use]
+    pub fn alarms(&self) -> Alarms {
         *self.inner.alarms.lock()
     }
 

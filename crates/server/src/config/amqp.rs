@@ -15,6 +15,8 @@ pub struct AmqpConfig {
     pub channel_max: u16,
     /// Open connections of this node.
     pub connection_max: usize,
+    /// Open channels of this node; 0 = as many as come.
+    pub channel_max_per_node: u32,
     pub consumer_max_per_channel: usize,
     /// Client products, comma separated.
     pub live_prefetch_products: String,
@@ -27,6 +29,7 @@ impl Default for AmqpConfig {
             version: String::new(),
             channel_max: 2047,
             connection_max: 20_000,
+            channel_max_per_node: 0,
             consumer_max_per_channel: 10_000,
             live_prefetch_products: "py-amqp".to_owned(),
         }
@@ -78,6 +81,16 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.amqp.connection_max.to_string(),
+    },
+    Setting {
+        name: "amqp.channel_max_per_node",
+        about: "open channels of this node; more are refused with 530; 0 = as many as come [default: 0]",
+        kind: Kind::Whole,
+        set: |config, text| {
+            config.amqp.channel_max_per_node = whole(text)?;
+            Ok(())
+        },
+        show: |config| config.amqp.channel_max_per_node.to_string(),
     },
     Setting {
         name: "amqp.consumer_max_per_channel",

@@ -1,26 +1,14 @@
 //! A level of a resource, as bytes, as a share of what there is, or the greater of both. Not here: which settings use it (`limits`).
 
+use warren_types::Level;
+
 use super::units::{show_size, size};
 
-/// Where a resource counts as short.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Level {
-    pub bytes: u64,
-    /// Of what there is, 0 to 100.
-    pub percent: u8,
-}
-
-impl Level {
-    /// The greater of both, for so much of the resource.
-    #[must_use]
-    pub fn of(self, total_bytes: u64) -> u64 {
-        let share = u128::from(total_bytes) * u128::from(self.percent) / 100;
-        self.bytes.max(u64::try_from(share).unwrap_or(u64::MAX))
-    }
-}
-
 /// `60%`, `2 GiB`, or `2 GiB, 5%`.
-pub(super) fn level(text: &str) -> Result<Level, Option<String>> {
+///
+/// # Errors
+/// It is none of these; nothing more can be said.
+pub fn level(text: &str) -> Result<Level, Option<String>> {
     let mut found = Level {
         bytes: 0,
         percent: 0,
@@ -41,7 +29,9 @@ pub(super) fn level(text: &str) -> Result<Level, Option<String>> {
     Ok(found)
 }
 
-pub(super) fn show_level(level: Level) -> String {
+/// As [`level`] reads it.
+#[must_use]
+pub fn show_level(level: Level) -> String {
     match level {
         Level { bytes, percent: 0 } => show_size(bytes),
         Level { bytes: 0, percent } => format!("{percent}%"),

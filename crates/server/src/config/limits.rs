@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use warren_types::{Level, Watermarks};
+
 use super::Config;
-use super::level::{Level, level, show_level};
+use super::level::{level, show_level};
 use super::report::Report;
 use super::setting::{Kind, Setting, whole};
 use super::units::{duration, show_duration, show_size, size};
@@ -22,23 +24,26 @@ pub struct LimitsConfig {
     pub grpc_connection_max: u32,
     /// How long a consumer may hold a delivery where neither it nor its queue says anything.
     pub consumer_timeout: Option<Duration>,
+    /// Queues that the cluster may have when a client of this node declares one more.
+    pub cluster_queue_max: Option<u64>,
+    /// Exchanges, without those that every vhost has.
+    pub cluster_exchange_max: Option<u64>,
+    pub vhost_max: Option<u64>,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
+        let watermarks = Watermarks::default();
         Self {
             max_message_size: 16 << 20,
             admission_bytes: 128 << 20,
-            memory_watermark: Level {
-                bytes: 0,
-                percent: 60,
-            },
-            disk_free_min: Level {
-                bytes: 2 << 30,
-                percent: 5,
-            },
+            memory_watermark: watermarks.memory,
+            disk_free_min: watermarks.disk_free,
             grpc_connection_max: 20_000,
             consumer_timeout: None,
+            cluster_queue_max: None,
+            cluster_exchange_max: None,
+            vhost_max: None,
         }
     }
 }
@@ -105,6 +110,27 @@ pub(super) const SETTINGS: &[Setting] = &[
         show_timeout,
         "how long a consumer may hold a delivery, if neither it nor its queue says; 0 = as long as it wants [default: 0]"
     ),
+    setting!(
+        cluster_queue_max,
+        Whole,
+        ceiling,
+        show_ceiling,
+        "queues that the cluster may have; a client that declares one more is refused; 0 = as many as it holds [default: 0]"
+    ),
+    setting!(
+        cluster_exchange_max,
+        Whole,
+        ceiling,
+        show_ceiling,
+        "exchanges that the cluster may have beside those of every vhost; 0 = as many as it holds [default: 0]"
+    ),
+    setting!(
+        vhost_max,
+        Whole,
+        ceiling,
+        show_ceiling,
+        "vhosts that the cluster may have; 0 = as many as it holds [default: 0]"
+    ),
 ];
 
 /// Zero = none.
@@ -116,11 +142,18 @@ fn show_timeout(timeout: Option<Duration>) -> String {
     show_duration(timeout.unwrap_or_default())
 }
 
+/// Zero = none.
+fn ceiling(text: &str) -> Result<Option<u64>, Option<String>> {
+    whole(text).map(|it| Some(it).filter(|it| *it > 0))
+}
+
+fn show_ceiling(ceiling: Option<u64>) -> String {
+    ceiling.unwrap_or(0).to_string()
+}
+
 /// One message must fit into one frame between nodes.
 const MESSAGE_MAX: u64 = 128 << 20;
 const MESSAGE_MIN: u64 = 1 << 10;
-/// A lower watermark would stop every publisher of an idle node.
-const MEMORY_MIN: u64 = 128 << 20;
 const CONNECTIONS_MAX: u32 = 1_000_000;
 /// A shorter one would return what a busy consumer is about to settle.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
@@ -143,8 +176,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         );
     }
     let Level { bytes, percent } = limits.memory_watermark;
-    if percent == 0 && bytes < MEMORY_MIN {
-        let (found, min) = (show_size(bytes), show_size(MEMORY_MIN));
+    if percent == 0 && bytes < Watermarks::MEMORY_MIN {
+        let (found, min) = (show_size(bytes), show_size(Watermarks::MEMORY_MIN));
         report.wrong(
             "limits.memory_watermark",
             format!("is {found}, less than an idle node may take: it needs at least {min}"),

@@ -26,7 +26,7 @@ pub use advertise::AdvertiseConfig;
 pub use amqp::AmqpConfig;
 pub use auth::AuthConfig;
 pub use cluster::{ClusterConfig, Peer};
-pub use level::Level;
+pub use level::{level, show_level};
 pub use limits::LimitsConfig;
 pub use listen::ListenConfig;
 pub use load::{Inputs, Loaded};

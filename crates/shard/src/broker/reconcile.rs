@@ -97,7 +97,21 @@ impl Broker {
         Observed {
             nodes: nodes.collect(),
             leaders: leaders.collect(),
+            short_of_memory: topology
+                .nodes()
+                .map(|it| it.id)
+                .filter(|&it| self.is_short_of_memory(it))
+                .collect(),
             ..Observed::default()
+        }
+    }
+
+    fn is_short_of_memory(&self, node: NodeId) -> bool {
+        let peers = &self.inner.peers;
+        if node == self.inner.me.node {
+            peers.alarms().memory
+        } else {
+            peers.heard(node).alarms.memory
         }
     }
 

@@ -1,6 +1,6 @@
 //! Spreads leaders evenly: one transfer at a time until no two nodes that can lead differ by more than one, as far as the
-//! placement allows. The topology group's leader stays where it is and is not counted. Not here: giving a draining node's leaders
-//! away (the node does that itself), replicas.
+//! placement allows; first those of nodes that are short of memory go to others. The topology group's leader stays where it is and is
+//! not counted. Not here: giving a draining node's leaders away (the node does that itself), replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +27,9 @@ pub fn next_leader_move<'a>(
 ) -> Option<LeaderMove> {
     let counts = counts(placements.clone(), observed);
     let links = links(placements, observed);
+    if let Some(relief) = relief(&links, &counts, observed) {
+        return Some(relief);
+    }
     let mut from_most: Vec<(NodeId, usize)> = counts.iter().map(|(&it, &led)| (it, led)).collect();
     from_most.sort_by_key(|&(node, led)| (std::cmp::Reverse(led), node));
     from_most
@@ -50,6 +53,20 @@ pub fn spread<'a>(
         moves.push(next);
     }
     moves
+}
+
+/// The transfer that takes a leadership from a node that is short of memory to the node that leads fewest.
+fn relief(
+    links: &BTreeMap<NodeId, Vec<LeaderMove>>,
+    counts: &BTreeMap<NodeId, usize>,
+    observed: &Observed,
+) -> Option<LeaderMove> {
+    let short = links
+        .iter()
+        .filter(|(node, _)| observed.is_relieved(**node));
+    let moves = short.flat_map(|(_, links)| links);
+    let moves = moves.filter_map(|link| Some((*counts.get(&link.to)?, *link)));
+    moves.min().map(|(_, link)| link)
 }
 
 /// Leaders of shards per node that may lead.

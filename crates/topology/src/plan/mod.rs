@@ -20,6 +20,8 @@ pub struct Observed {
     pub leaders: BTreeMap<GroupId, NodeId>,
     /// Groups that are left alone for now: their leader has just changed, or a transfer was refused.
     pub resting: BTreeSet<GroupId>,
+    /// Nodes that are short of memory: what they lead takes no messages.
+    pub short_of_memory: BTreeSet<NodeId>,
 }
 
 /// How a node is, as the planning node sees it.
@@ -54,9 +56,14 @@ impl Observed {
     #[must_use]
     pub fn takes_leaders(&self, node: NodeId) -> bool {
         match self.condition(node) {
-            Condition::Up => true,
+            Condition::Up => !self.short_of_memory.contains(&node),
             Condition::Draining | Condition::Silent | Condition::Lost => false,
         }
+    }
+
+    /// Whether the node is to give its leaders to others: it is short of memory, and not already giving them away by itself.
+    fn is_relieved(&self, node: NodeId) -> bool {
+        self.condition(node) == Condition::Up && self.short_of_memory.contains(&node)
     }
 
     #[must_use]

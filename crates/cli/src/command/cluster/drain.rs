@@ -48,7 +48,7 @@ pub(crate) async fn revive(global: &Global, args: ReviveArgs) -> Result<()> {
 }
 
 /// The node itself, whichever was asked for it.
-async fn reach(global: &Global, number: Option<u64>) -> Result<Connection> {
+pub(super) async fn reach(global: &Global, number: Option<u64>) -> Result<Connection> {
     let asked = global.connect()?;
     let Some(number) = number else {
         return Ok(asked);
