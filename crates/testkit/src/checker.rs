@@ -1,5 +1,5 @@
-//! The total-queue checker: from a recorded history to what the broker did wrong. Fed after a full drain. Not here:
-//! recording, and conservation inside the broker. Its own tests plant every kind of fault.
+//! The total-queue checker: from a recorded history to what the broker did wrong. Fed at once or bit by bit; what was lost is known after
+//! a full drain only. Not here: recording, and conservation inside the broker. Its own tests plant every kind of fault.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -140,12 +140,13 @@ pub fn check(events: &[Event]) -> Report {
 struct Fate {
     invoked: bool,
     outcome: Option<PublishOutcome>,
-    deliveries: usize,
-    first_deliveries: usize,
+    deliveries: u32,
+    first_deliveries: u32,
 }
 
+/// Judges a history as it grows. It remembers some hundred bytes per message.
 #[derive(Default)]
-struct Checker {
+pub struct Checker {
     report: Report,
     fates: BTreeMap<MessageId, Fate>,
     seen: BTreeMap<(ConsumerId, MessageId), Seen>,
@@ -159,7 +160,8 @@ struct Seen {
 }
 
 impl Checker {
-    fn take(&mut self, event: &Event) {
+    /// The next thing that happened.
+    pub fn take(&mut self, event: &Event) {
         match event {
             Event::PublishInvoked(id) => self.invoked(*id),
             Event::PublishEnded(id, outcome) => self.ended(*id, *outcome),
@@ -194,7 +196,7 @@ impl Checker {
         };
         let fate = self.fates.entry(id).or_default();
         fate.deliveries += 1;
-        fate.first_deliveries += usize::from(!delivery.redelivered);
+        fate.first_deliveries += u32::from(!delivery.redelivered);
         let seen_before = self.seen.get(&(delivery.consumer, id));
         if seen_before.is_some_and(|seen| seen.settled) {
             self.report.returned.push(id);
@@ -230,7 +232,13 @@ impl Checker {
         }
     }
 
-    fn finish(mut self) -> Report {
+    /// What is wrong already, whatever comes: not what is lost, nor what was not to come out.
+    pub fn so_far(&self) -> &Report {
+        &self.report
+    }
+
+    /// The verdict, when everything has come out that is to.
+    pub fn finish(mut self) -> Report {
         let delivered_of = delivered_bounds(&self.fates);
         for (id, fate) in &self.fates {
             let delivered = fate.deliveries > 0;

@@ -80,6 +80,11 @@ impl Recorder {
         self.locked().clone()
     }
 
+    /// All events since it was last asked; they are the caller's then.
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.locked())
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, Vec<Event>> {
         // A client that panicked while it held the lock left a whole vector: pushing does not tear.
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
@@ -150,5 +155,7 @@ mod tests {
             json!({"event": "publish_invoked", "message": "1:2"})
         );
         assert_eq!(lines[1]["event"], "unknown");
+        assert_eq!(recorder.take().len(), 2);
+        assert!(recorder.is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! Load that uses what queues can do, all at once: each feature on queues of its own, judged by the one checker. A lane's messages are
 //! numbered so that the checker's laws hold for it: who must come in order shares a publisher's number, others have one each.
-//! Not here: faults (`tests/`), plain queues (`lib`), lanes by the bare protocol (`raw`).
+//! Not here: faults (`tests/`), plain queues (`lib`), lanes by the bare protocols (`raw`, `amqp`).
 
+mod amqp;
 mod raw;
 
 use std::sync::Arc;
@@ -17,11 +18,13 @@ use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId};
 use warren_testkit::payload;
 use warren_types::{PropertiesBuilder, Table, Value};
 
-use crate::{Load, connect, pick};
+use crate::{Load, connect_as, pick};
 
 const BODY_BYTES: usize = 120;
 /// Pause of a publisher after each message.
 const PAUSE: Duration = Duration::from_millis(15);
+/// How long a slow consumer takes.
+const WORK: Duration = Duration::from_millis(15);
 const PUBLISHERS: u32 = 2;
 const WINDOW: u32 = 100;
 /// Where parked messages are sent to.
@@ -219,7 +222,17 @@ impl Load {
     /// If the queues cannot be declared.
     pub async fn start_lanes(servers: &[String]) -> Result<Self> {
         let mut load = Self::empty(ConnectionOptions::default());
-        let admin = connect(servers.first().context("no servers")?)?;
+        load.add_lanes(servers, PAUSE).await?;
+        Ok(load)
+    }
+
+    /// The same beside what there is already.
+    ///
+    /// # Errors
+    /// If the queues cannot be declared.
+    pub async fn add_lanes(&mut self, servers: &[String], pause: Duration) -> Result<()> {
+        let load = self;
+        let admin = connect_as(servers.first().context("no servers")?, &load.options)?;
         let mut lane_number = 0;
         for lane in lanes() {
             lane_number += 1;
@@ -232,27 +245,26 @@ impl Load {
             let lane = Arc::new(lane);
             for number in 0..PUBLISHERS {
                 let at = pick(servers, lane_number + number)?;
-                load.lane_publisher(at, lane_number, number, Arc::clone(&lane))?;
+                load.lane_publisher(at, (lane_number, number), Arc::clone(&lane), pause)?;
             }
         }
-        raw::start(&mut load, &admin, servers, lane_number + 1).await?;
-        Ok(load)
+        raw::start(load, &admin, servers, (lane_number + 1, pause)).await
     }
 
     fn lane_publisher(
         &mut self,
         servers: &str,
-        lane_number: u32,
-        number: u32,
+        (lane_number, number): (u32, u32),
         lane: Arc<Lane>,
+        pause: Duration,
     ) -> Result<()> {
         let (recorder, stop) = (self.recorder.clone(), self.stop.clone());
         let of = Arc::clone(&lane);
-        let sink = self.sink(move |token| {
+        let sink = self.sink(lane.queue, move |token| {
             let n = u32::try_from(token).expect("it was one");
             of.id(lane_number, number, n)
         });
-        let publisher = connect(servers)?.publisher(PublisherOptions {
+        let publisher = connect_as(servers, &self.options)?.publisher(PublisherOptions {
             window_messages: WINDOW,
             give_up_after: Duration::from_secs(120),
             sink: Some(sink),
@@ -271,7 +283,7 @@ impl Load {
                     token: u64::from(n),
                 };
                 publisher.submit(publication).await?;
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
             }
             publisher.flush().await?;
             Ok(())
@@ -288,7 +300,7 @@ impl Load {
     ) -> Result<()> {
         for _ in 0..count {
             let number = u32::try_from(self.consumers.len())?;
-            let connection = connect(pick(servers, number)?)?;
+            let connection = connect_as(pick(servers, number)?, &self.options)?;
             let options = ConsumerOptions {
                 prefetch: if does == Does::AckSlowly { 2 } else { 20 },
                 ..ConsumerOptions::queue(queue)
@@ -377,7 +389,7 @@ impl Teller {
                 stream.requeue(delivery, failed()).await?
             }
             Does::AckSlowly => {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(WORK).await;
                 stream.ack(delivery).await?
             }
             Does::Ack | Does::FailFirst | Does::FailSome => stream.ack(delivery).await?,

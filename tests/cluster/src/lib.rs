@@ -1,15 +1,21 @@
 //! Load for fault runs: publishers and consumers on all nodes that record what they did and saw. Not here: faults and the checker
 //! (`warren-testkit`) but for those of the network, queues that do more than queue (`lanes`), the runs themselves (`tests/`).
 
+pub mod amqp;
 pub mod audits;
+pub mod cuts;
 pub mod https;
+pub mod judge;
 pub mod lanes;
 pub mod network;
 pub mod probe;
+pub mod pulse;
+pub mod redrive;
 pub mod run;
+pub mod stage;
 pub mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +33,7 @@ use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId, PublishOu
 use warren_testkit::payload;
 
 use crate::probe::Probe;
+use crate::pulse::Pulses;
 
 /// How much load, on how many queues.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +63,7 @@ struct Shared {
     /// Confirmed and not seen by a consumer yet.
     missing: Mutex<BTreeSet<MessageId>>,
     seen: Mutex<BTreeSet<MessageId>>,
+    pulses: Mutex<Pulses>,
     confirmed: AtomicU64,
     /// Longest time any publisher waited for a confirm, milliseconds.
     gap_ms_max: AtomicU64,
@@ -68,6 +76,10 @@ impl Shared {
         if !locked(&self.seen).contains(&id) {
             missing.insert(id);
         }
+    }
+
+    fn pulse(&self, queue: &str) {
+        locked(&self.pulses).beat(queue);
     }
 
     fn see(&self, id: MessageId) {
@@ -164,7 +176,8 @@ impl Load {
     }
 
     /// Tells the history what became of a publisher's messages, by their tokens.
-    fn sink(&self, id_of: impl Fn(u64) -> MessageId + Send + 'static) -> OutcomeSink {
+    fn sink(&self, queue: &str, id_of: impl Fn(u64) -> MessageId + Send + 'static) -> OutcomeSink {
+        let queue = queue.to_owned();
         let (recorder, shared) = (self.recorder.clone(), self.shared.clone());
         let mut last = Instant::now();
         Box::new(move |results: &[PublishResult]| {
@@ -180,6 +193,7 @@ impl Load {
                 };
                 recorder.record(Event::PublishEnded(id, outcome));
                 if outcome == PublishOutcome::Confirmed {
+                    shared.pulse(&queue);
                     shared.confirm(id);
                 }
             }
@@ -195,7 +209,7 @@ impl Load {
     ) -> Result<()> {
         let connection = connect_as(servers, &self.options)?;
         let (recorder, stop) = (self.recorder.clone(), self.stop.clone());
-        let sink = self.sink(move |token| MessageId {
+        let sink = self.sink(&queue_name(queue), move |token| MessageId {
             publisher,
             counter: token,
         });
@@ -288,12 +302,62 @@ impl Load {
         self.shared.confirmed.load(Ordering::Relaxed)
     }
 
+    /// The history so far; what is taken from it is not given at the end.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// # Errors
+    /// A client has ended, which none may before the load does.
+    pub async fn is_under_way(&mut self) -> Result<()> {
+        for (what, clients) in [
+            ("publisher", &mut self.publishers),
+            ("consumer", &mut self.consumers),
+        ] {
+            for client in clients {
+                if client.is_finished() {
+                    client.await?.with_context(|| format!("a {what} failed"))?;
+                    bail!("a {what} has ended");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Confirmed messages that no consumer has seen yet.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        locked(&self.shared.missing).len()
+    }
+
+    /// From now on, how long each queue goes without a confirm.
+    pub fn begin_pulses(&self) {
+        locked(&self.shared.pulses).begin();
+    }
+
+    /// Since then, the longest time of each queue that has been confirmed to.
+    #[must_use]
+    pub fn pulses(&self) -> BTreeMap<String, Duration> {
+        locked(&self.shared.pulses).longest()
+    }
+
     /// Ends the publishers, waits until every confirmed message was delivered (or `quiet` passed without one coming), and gives
     /// the history.
     ///
     /// # Errors
     /// If a client failed, which none may: some node always serves.
     pub async fn finish(self, quiet: Duration) -> Result<Vec<Event>> {
+        let recorder = self.recorder.clone();
+        self.settle(quiet).await?;
+        Ok(recorder.events())
+    }
+
+    /// The same for whom has taken the history.
+    ///
+    /// # Errors
+    /// If a client failed, which none may: some node always serves.
+    pub async fn settle(self, quiet: Duration) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for publisher in self.publishers {
             publisher.await?.context("a publisher failed")?;
@@ -316,7 +380,7 @@ impl Load {
                 consumer.abort();
             }
         }
-        Ok(self.recorder.events())
+        Ok(())
     }
 
     /// Longest time a publisher went without a confirm, milliseconds.

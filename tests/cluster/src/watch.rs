@@ -26,6 +26,19 @@ pub async fn until(
     what: &str,
     is_so: impl Fn(&Cluster) -> bool,
 ) -> Result<()> {
+    until_within(connection, what, WITHIN, is_so).await
+}
+
+/// The same where it may take longer.
+///
+/// # Errors
+/// When it is not so in time.
+pub async fn until_within(
+    connection: &Connection,
+    what: &str,
+    within: Duration,
+    is_so: impl Fn(&Cluster) -> bool,
+) -> Result<()> {
     let began = Instant::now();
     loop {
         // A node that cannot tell now is asked again.
@@ -34,7 +47,7 @@ pub async fn until(
             eprintln!("{what}: after {:?}", began.elapsed());
             return Ok(());
         }
-        if began.elapsed() > WITHIN {
+        if began.elapsed() > within {
             match now {
                 Ok(now) => bail!("not so in time: {what}: {:?}", now.problems),
                 Err(error) => bail!("not so in time: {what}: {error}"),

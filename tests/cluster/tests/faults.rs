@@ -1,17 +1,15 @@
 //! Three real processes under load on all nodes, killed and frozen at random: nothing is lost, doubled, altered or out of order.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use warren_cluster::audits::all_agree;
-use warren_cluster::lanes::{PARKING, UNPARKED};
+use warren_cluster::redrive::Redriver;
 use warren_cluster::run::{conclude, runtime, seed};
 use warren_cluster::{Load, Shape, connect};
 use warren_testkit::faults::{self, plan, run};
-use warren_testkit::process::{Cluster, Options, run_within};
+use warren_testkit::process::{Cluster, Options};
 
 const SHAPE: Shape = Shape {
     queues: 3,
@@ -83,69 +81,51 @@ fn all_nodes_killed_at_once_lose_nothing() {
     fault_run(seed(), 2, shape);
 }
 
-/// Brings what is parked to where it is consumed, again and again, until it is told to stop. A run that a fault ends is made again: moves
-/// are exact.
-fn redrive_parked(mut warren: impl FnMut() -> Command, servers: &str, stop: &AtomicBool) -> u64 {
-    let mut runs = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let mut command = warren();
-        command.args(["dlq", "redrive", PARKING, "--parked", "--to", UNPARKED]);
-        command.args(["--server", servers]);
-        let ended = run_within(command, Duration::from_secs(60));
-        runs += u64::from(ended.is_ok_and(|it| it.status.success()));
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    runs
-}
-
 /// The same with all that queues can do in use at once (`lanes`).
-fn lanes_run(seed: u64, steps: usize) -> Result<()> {
+fn lanes_run(seed: u64, steps: usize) {
     println!(
         "fault run of all features: seed {seed} (repeat with WARREN_SEED={seed}), {steps} faults"
     );
-    let mut cluster = Cluster::start(Options::default())?;
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    if let Err(error) = play_lanes(&mut cluster, seed, steps) {
+        panic!("seed {seed}: {error:?}");
+    }
+}
+
+fn play_lanes(cluster: &mut Cluster, seed: u64, steps: usize) -> Result<()> {
     let runtime = runtime();
     let numbers = cluster.numbers().into_iter();
     let servers: Vec<String> = numbers.map(|it| cluster.servers_from(it)).collect();
     let load = runtime.block_on(Load::start_lanes(&servers))?;
-    let (stop, program) = (AtomicBool::new(false), cluster.warren());
-    let program = program.get_program().to_owned();
-    std::thread::scope(|scope| {
-        let redriver =
-            scope.spawn(|| redrive_parked(|| Command::new(&program), &servers[0], &stop));
-        let mut done = 0;
-        let shape = faults::Shape {
-            kill_all: 1,
-            ..faults::Shape::default()
-        };
-        let ran = run(&mut cluster, &plan(seed, 3, steps, shape), |step| {
-            done += 1;
-            println!(
-                "{done}/{steps}: {:?}; {} confirmed so far",
-                step.fault,
-                load.confirmed()
-            );
-        });
-        let ended = ran.and_then(|()| runtime.block_on(conclude(load, cluster.directory())));
-        let ended = ended.and_then(|()| alike(&cluster));
-        stop.store(true, Ordering::Relaxed);
-        let runs = redriver.join().expect("it does not panic");
-        println!("parked messages were redriven {runs} times");
-        ended
-    })
+    let redriver = Redriver::start(&cluster.warren(), &servers[0]);
+    let mut done = 0;
+    let shape = faults::Shape {
+        kill_all: 1,
+        ..faults::Shape::default()
+    };
+    run(cluster, &plan(seed, 3, steps, shape), |step| {
+        done += 1;
+        println!(
+            "{done}/{steps}: {:?}; {} confirmed so far",
+            step.fault,
+            load.confirmed()
+        );
+    })?;
+    runtime.block_on(conclude(load, cluster.directory()))?;
+    alike(cluster)?;
+    println!("parked messages were redriven {} times", redriver.end());
+    Ok(())
 }
 
 #[test]
 fn all_features_at_once_lose_and_double_nothing() {
-    let seed = seed();
-    lanes_run(seed, 10).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+    lanes_run(seed(), 10);
 }
 
 #[test]
 #[ignore = "long form"]
 fn all_features_at_once_lose_and_double_nothing_in_two_hundred_faults() {
-    let seed = seed();
-    lanes_run(seed, 200).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+    lanes_run(seed(), 200);
 }
 
 #[test]

@@ -1,26 +1,23 @@
-//! The network between three real processes fails under load, in every way that packets can: nothing is lost, doubled or out of order,
+//! The network between three or five real processes fails under load, in every way that packets can: nothing is lost, doubled or out of order,
 //! the side that can serve does, the other one says so. Not here: nodes that die or freeze (`faults.rs`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
-
-#[path = "support/cuts.rs"]
-mod cuts;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use cuts::{Cut, NODES, Plan, Step};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
-use warren_client::{Connection, ConnectionOptions, Credentials};
+use warren_cluster::Shape;
+use warren_cluster::cuts::{Cut, HALVES, OF_FIVE, OF_THREE, Plan, Step};
 use warren_cluster::network::{Network, is_inside};
 use warren_cluster::probe::Answer;
 use warren_cluster::run::{conclude, runtime, seed};
+use warren_cluster::stage::{Setup, Stage};
 use warren_cluster::watch::Terms;
-use warren_cluster::{Load, Shape, connect_as};
 use warren_proto::convert::reason::Reason;
 use warren_testkit::history::PublishOutcome;
-use warren_testkit::process::{Cluster, FIRST_PASSWORD, FIRST_USER, NodeNumber, Options};
+use warren_testkit::process::NodeNumber;
 
 const SHAPE: Shape = Shape {
     queues: 3,
@@ -29,6 +26,8 @@ const SHAPE: Shape = Shape {
     pause: Duration::from_millis(5),
     body_bytes: 200,
 };
+/// Beside them, over AMQP: on each node a publisher and a consumer that stay with it, for each of so many queues.
+const AMQP: (u32, Duration) = (1, Duration::from_millis(10));
 /// The side that can serve is to confirm again within this time; told, not held against a busy machine...
 const AIM: Duration = Duration::from_secs(5);
 /// ...which has this long.
@@ -40,94 +39,34 @@ const KNOWS_AFTER: Duration = Duration::from_secs(7);
 /// So it answers at once; held against a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+const THREE: Setup<'static> = Setup {
+    nodes: 3,
+    environment: &[],
+    shape: SHAPE,
+};
+/// Every group has a replica on each: whoever is with most nodes has most of every group.
+const FIVE: Setup<'static> = Setup {
+    nodes: 5,
+    environment: &[("WARREN_CLUSTER_REPLICATION_FACTOR", "5")],
+    shape: Shape {
+        publishers: 5,
+        consumers: 5,
+        pause: Duration::from_millis(15),
+        ..SHAPE
+    },
+};
+
 struct Run {
-    cluster: Cluster,
-    network: Network,
-    load: Load,
-    options: ConnectionOptions,
+    stage: Stage,
 }
 
 impl Run {
-    async fn start(mut network: Network) -> Result<Self> {
-        network.heal()?;
-        let cluster = Cluster::start(Options {
-            hosts: network.hosts(),
-            ..Options::default()
-        })?;
-        let options = ConnectionOptions {
-            credentials: Some(Credentials {
-                user: FIRST_USER.to_owned(),
-                password: FIRST_PASSWORD.to_owned(),
-            }),
-            ..ConnectionOptions::default()
-        };
-        let servers = cluster.numbers().into_iter();
-        let servers: Vec<String> = servers.map(|it| cluster.servers_from(it)).collect();
-        let load = Load::start_as(&servers, SHAPE, options.clone()).await?;
-        Ok(Self {
-            cluster,
-            network,
-            load,
-            options,
-        })
-    }
-
-    fn connection(&self, node: NodeNumber) -> Result<Connection> {
-        connect_as(&self.cluster.grpc_address(node), &self.options)
-    }
-
-    /// Who leads the topology, and all terms of all groups, by the word of any node.
-    async fn leads(&self) -> Result<(NodeNumber, u64)> {
-        for node in self.cluster.numbers() {
-            let Ok(view) = self.connection(node)?.cluster().await else {
-                continue;
-            };
-            let terms = view.shards.iter().map(|it| it.term).sum();
-            let topology = view.shards.iter().find(|it| it.shard == 0);
-            if let Some(leader) = topology.and_then(|it| it.leader_node_id) {
-                return Ok((NodeNumber(usize::try_from(leader)?), terms));
-            }
-        }
-        anyhow::bail!("no node knows who leads the topology")
-    }
-
-    /// Until each of these nodes has confirmed a message that began now, for every queue; the longest it took.
-    async fn confirmed_by(&self, nodes: &[NodeNumber]) -> Result<Duration> {
-        let began = Instant::now();
-        let mut asked = Vec::new();
-        for node in nodes {
-            for queue in 0..SHAPE.queues {
-                let mut probe = self.load.probe(&self.cluster.grpc_address(*node), queue)?;
-                let node = *node;
-                asked.push(tokio::spawn(async move {
-                    loop {
-                        let answer = probe.publish(Duration::from_secs(3)).await;
-                        if answer.outcome == PublishOutcome::Confirmed {
-                            return Ok(began.elapsed());
-                        }
-                        ensure!(
-                            began.elapsed() < CONFIRM_WITHIN,
-                            "node {} does not confirm for queue {queue}: {answer:?}",
-                            node.0
-                        );
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                }));
-            }
-        }
-        let mut longest = Duration::ZERO;
-        for one in asked {
-            longest = longest.max(one.await??);
-        }
-        Ok(longest)
-    }
-
     /// Asks these nodes until then, call after call.
     fn ask(&self, nodes: &[NodeNumber], until: Instant) -> Result<Vec<JoinHandle<Vec<Answer>>>> {
         let mut asking = Vec::new();
         for node in nodes {
             for queue in 0..SHAPE.queues {
-                let mut probe = self.load.probe(&self.cluster.grpc_address(*node), queue)?;
+                let mut probe = self.stage.probe(*node, queue)?;
                 asking.push(tokio::spawn(async move {
                     let mut answers = Vec::new();
                     while Instant::now() < until {
@@ -142,28 +81,32 @@ impl Run {
     }
 
     async fn play(&mut self, step: &Step, random: &mut StdRng) -> Result<String> {
-        let (leader, terms) = self.leads().await?;
-        let cut = Cut::of(step.fault, leader, random);
-        cut.make(&mut self.network)?;
+        let (leader, terms) = self.stage.leads().await?;
+        let nodes = self.stage.cluster.numbers().len();
+        let cut = Cut::of(step.fault, nodes, leader, random);
+        cut.make(&mut self.stage.network)?;
         let began = Instant::now();
         let until = began + step.held_for;
-        let flapping = flap(&self.network, &cut, until, random.random());
+        let flapping = cut.flap(&self.stage.network, until, random.random());
         let asking = self.ask(&cut.alone, until)?;
-        let (served, flapped) = tokio::join!(self.confirmed_by(&cut.serve), flapping);
+        let (served, flapped) = tokio::join!(
+            self.stage.confirmed_by(&cut.serve, CONFIRM_WITHIN),
+            flapping
+        );
         flapped?;
         let served = served.with_context(|| format!("{cut:?}"))?;
         tokio::time::sleep(until.saturating_duration_since(Instant::now())).await;
-        self.network.heal()?;
+        self.stage.network.heal()?;
         let healed = Instant::now();
         let mut answers = Vec::new();
         for one in asking {
             answers.extend(one.await?);
         }
         let told = judge(&answers, began, healed).with_context(|| format!("{cut:?}"))?;
-        let all = self.cluster.numbers();
-        let whole = self.confirmed_by(&all).await;
+        let all = self.stage.cluster.numbers();
+        let whole = self.stage.confirmed_by(&all, CONFIRM_WITHIN).await;
         let whole = whole.with_context(|| format!("after the end of {cut:?}"))?;
-        let (_, terms_now) = self.leads().await?;
+        let (_, terms_now) = self.stage.leads().await?;
         Ok(format!(
             "{cut}: served after {}; {told}whole again after {}; {} elections",
             of_aim(served),
@@ -171,18 +114,6 @@ impl Run {
             terms_now.saturating_sub(terms)
         ))
     }
-}
-
-/// Opens and closes a cut that flaps.
-async fn flap(network: &Network, cut: &Cut, until: Instant, seed: u64) -> Result<()> {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut is_open = false;
-    while cut.flaps && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(random.random_range(30..700))).await;
-        is_open = !is_open;
-        network.cut(if is_open { &[] } else { &cut.ways })?;
-    }
-    Ok(())
 }
 
 fn of_aim(took: Duration) -> String {
@@ -227,51 +158,69 @@ fn judge(answers: &[Answer], began: Instant, healed: Instant) -> Result<String> 
     ))
 }
 
-fn play(seed: u64, plan: &Plan) -> Result<()> {
+fn play(seed: u64, setup: &Setup<'_>, plan: &Plan) {
+    let nodes = setup.nodes;
+    println!("network faults of {nodes} nodes: seed {seed} (repeat with WARREN_SEED={seed})");
     let runtime = runtime();
-    let network = Network::build(NODES)?;
-    let mut run = runtime.block_on(Run::start(network))?;
+    let network = Network::build(nodes).unwrap();
+    let mut stage = runtime.block_on(Stage::start(network, setup)).unwrap();
+    runtime.block_on(stage.add_amqp(AMQP)).unwrap();
+    let mut run = Run { stage };
     let result = runtime.block_on(play_all(&mut run, seed, plan));
     assert!(result.is_ok(), "seed {seed}: {:?}", result.unwrap_err());
-    let (cluster, load) = (run.cluster, run.load);
+    let Stage { cluster, load, .. } = run.stage;
     let result = runtime.block_on(conclude(load, cluster.directory()));
     // While the cluster still is there: then its data and logs are kept.
     assert!(result.is_ok(), "seed {seed}: {:?}", result.unwrap_err());
-    Ok(())
 }
 
 async fn play_all(run: &mut Run, seed: u64, plan: &Plan) -> Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
-    let all = run.cluster.numbers().into_iter();
-    let all: Result<Vec<Connection>> = all.map(|it| run.connection(it)).collect();
-    let terms = Terms::watch(all?);
+    let terms = Terms::watch(run.stage.connections()?);
     for (number, step) in plan.steps.iter().enumerate() {
         let told = run.play(step, &mut random).await;
         let told = told.with_context(|| format!("step {}: {step:?}", number + 1))?;
-        let (of, confirmed) = (plan.steps.len(), run.load.confirmed());
+        let (of, confirmed) = (plan.steps.len(), run.stage.load.confirmed());
         println!("{}/{of}: {told}; {confirmed} confirmed so far", number + 1);
     }
     terms.end().await
 }
 
+/// `WARREN_NETWORK_STEPS`, else so many.
+fn steps(otherwise: usize) -> usize {
+    let given = std::env::var("WARREN_NETWORK_STEPS").ok();
+    given.and_then(|it| it.parse().ok()).unwrap_or(otherwise)
+}
+
 #[test]
 fn every_fault_of_the_network_once_loses_and_doubles_nothing() {
     if is_inside("every_fault_of_the_network_once_loses_and_doubles_nothing") {
-        let seed = seed();
-        println!("network faults: seed {seed} (repeat with WARREN_SEED={seed})");
-        play(seed, &Plan::each_once()).unwrap();
+        play(seed(), &THREE, &Plan::each_once(&OF_THREE));
     }
 }
 
-/// `WARREN_NETWORK_STEPS` says how many.
+#[test]
+fn halves_of_five_nodes_serve_where_three_are_and_lose_and_double_nothing() {
+    if is_inside("halves_of_five_nodes_serve_where_three_are_and_lose_and_double_nothing") {
+        play(seed(), &FIVE, &Plan::each_once(&HALVES));
+    }
+}
+
 #[test]
 #[ignore = "long form"]
 fn many_faults_of_the_network_lose_and_double_nothing() {
     if is_inside("many_faults_of_the_network_lose_and_double_nothing") {
-        let given = std::env::var("WARREN_NETWORK_STEPS").ok();
-        let steps = given.and_then(|it| it.parse().ok()).unwrap_or(100);
         let seed = seed();
-        println!("network faults: seed {seed} (repeat with WARREN_SEED={seed}), {steps} steps");
-        play(seed, &Plan::drawn(seed, steps)).unwrap();
+        play(seed, &THREE, &Plan::drawn(&OF_THREE, seed, steps(100)));
+    }
+}
+
+#[test]
+#[ignore = "long form"]
+fn many_faults_of_five_nodes_lose_and_double_nothing() {
+    if is_inside("many_faults_of_five_nodes_lose_and_double_nothing") {
+        let seed = seed();
+        let faults = [&HALVES[..], &HALVES, &OF_THREE, &OF_FIVE].concat();
+        play(seed, &FIVE, &Plan::drawn(&faults, seed, steps(60)));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use warren_client::Connection;
 use warren_proto::v1;
@@ -15,8 +16,8 @@ use warren_testkit::history::{Event, MessageId, PublishOutcome};
 use warren_testkit::payload;
 use warren_types::Value;
 
-use super::{BODY_BYTES, Does, Lane, PAUSE, Tells, declare};
-use crate::{Load, pick};
+use super::{BODY_BYTES, Does, Lane, Tells, declare};
+use crate::{Load, basic, pick};
 
 const DEDUP: &str = "deduplicated";
 const ATOMIC: [&str; 2] = ["atomic-a", "atomic-b"];
@@ -32,7 +33,7 @@ pub(super) async fn start(
     load: &mut Load,
     admin: &Connection,
     servers: &[String],
-    first_lane: u32,
+    (first_lane, pause): (u32, Duration),
 ) -> Result<()> {
     let (dedup, atomic, output) = (first_lane, first_lane + 1, first_lane + 2);
     let all = |tells| (Does::Ack, tells);
@@ -50,16 +51,17 @@ pub(super) async fn start(
             load.lane_consumers(servers, queue, 2, all(Tells::All))?;
         }
     }
-    load.dedup_publisher(Nodes::of(servers)?, dedup);
-    load.atomic_publisher(Nodes::of(servers)?, atomic);
+    let login = load.options.credentials.as_ref().map(basic);
+    let nodes = || Nodes::of(servers, login.clone());
+    load.dedup_publisher(nodes()?, (dedup, pause));
+    load.atomic_publisher(nodes()?, (atomic, pause));
     let input = Lane {
         order: super::Order::None,
         ..Lane::plain(INPUT)
     };
-    load.lane_publisher(pick(servers, 1)?, output, 0, input.into())?;
+    load.lane_publisher(pick(servers, 1)?, (output, 0), input.into(), pause)?;
     for _ in 0..WORKERS {
-        let nodes = Nodes::of(servers)?;
-        load.consumers.push(tokio::spawn(work(nodes)));
+        load.consumers.push(tokio::spawn(work(nodes()?)));
     }
     Ok(())
 }
@@ -67,11 +69,12 @@ pub(super) async fn start(
 /// All nodes, the first of them in use.
 struct Nodes {
     channels: VecDeque<Channel>,
+    login: Option<MetadataValue<Ascii>>,
 }
 
 impl Nodes {
     /// Of lists that each begin with their node.
-    fn of(servers: &[String]) -> Result<Self> {
+    fn of(servers: &[String], login: Option<MetadataValue<Ascii>>) -> Result<Self> {
         let first = servers.iter().filter_map(|it| it.split(',').next());
         let channels = first.map(|address| {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
@@ -81,12 +84,22 @@ impl Nodes {
         });
         let channels: VecDeque<_> = channels.collect::<Result<_>>()?;
         ensure!(!channels.is_empty(), "no servers");
-        Ok(Self { channels })
+        Ok(Self { channels, login })
     }
 
     fn client(&self) -> MessagingServiceClient<Channel> {
         let channel = self.channels.front().expect("there is a first node");
         MessagingServiceClient::new(channel.clone())
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(login) = &self.login {
+            request
+                .metadata_mut()
+                .insert("authorization", login.clone());
+        }
+        request
     }
 
     fn turn(&mut self) {
@@ -100,7 +113,7 @@ impl Nodes {
 
     /// Publishes once at one node. `None`: no answer, or one that leaves it open; each message's success otherwise.
     async fn publish(&self, batch: &v1::PublishBatch) -> Option<Vec<bool>> {
-        let mut request = tonic::Request::new(v1::PublishRequest {
+        let mut request = self.request(v1::PublishRequest {
             batch: Some(batch.clone()),
             ..v1::PublishRequest::default()
         });
@@ -125,7 +138,7 @@ fn entry(queue: &str, id: MessageId) -> v1::PublishEntry {
 
 impl Load {
     /// Every message is published until it is stored, and then once more: it comes out once.
-    fn dedup_publisher(&mut self, mut nodes: Nodes, lane: u32) {
+    fn dedup_publisher(&mut self, mut nodes: Nodes, (lane, pause): (u32, Duration)) {
         let (recorder, shared, stop) = (
             self.recorder.clone(),
             self.shared.clone(),
@@ -159,14 +172,14 @@ impl Load {
                 }
                 recorder.record(Event::PublishEnded(id, PublishOutcome::Confirmed));
                 shared.confirm(id);
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
             }
             Ok(())
         }));
     }
 
     /// Batches for two queues: asked once, since nothing tells a batch that was stored from one that is sent again.
-    fn atomic_publisher(&mut self, mut nodes: Nodes, lane: u32) {
+    fn atomic_publisher(&mut self, mut nodes: Nodes, (lane, pause): (u32, Duration)) {
         let (recorder, shared, stop) = (
             self.recorder.clone(),
             self.shared.clone(),
@@ -207,7 +220,7 @@ impl Load {
                         shared.confirm(id);
                     }
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
             }
             Ok(())
         }));
@@ -217,12 +230,12 @@ impl Load {
 /// Takes messages and acks each with a copy for the next queue: there, each comes out once.
 async fn work(mut nodes: Nodes) -> Result<()> {
     loop {
-        let request = v1::ReceiveRequest {
+        let request = nodes.request(v1::ReceiveRequest {
             queue: INPUT.to_owned(),
             max_messages: 10,
             wait: Some(duration(1)),
             ..v1::ReceiveRequest::default()
-        };
+        });
         let Ok(taken) = nodes.client().receive(request).await else {
             nodes.next().await;
             continue;
@@ -246,10 +259,10 @@ async fn pass_on(nodes: &mut Nodes, delivery: &v1::Delivery, id: MessageId) -> R
     };
     let begun = Instant::now();
     while begun.elapsed() < ANSWERED_WITHIN {
-        let request = v1::SettleRequest {
+        let request = nodes.request(v1::SettleRequest {
             settlements: vec![settlement.clone()],
             ..v1::SettleRequest::default()
-        };
+        });
         let answer = nodes.client().settle(request).await;
         let result = answer.ok().and_then(|it| it.into_inner().results.pop());
         match result.map(|it| it.outcome()) {

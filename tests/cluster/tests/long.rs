@@ -1,0 +1,251 @@
+//! One long run on five nodes in namespaces: every kind of fault in turn, drawn from one seed, with all that queues can do in use over both
+//! protocols. The checker is fed all the time. Not here: the faults (`support/acts.rs`).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+
+#[path = "support/acts.rs"]
+mod acts;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use acts::{Done, Kind};
+use anyhow::{Context as _, Result, ensure};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use warren_cluster::Shape;
+use warren_cluster::audits::all_agree;
+use warren_cluster::judge::Judge;
+use warren_cluster::network::{Network, is_inside};
+use warren_cluster::pulse::Times;
+use warren_cluster::redrive::Redriver;
+use warren_cluster::run::{runtime, seed};
+use warren_cluster::stage::{Setup, Stage};
+use warren_cluster::watch::Terms;
+use warren_testkit::memory::Memory;
+use warren_testkit::process::NodeNumber;
+
+/// `WARREN_LONG_MINUTES` says otherwise.
+const MINUTES: u64 = 60;
+/// So much load that an hour of it is some two million messages: the checker remembers each.
+const SETUP: Setup<'static> = Setup {
+    nodes: 5,
+    environment: &[
+        ("WARREN_CLUSTER_REPAIR_AFTER", "20s"),
+        ("WARREN_CLUSTER_LEADER_REST", "5s"),
+    ],
+    shape: Shape {
+        queues: 4,
+        publishers: 5,
+        consumers: 3,
+        pause: Duration::from_millis(70),
+        body_bytes: 200,
+    },
+};
+const AMQP: (u32, Duration) = (2, Duration::from_millis(70));
+const LANES_PAUSE: Duration = Duration::from_millis(100);
+/// The queues of these two have publishers on every node: how long they go without a confirm is told.
+const WATCHED: [&str; 2] = ["faults-", "amqp-"];
+/// Nothing is held against a busy machine; but what does not come back in this time hangs.
+const BACK_WITHIN: Duration = Duration::from_secs(120);
+/// Consumers that take nothing any more would leave more than this.
+const MISSING_MAX: usize = 30_000;
+const LAST_WITHIN: Duration = Duration::from_secs(120);
+
+/// What came of one kind of fault.
+#[derive(Default)]
+struct Entry {
+    count: usize,
+    /// Times without a confirm, of each queue whose replicas had a majority all the time; and of the others.
+    served: Times,
+    without: Times,
+}
+
+/// Replicas of each watched queue, where they are now.
+async fn homes(stage: &Stage) -> Result<BTreeMap<String, Vec<NodeNumber>>> {
+    let admin = stage.any_of(&stage.cluster.numbers())?;
+    let view = admin.cluster().await?;
+    let mut homes = BTreeMap::new();
+    for prefix in WATCHED {
+        for (queue, _) in admin.queues("/", prefix).await? {
+            let shard = view.shards.iter().find(|it| it.shard == queue.shard);
+            let replicas = shard.context("its shard is known")?.replicas.iter();
+            let nodes = replicas.map(|it| Ok(NodeNumber(usize::try_from(it.node_id)?)));
+            homes.insert(queue.name, nodes.collect::<Result<_>>()?);
+        }
+    }
+    Ok(homes)
+}
+
+impl Entry {
+    fn add(
+        &mut self,
+        done: &Done,
+        homes: &BTreeMap<String, Vec<NodeNumber>>,
+        pulses: &BTreeMap<String, Duration>,
+    ) -> Duration {
+        self.count += 1;
+        let mut longest = Duration::ZERO;
+        for (queue, replicas) in homes {
+            let silent = pulses.get(queue).copied().unwrap_or_default();
+            if done.leaves_majority(replicas) {
+                longest = longest.max(silent);
+                self.served.add(silent);
+            } else {
+                self.without.add(silent);
+            }
+        }
+        longest
+    }
+}
+
+async fn play(stage: &mut Stage, judge: &Judge, seed: u64, minutes: u64) -> Result<()> {
+    let ends = Instant::now() + Duration::from_secs(minutes * 60);
+    let mut random = StdRng::seed_from_u64(seed);
+    let terms = Terms::watch(stage.connections()?);
+    let mut ledger: BTreeMap<Kind, Entry> = BTreeMap::new();
+    let (mut round, mut number) = (Vec::new(), 0);
+    while Instant::now() < ends {
+        if round.is_empty() {
+            round = Kind::all();
+            round.shuffle(&mut random);
+            println!("{}", memory(stage));
+        }
+        let kind = round.pop().expect("it was filled just now");
+        number += 1;
+        let entry = ledger.entry(kind).or_default();
+        let told = step(stage, judge, kind, &mut random, entry).await;
+        let told = told.with_context(|| format!("step {number}: {kind}"))?;
+        println!("{number}: {kind}: {told}");
+    }
+    println!("{}", table(&ledger));
+    terms.end().await
+}
+
+async fn step(
+    stage: &mut Stage,
+    judge: &Judge,
+    kind: Kind,
+    random: &mut StdRng,
+    entry: &mut Entry,
+) -> Result<String> {
+    tokio::time::sleep(Duration::from_millis(random.random_range(500..4_000))).await;
+    let homes = homes(stage).await?;
+    stage.load.begin_pulses();
+    let began = Instant::now();
+    let done = acts::play(stage, kind, random).await?;
+    let took = began.elapsed();
+    let all = stage.cluster.numbers();
+    let whole = stage.confirmed_by(&all, BACK_WITHIN).await?;
+    let longest = entry.add(&done, &homes, &stage.load.pulses());
+    // One that has ended by itself is told here.
+    stage.cluster.wait_all_ready()?;
+    stage.load.is_under_way().await?;
+    judge.is_clean_so_far()?;
+    let (confirmed, missing) = (stage.load.confirmed(), stage.load.missing());
+    ensure!(
+        missing < MISSING_MAX,
+        "{missing} messages were not delivered"
+    );
+    Ok(format!(
+        "{}; took {took:.1?}, whole again after {whole:.1?}, at most {longest:.1?} without a confirm where there was a majority; \
+         {confirmed} confirmed, {missing} under way",
+        done.told
+    ))
+}
+
+fn table(ledger: &BTreeMap<Kind, Entry>) -> String {
+    let mut out =
+        "| fault | count | ms without a confirm, p50 / p99 / most | without a majority |\n\
+                   |---|---|---|---|\n"
+            .to_owned();
+    for (kind, entry) in ledger {
+        let Entry {
+            count,
+            served,
+            without,
+        } = entry;
+        writeln!(out, "| {kind} | {count} | {served} | {without} |").unwrap();
+    }
+    out
+}
+
+fn memory(stage: &Stage) -> String {
+    let nodes = Memory::watch(&stage.cluster).begin();
+    let own = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let own = own.lines().find(|it| it.starts_with("VmRSS:"));
+    let own = own.unwrap_or_default().split_whitespace().nth(1);
+    format!(
+        "memory: nodes {nodes}; this process {} kB",
+        own.unwrap_or("?")
+    )
+}
+
+/// No node may panic; what they call an error is shown.
+fn read_logs(stage: &Stage) -> Result<()> {
+    let (mut panics, mut errors) = (Vec::new(), BTreeSet::new());
+    for node in stage.cluster.numbers() {
+        let path = stage
+            .cluster
+            .directory()
+            .join(format!("node-{}/log", node.0));
+        let text = fs::read(path)?;
+        for line in String::from_utf8_lossy(&text).lines() {
+            if line.contains("panicked") {
+                panics.push(format!("node {}: {line}", node.0));
+            }
+            if let Some((_, said)) = line.split_once("ERROR") {
+                errors.insert(said.chars().take(100).collect::<String>());
+            }
+        }
+    }
+    for error in errors.iter().take(20) {
+        println!("told by nodes: {error}");
+    }
+    ensure!(panics.is_empty(), "{panics:?}");
+    Ok(())
+}
+
+async fn run(stage: &mut Stage, seed: u64, minutes: u64) -> Result<()> {
+    stage.add_amqp(AMQP).await?;
+    stage.add_lanes(LANES_PAUSE).await?;
+    let judge = Judge::start(stage.load.recorder(), stage.cluster.directory())?;
+    let servers = stage.cluster.servers_from(NodeNumber(1));
+    let redriver = Redriver::start(&stage.cluster.warren(), &servers);
+    let played = play(stage, &judge, seed, minutes).await;
+    read_logs(stage)?;
+    played?;
+    stage.settle(LAST_WITHIN).await?;
+    let report = judge.end()?;
+    println!(
+        "{report}parked messages were redriven {} times",
+        redriver.end()
+    );
+    println!("{}", memory(stage));
+    ensure!(report.is_clean(), "{report}");
+    for number in stage.cluster.numbers() {
+        let aside = stage.cluster.data_directory(number).join("set-aside");
+        ensure!(!aside.exists(), "a replica was set aside on {number:?}");
+    }
+    all_agree(&stage.connections()?).await
+}
+
+#[test]
+#[ignore = "long form"]
+fn every_fault_in_turn_for_an_hour_loses_and_doubles_nothing() {
+    if !is_inside("every_fault_in_turn_for_an_hour_loses_and_doubles_nothing") {
+        return;
+    }
+    let given = std::env::var("WARREN_LONG_MINUTES").ok();
+    let minutes = given.and_then(|it| it.parse().ok()).unwrap_or(MINUTES);
+    let seed = seed();
+    println!("long run: seed {seed} (repeat with WARREN_SEED={seed}), {minutes} minutes");
+    let runtime = runtime();
+    let network = Network::build(SETUP.nodes).unwrap();
+    let mut stage = runtime.block_on(Stage::start(network, &SETUP)).unwrap();
+    let result = runtime.block_on(run(&mut stage, seed, minutes));
+    // While the cluster still is there: then its data and logs are kept.
+    assert!(result.is_ok(), "seed {seed}: {:?}", result.unwrap_err());
+}
