@@ -97,6 +97,7 @@ impl Broker {
         Observed {
             nodes: nodes.collect(),
             leaders: leaders.collect(),
+            in_doubt: self.in_doubt(),
             ..Observed::default()
         }
     }
