@@ -282,47 +282,6 @@ fn lost_node_is_replaced_when_there_is_another_and_not_before() {
 }
 
 #[test]
-fn replicas_of_a_group_in_doubt_stay_where_they_are() {
-    let mut world = World::new(3, 8);
-    let moved = |world: &World, in_doubt: &[GroupId]| -> BTreeSet<GroupId> {
-        let observed = Observed {
-            in_doubt: in_doubt.iter().copied().collect(),
-            ..world.observed()
-        };
-        let limits = Limits { changes_max: 100 };
-        let changes = next_changes(&world.topology, &observed, limits).into_iter();
-        let moves = changes.filter_map(|it| match it {
-            PlacementCommand::MoveReplica(it) => Some(it.group),
-            _ => None,
-        });
-        moves.collect()
-    };
-    // A new node takes some from the others, a leaving and a lost one are left.
-    world.admit(4, 4);
-    let all = moved(&world, &[]);
-    assert!(all.len() > 3);
-    let doubtful: Vec<GroupId> = all.iter().copied().take(2).collect();
-    assert!(doubtful.iter().all(|it| !moved(&world, &doubtful).contains(it)));
-    let shards: BTreeSet<GroupId> = (1..=8).map(GroupId).collect();
-    let rest: BTreeSet<GroupId> = shards.iter().copied().skip(1).collect();
-    world.nodes.insert(NodeId(2), Condition::Lost);
-    assert_eq!(moved(&world, &[]), shards);
-    assert_eq!(moved(&world, &[GroupId(1)]), rest);
-    world.nodes.insert(NodeId(2), Condition::Up);
-    world.run(PlacementCommand::SetLeaving(SetLeaving {
-        node: NodeId(3),
-        leaving: true,
-    }));
-    assert_eq!(moved(&world, &[]), shards);
-    assert_eq!(moved(&world, &[GroupId(1)]), rest);
-    // One that is changing already is not changed again: its new node is lost.
-    world.step();
-    let changing = *world.changing().first().unwrap_or(&GroupId(1));
-    world.nodes.insert(NodeId(4), Condition::Lost);
-    assert!(!moved(&world, &[changing]).contains(&changing));
-}
-
-#[test]
 fn silent_node_is_waited_for() {
     let mut world = World::new(4, 8);
     world.nodes.insert(NodeId(2), Condition::Silent);
