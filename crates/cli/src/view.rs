@@ -253,7 +253,7 @@ pub(crate) struct ReplicaView {
     pub(crate) node_id: u64,
     pub(crate) role: &'static str,
     pub(crate) matched_index: u64,
-    /// Why it is set aside; told by its own node.
+    /// Why it is set aside, as its node says.
     pub(crate) set_aside: Option<String>,
 }
 

@@ -24,4 +24,8 @@ pub struct ProcessFigures {
     pub log_batches: u64,
     pub log_records: u64,
     pub log_bytes: u64,
+    pub log_scrubbed_bytes: u64,
+    pub log_damage_found: u64,
+    /// Those that are there still.
+    pub log_damaged_files: u64,
 }

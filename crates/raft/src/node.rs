@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use warren_proto::internal_v1::raft_service_server::RaftServiceServer;
-use warren_storage::{LogEngine, StateStore};
+use warren_storage::{LogEngine, ScrubView, StateStore};
 use warren_types::{GroupId, Member};
 
 use crate::compactor;
@@ -162,6 +162,12 @@ impl RaftNode {
             .iter()
             .map(|replica| replica.handle().status())
             .collect()
+    }
+
+    /// What reading the log in the background has brought.
+    #[must_use]
+    pub fn log_scrub(&self) -> ScrubView {
+        self.inner.parts.log.scrub()
     }
 
     /// The service to be mounted on the node-to-node listener.

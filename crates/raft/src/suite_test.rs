@@ -138,9 +138,8 @@ impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Stores {
     async fn build(&self) -> Result<(Guard, LogStore, Flushing), StorageError<TypeConfig>> {
         let dir = TempDir::new().unwrap();
         let engine = self.0(&dir);
-        let log = LogStore::new(AnyStart::over(
-            engine.open_group(GROUP, ReplicaId(1)).unwrap(),
-        ));
+        let log = engine.open_group(GROUP, ReplicaId(1)).unwrap();
+        let log = LogStore::new(AnyStart::over(log), watch::Sender::new(None));
         let store = StateStore::open(&dir.path().join("state"), StateOptions::default()).unwrap();
         let state = store.replica(GROUP, ReplicaId(1)).unwrap();
         let appliers = Appliers::start(1);

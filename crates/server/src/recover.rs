@@ -2,7 +2,7 @@
 //! directory of a node that does not run. What only the lost nodes had is lost; what is in these copies counts from then on, confirmed or not.
 //! Not here: asking whether it is meant (`cli`), new replicas (they are placed as always once the node runs).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use prost::Message as _;
@@ -10,7 +10,8 @@ use thiserror::Error;
 use warren_proto::stored_v1 as stored;
 use warren_proto::stored_v1::stored_entry::Body;
 use warren_storage::{
-    DataDir, DataDirError, DumpError, GroupLog, GroupLogState, LogError, LogRecord, dump_log,
+    DataDir, DataDirError, DumpError, GroupLog, GroupLogState, LogError, LogRecord, SetAside,
+    dump_log,
 };
 use warren_types::{ClusterId, GroupId, LogId, LogIndex, Member, NodeId, ReplicaId, Term, Vote};
 
@@ -40,6 +41,15 @@ pub struct Copy {
     pub committed: Option<LogIndex>,
 }
 
+/// A copy that does not count: it is set aside, and never opened again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AsideCopy {
+    pub group: GroupId,
+    pub replica: ReplicaId,
+    /// In words.
+    pub cause: String,
+}
+
 /// Why nothing was done, or not all of it: then it is to be repeated.
 #[derive(Debug, Error)]
 pub enum RecoverError {
@@ -58,9 +68,15 @@ pub enum RecoverError {
     #[error("node {node} is the only member: nothing is to be recovered")]
     Alone { node: NodeId },
     #[error(
-        "node {node} has no copy of shards {shards:?}: take another node's directory, or all their messages would be lost"
+        "node {node} has no copy of shards {shards:?} that counts: take another node's directory, or all their messages would be lost{}",
+        told(.aside)
     )]
-    NotWhole { node: NodeId, shards: Vec<u32> },
+    NotWhole {
+        node: NodeId,
+        shards: Vec<u32>,
+        /// Of those shards.
+        aside: Vec<AsideCopy>,
+    },
     #[error("the writer of the log ended")]
     WriterEnded,
 }
@@ -78,6 +94,7 @@ pub fn look(config: &Config) -> Result<Recovery, RecoverError> {
     };
     dump_log(path, &mut note, &mut |_, _| Ok(()))?;
     copies.sort_by_key(|it| it.group);
+    let (copies, aside) = without_aside(path, copies)?;
     let record = Record::read(path)?;
     let record = record.ok_or_else(|| RecoverError::NoCluster { path: path.clone() })?;
     let node = config.node.id;
@@ -93,7 +110,13 @@ pub fn look(config: &Config) -> Result<Recovery, RecoverError> {
         .filter(|group| !is_here(*group))
         .collect();
     if !shards.is_empty() {
-        return Err(RecoverError::NotWhole { node, shards });
+        let missing = |it: &AsideCopy| shards.contains(&it.group.0);
+        let aside = aside.into_iter().filter(missing).collect();
+        return Err(RecoverError::NotWhole {
+            node,
+            shards,
+            aside,
+        });
     }
     Ok(Recovery {
         node,
@@ -131,6 +154,31 @@ pub fn recover(config: &Config, recovery: &Recovery) -> Result<(), RecoverError>
     })();
     storage.close();
     done
+}
+
+/// What is set aside is no copy: the node does not open it again.
+fn without_aside(
+    path: &Path,
+    copies: Vec<Copy>,
+) -> Result<(Vec<Copy>, Vec<AsideCopy>), RecoverError> {
+    let known = SetAside::of(path)?;
+    let (bad, good): (Vec<Copy>, Vec<Copy>) = copies
+        .into_iter()
+        .partition(|it| known.has(it.group, it.replica));
+    let aside = bad.into_iter().map(|it| AsideCopy {
+        group: it.group,
+        replica: it.replica,
+        cause: known.get(it.group).map(|it| it.cause).unwrap_or_default(),
+    });
+    Ok((good, aside.collect()))
+}
+
+/// Why copies do not count, for the end of a message.
+fn told(aside: &[AsideCopy]) -> String {
+    let told = aside
+        .iter()
+        .map(|it| format!("; its copy of shard {} is set aside: {}", it.group, it.cause));
+    told.collect()
 }
 
 fn copy_of(group: GroupId, replica: ReplicaId, state: &GroupLogState) -> Option<Copy> {
@@ -189,3 +237,6 @@ fn alone(replica: ReplicaId, node: NodeId) -> stored::StoredEntry {
         body: Some(Body::Membership(membership)),
     }
 }
+
+#[cfg(test)]
+mod tests;

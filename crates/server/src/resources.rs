@@ -64,6 +64,10 @@ impl Monitor {
         figures.log_batches = log.batches;
         figures.log_records = log.records;
         figures.log_bytes = log.bytes_written;
+        let scrub = self.storage.log.scrub();
+        figures.log_scrubbed_bytes = scrub.bytes_read;
+        figures.log_damage_found = scrub.damage_found;
+        figures.log_damaged_files = u64::try_from(scrub.damaged.len()).unwrap_or(u64::MAX);
     }
 
     fn all_alarms(&self, own: Alarms) -> AlarmedNodes {

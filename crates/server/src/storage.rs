@@ -39,6 +39,8 @@ impl Storage {
             segment_bytes: config.log_segment,
             direct: config.log_direct,
             log_bytes_max: config.log_size,
+            scrub_every: config.log_scrub_every,
+            scrub_bytes_per_second: config.log_scrub_rate,
             ..LogOptions::default()
         };
         let path = dir.log_dir();

@@ -7,6 +7,7 @@ mod members;
 mod placing;
 mod reconcile;
 mod upgrade;
+mod wrong;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use warren_codec::KNOWN_VERSIONS;
 use warren_proto::internal_v1 as wire;
 use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
-use warren_storage::SetAside;
+use warren_storage::{ScrubView, SetAside};
 use warren_topology::Topology;
 use warren_types::{
     ClusterId, ClusterVersion, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId,
@@ -363,6 +364,12 @@ impl Broker {
     #[must_use]
     pub fn audits(&self) -> Vec<AuditView> {
         self.inner.audits.views()
+    }
+
+    /// What reading this node's log in the background has brought.
+    #[must_use]
+    pub fn log_scrub(&self) -> ScrubView {
+        self.inner.raft.log_scrub()
     }
 
     /// Audits that this node's replicas have carried out.

@@ -7,24 +7,26 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 use uuid::Uuid;
 use warren_types::{ClusterId, Incarnation, NodeId, Run};
 
+use crate::damaged::{self, Damaged};
 use crate::files::{create_directory, replace};
 use crate::manifest::Manifest;
 use crate::set_aside::SetAside;
 
 pub use crate::manifest::{DiskId, FORMAT_VERSION, LogEngineKind};
 
-const LOCK: &str = "LOCK";
-const MANIFEST: &str = "MANIFEST";
+pub(crate) const LOCK: &str = "LOCK";
+pub(crate) const MANIFEST: &str = "MANIFEST";
 const LOG: &str = "log";
 const STATE: &str = "state";
 pub(crate) const SET_ASIDE: &str = "set-aside";
-/// What may lie in a directory that counts as blank: the lock, what a first start left that was cut off, what file systems put there.
-const BLANK_NAMES: [&str; 3] = [LOCK, "MANIFEST.tmp", "lost+found"];
+/// What may lie in a directory that counts as blank: the lock, what a first start left that was cut off, what file systems put there, what
+/// was left behind as damaged.
+const BLANK_NAMES: [&str; 4] = [LOCK, "MANIFEST.tmp", "lost+found", damaged::BEHIND];
 
 #[derive(Debug, Error)]
 pub enum DataDirError {
@@ -97,17 +99,13 @@ impl DataDir {
         };
         create_directory(path).map_err(at)?;
         let lock = lock(path)?;
+        damaged::go_on(path)?;
         let file = path.join(MANIFEST);
         let mut manifest = match fs::read(&file) {
             Ok(bytes) => Manifest::decode(&file, &bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 refuse_unless_blank(path)?;
-                Manifest::new(
-                    node,
-                    Incarnation(Uuid::new_v4().as_u128()),
-                    DiskId(Uuid::new_v4().as_u128()),
-                    log_engine,
-                )
+                fresh(node, log_engine)
             }
             Err(source) => return Err(DataDirError::Io { path: file, source }),
         };
@@ -210,7 +208,55 @@ impl DataDir {
     /// # Errors
     /// As [`SetAside::open`].
     pub fn set_aside(&self) -> Result<SetAside, DataDirError> {
-        SetAside::open(&self.path.join(SET_ASIDE))
+        SetAside::of(&self.path)
+    }
+
+    /// What an earlier run found damaged that no single replica can be blamed for.
+    ///
+    /// # Errors
+    /// What was kept of it cannot be read.
+    pub fn damaged(&self) -> Result<Option<Damaged>, DataDirError> {
+        damaged::found(&self.path)
+    }
+
+    /// Remembers such damage for the next start; durable when it returns. The first stays.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn note_damaged(&self, damaged: Damaged) -> Result<(), DataDirError> {
+        damaged::note(&self.path, damaged)
+    }
+
+    /// Forgets it: the directory is used all the same.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn forget_damaged(&self) -> Result<(), DataDirError> {
+        damaged::forget(&self.path)
+    }
+
+    /// When something was left behind here last, in milliseconds since the epoch; `None`: nothing is there.
+    ///
+    /// # Errors
+    /// As [`damaged`](Self::damaged).
+    pub fn left_behind_at_ms(&self) -> Result<Option<u64>, DataDirError> {
+        damaged::left_behind_at_ms(&self.path)
+    }
+
+    /// Moves all that is in the directory into `damaged`, instead of what is there, and begins it anew, as another incarnation of its node.
+    /// Nobody may have anything of it open.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`]: the next start goes on with it.
+    pub fn begin_anew(self, damaged: Damaged) -> Result<Self, DataDirError> {
+        damaged::leave_behind(&self.path, damaged)?;
+        refuse_unless_blank(&self.path)?;
+        let before = *self.manifest.lock();
+        let mut manifest = fresh(before.node, before.log_engine);
+        manifest.run = Run(1);
+        self.keep(&manifest)?;
+        *self.manifest.lock() = manifest;
+        Ok(self)
     }
 
     fn keep(&self, manifest: &Manifest) -> Result<(), DataDirError> {
@@ -220,32 +266,10 @@ impl DataDir {
     }
 }
 
-/// Bytes that this process may still write on the file system of `path`.
-///
-/// # Errors
-/// The system's, if `path` cannot be asked about.
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
-    disk_space(path).map(|space| space.free_bytes)
-}
-
-/// A file system's size, as this process may use it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DiskSpace {
-    /// May still be written.
-    pub free_bytes: u64,
-    pub total_bytes: u64,
-}
-
-/// The file system of `path`.
-///
-/// # Errors
-/// The system's, if `path` cannot be asked about.
-pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
-    let stat = statvfs(path)?;
-    Ok(DiskSpace {
-        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
-    })
+/// Of a blank directory.
+fn fresh(node: NodeId, log_engine: LogEngineKind) -> Manifest {
+    let drawn = || Uuid::new_v4().as_u128();
+    Manifest::new(node, Incarnation(drawn()), DiskId(drawn()), log_engine)
 }
 
 /// A directory that is only read; nobody else opens it while this is held.
@@ -460,12 +484,5 @@ mod tests {
             Err(DataDirError::OtherLogEngine { .. })
         ));
         DataDir::open_with(root.path(), NODE, LogEngineKind::Rocks).unwrap();
-    }
-
-    #[test]
-    fn free_bytes_of_a_real_directory_is_known() {
-        let space = disk_space(Path::new("/")).unwrap();
-        assert!(space.free_bytes > 0 && space.total_bytes >= space.free_bytes);
-        assert!(disk_space(Path::new("/no/such/place")).is_err());
     }
 }

@@ -2,7 +2,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod damaged;
 mod data_dir;
+mod disk_space;
 mod files;
 mod log;
 mod manifest;
@@ -12,12 +14,14 @@ mod state;
 mod test_files;
 mod verify;
 
+pub use damaged::Damaged;
 pub use data_dir::{
-    DataDir, DataDirError, DiskId, DiskSpace, FORMAT_VERSION, LogEngineKind, disk_space, free_bytes,
+    DataDir, DataDirError, DiskId, FORMAT_VERSION, LogEngineKind,
 };
+pub use disk_space::{DiskSpace, disk_space, free_bytes};
 pub use log::{
-    Done, DumpedGroup, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogOptions,
-    LogRecord, LogSpace, LogStats, RocksLog, SegmentLog,
+    Done, DumpedGroup, Durable, GroupLog, GroupLogState, LogDamage, LogEngine, LogError,
+    LogOptions, LogRecord, LogSpace, LogStats, RocksLog, ScrubView, SegmentLog,
 };
 pub use set_aside::{AsideReplica, SetAside};
 pub use state::{

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use warren_types::{GroupId, ReplicaId};
 
-use crate::data_dir::DataDirError;
+use crate::data_dir::{DataDirError, SET_ASIDE};
 use crate::files::{replace, sealed, take_u32, take_u64, unseal};
 
 const FORMAT: u32 = 1;
@@ -45,6 +45,14 @@ impl SetAside {
             path: path.to_owned(),
             replicas: Mutex::new(read(path)?),
         })
+    }
+
+    /// That of a node's data directory.
+    ///
+    /// # Errors
+    /// Same.
+    pub fn of(data_dir: &Path) -> Result<Self, DataDirError> {
+        Self::open(&data_dir.join(SET_ASIDE))
     }
 
     #[must_use]

@@ -1,8 +1,12 @@
-//! A file of a node's applied state is damaged on its disk: the node finds it, says so, sets aside the replica whose rows it holds, and is given a new
-//! one, while the cluster serves. Not here: rows that are whole and wrong (`warren-shard`, `audits`), nodes that are lost (`members`).
+//! A file of a node's applied state or of its log is damaged on its disk: the node finds it, says so, sets aside the replica whose rows or
+//! entries it holds, and is given a new one, while the cluster serves. Not here: rows that are whole and wrong (`warren-shard`, `audits`), nodes that are lost (`members`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+#[path = "support/pages.rs"]
+mod pages;
+
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +17,8 @@ use warren_cluster::run::{conclude, runtime};
 use warren_cluster::watch::until;
 use warren_cluster::{Load, Shape, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
+
+use pages::{figure, page};
 
 const SHAPE: Shape = Shape {
     queues: 2,
@@ -55,6 +61,29 @@ fn damage(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
+/// Turns some bits in the middle of a file that a node has open.
+fn damage_in_place(path: &Path) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path);
+    let file = file.unwrap();
+    let middle = file.metadata().unwrap().len() / 2;
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, middle).unwrap();
+    bytes.iter_mut().for_each(|it| *it ^= 0x55);
+    file.write_all_at(&bytes, middle).unwrap();
+    file.sync_all().unwrap();
+}
+
+/// The newest file of the log that is surely full: the last two are written, or ready to be.
+fn full_segment(log: &Path) -> PathBuf {
+    let files = fs::read_dir(log).unwrap().map(|it| it.unwrap().path());
+    let mut files: Vec<PathBuf> = files
+        .filter(|it| it.extension().is_some_and(|it| it == "segment"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 2, "the backlog is in the log: {files:?}");
+    files.swap_remove(files.len() - 3)
+}
+
 fn fill(cluster: &Cluster) -> Result<()> {
     cluster.run(&["queue", "declare", "backlog"])?;
     let file = cluster.directory().join("lines");
@@ -75,7 +104,8 @@ fn replicas(seen: &Seen, node: u64) -> Vec<(u64, u64)> {
         .collect()
 }
 
-async fn play(cluster: &mut Cluster) -> Result<()> {
+/// A cluster under load, with a backlog, whose replicas are alike.
+async fn begin(cluster: &Cluster) -> Result<(Load, Vec<Connection>)> {
     let numbers = cluster.numbers().into_iter();
     let servers: Vec<String> = numbers.map(|it| cluster.servers_from(it)).collect();
     let load = Load::start(&servers, SHAPE).await?;
@@ -86,6 +116,11 @@ async fn play(cluster: &mut Cluster) -> Result<()> {
         .collect();
     let all = all?;
     all_agree(&all).await?;
+    Ok((load, all))
+}
+
+async fn play(cluster: &mut Cluster) -> Result<()> {
+    let (load, all) = begin(cluster).await?;
     let victim = VICTIM.0 as u64;
     let before = replicas(&all[0].cluster().await?, victim);
 
@@ -106,6 +141,58 @@ async fn play(cluster: &mut Cluster) -> Result<()> {
     let said = log.contains("set aside") && log.contains("Blob CRC mismatch");
     ensure!(said, "the log does not say what is damaged");
     conclude(load, cluster.directory()).await
+}
+
+async fn play_log(cluster: &mut Cluster) -> Result<()> {
+    let (load, all) = begin(cluster).await?;
+    let victim = VICTIM.0 as u64;
+    let before = replicas(&all[0].cluster().await?, victim);
+    let file = full_segment(&cluster.data_directory(VICTIM).join("log"));
+    println!("damaged: {}", file.display());
+    damage_in_place(&file);
+
+    until(&all[0], "a replica is replaced", |it| {
+        let now = replicas(it, victim);
+        now.len() == before.len() && now != before
+    })
+    .await?;
+    let log = fs::read_to_string(cluster.data_directory(VICTIM).join("../log"))?;
+    let name = file.file_name().context("a name")?.to_string_lossy();
+    let is_told = |it: &str| it.contains("log is damaged") && it.contains(&*name);
+    ensure!(log.lines().any(is_told), "the log does not say which file");
+    ensure!(log.contains("entries of its log cannot be read"), "why");
+    // What lived in the file beside was written again: it goes, and does not stop the next start.
+    let metrics = cluster.metrics_address(VICTIM);
+    let damaged = || {
+        let page = page(&metrics, "/metrics");
+        let found = figure(&page, "warren_log_damage_found_total");
+        (found, figure(&page, "warren_log_damaged_files"))
+    };
+    until(&all[0], "the damaged file is gone", |_| {
+        damaged() == (Some(1.0), Some(0.0))
+    })
+    .await?;
+    all_agree(&all).await?;
+    cluster.kill(VICTIM)?;
+    cluster.restart(VICTIM)?;
+    all_agree(&all).await?;
+    conclude(load, cluster.directory()).await
+}
+
+#[test]
+fn damaged_log_is_found_while_the_node_runs_and_its_replica_replaced() {
+    let mut cluster = Cluster::prepare(Options::default()).unwrap();
+    for number in cluster.numbers() {
+        for (variable, value) in [
+            ("WARREN_STORAGE_LOG_SEGMENT", "1 MiB"),
+            ("WARREN_STORAGE_LOG_SCRUB_EVERY", "1s"),
+        ] {
+            cluster.set_environment(number, variable, value);
+        }
+        cluster.spawn(number).unwrap();
+    }
+    cluster.wait_all_ready().unwrap();
+    runtime().block_on(play_log(&mut cluster)).unwrap();
 }
 
 #[test]

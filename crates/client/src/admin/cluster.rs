@@ -62,7 +62,7 @@ pub struct Replica {
     pub role: ReplicaRole,
     /// Index of the last entry it is known to have.
     pub matched_index: u64,
-    /// Why it is set aside, by its own node; `None`: it is not.
+    /// Why it is set aside, as its node says; `None`: it is not.
     pub set_aside: Option<String>,
 }
 

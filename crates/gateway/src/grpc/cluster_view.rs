@@ -98,7 +98,8 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
     let topology = gateway.topology();
     let seen = seen(gateway);
     let audits = gateway.broker().audits();
-    let aside = gateway.broker().set_aside();
+    let aside = gateway.broker().set_aside_anywhere();
+    let in_doubt = gateway.broker().in_doubt();
     let shards = topology.placements().map(|placement| {
         let known = seen.iter().find(|it| it.group == placement.group);
         let leadership = gateway.broker().leadership_of(placement.group);
@@ -131,7 +132,7 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             applied_index: index(known.and_then(|it| it.applied)),
             queues: u64::try_from(queues).unwrap_or(u64::MAX),
             compared_at: compared_at_ms.map(timestamp),
-            in_doubt: audit.is_some_and(|it| it.in_doubt),
+            in_doubt: in_doubt.contains(&placement.group),
         }
     });
     shards.collect()
@@ -214,24 +215,32 @@ fn changes(gateway: &Gateway) -> Vec<String> {
     told
 }
 
-/// Replicas that are not as the others are.
+/// Replicas that are not as the others are, and damage.
 fn wrong(gateway: &Gateway) -> Vec<String> {
     let own = gateway.broker().node();
-    let aside = gateway.broker().set_aside().into_iter();
+    let aside = gateway.broker().set_aside_anywhere().into_iter();
     let aside = aside.map(|it| {
         format!(
-            "the replica of shard {} on node {own} is set aside until it is replaced: {}",
-            it.group, it.cause
+            "the replica of shard {} on node {} is set aside until it is replaced: {}",
+            it.group, it.node, it.cause
         )
     });
-    let audits = gateway.broker().audits().into_iter();
-    let doubtful = audits.filter(|it| it.in_doubt).map(|it| {
+    let doubtful = gateway.broker().in_doubt().into_iter().map(|group| {
         format!(
-            "rows of shard {} differ between its replicas, and it is not known which are right",
-            it.shard
+            "replicas of shard {group} differ or cannot be read, and it is not known which are right: none of them is moved"
         )
     });
-    aside.chain(doubtful).collect()
+    let damaged = gateway.broker().log_scrub().damaged.into_iter();
+    let damaged = damaged.map(|it| {
+        let groups: Vec<String> = it.groups.iter().map(ToString::to_string).collect();
+        let needed = match groups.is_empty() {
+            true => "nothing in it is needed any more".to_owned(),
+            false => format!("needed by groups {}", groups.join(", ")),
+        };
+        let (path, offset) = (it.path.display(), it.offset);
+        format!("the log of node {own} is damaged: {path} at offset {offset}; {needed}")
+    });
+    aside.chain(doubtful).chain(damaged).collect()
 }
 
 /// What is wrong, worst first.

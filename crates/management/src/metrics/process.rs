@@ -103,10 +103,25 @@ fn counters(page: &mut MetricsPage, figures: &ProcessFigures) {
             "Bytes of those batches.",
             figures.log_bytes,
         ),
+        (
+            "warren_log_scrubbed_bytes_total",
+            "Bytes of the log that were read and checked in the background.",
+            figures.log_scrubbed_bytes,
+        ),
+        (
+            "warren_log_damage_found_total",
+            "Files of the log that were found damaged since the start.",
+            figures.log_damage_found,
+        ),
     ];
     for (name, help, value) in counters {
         page.counter(name, help, value);
     }
+    page.gauge(
+        "warren_log_damaged_files",
+        "Those of them that are there still.",
+        figures.log_damaged_files,
+    );
 }
 
 fn identity(page: &mut MetricsPage, overview: &Overview) {

@@ -218,10 +218,16 @@ impl Group {
         self.shared.applied.subscribe()
     }
 
-    /// What was found wrong with the replica's rows, in words. It stays down then.
+    /// What was found wrong with the replica's rows, or with entries of its log that it needed, in words. It stays down then.
     #[must_use]
     pub fn damage(&self) -> Option<Arc<str>> {
         self.shared.damage.borrow().clone()
+    }
+
+    /// What is wrong with entries of its log that nobody has asked for yet, in words. It works until then.
+    #[must_use]
+    pub fn log_damage(&self) -> Option<Arc<str>> {
+        self.shared.log.get().and_then(|log| log.damage())
     }
 
     #[must_use]

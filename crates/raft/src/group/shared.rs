@@ -1,6 +1,6 @@
 //! What the handle, the tasks and the network side of one replica have in common. Not here: any of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -8,6 +8,7 @@ use openraft::{RaftMetrics, ServerState};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use warren_storage::GroupLog;
 use warren_types::{GroupId, Leader, Leadership, LogId, LogIndex, NodeId, ReplicaId, Term};
 
 use super::handle::ReplicaHealth;
@@ -30,7 +31,7 @@ pub(crate) struct Shared {
     raft: RwLock<Option<RaftOf>>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) applied: watch::Sender<Option<LogId>>,
-    /// What the machine found wrong with the replica's rows.
+    /// What was found wrong with the replica's rows, or with entries of its log, when they were to be read.
     pub(crate) damage: watch::Sender<Option<Arc<str>>>,
     /// What followers have acknowledged to this replica as their leader.
     pub(crate) acknowledged: Acknowledged,
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     /// The term of a leader that is gone, whom this replica tries to replace.
     early_from: AtomicU64,
     pub(super) health: Mutex<ReplicaHealth>,
+    /// There once the replica was opened.
+    pub(super) log: OnceLock<Arc<dyn GroupLog>>,
     /// The highest commit index that a heartbeat told of, whether this replica has the entry or not; 0 = none.
     heard_commit: AtomicU64,
 }
@@ -71,6 +74,7 @@ impl Shared {
             handing_over: AtomicBool::new(false),
             early_from: AtomicU64::new(NO_TERM),
             health: Mutex::new(ReplicaHealth::Running),
+            log: OnceLock::new(),
             heard_commit: AtomicU64::new(0),
         }
     }

@@ -54,6 +54,8 @@ impl Replica {
             tokio::task::spawn_blocking(move || open_stores(&parts, spec))
         };
         let stored = stores.await.map_err(|_| OpenError::Stopped)??;
+        // It was just made: nothing is there yet.
+        let _new = shared.log.set(stored.log.clone());
         let raft = build(&parts, &shared, &stored).await?;
         shared.set_raft(Some(raft.clone()));
 

@@ -83,6 +83,8 @@ struct Inner {
     draining: AtomicBool,
     /// What this node's clients use; the others hear it with their next beat.
     usage: Mutex<Bytes>,
+    /// What is wrong with this node's replicas; the others hear it with their next beat.
+    wrong: Mutex<Bytes>,
     /// Who has called lately as a node that is known as another incarnation; one per node.
     strangers: Mutex<BTreeMap<NodeId, (Incarnation, Instant)>>,
 }
@@ -116,6 +118,7 @@ struct Health {
     alarms: Alarms,
     draining: bool,
     usage: Bytes,
+    wrong: Bytes,
 }
 
 impl Peers {
@@ -143,6 +146,7 @@ impl Peers {
             alarms: Mutex::default(),
             draining: AtomicBool::new(false),
             usage: Mutex::default(),
+            wrong: Mutex::default(),
             strangers: Mutex::default(),
         };
         let peers = Self {
@@ -303,6 +307,22 @@ impl Peers {
         peer.map_or_else(Bytes::new, |peer| peer.health.lock().usage.clone())
     }
 
+    /// Says what is wrong with this node's replicas, in a form that is the broker's: the others hear it with their next beat.
+    pub fn set_wrong(&self, wrong: Bytes) {
+        *self.inner.wrong.lock() = wrong;
+    }
+
+    pub(super) fn own_wrong(&self) -> Bytes {
+        self.inner.wrong.lock().clone()
+    }
+
+    /// What a node said last of its replicas; empty if it has said nothing.
+    #[must_use]
+    pub fn wrong(&self, node: NodeId) -> Bytes {
+        let peer = self.peer(node);
+        peer.map_or_else(Bytes::new, |peer| peer.health.lock().wrong.clone())
+    }
+
     /// Says whether this node gives its leaderships away: the others hear it with their next beat and give it none.
     pub fn set_draining(&self, draining: bool) {
         self.inner.draining.store(draining, Ordering::Release);
@@ -418,6 +438,10 @@ impl Peer {
 
     pub(super) fn hear_usage(&self, usage: Bytes) {
         self.health.lock().usage = usage;
+    }
+
+    pub(super) fn hear_wrong(&self, wrong: Bytes) {
+        self.health.lock().wrong = wrong;
     }
 
     pub(super) fn hear_draining(&self, draining: bool) {

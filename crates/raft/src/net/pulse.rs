@@ -246,6 +246,7 @@ impl Session {
                 });
                 peer.hear_draining(answer.draining);
                 peer.hear_usage(answer.usage);
+                peer.hear_wrong(answer.wrong);
             }
         }
         for reply in answer.replies {

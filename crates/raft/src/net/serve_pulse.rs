@@ -78,6 +78,7 @@ async fn run(
                     disk_alarm: alarms.disk,
                     draining: node.parts.peers.is_draining(),
                     usage: node.parts.peers.own_usage(),
+                    wrong: node.parts.peers.own_wrong(),
                 }
             }
             Some(first) = heartbeats.next() => {

@@ -2,12 +2,14 @@
 //!
 //! The defaults are small: an idle node stays well under 120 MiB.
 
+use std::time::Duration;
+
 use warren_storage::LogEngineKind;
 
 use super::Config;
 use super::report::Report;
 use super::setting::{Kind, Setting, switch, whole};
-use super::units::{show_size, size};
+use super::units::{duration, show_duration, show_size, size};
 
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
@@ -23,6 +25,10 @@ pub struct StorageConfig {
     pub log_tail_cache: u64,
     /// What may wait for the log's writer.
     pub log_queue: u64,
+    /// The log's files that are written no more are read and checked this often; zero: never.
+    pub log_scrub_every: Duration,
+    /// At most so much of them per second.
+    pub log_scrub_rate: u64,
     /// The files of the log engine `rocks` are switched beyond this.
     pub log_wal_max: u64,
     /// Cache of the applied state; the write buffers count in it.
@@ -40,6 +46,8 @@ impl Default for StorageConfig {
             log_size: 1 << 30,
             log_tail_cache: 16 << 20,
             log_queue: 64 << 20,
+            log_scrub_every: Duration::from_secs(24 * 3_600),
+            log_scrub_rate: 8 << 20,
             log_wal_max: 128 << 20,
             block_cache: 64 << 20,
             write_buffers: 32 << 20,
@@ -104,6 +112,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "storage.log_queue",
         "what may wait for the log's writer [default: 64 MiB]"
     ),
+    Setting {
+        name: "storage.log_scrub_every",
+        about: "the log's files that are written no more are read and checked this often; 0s: never [default: 24h]",
+        kind: Kind::Duration,
+        set: |config, text| {
+            config.storage.log_scrub_every = duration(text)?;
+            Ok(())
+        },
+        show: |config| show_duration(config.storage.log_scrub_every),
+    },
+    setting!(
+        log_scrub_rate,
+        "storage.log_scrub_rate",
+        "that reads at most so much per second [default: 8 MiB]"
+    ),
     setting!(
         log_wal_max,
         "storage.log_wal_max",
@@ -133,6 +156,8 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 const SIZE_MIN: u64 = 1 << 20;
 const SIZE_MAX: u64 = 1 << 40;
+/// A file is held while it is read: not for hours.
+const SCRUB_RATE_MIN: u64 = 64 << 10;
 
 pub(super) fn check(config: &Config, report: &mut Report) {
     let storage = &config.storage;
@@ -153,6 +178,10 @@ pub(super) fn check(config: &Config, report: &mut Report) {
                 format!("is {}; allowed are {min} to {max}", show_size(bytes)),
             );
         }
+    }
+    if storage.log_scrub_rate < SCRUB_RATE_MIN {
+        let min = show_size(SCRUB_RATE_MIN);
+        report.wrong("storage.log_scrub_rate", format!("is less than {min}"));
     }
     if storage.block_cache < storage.write_buffers {
         report.wrong(

@@ -87,6 +87,12 @@ impl Auditor {
     }
 
     async fn audit(&self, captured: Captured, pass: &mut Pass) {
+        if let Some(damage) = self.group.log_damage() {
+            // Its rows may be right; but it can neither lead nor start again with such a log.
+            let cause = format!("entries of its log cannot be read: {damage}");
+            let proven = captured.frozen.snapshot.is_proven();
+            return self.damaged(captured.id, proven, cause).await;
+        }
         let Ok(turn) = self.rate.turn.clone().acquire_owned().await else {
             return;
         };
@@ -188,7 +194,8 @@ impl Auditor {
         ))
     }
 
-    /// A row cannot be read. The replica goes on until most voters are known to be right without it: it may be the one that is needed.
+    /// A row or an entry cannot be read. The replica goes on until most voters are known to be right without it: it may be the one that is
+    /// needed.
     async fn damaged(&self, id: AuditId, proven: bool, cause: String) {
         if self.book.doubt(self.shard) {
             error!(shard_id = %self.shard, cause, "replica is damaged");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 use warren_storage::AsideReplica;
 use warren_topology::{MoveReplica, PlacementCommand, TopologyCommand, TopologyReply};
-use warren_types::{GroupId, ReplicaId};
+use warren_types::{GroupId, NodeId, ReplicaId};
 
 use super::Broker;
 use crate::audit::Fault;
@@ -18,6 +18,7 @@ const REPLACE_AFTER: Duration = Duration::from_secs(600);
 /// A replica that is set aside and not replaced yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AsideView {
+    pub node: NodeId,
     pub group: GroupId,
     pub replica: ReplicaId,
     /// In words.
@@ -153,7 +154,9 @@ impl Broker {
                 .flat_map(|it| it.members.iter().chain(&it.former));
             all.any(|member| member.replica == aside.replica)
         });
+        let node = self.inner.me.node;
         let views = placed.map(|(group, aside)| AsideView {
+            node,
             group,
             replica: aside.replica,
             cause: aside.cause,

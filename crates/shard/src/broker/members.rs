@@ -45,6 +45,7 @@ impl Broker {
                 self.tell_uplink(shard);
             }
             self.look_after_aside().await;
+            self.tell_wrong();
             // A leader that does not hear of the topology might go back to a placement of the past.
             if !self.inner.topology.is_recent() {
                 continue;

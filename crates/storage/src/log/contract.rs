@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use warren_types::{GroupId, LogId, LogIndex, ReplicaId, Vote};
 
-use super::options::LogStats;
+use super::options::{LogStats, ScrubView};
 
 /// One entry as the log keeps it: its id, and its encoding, which the engine does not look into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,11 @@ pub trait LogEngine: Send + Sync {
     /// What the engine has done since it was opened.
     fn stats(&self) -> LogStats;
 
+    /// What reading what is written no more has brought. An engine that does not read it has nothing to tell.
+    fn scrub(&self) -> ScrubView {
+        ScrubView::default()
+    }
+
     /// What the log takes of its disk and what is left there.
     ///
     /// # Errors
@@ -129,6 +134,11 @@ pub trait GroupLog: Send + Sync {
     fn newest_within(&self, bytes: u64) -> LogIndex {
         let _sizes_are_not_known = bytes;
         LogIndex(0)
+    }
+
+    /// What is wrong with entries that are still needed, as far as reads and the scrub have found, in words.
+    fn damage(&self) -> Option<Arc<str>> {
+        None
     }
 
     /// Follows how far the log is on disk.

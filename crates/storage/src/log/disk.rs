@@ -98,7 +98,7 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        crate::data_dir::free_bytes(path)
+        crate::disk_space::free_bytes(path)
     }
 }
 

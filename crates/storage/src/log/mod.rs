@@ -17,7 +17,7 @@ pub(crate) mod tests;
 pub use contract::{
     Done, Durable, GroupLog, GroupLogState, LogEngine, LogError, LogRecord, LogSpace,
 };
-pub use options::{LogOptions, LogStats};
+pub use options::{LogDamage, LogOptions, LogStats, ScrubView};
 pub use rocks::RocksLog;
 pub use segments::{DumpedGroup, SegmentLog};
 pub(crate) use segments::{dump as dump_segments, verify as verify_segments};

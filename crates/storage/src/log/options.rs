@@ -1,5 +1,10 @@
 //! What a log engine may use, and what it has done. Not here: the engines.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use warren_types::GroupId;
+
 /// Limits of one engine, in bytes unless the name says otherwise.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -19,6 +24,9 @@ pub struct LogOptions {
     pub log_bytes_max: u64,
     /// With less than this left on the file system the engine says that space is low.
     pub free_bytes_min: u64,
+    /// Files that are written no more are read and checked this often; zero: never. The segmented engine only, as the next.
+    pub scrub_every: Duration,
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for LogOptions {
@@ -32,6 +40,8 @@ impl Default for LogOptions {
             spare_segments: 1,
             log_bytes_max: 1 << 30,
             free_bytes_min: 512 << 20,
+            scrub_every: Duration::from_secs(24 * 3_600),
+            scrub_bytes_per_second: 8 << 20,
         }
     }
 }
@@ -46,4 +56,26 @@ pub struct LogStats {
     pub records: u64,
     /// Bytes of live records written again so that an old segment could go.
     pub bytes_rewritten: u64,
+}
+
+/// What reading the log in the background has brought since the engine was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubView {
+    pub bytes_read: u64,
+    pub segments_read: u64,
+    /// Files that were found damaged, also those that are gone since.
+    pub damage_found: u64,
+    /// Those that are there still, oldest first.
+    pub damaged: Vec<LogDamage>,
+}
+
+/// Damage in one of the log's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDamage {
+    pub path: PathBuf,
+    /// Of the first byte from which on something does not match.
+    pub offset: u64,
+    pub detail: String,
+    /// Those that need entries in it which cannot be read.
+    pub groups: Vec<GroupId>,
 }

@@ -29,7 +29,8 @@ impl Default for Limits {
     }
 }
 
-/// What to propose next; empty: nothing, or nothing for now. Groups without a leader are left alone: they could not change.
+/// What to propose next; empty: nothing, or nothing for now. Groups without a leader are left alone: they could not change. So are groups
+/// in doubt.
 #[must_use]
 pub fn next_changes(
     topology: &Topology,
@@ -52,7 +53,7 @@ pub fn next_changes(
     let mut room = limits.changes_max.saturating_sub(changing);
     for placement in shards() {
         let exchange_only = !placement.settled;
-        if !exchange_only && room == 0 {
+        if observed.in_doubt.contains(&placement.group) || !exchange_only && room == 0 {
             continue;
         }
         if let Some(change) = plan.mend(placement) {
@@ -219,6 +220,7 @@ impl<'a> Plan<'a> {
                     && !taken.contains(&placement.group)
                     && self.observed.leader(placement.group).is_some()
                     && !self.observed.resting.contains(&placement.group)
+                    && !self.observed.in_doubt.contains(&placement.group)
                     && placement
                         .members
                         .iter()

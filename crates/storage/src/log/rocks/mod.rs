@@ -30,7 +30,7 @@ use super::acked::Acked;
 use super::contract::{Done, GroupLog, LogEngine, LogError, LogSpace};
 use super::disk::{Disk, RealDisk};
 use super::options::{LogOptions, LogStats};
-use crate::data_dir::free_bytes;
+use crate::disk_space::free_bytes;
 use crate::files::create_directory;
 
 /// All groups' logs of one data disk in one RocksDB.

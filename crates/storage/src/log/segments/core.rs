@@ -28,6 +28,10 @@ pub(super) struct Counters {
     pub(super) bytes_rewritten: AtomicU64,
     /// Bytes of all segment files, spare ones too.
     pub(super) bytes_used: AtomicU64,
+    pub(super) bytes_scrubbed: AtomicU64,
+    pub(super) segments_scrubbed: AtomicU64,
+    /// Segments that the scrub found damaged.
+    pub(super) damage_found: AtomicU64,
     /// The disk took no more when the writer last asked.
     pub(super) full: AtomicBool,
 }

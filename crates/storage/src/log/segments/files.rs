@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Chain, checkpoint_frame};
 use super::format::{ALIGNMENT, CheckpointGroup, HEAD_BYTES, SegmentHead, aligned};
+use super::sealed::SealedSegments;
 use super::segment::{Segment, segment_name, spare_path};
 use crate::log::disk::{Disk, DiskFile, write_all};
 use crate::log::options::LogOptions;
@@ -32,6 +33,8 @@ pub(super) struct SegmentFiles {
     pub(super) spares_max: usize,
     /// Full ones, oldest first.
     pub(super) closed: VecDeque<Held>,
+    /// The same, for the scrub.
+    pub(super) sealed: Arc<SealedSegments>,
     pub(super) active: Held,
     /// Where the active one ends.
     pub(super) offset: u64,
@@ -93,6 +96,7 @@ impl SegmentFiles {
             direct,
             spares_max: options.spare_segments,
             closed: VecDeque::new(),
+            sealed: Arc::default(),
             active,
             offset: HEAD_BYTES,
             next: None,
@@ -147,6 +151,8 @@ impl SegmentFiles {
     fn switch(&mut self) -> Result<(), WriteError> {
         self.prepare_next()?;
         if let Some(next) = self.next.take() {
+            let active = &self.active.segment;
+            self.sealed.add(active, self.offset, self.chain);
             self.closed
                 .push_back(std::mem::replace(&mut self.active, next));
             self.offset = HEAD_BYTES;
@@ -177,7 +183,7 @@ impl SegmentFiles {
 
     /// Takes the oldest segment out of use if nobody needs it: nothing refers to it but this list. True if there was one.
     pub(super) fn retire(&mut self) -> Result<bool, WriteError> {
-        let unused = |held: &mut Held| Arc::strong_count(&held.segment) == 1;
+        let unused = |held: &mut Held| self.sealed.release(&held.segment);
         let Some(held) = self.closed.pop_front_if(unused) else {
             return Ok(false);
         };

@@ -15,6 +15,7 @@ use super::format::CheckpointGroup;
 use super::index::{Runs, Spans};
 use super::read::Place;
 use super::replay::Replayed;
+use super::segment::Segment;
 use crate::log::contract::{Durable, GroupLogState, LogError, LogRecord};
 use crate::log::tail::Tail;
 
@@ -35,6 +36,8 @@ pub(super) struct Known {
     pub(super) removed: bool,
     pub(super) written: GroupLogState,
     pub(super) spans: Spans,
+    /// The last entry of those that could not be read, and why.
+    damage: Option<(LogIndex, Arc<str>)>,
 }
 
 impl Known {
@@ -75,6 +78,7 @@ impl Group {
             removed: false,
             written: found.state,
             spans: found.spans,
+            damage: None,
         };
         let durable = watch::Sender::new(Durable {
             last: found.state.last,
@@ -159,6 +163,42 @@ impl Group {
             group: self.id,
             detail: detail.to_string().into(),
         }
+    }
+
+    /// Entries up to `last` cannot be read.
+    pub(super) fn note_damage(&self, last: LogIndex, detail: Arc<str>) {
+        let mut known = self.known();
+        if known.damage.as_ref().is_none_or(|it| it.0 < last) {
+            known.damage = Some((last, detail));
+        }
+    }
+
+    /// What is wrong with entries that are still needed.
+    pub(super) fn damage(&self) -> Option<Arc<str>> {
+        let known = self.known();
+        let purged = index_of(known.visible.purged);
+        let damage = known.damage.as_ref().filter(|it| it.0 > purged);
+        damage.map(|(_, detail)| detail.clone())
+    }
+
+    /// Whether all that the group needs of a segment can be read. What cannot is remembered.
+    pub(super) fn is_whole_in(&self, segment: &Arc<Segment>) -> bool {
+        let places: Vec<(Place, u64, u64)> = {
+            let known = self.known();
+            let there = known.spans.iter();
+            let there = there.filter(|it| Arc::ptr_eq(&it.segment, segment));
+            there
+                .map(|it| (Place::of(it), it.first, it.last))
+                .collect()
+        };
+        let mut whole = true;
+        for (place, first, last) in places {
+            if let Err(detail) = place.read_whole(self.id, first..=last) {
+                whole = false;
+                self.note_damage(LogIndex(last), detail.into());
+            }
+        }
+        whole
     }
 
     /// Entries of a range, as the trait promises.

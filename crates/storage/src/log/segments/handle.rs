@@ -162,7 +162,12 @@ impl GroupLog for Handle {
     fn read(&self, range: Range<LogIndex>, bytes_max: usize) -> Result<Vec<LogRecord>, LogError> {
         // Fails when the engine has, also where memory could answer.
         self.0.core.check_open()?;
-        self.0.read(&range, bytes_max)
+        let read = self.0.read(&range, bytes_max);
+        if let Err(LogError::Damaged { detail, .. }) = &read {
+            let last = LogIndex(range.end.0.saturating_sub(1));
+            self.0.note_damage(last, detail.clone());
+        }
+        read
     }
 
     fn log_id(&self, index: LogIndex) -> Result<Option<LogId>, LogError> {
@@ -172,6 +177,10 @@ impl GroupLog for Handle {
 
     fn newest_within(&self, bytes: u64) -> LogIndex {
         self.0.known().spans.newest_within(bytes)
+    }
+
+    fn damage(&self) -> Option<Arc<str>> {
+        self.0.damage()
     }
 
     fn durable(&self) -> watch::Receiver<Durable> {

@@ -9,6 +9,7 @@
 //! | `index`, `read` | where records are, and reading them back |
 //! | `relog` | empties old segments that little lives in |
 //! | `scan`, `replay`, `recover` | reading everything at start |
+//! | `sealed`, `scrub` | reading slowly what is written no more, as long as the node runs |
 //! | `verify` | reading everything of a node that does not run |
 
 mod batch;
@@ -24,6 +25,8 @@ mod recover;
 mod relog;
 mod replay;
 mod scan;
+mod scrub;
+mod sealed;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -32,7 +35,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -48,11 +51,13 @@ use self::handle::Handle;
 use self::queue::{Change, Operation};
 use self::relog::Relog;
 use self::replay::Replayed;
+use self::scrub::Scrubber;
+use self::sealed::SealedSegments;
 use self::writer::{Groups, Writer};
 use super::acked::Acked;
 use super::contract::{Done, GroupLog, GroupLogState, LogEngine, LogError, LogSpace};
 use super::disk::{Disk, RealDisk};
-use super::options::{LogOptions, LogStats};
+use super::options::{LogOptions, LogStats, ScrubView};
 
 pub use self::verify::DumpedGroup;
 pub(crate) use self::verify::{dump, verify};
@@ -74,6 +79,8 @@ pub struct SegmentLog {
     /// What is not settled yet of what was found at open. Locked while a group is opened or removed.
     found: Mutex<Found>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    sealed: Arc<SealedSegments>,
+    scrubber: Mutex<Option<Scrubber>>,
 }
 
 /// Of groups that were not opened since.
@@ -143,6 +150,9 @@ impl SegmentLog {
         let used = recovered.files.used_bytes();
         core.counters.bytes_used.store(used, Ordering::Relaxed);
         let marks = Marks(acked.marks());
+        let sealed = recovered.files.sealed.clone();
+        let scrubber = Scrubber::start(&core, &groups, &recovered.files, &options);
+        let scrubber = Mutex::new(scrubber.map_err(failed)?);
         let writer = Writer {
             core: core.clone(),
             groups: groups.clone(),
@@ -167,6 +177,8 @@ impl SegmentLog {
             free_bytes_min: options.free_bytes_min,
             found: Mutex::new(Found { marks, damaged }),
             writer: Mutex::new(Some(thread)),
+            sealed,
+            scrubber,
         })
     }
 
@@ -269,6 +281,17 @@ impl LogEngine for SegmentLog {
         self.core.stats()
     }
 
+    fn scrub(&self) -> ScrubView {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.core.counters;
+        ScrubView {
+            bytes_read: read(&counters.bytes_scrubbed),
+            segments_read: read(&counters.segments_scrubbed),
+            damage_found: read(&counters.damage_found),
+            damaged: self.sealed.damaged(),
+        }
+    }
+
     fn space(&self) -> std::io::Result<LogSpace> {
         let free_bytes = self.disk.free_bytes(&self.dir)?;
         let counters = &self.core.counters;
@@ -280,6 +303,7 @@ impl LogEngine for SegmentLog {
     }
 
     fn close(&self) {
+        drop(self.scrubber.lock().take());
         self.core.queue.close(LogError::Closed);
         if let Some(writer) = self.writer.lock().take()
             && writer.join().is_err()

@@ -63,6 +63,25 @@ impl Place {
         Ok(records)
     }
 
+    /// Same, and all of them are there.
+    ///
+    /// # Errors
+    /// Same.
+    pub(super) fn read_whole(
+        &self,
+        group: GroupId,
+        wanted: RangeInclusive<u64>,
+    ) -> Result<Vec<LogRecord>, String> {
+        let records = self.read(group, wanted.clone())?;
+        if wanted.clone().eq(records.iter().map(|it| it.id.index.0)) {
+            return Ok(records);
+        }
+        let (first, last) = wanted.into_inner();
+        Err(format!(
+            "records {first} to {last} are not where they were put"
+        ))
+    }
+
     /// Takes what stands at one place of the stretch: a frame, a batch header, or zeros before one.
     fn step(
         &self,

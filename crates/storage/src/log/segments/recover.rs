@@ -10,6 +10,7 @@ use super::batch::Chain;
 use super::files::{Held, SegmentFiles, WriteError};
 use super::replay::Replay;
 use super::scan::{Damage, End, Expected, Scan, WholeBatch};
+use super::sealed::SealedSegments;
 use super::segment::{Segment, segment_name, sequence_of};
 use crate::log::disk::Disk;
 use crate::log::options::LogOptions;
@@ -171,6 +172,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn chain_of(expected: Expected) -> Chain {
+    Chain {
+        sequence: expected.sequence,
+        previous_crc: expected.crc,
+    }
+}
+
 /// Says where writing goes on: behind the last whole batch.
 fn arrange(
     disk: Arc<dyn Disk>,
@@ -197,10 +205,13 @@ fn arrange(
             disk.sync_directory(dir).map_err(at_dir)?;
         }
     }
-    let chain = end.expected.map_or(Chain::FIRST, |it| Chain {
-        sequence: it.sequence,
-        previous_crc: it.crc,
-    });
+    let chain = end.expected.map_or(Chain::FIRST, chain_of);
+    let sealed = Arc::new(SealedSegments::default());
+    for (held, end) in &held {
+        if let Some(next) = end.expected.map(chain_of) {
+            sealed.add(&held.segment, end.offset, next);
+        }
+    }
     if options.direct {
         for held in [&active].into_iter().chain(&next) {
             held.segment.file.stream(&held.segment.path);
@@ -213,6 +224,7 @@ fn arrange(
         direct: options.direct,
         spares_max: options.spare_segments,
         closed: held.into_iter().map(|(held, _)| held).collect(),
+        sealed,
         active,
         offset: end.offset,
         next,

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use warren_types::GroupId;
+use warren_types::{GroupId, LogIndex};
 
 use super::files::SegmentFiles;
 use super::group::Group;
@@ -17,6 +18,9 @@ const STEP_BYTES: usize = 256 << 10;
 /// A segment of which less than one part in so many is alive is worth emptying.
 const WORTH_PARTS: u64 = 8;
 
+/// A reader that holds an empty segment is left in peace for so long: the scrub takes its time.
+const HELD_FOR: Duration = Duration::from_secs(1);
+
 /// Records that are written again, all of them on disk already.
 pub(super) struct Rewrite {
     pub(super) group: Arc<Group>,
@@ -26,10 +30,20 @@ pub(super) struct Rewrite {
 pub(super) struct Relog {
     /// Beyond this the oldest segment is emptied however much of it is alive.
     log_bytes_max: u64,
-    /// The segment that is being emptied, by its sequence, and the groups that may have records there still.
-    emptying: Option<(u64, Vec<Arc<Group>>)>,
-    /// A segment up to this sequence has a record that cannot be read: it stays.
+    emptying: Option<Emptying>,
+    /// A segment that somebody reads although nothing lives in it, and when that was seen.
+    held: Option<(u64, Instant)>,
+    /// A segment up to this sequence has a record that cannot be read: it stays until its group goes.
     kept: u64,
+}
+
+/// A segment that is being emptied.
+struct Emptying {
+    sequence: u64,
+    /// The groups that may have records there still.
+    left: Vec<Arc<Group>>,
+    /// Some records could not be read.
+    unreadable: bool,
 }
 
 impl Relog {
@@ -37,6 +51,7 @@ impl Relog {
         Self {
             log_bytes_max,
             emptying: None,
+            held: None,
             kept: 0,
         }
     }
@@ -49,7 +64,13 @@ impl Relog {
         if oldest.segment.sequence <= self.kept || Arc::strong_count(&oldest.segment) == 1 {
             return false;
         }
-        if self.emptying.is_some() {
+        let held = self.held.filter(|it| it.0 == oldest.segment.sequence);
+        if held.is_some_and(|(_, at)| at.elapsed() < HELD_FOR) {
+            return false;
+        }
+        // A start would refuse a damaged one, and with it all that lives in it.
+        let damaged = oldest.segment.sequence <= files.sealed.damaged_upto();
+        if self.emptying.is_some() || damaged {
             return true;
         }
         let live = oldest.segment.live_bytes();
@@ -74,32 +95,39 @@ impl Relog {
         if self
             .emptying
             .as_ref()
-            .is_some_and(|it| it.0 != segment.sequence)
+            .is_some_and(|it| it.sequence != segment.sequence)
         {
             self.emptying = None;
         }
         if !self.is_due(files) {
             return Vec::new();
         }
-        let (_, left) = self
-            .emptying
-            .get_or_insert_with(|| (segment.sequence, groups.values().cloned().collect()));
-        while let Some(group) = left.last() {
+        let emptying = self.emptying.get_or_insert_with(|| Emptying {
+            sequence: segment.sequence,
+            left: groups.values().cloned().collect(),
+            unreadable: false,
+        });
+        while let Some(group) = emptying.left.last() {
             match next_records(group, segment) {
                 Ok(Some(records)) => {
                     let group = group.clone();
                     return vec![Rewrite { group, records }];
                 }
                 Ok(None) => {
-                    left.pop();
+                    emptying.left.pop();
                 }
-                Err(cause) => {
+                Err((last, cause)) => {
                     tracing::error!(group = %group.id, %cause, "records cannot be written again");
-                    self.kept = segment.sequence;
-                    self.emptying = None;
-                    return Vec::new();
+                    group.note_damage(last, cause.into());
+                    emptying.unreadable = true;
+                    emptying.left.pop();
                 }
             }
+        }
+        if emptying.unreadable {
+            self.kept = segment.sequence;
+        } else {
+            self.held = Some((segment.sequence, Instant::now()));
         }
         // A reader holds it, or a span was put there after the groups were listed: looked at again later.
         self.emptying = None;
@@ -107,11 +135,11 @@ impl Relog {
     }
 }
 
-/// The group's first records in the segment, if it has any there.
+/// The group's first records in the segment, if it has any there; the last one of those that cannot be read, and why.
 fn next_records(
     group: &Arc<Group>,
     segment: &Arc<Segment>,
-) -> Result<Option<Vec<LogRecord>>, String> {
+) -> Result<Option<Vec<LogRecord>>, (LogIndex, String)> {
     let (place, first, last) = {
         let known = group.known();
         let mut spans = known.spans.iter();
@@ -120,13 +148,8 @@ fn next_records(
         };
         (Place::of(span), span.first, span.last)
     };
-    let mut records = place.read(group.id, first..=last)?;
-    let whole = (first..=last).eq(records.iter().map(|record| record.id.index.0));
-    if !whole {
-        return Err(format!(
-            "records {first} to {last} are not where they were put"
-        ));
-    }
+    let read = place.read_whole(group.id, first..=last);
+    let mut records = read.map_err(|cause| (LogIndex(last), cause))?;
     let mut bytes = 0;
     let mut fits = |record: &LogRecord| {
         let fits = bytes < STEP_BYTES;

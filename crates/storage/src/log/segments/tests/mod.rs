@@ -1,10 +1,11 @@
 //! What only this engine has; what it promises as every other is in `log::tests`. Power cuts in `crash`, damage in `damage`,
-//! a disk that fails or is full in `faults`.
+//! a disk that fails or is full in `faults`, damage that is found while the engine runs in `scrub`.
 
 mod crash;
 mod damage;
 mod faults;
 mod history;
+mod scrub;
 mod space;
 
 use std::path::{Path, PathBuf};
