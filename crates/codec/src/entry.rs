@@ -4,6 +4,7 @@
 
 mod audit;
 pub(crate) mod command;
+mod ends;
 mod moves;
 mod next_note;
 mod origin;

@@ -9,10 +9,10 @@ pub const KNOWN_VERSIONS: KnownVersions = KnownVersions {
 };
 
 #[cfg(not(feature = "next-version"))]
-const NEWEST: ClusterVersion = ClusterVersion::FIRST;
+const NEWEST: ClusterVersion = ClusterVersion(2);
 /// Of the build that plays the next version in tests of upgrades.
 #[cfg(feature = "next-version")]
-const NEWEST: ClusterVersion = ClusterVersion(2);
+const NEWEST: ClusterVersion = ClusterVersion(3);
 
 /// A version as it is stored: the first as nothing.
 pub(crate) fn stored_version(version: ClusterVersion) -> u32 {
@@ -43,8 +43,8 @@ mod tests {
         };
         let bytes = encode_entry(&entry);
         // Field 2, the version that it needs, after field 1, the format.
-        assert_eq!(bytes.get(..4), Some(&[0x08, 1, 0x10, 2][..]));
+        assert_eq!(bytes.get(..4), Some(&[0x08, 1, 0x10, 3][..]));
         assert_eq!(decode_entry(&bytes), Ok(entry));
-        assert_eq!(KNOWN_VERSIONS.newest, ClusterVersion(2));
+        assert_eq!(KNOWN_VERSIONS.newest, ClusterVersion(3));
     }
 }

@@ -55,6 +55,7 @@ fn lines() -> Vec<(&'static str, String)> {
             ("parked".into(), encode_entry(&entry_of_parked())),
             ("audit".into(), encode_audit(NodeId(3), &audit())),
             ("remarks".into(), encode_entry(&entry_of_remarks())),
+            ("ends".into(), encode_entry(&entry_of_ends())),
         ]),
     ));
     let keys = rows()
@@ -130,6 +131,10 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
     assert_eq!(
         decode_entry(&kept("entry.txt")[5]).unwrap(),
         entry_of_outputs()
+    );
+    assert_eq!(
+        decode_entry(&kept("entry.txt")[9]).unwrap(),
+        entry_of_ends()
     );
     let audit_entry = &kept("entry.txt")[7];
     assert_eq!(audit_of(audit_entry), Some(audit()));

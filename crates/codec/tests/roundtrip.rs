@@ -228,7 +228,7 @@ fn command_of_the_next_version_is_refused() {
     let note = pb::NextNote { queue: 1, note: 7 };
     let entry = pb::ShardEntry {
         format_version: 1,
-        finalized_version: 2,
+        finalized_version: 3,
         commands: vec![pb::ShardCommand {
             kind: Some(pb::shard_command::Kind::NextNote(note)),
         }],
@@ -237,6 +237,6 @@ fn command_of_the_next_version_is_refused() {
     let error = decode_entry(&Bytes::from(entry.encode_to_vec())).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "command 1000 is not known to this node: the entry has format version 1 and needs version 2 of the software"
+        "command 1000 is not known to this node: the entry has format version 1 and needs version 3 of the software"
     );
 }

@@ -1,6 +1,10 @@
 //! What one log entry tells a shard: facts, decided before they were proposed. Not here: their effect (`store`), their bytes (`codec`).
 
 use bytes::Bytes;
+
+mod together;
+
+pub use together::{EndedDelivery, Ending, SettleTogether};
 use warren_types::{
     Attempt, BatchSequence, ClusterVersion, ExchangeName, Facts, Incarnation, LogIndex, NodeId,
     Position, PositionRange, Priority, ProducerSpan, QueueId, QueueName, RoutingKey, Run, ShardId,
@@ -79,6 +83,7 @@ pub enum Command {
     EnqueueTogether(EnqueueTogether),
     AckWithOutputs(AckWithOutputs),
     Remark(Remark),
+    SettleTogether(SettleTogether),
     #[cfg(feature = "next-version")]
     Note(Note),
 }
@@ -107,8 +112,9 @@ impl Command {
             | Self::EnqueueTogether(_)
             | Self::AckWithOutputs(_)
             | Self::Remark(_) => ClusterVersion::FIRST,
+            Self::SettleTogether(_) => SettleTogether::SINCE,
             #[cfg(feature = "next-version")]
-            Self::Note(_) => ClusterVersion(2),
+            Self::Note(_) => ClusterVersion(3),
         }
     }
 }

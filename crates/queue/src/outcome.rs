@@ -8,7 +8,7 @@ use warren_types::{
     ShardId, ShardTime,
 };
 
-use crate::entry::{ParkCause, ProposalId, ReturnKind, SettleReason};
+use crate::entry::{EndedDelivery, ParkCause, ProposalId, ReturnKind, SettleReason};
 use crate::rows::{Change, OutgoingRow};
 
 /// Filled by `apply`, reused between calls.
@@ -77,6 +77,10 @@ pub enum Reply {
     },
     /// Acked and its outputs stored, or nothing happened.
     AckedWithOutputs {
+        is_done: bool,
+    },
+    /// Deliveries ended and what comes with it is stored, or nothing happened.
+    SettledTogether {
         is_done: bool,
     },
     /// So many were scheduled, and left.
@@ -181,6 +185,8 @@ pub enum Effect {
     },
     /// An ack with outputs did nothing.
     OutputsRefused(OutputsRefused),
+    /// Deliveries that were to end in one did not.
+    TogetherRefused(TogetherRefused),
     /// These go back to ready; `counts` has one `(delivery count, acquired count)` per position of `ranges`, in order.
     Returned {
         queue: QueueId,
@@ -252,6 +258,23 @@ pub struct OutputsRefused {
     /// The first output that is not stored, of all in their order.
     pub index: u32,
     pub why: NotStored,
+}
+
+/// Deliveries that were to end in one, and did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TogetherRefused {
+    pub deliveries: Vec<EndedDelivery>,
+    pub why: WhyNotTogether,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyNotTogether {
+    /// This message of those that were to come with it is not stored, the first of all in their order.
+    Output { index: u32, why: NotStored },
+    /// One of the deliveries has left its queue.
+    Left,
+    /// A queue of the deliveries is gone.
+    QueueGone,
 }
 
 /// Messages that came due.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use thiserror::Error;
 use warren_codec::StoredMessageView;
 use warren_queue::dispatch::io::{AttachResult, ConsumerOptions, Credit, Held, SettleResult};
-use warren_queue::entry::{ReturnKind, Said, SettleReason};
+use warren_queue::entry::{ReturnKind, Said, SettleReason, SettleTogether};
 use warren_types::{
-    Attempt, ConsumerId, Message, NodeId, NotStored, Position, Priority, ProducerId, QueueId,
-    ShardId,
+    Attempt, ClusterVersion, ConsumerId, Message, NodeId, NotStored, Position, Priority,
+    ProducerId, QueueId, ShardId,
 };
 
 /// Chosen by the session; comes back once with the answer.
@@ -98,6 +98,32 @@ pub struct SettleSpec {
     pub outputs: Vec<PublishItem>,
     /// What the consumer says of them; kept with them (features X6).
     pub said: Option<Arc<Said>>,
+}
+
+/// Deliveries of queues of one shard end in one, and messages for queues of it may come with it, all of it or nothing (features X4). Answered
+/// by one result.
+#[derive(Clone, Debug)]
+pub struct TogetherSpec {
+    pub shard: ShardId,
+    /// At most [`TOGETHER_MAX`] deliveries.
+    pub parts: Vec<SettlePart>,
+    /// As [`SettleSpec::outputs`].
+    pub outputs: Vec<PublishItem>,
+    /// What the consumer says of what it gives back.
+    pub said: Option<Arc<Said>>,
+}
+
+/// So many deliveries end in one.
+pub const TOGETHER_MAX: usize = SettleTogether::DELIVERIES_MAX;
+/// The version that a cluster must have finalised before they do.
+pub const TOGETHER_SINCE: ClusterVersion = SettleTogether::SINCE;
+
+/// Deliveries of one queue that end alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SettlePart {
+    pub queue: QueueId,
+    pub items: Vec<Held>,
+    pub action: SettleAction,
 }
 
 /// When the answer to a settle is wanted.

@@ -11,7 +11,7 @@ use warren_types::{ConsumerId, SessionId, ShardId};
 
 use crate::api::{
     ConsumerSpec, PublishItem, QueueStats, RequestToken, SessionEvent, SettleSpec, StatsDepth,
-    Target, Unavailable,
+    Target, TogetherSpec, Unavailable,
 };
 use crate::broker::Broker;
 use crate::link::outbox::Outbox;
@@ -170,6 +170,20 @@ impl Session {
                 },
             )
             .await
+    }
+
+    /// Ends deliveries in one, whoever holds them; answered by [`SessionEvent::Settled`] after commit, with one result.
+    ///
+    /// # Errors
+    /// Nothing was asked.
+    pub async fn settle_together(
+        &self,
+        spec: TogetherSpec,
+        token: RequestToken,
+    ) -> Result<(), Unavailable> {
+        let (shard, inbox) = (spec.shard, self.inbox.clone());
+        let asked = Request::SettleTogether { spec, token, inbox };
+        self.broker.ask(shard, asked).await
     }
 
     /// Ends a consumer. `None`: it is cancelled, and what it holds can still be settled; otherwise all of it returns.

@@ -54,7 +54,7 @@ impl TopologyCommand {
     pub fn since(&self) -> ClusterVersion {
         match self {
             #[cfg(feature = "next-version")]
-            Self::DeclareQueue(it) if it.arguments.get(NEXT_NOTE).is_some() => ClusterVersion(2),
+            Self::DeclareQueue(it) if it.arguments.get(NEXT_NOTE).is_some() => ClusterVersion(3),
             Self::FormCluster(_)
             | Self::UpdateNode(_)
             | Self::DeclareExchange(_)

@@ -4,20 +4,17 @@ use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::shard_command::Kind;
 use warren_queue::entry::{
     AckWithOutputs, Activate, Cancel, Command, CreateQueue, Dedup, DeleteQueue, DropParked,
-    Enqueue, EnqueueTogether, HandOut, IndexRange, Park, Purge, Release, Return, Settle,
-    SettleReason,
+    Enqueue, EnqueueTogether, HandOut, IndexRange, Purge, Release, SettleReason,
 };
 use warren_types::{
-    Attempt, Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, ShardTime, Term,
-    TopologyIndex, VhostId,
+    Attempt, Position, Priority, ProducerId, ProducerSpan, QueueId, QueueName, Term, TopologyIndex,
+    VhostId,
 };
 
+use super::ends;
 use super::moves;
 use super::next_note;
-use super::states::{
-    decode_park_cause, decode_purge_states, decode_rearm, is_failed, park_cause, purge_states,
-    rearm, return_kind,
-};
+use super::states::{decode_purge_states, decode_rearm, purge_states, rearm};
 use crate::{
     error::{CodecError, malformed},
     facts, ranges, said,
@@ -26,19 +23,8 @@ use crate::{
 pub(super) fn encode(command: &Command) -> pb::ShardCommand {
     let kind = match command {
         Command::Enqueue(it) => Kind::Enqueue(enqueue(it)),
-        Command::Settle(it) => Kind::Settle(pb::Settle {
-            queue: it.queue.0,
-            positions: ranges::encode(&it.ranges),
-            reason: reason(it.reason).into(),
-            ..pb::Settle::default()
-        }),
-        Command::Return(it) => Kind::Return(pb::Return {
-            queue: it.queue.0,
-            positions: ranges::encode(&it.ranges),
-            failed: is_failed(it.kind),
-            not_before_ms: it.not_before.map_or(0, |it| it.0),
-            ..pb::Return::default()
-        }),
+        Command::Settle(it) => Kind::Settle(ends::settle(it)),
+        Command::Return(it) => Kind::Return(ends::give_back(it)),
         Command::HandOut(it) => Kind::HandOut(pb::HandOut {
             queue: it.queue.0,
             priority: u32::from(it.priority.level()),
@@ -69,7 +55,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
         }),
         Command::MoveOut(it) => Kind::BeginMove(moves::begin(it)),
         Command::Arrived(it) => Kind::EndMove(moves::end(it)),
-        Command::Park(it) => Kind::Park(park(it)),
+        Command::Park(it) => Kind::Park(ends::park(it)),
         Command::DropParked(it) => Kind::DropParked(pb::DropParked {
             queue: it.queue.0,
             keep: it.keep,
@@ -80,6 +66,7 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
         }),
         Command::AckWithOutputs(it) => Kind::AckWithOutputs(outputs(it)),
         Command::Remark(it) => Kind::Remark(said::encode_remark(it)),
+        Command::SettleTogether(it) => Kind::SettleTogether(ends::together(it)),
         #[cfg(feature = "next-version")]
         Command::Note(it) => Kind::NextNote(next_note::encode(it)),
         Command::Cancel(it) => Kind::CancelScheduled(pb::CancelScheduled {
@@ -93,17 +80,8 @@ pub(super) fn encode(command: &Command) -> pb::ShardCommand {
 pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
     Ok(match kind {
         Kind::Enqueue(it) => Command::Enqueue(decode_enqueue(it)?),
-        Kind::Settle(it) => Command::Settle(Settle {
-            queue: QueueId(it.queue),
-            reason: decode_reason(it.reason)?,
-            ranges: ranges::decode(it.positions)?,
-        }),
-        Kind::Return(it) => Command::Return(Return {
-            queue: QueueId(it.queue),
-            ranges: ranges::decode(it.positions)?,
-            kind: return_kind(it.failed),
-            not_before: (it.not_before_ms != 0).then_some(ShardTime(it.not_before_ms)),
-        }),
+        Kind::Settle(it) => Command::Settle(ends::decode_settle(it)?),
+        Kind::Return(it) => Command::Return(ends::decode_return(it)?),
         Kind::HandOut(it) => Command::HandOut(HandOut {
             queue: QueueId(it.queue),
             priority: priority(it.priority)?,
@@ -138,7 +116,7 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
         }),
         Kind::BeginMove(it) => Command::MoveOut(moves::decode_begin(it)?),
         Kind::EndMove(it) => Command::Arrived(moves::decode_end(it)?),
-        Kind::Park(it) => Command::Park(decode_park(it)?),
+        Kind::Park(it) => Command::Park(ends::decode_park(it)?),
         Kind::DropParked(it) => Command::DropParked(DropParked {
             queue: QueueId(it.queue),
             keep: it.keep,
@@ -149,6 +127,7 @@ pub(super) fn decode(kind: Kind) -> Result<Command, CodecError> {
         }),
         Kind::AckWithOutputs(it) => Command::AckWithOutputs(decode_outputs(it)?),
         Kind::Remark(it) => Command::Remark(said::decode_remark(it)?),
+        Kind::SettleTogether(it) => Command::SettleTogether(ends::decode_together(it)?),
         Kind::CancelScheduled(it) => Command::Cancel(Cancel {
             queue: QueueId(it.queue),
             ranges: ranges::decode(it.positions)?,
@@ -180,7 +159,8 @@ pub(super) fn set_aside(kind: &Kind) -> Option<u32> {
         | Kind::CancelScheduled(_)
         | Kind::EnqueueTogether(_)
         | Kind::AckWithOutputs(_)
-        | Kind::Remark(_) => None,
+        | Kind::Remark(_)
+        | Kind::SettleTogether(_) => None,
         Kind::Move(_) => Some(6),
         Kind::AutoDeleteHadConsumer(_) => Some(10),
         Kind::MoveOut(_) => Some(12),
@@ -196,24 +176,6 @@ fn purge(it: &Purge) -> pb::Purge {
         below: it.below.0,
         except: ranges::encode(&it.except),
     }
-}
-
-fn park(it: &Park) -> pb::Park {
-    pb::Park {
-        queue: it.queue.0,
-        positions: ranges::encode(&it.ranges),
-        cause: park_cause(it.cause).into(),
-        failed: is_failed(it.kind),
-    }
-}
-
-fn decode_park(it: pb::Park) -> Result<Park, CodecError> {
-    Ok(Park {
-        queue: QueueId(it.queue),
-        ranges: ranges::decode(it.positions)?,
-        cause: decode_park_cause(it.cause)?,
-        kind: return_kind(it.failed),
-    })
 }
 
 fn outputs(it: &AckWithOutputs) -> pb::AckWithOutputs {
@@ -239,11 +201,11 @@ fn decode_outputs(it: pb::AckWithOutputs) -> Result<AckWithOutputs, CodecError> 
     })
 }
 
-fn decode_blocks(blocks: Vec<pb::Enqueue>) -> Result<Vec<Enqueue>, CodecError> {
+pub(super) fn decode_blocks(blocks: Vec<pb::Enqueue>) -> Result<Vec<Enqueue>, CodecError> {
     blocks.into_iter().map(decode_enqueue).collect()
 }
 
-fn enqueue(it: &Enqueue) -> pb::Enqueue {
+pub(super) fn enqueue(it: &Enqueue) -> pb::Enqueue {
     pb::Enqueue {
         queue: it.queue.0,
         priority: u32::from(it.priority.level()),

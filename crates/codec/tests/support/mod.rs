@@ -166,6 +166,7 @@ fn command_of_states() -> impl Strategy<Value = Command> {
                     blocks,
                 })
             }),
+        states::settle_together(),
         (queue(), ranges()).prop_map(|(queue, ranges)| Command::Cancel(Cancel { queue, ranges })),
         (queue(), any::<u64>())
             .prop_map(|(queue, keep)| Command::DropParked(DropParked { queue, keep })),

@@ -251,6 +251,55 @@ pub fn entry_of_outputs() -> ShardEntry {
     entry
 }
 
+/// An entry with deliveries that end in one.
+pub fn entry_of_ends() -> ShardEntry {
+    let mut entry = entry_of_outputs();
+    let mut blocks = Vec::new();
+    for command in std::mem::take(&mut entry.commands) {
+        if let Command::AckWithOutputs(it) = command {
+            blocks = it.blocks;
+        }
+    }
+    let one = |position| vec![PositionRange::one(Position(position))];
+    let delivered = |queue, position| EndedDelivery {
+        queue: QueueId(queue),
+        position: Position(position),
+        attempt: Attempt {
+            term: Term(4),
+            number: position + 1,
+        },
+    };
+    entry.commands = vec![Command::SettleTogether(SettleTogether {
+        deliveries: vec![delivered(3, 17), delivered(3, 18), delivered(300, 5)],
+        endings: vec![
+            Ending::Settle(Settle {
+                queue: QueueId(3),
+                ranges: one(17),
+                reason: SettleReason::Acked,
+            }),
+            Ending::Remark(Remark {
+                queue: QueueId(3),
+                ranges: one(18),
+                said: said_at(0).said,
+            }),
+            Ending::Return(Return {
+                queue: QueueId(3),
+                ranges: one(18),
+                kind: ReturnKind::Failed,
+                not_before: Some(ShardTime(900)),
+            }),
+            Ending::Park(Park {
+                queue: QueueId(300),
+                ranges: one(5),
+                cause: ParkCause::Rejected,
+                kind: ReturnKind::Untouched,
+            }),
+        ],
+        blocks,
+    })];
+    entry
+}
+
 /// An entry with what a consumer says of deliveries.
 pub fn entry_of_remarks() -> ShardEntry {
     let queue = QueueId(300);

@@ -1,13 +1,10 @@
 //! Random states of messages. Not here: other rows.
 
 use proptest::{collection::vec, option, prelude::*};
-use warren_queue::{
-    entry::{AttemptOutcome, Command, Purge, PurgeStates, Said},
-    rows::*,
-};
+use warren_queue::{entry::*, rows::*};
 use warren_types::*;
 
-use super::{park_cause, ranges};
+use super::{blocks::block_of_queue, park_cause, ranges, reason};
 
 pub(super) fn counts_row() -> impl Strategy<Value = CountsRow> {
     let counts = proptest::collection::btree_map(any::<u64>(), any::<(u32, u32, u8)>(), 0..5);
@@ -87,6 +84,58 @@ pub(super) fn purge() -> impl Strategy<Value = Command> {
                 parked,
                 dead_lettering,
             },
+        })
+    })
+}
+
+/// Several deliveries that end in one.
+pub(super) fn settle_together() -> impl Strategy<Value = Command> {
+    let queue = any::<u64>().prop_map(QueueId);
+    let spot = (any::<[u64; 4]>()).prop_map(|[queue, position, term, number]| EndedDelivery {
+        queue: QueueId(queue),
+        position: Position(position),
+        attempt: Attempt {
+            term: Term(term),
+            number,
+        },
+    });
+    let words = option::of(said());
+    let ending = (queue, ranges(), reason(), park_cause(), words).prop_map(
+        |(queue, ranges, reason, cause, said)| {
+            let kind = ReturnKind::Failed;
+            let not_before = Some(ShardTime(7));
+            match (said, reason) {
+                (Some(said), _) => Ending::Remark(Remark {
+                    queue,
+                    ranges,
+                    said,
+                }),
+                (None, SettleReason::Rejected) => Ending::Park(Park {
+                    queue,
+                    ranges,
+                    cause,
+                    kind,
+                }),
+                (None, SettleReason::Expired) => Ending::Return(Return {
+                    queue,
+                    ranges,
+                    kind,
+                    not_before,
+                }),
+                (None, reason) => Ending::Settle(Settle {
+                    queue,
+                    ranges,
+                    reason,
+                }),
+            }
+        },
+    );
+    let (deliveries, endings) = (vec(spot, 1..4), vec(ending, 1..5));
+    (deliveries, endings, vec(block_of_queue(), 0..3)).prop_map(|(deliveries, endings, blocks)| {
+        Command::SettleTogether(SettleTogether {
+            deliveries,
+            endings,
+            blocks,
         })
     })
 }

@@ -1,51 +1,57 @@
-//! What tx.commit does in one (features C44, ADR 0053): publishes to queues of one shard, and with them the ack of one delivery of that
-//! shard. All else is done one after the other, the publishes first. Not here: keeping it until then (`transaction`), that the shard stores
-//! all or nothing (`warren-queue`: `EnqueueTogether`, `AckWithOutputs`).
+//! What tx.commit does in one (features C44, ADR 0053, 0081): publishes to queues of one shard, and with them the settles of its deliveries.
+//! All else is done one after the other, the publishes first. Not here: keeping it until then (`transaction`), that the shard does all or
+//! nothing (`warren-queue`: `EnqueueTogether`, `AckWithOutputs`, `SettleTogether`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use warren_amqp::method::basic;
-use warren_amqp::{AmqpError, ChannelId, Publish};
+use warren_amqp::{AmqpError, ChannelId, DeliveryTag, Publish};
 use warren_shard::SettleResult;
-use warren_shard::api::{AnswerTime, PublishItem, RequestToken, SettleSpec};
-use warren_topology::Published;
-use warren_types::{Message, QueueId, RoutingKey, ShardId};
+use warren_shard::api::{
+    AnswerTime, PublishItem, RequestToken, SettleAction, SettlePart, SettleSpec, TOGETHER_MAX,
+    TOGETHER_SINCE, TogetherSpec,
+};
+use warren_topology::Topology;
+use warren_types::{Message, QueueId, ShardId};
 
 use super::caller::Caller;
 use super::channel::{Busy, Step, Unacked};
-use super::error;
 use super::operation;
 use super::pipeline::Op;
 use super::publishes::{Kept, Publishes, item};
-use super::reply::is_reply_name;
+use super::route::Routed;
 use super::session::AmqpSession;
 use super::settle::{ACK, Asker};
 use super::shares::Share;
 use super::stall::Why;
 use super::steps::{build, keep};
 use super::transaction::partial;
-use crate::copies::further_keys;
 use crate::message::with_spent_delay;
 
 /// What comes in one is in one entry: with more bytes, counted for each queue, the publishes are done one after the other.
 const TOGETHER_BYTES_MAX: u64 = 1 << 20;
-/// With more, the ack follows its publishes. An entry may gather those of many channels, and must not grow without end.
-const WITH_ACK_BYTES_MAX: u64 = 64 << 10;
 
 /// Publishes of a transaction to queues of one shard.
 struct Together {
     shard: ShardId,
     /// Of each message.
-    routed: Vec<Routed>,
+    routed: Vec<Targets>,
     /// Admitted for all of them.
     charge: u64,
-    /// The same, for each queue.
-    stored_bytes: u64,
 }
 
-struct Routed {
+/// Settles of a transaction that are done with its publishes.
+enum Ends {
+    /// None: they follow.
+    Later,
+    /// The ack of one delivery.
+    Ack(Unacked),
+    Several(Vec<SettlePart>),
+}
+
+struct Targets {
     /// None: it is unroutable.
     queues: Vec<QueueId>,
     /// What of the admitted bytes is its.
@@ -55,7 +61,7 @@ struct Routed {
 /// A message as it goes to its queues.
 struct Built {
     message: Message,
-    routed: Routed,
+    routed: Targets,
     /// It is returned if its queues are gone when it comes there.
     kept: Option<Kept>,
 }
@@ -81,8 +87,10 @@ impl AmqpSession {
             return;
         };
         let publishes = std::mem::take(&mut open.publishes);
-        let planned = if publishes.is_empty() || !self.serving() {
+        let planned = if !self.serving() {
             Ok(None)
+        } else if publishes.is_empty() {
+            Ok(self.settles_alone(channel))
         } else {
             self.plan(channel, caller, &publishes)
         };
@@ -127,15 +135,13 @@ impl AmqpSession {
         let (mut charge, mut stored_bytes, mut items) = (0_u64, 0_u64, 0_usize);
         let mut alarm = None;
         for it in publishes {
-            if it.exchange.is_empty() && is_reply_name(&it.routing_key) {
-                return Ok(None); // no queue
-            }
-            match self.route_one(caller, it) {
-                Ok(true) => {}
+            match self.route(caller, it) {
+                Ok(Routed::Queues) => {}
+                Ok(Routed::Direct) => return Ok(None), // no queue
                 _ if !is_certain => return Err(Hindrance::Stale),
-                Ok(false) => {
+                Ok(Routed::Nowhere) => {
                     let queues = Vec::new();
-                    routed.push(Routed { queues, bytes: 0 });
+                    routed.push(Targets { queues, bytes: 0 });
                     continue;
                 }
                 Err(error) => return Err(Hindrance::Refused(error)),
@@ -148,7 +154,7 @@ impl AmqpSession {
             stored_bytes = stored_bytes.saturating_add(bytes.saturating_mul(copies));
             items = items.saturating_add(targets.len());
             let queues = targets.iter().map(|it| it.queue).collect();
-            routed.push(Routed { queues, bytes });
+            routed.push(Targets { queues, bytes });
             if alarm.is_none() {
                 alarm = self.gateway.stopped_by(targets, &self.view);
             }
@@ -174,26 +180,22 @@ impl AmqpSession {
                 shard,
                 routed,
                 charge,
-                stored_bytes,
             })),
         }
     }
 
-    /// # Errors
-    /// What a publish of it is refused with, by this copy of the topology.
-    fn route_one(&mut self, caller: &Caller, it: &Publish) -> Result<bool, AmqpError> {
-        let (exchange, key) = (&*it.exchange, &*it.routing_key);
-        let further = further_keys(&it.properties).map_err(error::copies)?;
-        if let Some(rights) = self.rights.as_mut() {
-            let mut keys = std::iter::once(key).chain(further.iter().map(RoutingKey::as_str));
-            let may = keys.try_for_each(|key| rights.may_publish(&self.view, exchange, key));
-            may.map_err(|denied| error::denied(&denied))?;
-        }
-        let message = Published::new(exchange, key)
-            .with_further_keys(&further)
-            .with_properties(&it.properties);
-        let routed = self.publishes.route(&self.view, caller.vhost, &message);
-        routed.map_err(|error| error::route(&error, &caller.vhost_name))
+    /// Without publishes: settles of several queues, or of several kinds, are done in one if one shard has them.
+    fn settles_alone(&mut self, channel: ChannelId) -> Option<Together> {
+        let open = self.transaction(channel)?;
+        let kinds = open.settles.iter().map(|(_, it, how)| (it.target, how));
+        let (first, mut others) = (open.settles.first()?, kinds);
+        let is_one_kind = others.all(|(target, how)| (target, *how) == (first.1.target, first.2));
+        // What is of one kind is one command anyway.
+        (!is_one_kind).then_some(Together {
+            shard: first.1.target.shard,
+            routed: Vec::new(),
+            charge: 0,
+        })
     }
 
     /// As `held_back`, for all of a transaction's messages at once.
@@ -231,7 +233,6 @@ impl AmqpSession {
             shard,
             routed,
             charge,
-            stored_bytes,
         } = plan;
         let built = self.build_all(channel, caller, publishes, routed);
         let (messages, unroutable) = match built {
@@ -250,10 +251,10 @@ impl AmqpSession {
         for publish in unroutable.iter().filter(|it| it.mandatory) {
             self.return_message(channel, publish);
         }
-        let is_small = stored_bytes <= WITH_ACK_BYTES_MAX;
-        match self.ack_to_come(channel, shard, is_small) {
-            Ok(Some(unacked)) => self.ack_with(channel, unacked, messages, charge),
-            Ok(None) => self.publish_together(channel, shard, messages),
+        match self.ends_to_come(channel, shard) {
+            Ok(Ends::Ack(unacked)) => self.ack_with(channel, unacked, messages, charge),
+            Ok(Ends::Several(parts)) => self.end_with(channel, shard, parts, messages, charge),
+            Ok(Ends::Later) => self.publish_together(channel, shard, messages),
             Err(error) => {
                 self.publishes.release(charge);
                 return self.fail(channel, error);
@@ -272,7 +273,7 @@ impl AmqpSession {
         channel: ChannelId,
         caller: &Caller,
         publishes: Vec<Publish>,
-        routed: Vec<Routed>,
+        routed: Vec<Targets>,
     ) -> Result<(Vec<Built>, Vec<Publish>), AmqpError> {
         let (mut messages, mut unroutable) = (Vec::with_capacity(publishes.len()), Vec::new());
         let Some(state) = self.channels.get_mut(&channel) else {
@@ -295,35 +296,39 @@ impl AmqpSession {
         Ok((messages, unroutable))
     }
 
-    /// The delivery that is acked with the messages: the only settle of the transaction, in their shard.
+    /// The settles that are done with the messages: all of the transaction's, if they are in their shard.
     ///
     /// # Errors
-    /// 406 if it is another's by now.
-    fn ack_to_come(
-        &mut self,
-        channel: ChannelId,
-        shard: ShardId,
-        is_small: bool,
-    ) -> Result<Option<Unacked>, AmqpError> {
+    /// 406 if one is another's by now.
+    fn ends_to_come(&mut self, channel: ChannelId, shard: ShardId) -> Result<Ends, AmqpError> {
         let Some(state) = self.channels.get_mut(&channel) else {
-            return Ok(None);
+            return Ok(Ends::Later);
         };
         let Some(open) = state.transaction.as_deref_mut() else {
-            return Ok(None);
+            return Ok(Ends::Later);
         };
-        let &[(tag, unacked, ACK)] = open.settles.as_slice() else {
-            return Ok(None);
-        };
-        let is_here = unacked.target.shard == shard && is_small;
-        if !is_here || self.view.queue_by_id(unacked.target.queue).is_none() {
-            return Ok(None);
+        let is_ack = matches!(open.settles.as_slice(), [(_, _, ACK)]);
+        let may = open.settles.len() <= TOGETHER_MAX
+            && (is_ack || self.view.version() >= TOGETHER_SINCE)
+            && open.settles.iter().all(|(_, it, how)| {
+                it.target.shard == shard && may_end_together(&self.view, it.target.queue, *how)
+            });
+        if open.settles.is_empty() || !may {
+            return Ok(Ends::Later);
         }
-        if state.lost.contains(&tag) {
+        if open
+            .settles
+            .iter()
+            .any(|(tag, ..)| state.lost.contains(tag))
+        {
             return Err(partial());
         }
-        open.settles.clear();
-        open.acking = Some(unacked);
-        Ok(Some(unacked))
+        let settles = std::mem::take(&mut open.settles);
+        open.ending = settles.iter().map(|(_, it, _)| *it).collect();
+        Ok(match settles.as_slice() {
+            [(_, unacked, ACK)] => Ends::Ack(*unacked),
+            several => Ends::Several(parts(several)),
+        })
     }
 
     fn ack_with(
@@ -333,28 +338,55 @@ impl AmqpSession {
         messages: Vec<Built>,
         charge: u64,
     ) {
-        let Some(state) = self.channels.get_mut(&channel) else {
-            return self.publishes.release(charge);
+        let Some(token) = self.hold_with_ends(channel, &messages, charge) else {
+            return;
         };
-        state.settling += 1;
-        let token = RequestToken(Asker::commit(state.slot).0);
-        self.publishes.hold_with_ack(token, charge, messages.len());
-        let outputs = (0_u64..).zip(messages).flat_map(|(at, built)| {
-            let Built {
-                message, routed, ..
-            } = built;
-            let queues = routed.queues.into_iter();
-            queues.map(move |queue| item(RequestToken(at), queue, message.clone()))
-        });
         let spec = SettleSpec {
             target: unacked.target,
             items: vec![unacked.held],
             action: ACK,
             answer: AnswerTime::AtOnce,
-            outputs: outputs.collect(),
+            outputs: outputs(messages),
             said: None,
         };
         self.pipeline.push(Op::Settle { spec, token });
+    }
+
+    fn end_with(
+        &mut self,
+        channel: ChannelId,
+        shard: ShardId,
+        parts: Vec<SettlePart>,
+        messages: Vec<Built>,
+        charge: u64,
+    ) {
+        let Some(token) = self.hold_with_ends(channel, &messages, charge) else {
+            return;
+        };
+        let spec = TogetherSpec {
+            shard,
+            parts,
+            outputs: outputs(messages),
+            said: None,
+        };
+        self.pipeline.push(Op::SettleTogether { spec, token });
+    }
+
+    /// The channel waits for one answer, until which the messages' bytes are held.
+    fn hold_with_ends(
+        &mut self,
+        channel: ChannelId,
+        messages: &[Built],
+        charge: u64,
+    ) -> Option<RequestToken> {
+        let Some(state) = self.channels.get_mut(&channel) else {
+            self.publishes.release(charge);
+            return None;
+        };
+        state.settling += 1;
+        let token = RequestToken(Asker::commit(state.slot).0);
+        self.publishes.hold_with_ack(token, charge, messages.len());
+        Some(token)
     }
 
     fn publish_together(&mut self, channel: ChannelId, shard: ShardId, messages: Vec<Built>) {
@@ -368,14 +400,14 @@ impl AmqpSession {
             let Some(state) = self.channels.get_mut(&channel) else {
                 return;
             };
-            let Routed { queues, bytes } = routed;
+            let Targets { queues, bytes } = routed;
             let key = state.next_publish();
             items.extend(self.publishes.track(key, &message, bytes, queues, kept));
         }
         self.pipeline.push(Op::PublishTogether { shard, items });
     }
 
-    /// The ack of a commit has been answered: it is done with all its messages, or nothing is.
+    /// The settles of a commit have been answered: they are done with all its messages, or nothing is.
     pub(super) fn commit_answered(
         &mut self,
         slot: u32,
@@ -393,11 +425,12 @@ impl AmqpSession {
         let Some(&channel) = self.slots.get(&slot) else {
             return; // the channel has gone
         };
-        let acked = self.transaction(channel).and_then(|it| it.acking.take());
+        let open = self.transaction(channel);
+        let ended = open.map(|it| std::mem::take(&mut it.ending));
         if is_done {
-            if let Some(acked) = acked {
-                self.on_share(acked.consumer, Share::settled);
-                self.left(acked.consumer);
+            for ended in ended.into_iter().flatten() {
+                self.on_share(ended.consumer, Share::settled);
+                self.left(ended.consumer);
             }
         } else if let Some(open) = self.transaction(channel) {
             open.refuse();
@@ -410,6 +443,45 @@ impl AmqpSession {
         }
         self.caught_up(channel);
     }
+}
+
+/// As they come with settles, each named by its place among them.
+fn outputs(messages: Vec<Built>) -> Vec<PublishItem> {
+    let outputs = (0_u64..).zip(messages).flat_map(|(at, built)| {
+        let Built {
+            message, routed, ..
+        } = built;
+        let queues = routed.queues.into_iter();
+        queues.map(move |queue| item(RequestToken(at), queue, message.clone()))
+    });
+    outputs.collect()
+}
+
+/// Deliveries of one queue that end alike are one part.
+fn parts(settles: &[(DeliveryTag, Unacked, SettleAction)]) -> Vec<SettlePart> {
+    let mut parts: Vec<SettlePart> = Vec::new();
+    for (_, unacked, action) in settles {
+        let queue = unacked.target.queue;
+        let is_of = |it: &&mut SettlePart| it.queue == queue && it.action == *action;
+        match parts.iter_mut().find(is_of) {
+            Some(part) => part.items.push(unacked.held),
+            None => parts.push(SettlePart {
+                queue,
+                items: vec![unacked.held],
+                action: *action,
+            }),
+        }
+    }
+    parts
+}
+
+/// Its queue is there, and it would be no dead letter, which has a way of its own.
+fn may_end_together(view: &Topology, queue: QueueId, action: SettleAction) -> bool {
+    let Some(queue) = view.queue_by_id(queue) else {
+        return false;
+    };
+    let stays = matches!(action, SettleAction::Return { .. }) || action == ACK;
+    stays || view.queue_settings(queue).dead_letter.is_none()
 }
 
 /// What is admitted for a publish.

@@ -25,6 +25,7 @@ mod pipeline;
 mod publishes;
 mod reply;
 mod revoke;
+mod route;
 mod run;
 mod session;
 mod settle;

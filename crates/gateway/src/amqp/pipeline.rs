@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use warren_amqp::ChannelId;
-use warren_shard::api::{ConsumerSpec, PublishItem, RequestToken, SettleSpec, Unavailable};
+use warren_shard::api::{
+    ConsumerSpec, PublishItem, RequestToken, SettleSpec, TogetherSpec, Unavailable,
+};
 use warren_shard::{Credit, ReturnKind, Session};
 use warren_types::{ConsumerId, ShardId};
 
@@ -25,6 +27,11 @@ pub(super) enum Op {
     },
     Settle {
         spec: SettleSpec,
+        token: RequestToken,
+    },
+    /// All of it is done, or nothing.
+    SettleTogether {
+        spec: TogetherSpec,
         token: RequestToken,
     },
     Credit {
@@ -151,6 +158,11 @@ async fn hand_over(session: Arc<Session>, ops: Vec<Op>) -> Sent {
             }
             Op::Settle { spec, token } => {
                 let taken = session.settle(spec, token).await;
+                sent.unsettled.extend(taken.is_err().then_some(token));
+                taken
+            }
+            Op::SettleTogether { spec, token } => {
+                let taken = session.settle_together(spec, token).await;
                 sent.unsettled.extend(taken.is_err().then_some(token));
                 taken
             }

@@ -7,8 +7,8 @@ use warren_amqp::method::{basic, confirm, queue};
 use warren_amqp::{
     AmqpError, ChannelId, ConfirmTracker, Content, Outcome, Publish, Request, Returned,
 };
-use warren_topology::{Denied, Principal, Published, Topology};
-use warren_types::{Message, QueueName, RoutingKey};
+use warren_topology::{Denied, Principal, Topology};
+use warren_types::{Message, QueueName};
 
 use super::binding;
 use super::caller::Caller;
@@ -19,8 +19,9 @@ use super::operation::{self, Answer};
 use super::permit;
 use super::publishes::{Kept, Publishes};
 use super::reply::{declare_reply_queue, is_reply_name};
+use super::route::Routed;
 use super::session::AmqpSession;
-use crate::copies::{further_keys, without_blind_copies};
+use crate::copies::without_blind_copies;
 use crate::message::{counted_bytes, message, with_spent_delay};
 use crate::replies::DIRECT_REPLY_TO;
 
@@ -268,39 +269,18 @@ impl AmqpSession {
         if !self.serving() {
             return self.refuse(channel);
         }
-        let (exchange, key) = (&*it.exchange, &*it.routing_key);
-        let further = match further_keys(&it.properties) {
-            Ok(further) => further,
-            Err(error) => return self.fail(channel, error::copies(error)),
-        };
-        let rights = self.rights.as_mut();
-        let may = rights.map_or(Ok(()), |it| {
-            let mut keys = std::iter::once(key).chain(further.iter().map(RoutingKey::as_str));
-            keys.try_for_each(|key| it.may_publish(&self.view, exchange, key))
-        });
-        if let Err(denied) = may {
-            if self.is_certain(channel) {
-                let error = error::denied(&denied).for_method(basic::Publish::ID);
-                return self.fail(channel, error);
-            }
-            self.wait(channel, Step::Publish(it));
-            return self.begin(channel, operation::refresh(Arc::clone(caller)));
-        }
-        if exchange.is_empty() && is_reply_name(key) {
-            return self.publish_direct(channel, caller, it);
-        }
-        let message = Published::new(exchange, key)
-            .with_further_keys(&further)
-            .with_properties(&it.properties);
-        let routed = self.publishes.route(&self.view, caller.vhost, &message);
-        if !matches!(routed, Ok(true)) && !self.is_certain(channel) {
+        let routed = self.route(caller, &it);
+        let may_be_stale = !matches!(routed, Ok(Routed::Queues | Routed::Direct));
+        if may_be_stale && !self.is_certain(channel) {
             // This copy may be behind: only the leader's word may say no.
             self.wait(channel, Step::Publish(it));
             return self.begin(channel, operation::refresh(Arc::clone(caller)));
         }
-        let result = routed
-            .map_err(|error| error::route(&error, &caller.vhost_name))
-            .and_then(|is_routed| self.publish_routed(channel, caller, it, is_routed));
+        let result = routed.and_then(|routed| match routed {
+            Routed::Direct => self.publish_direct(channel, caller, it),
+            Routed::Queues => self.publish_routed(channel, caller, it, true),
+            Routed::Nowhere => self.publish_routed(channel, caller, it, false),
+        });
         if let Err(error) = result {
             self.fail(channel, error.for_method(basic::Publish::ID));
         }
@@ -377,15 +357,18 @@ impl AmqpSession {
     }
 
     /// A message for an address of direct replies.
-    fn publish_direct(&mut self, channel: ChannelId, caller: &Caller, it: Publish) {
-        let checked = check_properties(caller, &self.view, &it)
-            .and_then(|()| self.with_reply_address(channel, it))
-            .and_then(|it| self.keep_publish(channel, it));
-        match checked {
-            Ok(Some(it)) => self.publish_reply(channel, it),
-            Ok(None) => {}
-            Err(error) => self.fail(channel, error.for_method(basic::Publish::ID)),
+    fn publish_direct(
+        &mut self,
+        channel: ChannelId,
+        caller: &Caller,
+        it: Publish,
+    ) -> Result<(), AmqpError> {
+        check_properties(caller, &self.view, &it)?;
+        let it = self.with_reply_address(channel, it)?;
+        if let Some(it) = self.keep_publish(channel, it)? {
+            self.publish_reply(channel, it);
         }
+        Ok(())
     }
 
     pub(super) fn return_message(&mut self, channel: ChannelId, it: &Publish) {

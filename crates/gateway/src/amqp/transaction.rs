@@ -22,8 +22,8 @@ pub(super) struct Transaction {
     bytes: u64,
     /// A commit is under way.
     committing: bool,
-    /// It acks this delivery and stores its publishes in one.
-    pub(super) acking: Option<Unacked>,
+    /// It ends these deliveries and stores its publishes in one.
+    pub(super) ending: Vec<Unacked>,
     /// Some of it was refused.
     refused: bool,
 }
@@ -39,8 +39,8 @@ impl Transaction {
             .settles
             .iter()
             .filter(|(_, it, _)| it.consumer == consumer);
-        let acking = self.acking.filter(|it| it.consumer == consumer);
-        of_it.count() + usize::from(acking.is_some())
+        let ending = self.ending.iter().filter(|it| it.consumer == consumer);
+        of_it.count() + ending.count()
     }
 
     fn room(&mut self, bytes: u64, max: u64) -> Result<(), AmqpError> {

@@ -247,6 +247,9 @@ pub(super) fn queue_name(topology: &Topology, queue: QueueId) -> String {
         .map_or_else(|| queue.to_string(), |it| it.name.to_string())
 }
 
+pub(super) const DEAD_LETTER_TEXT: &str =
+    "a dead letter has a way of its own, and cannot leave in one entry with messages";
+
 /// The outcome of a settle, with an error where it was not done.
 pub(super) fn of_settle(result: SettleResult) -> (SettleOutcome, Option<ApiError>) {
     let (outcome, reason, text) = match result {
@@ -275,6 +278,11 @@ pub(super) fn of_settle(result: SettleResult) -> (SettleOutcome, Option<ApiError
             SettleOutcome::Refused,
             Reason::BatchAborted,
             "a message that comes with it is not stored: nothing was done",
+        ),
+        SettleResult::DeadLetter => (
+            SettleOutcome::Refused,
+            Reason::UnsupportedFeature,
+            DEAD_LETTER_TEXT,
         ),
     };
     (outcome, Some(ApiError::new(reason, text)))

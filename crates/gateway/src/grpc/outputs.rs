@@ -1,4 +1,4 @@
-//! Settle-and-publish (features X4): messages that come with an ack, all of it or nothing. They are routed before the ack is asked for, and
+//! Settle-and-publish (features X4): messages that come with a settlement, all of it or nothing. They are routed before it is asked for, and
 //! must all go to queues of its shard, or go first (`outputs_first`). Not here: that it is done in one (`warren-queue`), what a settlement
 //! names (`settle_plan`).
 
@@ -8,20 +8,25 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::convert::publish::{committed, not_stored, refused, unrouted};
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
-use warren_shard::SettleResult;
-use warren_shard::api::PublishItem;
+use warren_shard::api::{PublishItem, SettleAction, TOGETHER_SINCE};
+use warren_shard::{SettleReason, SettleResult};
+use warren_topology::{Queue, Topology};
 
 use super::batch::result;
 use super::confirms::EntryId;
 use super::entry::{Defaults, Publisher};
-use super::error::{aborted, bad_argument, queue_name, unsupported};
+use super::error::{DEAD_LETTER_TEXT, aborted, bad_argument, queue_name, unsupported};
 use super::held::HeldDelivery;
 use super::outputs_first::First;
-use super::settle_plan::{Ask, Plan, refused as refused_settle, result_of};
+use super::settle_plan::{Ask, Ends, Plan, refused as refused_settle, result_of};
 use crate::admission::{ConnectionAdmission, Permit};
 use crate::auth::Who;
 use crate::gateway::Gateway;
+use crate::message::counted_bytes;
 use crate::publish::{Outcome, Publish, PublishId, Publishing, Refused};
+
+/// So many bytes may come with a settlement, however small messages have to be.
+const OUTPUTS_BYTES_MIN: u64 = 1 << 20;
 
 /// What comes with an ask.
 #[derive(Debug)]
@@ -73,13 +78,18 @@ impl Promised {
     }
 
     /// The result of the settlement: a message that its queue had before counts as committed.
-    pub(super) fn result(&self, index: u32, result: SettleResult) -> v1::SettleResult {
+    pub(super) fn result(
+        &self,
+        index: u32,
+        range_tag: u64,
+        result: SettleResult,
+    ) -> v1::SettleResult {
         let published = match self {
             Self::Together { targets, _permit } => together(targets, result),
             Self::Stored(published) => published.clone(),
             Self::Pending => Vec::new(),
         };
-        with_published(result_of(index, 0, result), published)
+        with_published(result_of(index, range_tag, result), published)
     }
 }
 
@@ -104,7 +114,8 @@ fn together(targets: &[(u32, String)], result: SettleResult) -> Vec<v1::PublishR
         SettleResult::AlreadySettled
         | SettleResult::NotOwner
         | SettleResult::Expired
-        | SettleResult::QueueGone => Vec::new(),
+        | SettleResult::QueueGone
+        | SettleResult::DeadLetter => Vec::new(),
     }
 }
 
@@ -154,6 +165,7 @@ async fn route_one(
     ask: &mut Ask,
 ) -> Result<(), Box<v1::SettleResult>> {
     let (index, target, held) = (ask.index(), ask.target, ask.held());
+    let (is_more, action) = (ask.is_more(), ask.wished.action);
     let Some(outputs) = &mut ask.outputs else {
         return Ok(());
     };
@@ -164,11 +176,15 @@ async fn route_one(
         let text = format!("has {count} entries; the limit is {max}");
         return Err(whole(bad_argument("then_publish", text)));
     }
-    let queue = gateway.topology().queue_by_id(target.queue).cloned();
-    let Some(vhost) = queue.map(|it| it.vhost) else {
+    let topology = gateway.topology();
+    let Some(queue) = topology.queue_by_id(target.queue) else {
         let text = "the queue is gone";
         return Err(whole(ApiError::new(Reason::QueueNotFound, text)));
     };
+    let vhost = queue.vhost;
+    let hindrance = is_more
+        .then(|| hindrance(&topology, queue, action))
+        .flatten();
     let entries = std::mem::take(&mut outputs.entries);
     let publishes = publishes(gateway, vhost, entries);
     let publishes = publishes.map_err(|wrong| refused_all(index, count, wrong))?;
@@ -184,9 +200,11 @@ async fn route_one(
     let routed = publishing.route_outputs(publishes, target.shard, is_mandatory);
     let routed = routed.await;
     let topology = gateway.topology();
-    if let (Err(wrong), Some(publishes)) = (&routed, may_be_first)
-        && wrong.iter().all(|(_, it)| is_cross_shard(it))
-    {
+    let is_apart = match &routed {
+        Ok(_) => hindrance.is_some(),
+        Err(wrong) => wrong.iter().all(|(_, it)| is_cross_shard(it)),
+    };
+    if let (true, Some(publishes)) = (is_apart, may_be_first) {
         outputs.first = Some(First::new(
             publishes,
             permit,
@@ -195,6 +213,9 @@ async fn route_one(
             held,
         ));
         return Ok(());
+    }
+    if let Some(error) = hindrance {
+        return Err(whole(error));
     }
     let routed = routed.map_err(|wrong| {
         let known = wrong
@@ -205,6 +226,7 @@ async fn route_one(
             });
         refused_all(index, count, known.collect())
     })?;
+    check_bytes(gateway, &routed.items).map_err(whole)?;
     let targets = routed.targets.iter().map(|queues| {
         let name = queues.first().map(|it| queue_name(&topology, *it));
         let count = u32::try_from(queues.len()).unwrap_or(u32::MAX);
@@ -215,7 +237,40 @@ async fn route_one(
         _permit: permit,
     });
     outputs.items = routed.items;
+    if is_more {
+        ask.ends = Ends::Together;
+    }
     Ok(())
+}
+
+/// Why deliveries cannot end in one with messages, whatever the messages are.
+fn hindrance(topology: &Topology, queue: &Queue, action: SettleAction) -> Option<ApiError> {
+    let finalised = topology.version();
+    if finalised < TOGETHER_SINCE {
+        let text = format!(
+            "messages with more than one ack need version {TOGETHER_SINCE}, and the cluster has finalised version {finalised}"
+        );
+        return Some(ApiError::new(Reason::NotFinalized, text));
+    }
+    let dies = action == SettleAction::Settle(SettleReason::Rejected)
+        && topology.queue_settings(queue).dead_letter.is_some();
+    dies.then(|| ApiError::new(Reason::UnsupportedFeature, DEAD_LETTER_TEXT))
+}
+
+/// All of it is one entry of the log, which may be as large as that of the largest message.
+///
+/// # Errors
+/// It is more.
+fn check_bytes(gateway: &Gateway, items: &[PublishItem]) -> Result<(), ApiError> {
+    let bytes: u64 = items.iter().map(|it| counted_bytes(&it.message)).sum();
+    let max = gateway.options().max_message_bytes.max(OUTPUTS_BYTES_MIN);
+    if bytes <= max {
+        return Ok(());
+    }
+    let text = format!(
+        "the messages of a settlement, counted for each queue they go to, have {bytes} bytes; the limit is {max}"
+    );
+    Err(ApiError::new(Reason::MessageTooLarge, text))
 }
 
 fn is_cross_shard(outcome: &Outcome) -> bool {

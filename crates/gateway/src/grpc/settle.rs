@@ -64,11 +64,12 @@ pub(super) async fn settle(
     });
     let all = async {
         for (ask, token) in plan.asks.iter().zip(tokens) {
-            let spec = ask.spec(AnswerTime::AtOnce);
             if ask.outputs.is_none() {
-                gateway.leases().settled(spec.target.queue, &spec.items);
+                let held: Vec<_> = ask.all_held().collect();
+                gateway.leases().settled(ask.target.queue, &held);
             }
-            if let Err(why) = session.settle(spec, token).await {
+            let made = ask.make(&session, AnswerTime::AtOnce, token).await;
+            if let Err(why) = made {
                 results.not_asked(token, why);
             }
         }

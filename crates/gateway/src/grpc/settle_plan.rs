@@ -11,8 +11,11 @@ use warren_proto::convert::message::{
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::settlement::{Action, Target as Named};
-use warren_shard::api::{AnswerTime, ReturnWait, SettleAction, SettleSpec, Target, Unavailable};
-use warren_shard::{AttemptOutcome, Held, ReturnKind, Said, SettleReason, SettleResult};
+use warren_shard::api::{
+    AnswerTime, RequestToken, ReturnWait, SettleAction, SettlePart, SettleSpec, TOGETHER_MAX,
+    Target, TogetherSpec, Unavailable,
+};
+use warren_shard::{AttemptOutcome, Held, ReturnKind, Said, Session, SettleReason, SettleResult};
 use warren_types::ClusterId;
 
 use super::error::{bad_argument, of_settle, of_unavailable};
@@ -34,8 +37,18 @@ pub(super) struct Ask {
     pub(super) target: Target,
     pub(super) wished: Wished,
     pub(super) items: Vec<AskItem>,
-    /// What comes with it; then it is an ack of one delivery.
+    /// What comes with it; then it is one settlement.
     pub(super) outputs: Option<Outputs>,
+    pub(super) ends: Ends,
+}
+
+/// Whether its deliveries end each for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// Or as one ack with what comes with it.
+    Each,
+    /// All of them, and what comes with them, or none.
+    Together,
 }
 
 /// One delivery of an ask.
@@ -52,7 +65,7 @@ pub(super) struct AskItem {
 
 impl Ask {
     pub(super) fn spec(&self, answer: AnswerTime) -> SettleSpec {
-        let items = self.items.iter().map(|it| it.held).collect();
+        let items = self.all_held().collect();
         SettleSpec {
             target: self.target,
             items,
@@ -64,6 +77,43 @@ impl Ask {
                 .map_or(Vec::new(), |it| it.items.clone()),
             said: self.wished.said.clone(),
         }
+    }
+
+    /// # Errors
+    /// It is not asked.
+    pub(super) async fn make(
+        &self,
+        session: &Session,
+        answer: AnswerTime,
+        token: RequestToken,
+    ) -> Result<(), Unavailable> {
+        let spec = self.spec(answer);
+        match self.ends {
+            Ends::Each => session.settle(spec, token).await,
+            Ends::Together => {
+                let part = SettlePart {
+                    queue: spec.target.queue,
+                    items: spec.items,
+                    action: spec.action,
+                };
+                let together = TogetherSpec {
+                    shard: spec.target.shard,
+                    parts: vec![part],
+                    outputs: spec.outputs,
+                    said: spec.said,
+                };
+                session.settle_together(together, token).await
+            }
+        }
+    }
+
+    /// It is more than the ack of one delivery.
+    pub(super) fn is_more(&self) -> bool {
+        self.items.len() > 1 || self.wished.action != SettleAction::Settle(SettleReason::Acked)
+    }
+
+    pub(super) fn all_held(&self) -> impl Iterator<Item = Held> + '_ {
+        self.items.iter().map(|it| it.held)
     }
 
     /// Its first delivery.
@@ -130,13 +180,11 @@ pub(super) fn plan(
             Ok(Wish::Extend(by)) if entries.is_empty() => {
                 extend(&mut plan, index, named, by, context, book)
             }
-            Ok(Wish::Do(it)) if it.action == SettleAction::Settle(SettleReason::Acked) => {
-                let outputs = Outputs::of(entries, may_be_first);
-                add_with_outputs(&mut plan, index, named, outputs, context, book)
+            Ok(Wish::Do(wished)) => {
+                let with = (wished, Outputs::of(entries, may_be_first));
+                add_with_outputs(&mut plan, index, named, with, context, book)
             }
-            Ok(Wish::Do(_) | Wish::Extend(_)) => {
-                Err(bad_argument("then_publish", "comes with an ack only"))
-            }
+            Ok(Wish::Extend(_)) => Err(bad_argument("then_publish", "comes with no extension")),
             Err(error) => Err(error),
         };
         if let Err(error) = added {
@@ -266,33 +314,42 @@ fn add(
     Ok(())
 }
 
-/// An ack of one delivery, with messages. It is never put together with others.
+/// A settlement with messages. It is never put together with others: all its deliveries end with them, or none.
 fn add_with_outputs(
     plan: &mut Plan,
     index: u32,
     named: Option<Named>,
-    outputs: Outputs,
+    (wished, outputs): (Wished, Outputs),
     context: Context<'_>,
     book: &mut HeldBook,
 ) -> Result<(), ApiError> {
-    if matches!(&named, Some(Named::Tags(range)) if range.first != range.last) {
-        let text = "comes with one delivery, not with a range of them";
-        return Err(bad_argument("then_publish", text));
-    }
     let before = std::mem::take(&mut plan.asks);
-    let wished = Wished {
-        action: SettleAction::Settle(SettleReason::Acked),
-        said: None,
-    };
+    let known = plan.results.len();
     let added = add(plan, index, named, &wished, context, book);
-    let with = std::mem::replace(&mut plan.asks, before);
-    if let Some(ask) = with.into_iter().next() {
+    let with = std::mem::replace(&mut plan.asks, before).into_iter().next();
+    let Some(ask) = with else {
+        return added;
+    };
+    let refused = if plan.results.len() > known {
+        plan.results.truncate(known);
+        // Some of the range is lost: so is the whole.
+        plan.results
+            .push(result_of(index, 0, SettleResult::Expired));
+        Ok(())
+    } else if ask.items.len() > TOGETHER_MAX {
+        let text = format!("comes with at most {TOGETHER_MAX} deliveries");
+        Err(bad_argument("then_publish", text))
+    } else {
         plan.asks.push(Ask {
             outputs: Some(outputs),
             ..ask
         });
+        return added;
+    };
+    for taken in ask.items.into_iter().filter_map(|it| it.taken) {
+        book.put_back(taken);
     }
-    added
+    refused
 }
 
 fn read_receipt(context: Context<'_>, receipt: &Bytes) -> Result<Receipt, ApiError> {
@@ -338,6 +395,7 @@ fn ask(plan: &mut Plan, target: Target, wished: &Wished, item: AskItem) {
             wished: wished.clone(),
             items: vec![item],
             outputs: None,
+            ends: Ends::Each,
         }),
     }
 }

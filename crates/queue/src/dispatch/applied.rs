@@ -204,6 +204,12 @@ pub(super) fn returned(
             queue.settling = queue.settling.saturating_sub(1);
         }
         dispose::tell_holder(queue, shared, position, &flight, out);
+        // Of what ends in one with others this was not asked before.
+        let too_often = queue.settings.delivery_limit;
+        let too_often = too_often.is_some_and(|limit| delivery_count > limit)
+            && flight
+                .request
+                .is_some_and(|it| shared.requests.is_together(it));
         if let Some(request) = flight.request {
             shared.requests.committed(request, out);
         }
@@ -219,9 +225,14 @@ pub(super) fn returned(
         };
         // The cursor must not hand out once more what stands among those that came back.
         queue.claimed_end = queue.claimed_end.max(position.plus(1));
-        if flight.expiry <= shared.now {
-            // It expired in flight, and is not ready again (features B43).
-            leaving::leave_from_flight(queue, position, &flight, Leaving::Expired, &mut expired);
+        // It expired in flight (features B43), or failed too often (B48), and is not ready again.
+        let leaves = match (flight.expiry <= shared.now, too_often) {
+            (true, _) => Some(Leaving::Expired),
+            (false, true) => Some(Leaving::DeliveryLimit),
+            (false, false) => None,
+        };
+        if let Some(why) = leaves {
+            leaving::leave_from_flight(queue, position, &flight, why, &mut expired);
             shared.landed(queue, &flight);
             dispose::tell_also(queue, shared, position, Asked::Return, out);
             continue;

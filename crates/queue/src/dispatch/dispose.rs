@@ -43,7 +43,7 @@ impl Wish {
     }
 
     /// The message is not done with when it has left its consumer.
-    fn is_failure(self) -> bool {
+    pub(super) fn is_failure(self) -> bool {
         match self {
             Self::Settle(reason) => match reason {
                 SettleReason::Acked | SettleReason::NoAck => false,
@@ -241,7 +241,7 @@ fn or_too_many(settings: &QueueSettings, flight: &Flight, wish: Wish) -> Wish {
     }
 }
 
-fn failures(kind: ReturnKind) -> u32 {
+pub(super) fn failures(kind: ReturnKind) -> u32 {
     match kind {
         ReturnKind::Failed => 1,
         ReturnKind::Untouched => 0,

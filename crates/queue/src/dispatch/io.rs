@@ -8,7 +8,7 @@ use warren_types::{
     QueueSettings, ShardTime, Term,
 };
 
-use crate::entry::{Command, PurgeStates, ReturnKind, Said};
+use crate::entry::{Command, EndedDelivery, Ending, PurgeStates, ReturnKind, Said};
 use crate::outcome::{BlockRef, Effect};
 
 /// One consumer, wherever its session is. A node never uses a consumer id twice, also not after a restart.
@@ -83,6 +83,8 @@ pub enum Input {
     },
     Settle(SettleRequest),
     Return(ReturnRequest),
+    /// All of it or nothing; it waits for what is not known yet, or is under way already.
+    SettleTogether(TogetherRequest),
     /// The consumer ends. What it holds returns (`Some`), or stays with its session to be settled still (`None`: cancel).
     Detach {
         consumer: ConsumerKey,
@@ -221,6 +223,31 @@ pub struct SettleRequest {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OutputsId(pub u64);
 
+/// Deliveries of several queues end in one, and messages may come with it (features X4). Answered by one result.
+#[derive(Clone, Debug)]
+pub struct TogetherRequest {
+    pub node: NodeId,
+    pub token: Token,
+    pub outputs: OutputsId,
+    pub parts: Vec<TogetherPart>,
+    /// Kept with what stays.
+    pub said: Option<Arc<Said>>,
+}
+
+/// Of one queue.
+#[derive(Clone, Debug)]
+pub struct TogetherPart {
+    pub queue: QueueId,
+    pub items: Vec<Held>,
+    pub end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Settle(crate::entry::SettleReason),
+    Return(ReturnKind, Wait),
+}
+
 #[derive(Clone, Debug)]
 pub struct ReturnRequest {
     pub node: NodeId,
@@ -329,6 +356,12 @@ pub enum Action {
         held: Held,
         outputs: OutputsId,
     },
+    /// Put `SettleTogether` with these outputs into the next entry.
+    ProposeTogether {
+        outputs: OutputsId,
+        deliveries: Vec<EndedDelivery>,
+        endings: Vec<Ending>,
+    },
     /// Read a block; answered by `Input::Loaded`. At most one is outstanding per queue and priority.
     Load {
         queue: QueueId,
@@ -413,4 +446,6 @@ pub enum SettleResult {
         index: u32,
         why: NotStored,
     },
+    /// It was to end in one with others and would be a dead letter, which has a way of its own: nothing was done.
+    DeadLetter,
 }

@@ -40,6 +40,7 @@ mod ring;
 mod settle;
 mod shared;
 mod single_active;
+mod together;
 
 use std::collections::BTreeMap;
 
@@ -51,8 +52,8 @@ pub use self::retry::DELAY_MS_MAX;
 use self::hand_out::MayRaise;
 use self::in_flight::State;
 use self::io::{
-    Action, Actions, Attach, AttachResult, ConsumerKey, Input, QueueOpening, SettleResult, Token,
-    Whereabouts,
+    Action, Actions, Attach, AttachResult, ConsumerKey, Input, QueueOpening, SettleResult,
+    TogetherRequest, Token, Whereabouts,
 };
 use self::queue::Queue;
 use self::shared::Shared;
@@ -67,6 +68,8 @@ pub struct Dispatch {
     dirty: Vec<QueueId>,
     /// Queues whose raise was put off until the effects of the entry are heard.
     put_off: Vec<QueueId>,
+    /// What is to end in one, and cannot yet: with the queue it waits for.
+    waiting: Vec<(QueueId, TogetherRequest)>,
 }
 
 /// A queue's messages as dispatch sees them.
@@ -90,6 +93,7 @@ impl Dispatch {
             shared: Shared::new(options),
             dirty: Vec::new(),
             put_off: Vec::new(),
+            waiting: Vec::new(),
         }
     }
 
@@ -222,6 +226,7 @@ impl Dispatch {
             Input::Start => {
                 self.shared.started = true;
                 self.touch_all();
+                self.touch_waiting();
             }
             Input::Attach(it) => self.attach(it, out),
             Input::Credit { consumer, add } => self.of_consumer(consumer, |queue, shared| {
@@ -238,6 +243,7 @@ impl Dispatch {
                 Some((queue, shared)) => give_back::step(queue, shared, it, out),
                 None => queue_gone(it.node, it.token, it.items.len(), out),
             },
+            Input::SettleTogether(it) => self.settle_together(it, out),
             Input::Detach { consumer, returns } => self.of_consumer(consumer, |queue, shared| {
                 if let Some(holder) = shared.consumers.find(consumer) {
                     detach::step(queue, shared, holder, returns, out);
@@ -333,6 +339,7 @@ impl Dispatch {
                 applied::parked(queue, shared, &ranges, tally, out);
             }),
             Effect::OutputsRefused(it) => self.outputs_refused(&it, out),
+            Effect::TogetherRefused(it) => self.together_refused(&it, out),
             Effect::Rearmed { queue } => self.of_queue(queue, due::rearmed),
             Effect::Returned {
                 queue,
@@ -453,6 +460,7 @@ impl Dispatch {
                 self.touch(id);
             }
         }
+        self.settle_waiting(out);
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
             let Some(queue) = self.queues.get_mut(&id) else {

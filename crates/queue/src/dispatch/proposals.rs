@@ -7,7 +7,7 @@ use warren_types::{Position, PositionRange, QueueId, ShardTime};
 use super::io::{Action, Actions, Held, OutputsId};
 use super::leaving::Fate;
 use crate::entry::{
-    Command, Park, ParkCause, Remark, Return, ReturnKind, Said, Settle, SettleReason,
+    Ending, Park, ParkCause, Remark, Return, ReturnKind, Said, Settle, SettleReason,
 };
 
 /// Positions that share a reason, in no order.
@@ -57,44 +57,55 @@ impl Proposals {
         }
     }
 
-    pub(super) fn propose(self, queue: QueueId, out: &mut Actions) {
-        for (said, positions) in self.remarks {
-            out.list.push(Action::Propose(Command::Remark(Remark {
-                queue,
-                ranges: ranges(positions),
-                said: Arc::unwrap_or_clone(said),
-            })));
-        }
-        for (reason, positions) in self.settles {
-            out.list.push(Action::Propose(Command::Settle(Settle {
-                queue,
-                ranges: ranges(positions),
-                reason,
-            })));
-        }
-        for (outputs, held) in self.outputs {
+    pub(super) fn propose(mut self, queue: QueueId, out: &mut Actions) {
+        let outputs = std::mem::take(&mut self.outputs);
+        let endings = self.endings(queue).into_iter();
+        let commands = endings.map(|it| Action::Propose(it.into()));
+        out.list.extend(commands);
+        for (outputs, held) in outputs {
             out.list.push(Action::ProposeOutputs {
                 queue,
                 held,
                 outputs,
             });
         }
-        for ((kind, not_before), positions) in self.returns {
-            out.list.push(Action::Propose(Command::Return(Return {
+    }
+
+    /// All but what comes with outputs.
+    pub(super) fn endings(self, queue: QueueId) -> Vec<Ending> {
+        let remarks = self.remarks.into_iter().map(|(said, positions)| {
+            Ending::Remark(Remark {
+                queue,
+                ranges: ranges(positions),
+                said: Arc::unwrap_or_clone(said),
+            })
+        });
+        let settles = self.settles.into_iter().map(|(reason, positions)| {
+            Ending::Settle(Settle {
+                queue,
+                ranges: ranges(positions),
+                reason,
+            })
+        });
+        let returns = self.returns.into_iter();
+        let returns = returns.map(|((kind, not_before), positions)| {
+            Ending::Return(Return {
                 queue,
                 ranges: ranges(positions),
                 kind,
                 not_before,
-            })));
-        }
-        for ((cause, kind), positions) in self.parks {
-            out.list.push(Action::Propose(Command::Park(Park {
+            })
+        });
+        let parks = self.parks.into_iter().map(|((cause, kind), positions)| {
+            Ending::Park(Park {
                 queue,
                 ranges: ranges(positions),
                 cause,
                 kind,
-            })));
-        }
+            })
+        });
+        let all = remarks.chain(settles).chain(returns).chain(parks);
+        all.collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use warren_types::NodeId;
 
-use super::io::{Action, Actions, SettleResult, Token};
+use super::io::{Action, Actions, SettleResult, TogetherRequest, Token};
 use crate::entry::Said;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,8 @@ struct Request {
     /// `None` becomes `Done` when its fact is committed.
     results: Vec<Option<SettleResult>>,
     undecided: usize,
+    /// All of its items end, or none: one result is for all of them.
+    is_together: bool,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +52,7 @@ impl Requests {
             said,
             results: vec![None; items],
             undecided: items,
+            is_together: false,
         };
         if let Some(free) = self.free.pop() {
             let slot = self.slot(RequestId(free)).expect("a free slot exists");
@@ -59,6 +62,21 @@ impl Requests {
         let id = u32::try_from(self.slots.len()).expect("bounded by what is in flight");
         self.slots.push(Some(request));
         RequestId(id)
+    }
+
+    /// As `open`, for items that end in one.
+    pub(super) fn open_together(&mut self, it: &TogetherRequest, items: usize) -> RequestId {
+        let id = self.open(it.node, it.token, items, it.said.clone());
+        if let Some(Some(request)) = self.slot(id) {
+            request.is_together = true;
+        }
+        id
+    }
+
+    pub(super) fn is_together(&self, id: RequestId) -> bool {
+        let slot = self.slots.get(id.0 as usize);
+        slot.and_then(Option::as_ref)
+            .is_some_and(|it| it.is_together)
     }
 
     pub(super) fn node(&self, id: RequestId) -> Option<NodeId> {
@@ -108,8 +126,25 @@ impl Requests {
         }
     }
 
-    /// The queue is deleted: what is undecided will never be.
+    /// Nothing of it was done.
+    pub(super) fn end(&mut self, id: RequestId, result: SettleResult, out: &mut Actions) {
+        if let Some(mut request) = self.slot(id).and_then(Option::take) {
+            self.free.push(id.0);
+            request.results = vec![Some(result)];
+            answer(request, result, out);
+        }
+    }
+
+    /// The queue is deleted: what is undecided will never be. Of items that end in one, this is one; the others are decided by themselves.
     pub(super) fn queue_gone(&mut self, id: RequestId, out: &mut Actions) {
+        if self.is_together(id) {
+            if let Some(Some(request)) = self.slot(id)
+                && let Some(first) = request.results.first_mut()
+            {
+                *first = Some(SettleResult::QueueGone);
+            }
+            return self.committed(id, out);
+        }
         if let Some(request) = self.slot(id).and_then(Option::take) {
             self.free.push(id.0);
             answer(request, SettleResult::QueueGone, out);
@@ -121,7 +156,10 @@ impl Requests {
     }
 }
 
-fn answer(request: Request, undecided: SettleResult, out: &mut Actions) {
+fn answer(mut request: Request, undecided: SettleResult, out: &mut Actions) {
+    if request.is_together {
+        request.results.truncate(1);
+    }
     out.list.push(Action::SettleResults {
         node: request.node,
         token: request.token,

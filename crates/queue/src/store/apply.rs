@@ -10,7 +10,7 @@ use super::Store;
 use super::command::enqueue::Enqueued;
 use super::command::{
     activate, arrived, cancel, create, delete, drop_parked, enqueue, hand_out, move_out, outputs,
-    park, purge, rearm, release, remark, requeue, settle, together,
+    park, purge, rearm, release, remark, requeue, settle, settle_together, together,
 };
 use super::origins::Refused;
 use crate::entry::{ApplyContext, Command, ShardEntry};
@@ -89,6 +89,7 @@ impl Store {
                 return (reply, note);
             }
             Command::AckWithOutputs(it) => outputs::apply(self, rows, it, out),
+            Command::SettleTogether(it) => settle_together::apply(self, rows, it, out),
             Command::Settle(it) => settle::apply(self, rows, &it, out),
             Command::Return(it) => requeue::apply(self, rows, it, out),
             Command::HandOut(it) => hand_out::apply(self, rows, &it, out),

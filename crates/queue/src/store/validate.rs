@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use thiserror::Error;
-use warren_types::{Facts, PositionRange};
+use warren_types::{Facts, Position, PositionRange, QueueId};
 
-use crate::entry::{Command, Enqueue, OriginPart, ShardEntry};
+use crate::entry::{Command, Ending, Enqueue, OriginPart, SettleTogether, ShardEntry};
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EntryError {
@@ -31,6 +31,10 @@ pub enum EntryError {
         "command {command}: producers number a message twice, out of order or outside the block"
     )]
     Producers { command: usize },
+    #[error(
+        "command {command}: what ends together is not what is named, each once, or is too much"
+    )]
+    Together { command: usize },
     #[error("batch {batch}: a part lies outside a block or overlaps another")]
     Parts { batch: usize },
 }
@@ -56,6 +60,7 @@ impl ShardEntry {
                     }
                     it.blocks.iter().try_for_each(|it| enqueue(number, it))?;
                 }
+                Command::SettleTogether(it) => together(number, it)?,
                 Command::Settle(it) => ranges(number, &it.ranges)?,
                 Command::MoveOut(it) => ranges(number, &it.ranges)?,
                 Command::Arrived(it) => ranges(number, &it.refused)?,
@@ -111,7 +116,8 @@ impl ShardEntry {
                     | Command::DropParked(_)
                     | Command::Rearm(_)
                     | Command::Cancel(_)
-                    | Command::Remark(_),
+                    | Command::Remark(_)
+                    | Command::SettleTogether(_),
                 )
                 | None => false,
                 #[cfg(feature = "next-version")]
@@ -170,6 +176,42 @@ fn enqueue(command: usize, it: &Enqueue) -> Result<(), EntryError> {
         }
     }
     Ok(())
+}
+
+/// Each delivery ends once, and nothing else does.
+fn together(command: usize, it: &SettleTogether) -> Result<(), EntryError> {
+    it.blocks.iter().try_for_each(|it| enqueue(command, it))?;
+    let wrong = EntryError::Together { command };
+    let named: BTreeSet<(QueueId, Position)> = it
+        .deliveries
+        .iter()
+        .map(|it| (it.queue, it.position))
+        .collect();
+    let is_each_once = named.len() == it.deliveries.len() && !named.is_empty();
+    if !is_each_once || named.len() > SettleTogether::DELIVERIES_MAX {
+        return Err(wrong);
+    }
+    let mut ended = 0;
+    for ending in &it.endings {
+        let (queue, of_it, ends) = match ending {
+            Ending::Remark(it) => (it.queue, &it.ranges, 0),
+            Ending::Settle(it) => (it.queue, &it.ranges, 1),
+            Ending::Return(it) => (it.queue, &it.ranges, 1),
+            Ending::Park(it) => (it.queue, &it.ranges, 1),
+        };
+        ranges(command, of_it)?;
+        let mut positions = of_it.iter().flat_map(|it| it.positions());
+        // Stops at the first that is not named: ranges may be long.
+        if !positions.all(|at| named.contains(&(queue, at))) {
+            return Err(wrong);
+        }
+        ended += ends * of_it.iter().map(|it| it.count).sum::<u64>();
+    }
+    if ended == named.len() as u64 {
+        Ok(())
+    } else {
+        Err(wrong)
+    }
 }
 
 /// `(name, entries, may be empty)`.

@@ -56,6 +56,7 @@ pub(crate) fn proposal(command: &Command) -> String {
         Command::Enqueue(_)
         | Command::EnqueueTogether(_)
         | Command::AckWithOutputs(_)
+        | Command::SettleTogether(_)
         | Command::MoveOut(_)
         | Command::Arrived(_)
         | Command::Cancel(_)

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use warren_queue::dispatch::io::{
-    Action, Actions, Attach, ConsumerOptions, Input, Refill, ReturnRequest, SettleRequest, Token,
-    Wait, Whereabouts,
+    Action, Actions, Attach, ConsumerOptions, End, Input, OutputsId, Refill, ReturnRequest,
+    SettleRequest, TogetherPart, TogetherRequest, Token, Wait, Whereabouts,
 };
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{
     AckWithOutputs, AttemptOutcome, Command, HandOut, Return, ReturnKind, Said, Settle,
-    SettleReason,
+    SettleReason, SettleTogether,
 };
 use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
@@ -229,6 +229,7 @@ impl World {
             },
             "settle" => Input::Settle(settle(line)),
             "return" => Input::Return(give_back(line)),
+            "together" => Input::SettleTogether(together(line)),
             "detach" => Input::Detach {
                 consumer: line.consumer(),
                 returns: line.kind(),
@@ -316,6 +317,20 @@ impl World {
                     };
                     self.proposed.push_back(Command::AckWithOutputs(ack));
                 }
+                Action::ProposeTogether {
+                    outputs,
+                    deliveries,
+                    endings,
+                } => {
+                    let block = enqueue(QueueId(outputs.0), Priority::DEFAULT, &[99], 10);
+                    let blocks = (outputs.0 != 0).then_some(block);
+                    let together = SettleTogether {
+                        deliveries,
+                        endings,
+                        blocks: blocks.into_iter().collect(),
+                    };
+                    self.proposed.push_back(Command::SettleTogether(together));
+                }
                 Action::Deliver { .. }
                 | Action::Attached { .. }
                 | Action::SettleResults { .. }
@@ -351,6 +366,17 @@ impl World {
                 format!(
                     "propose: outputs {} with {at}@{}.{}",
                     outputs.0, attempt.term, attempt.number
+                )
+            }
+            Action::ProposeTogether {
+                outputs, endings, ..
+            } => {
+                let endings = endings.iter().cloned().map(Command::from);
+                let endings: Vec<String> = endings.map(|it| proposal(&it)).collect();
+                format!(
+                    "propose together: {} outputs {}",
+                    endings.join(" "),
+                    outputs.0
                 )
             }
             Action::LookDue { up_to, .. } => format!("look: up_to={up_to}"),
@@ -451,6 +477,35 @@ fn settle(line: &Line<'_>) -> SettleRequest {
         },
         outputs: line.outputs(),
         said: said(line, AttemptOutcome::Rejected),
+    }
+}
+
+/// `items` of `queue` end as the words say, `also` of `also_queue` are acked.
+fn together(line: &Line<'_>) -> TogetherRequest {
+    let (settle, give_back) = (settle(line), give_back(line));
+    let end = if line.has("return") || line.has("park") {
+        End::Return(give_back.kind, give_back.wait)
+    } else {
+        End::Settle(settle.reason)
+    };
+    let mut parts = vec![TogetherPart {
+        queue: settle.queue,
+        items: settle.items,
+        end,
+    }];
+    if line.has("also") {
+        parts.push(TogetherPart {
+            queue: QueueId(line.number("also_queue", 1)),
+            items: line.held("also"),
+            end: End::Settle(SettleReason::Acked),
+        });
+    }
+    TogetherRequest {
+        node: settle.node,
+        token: settle.token,
+        outputs: line.outputs().unwrap_or(OutputsId(0)),
+        parts,
+        said: give_back.said,
     }
 }
 

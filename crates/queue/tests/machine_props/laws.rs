@@ -24,7 +24,9 @@ impl World {
                 }
             }
             Action::Propose(command) => self.pipeline.push_back(command),
-            Action::ProposeOutputs { .. } => unreachable!("no session here asks for it"),
+            Action::ProposeTogether { .. } | Action::ProposeOutputs { .. } => {
+                unreachable!("no session here asks for it")
+            }
             Action::Load {
                 queue,
                 priority,

@@ -1,12 +1,14 @@
 //! Random entries as a leader might propose them. Not here: nonsensical ones (`nonsense`).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
     AckWithOutputs, Activate, AttemptOutcome, Cancel, Command, CreateQueue, Dedup, DeleteQueue,
-    DropParked, Enqueue, EnqueueTogether, HandOut, IndexRange, OriginBatch, OriginPart, Park,
-    ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Remark, Return, ReturnKind, Said,
-    Settle, SettleReason, ShardEntry,
+    DropParked, EndedDelivery, Ending, Enqueue, EnqueueTogether, HandOut, IndexRange, OriginBatch,
+    OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release, Remark, Return,
+    ReturnKind, Said, Settle, SettleReason, SettleTogether, ShardEntry,
 };
 use warren_types::{
     Attempt, BatchSequence, Facts, Incarnation, Position, PositionRange, Priority, ProducerId,
@@ -174,6 +176,69 @@ fn states() -> impl Strategy<Value = PurgeStates> {
     )
 }
 
+/// Each delivery once.
+fn settle_together(
+    ends: BTreeSet<(QueueId, Position, u8)>,
+    blocks: Vec<Enqueue>,
+) -> SettleTogether {
+    let attempt = Attempt {
+        term: Term(1),
+        number: 1,
+    };
+    let mut it = SettleTogether {
+        deliveries: Vec::new(),
+        endings: Vec::new(),
+        blocks,
+    };
+    for (queue, position, how) in ends {
+        let known = it.deliveries.last();
+        if known.is_some_and(|it| (it.queue, it.position) == (queue, position)) {
+            continue;
+        }
+        it.deliveries.push(EndedDelivery {
+            queue,
+            position,
+            attempt,
+        });
+        let ranges = vec![PositionRange::one(position)];
+        let kind = ReturnKind::Failed;
+        let said = Said::new(AttemptOutcome::Failed, "it failed", "", "");
+        if let (2, Some(said)) = (how, said) {
+            let ranges = ranges.clone();
+            it.endings.push(Ending::Remark(Remark {
+                queue,
+                ranges,
+                said,
+            }));
+        }
+        it.endings.push(match how {
+            0 => Ending::Settle(Settle {
+                queue,
+                ranges,
+                reason: SettleReason::Acked,
+            }),
+            1 => Ending::Settle(Settle {
+                queue,
+                ranges,
+                reason: SettleReason::Rejected,
+            }),
+            2 => Ending::Return(Return {
+                queue,
+                ranges,
+                kind,
+                not_before: None,
+            }),
+            _ => Ending::Park(Park {
+                queue,
+                ranges,
+                cause: ParkCause::Rejected,
+                kind,
+            }),
+        });
+    }
+    it
+}
+
 pub(crate) fn command() -> impl Strategy<Value = Command> {
     let kind = return_kind();
     let position = || (1..150_u64).prop_map(Position);
@@ -200,6 +265,8 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             let attempt = Attempt { term: Term(1), number: 1 };
             Command::AckWithOutputs(AckWithOutputs { queue, position, attempt, blocks })
         }),
+        3 => (prop::collection::btree_set((queue(), position(), 0..4_u8), 1..4), prop::collection::vec(enqueue(), 0..3))
+            .prop_map(|(ends, blocks)| Command::SettleTogether(settle_together(ends, blocks))),
         2 => (queue(), ranges()).prop_map(|(queue, ranges)| {
             Command::Cancel(Cancel { queue, ranges })
         }),

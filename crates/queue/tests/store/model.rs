@@ -6,7 +6,8 @@ mod queue;
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_queue::entry::{
-    AckWithOutputs, Command, EnqueueTogether, OriginBatch, SettleReason, ShardEntry,
+    AckWithOutputs, Command, Ending, Enqueue, EnqueueTogether, OriginBatch, SettleReason,
+    SettleTogether, ShardEntry,
 };
 use warren_queue::outcome::{BatchOutcome, BatchVerdict, EntryOutcome, Reply};
 use warren_types::{BatchSequence, NotStored, Position, PositionRange, Run};
@@ -216,6 +217,7 @@ impl Model {
             }
             Command::EnqueueTogether(it) => return self.together(it, absent),
             Command::AckWithOutputs(it) => return self.ack_with_outputs(it),
+            Command::SettleTogether(it) => return self.settle_together(it),
             Command::Enqueue(it) => it.queue,
             Command::Settle(it) => it.queue,
             Command::Return(it) => it.queue,
@@ -265,6 +267,7 @@ impl Model {
             | Command::DeleteQueue(_)
             | Command::EnqueueTogether(_)
             | Command::AckWithOutputs(_)
+            | Command::SettleTogether(_)
             | Command::MoveOut(_)
             | Command::Arrived(_) => unreachable!("answered above"),
         }
@@ -280,20 +283,56 @@ impl Model {
         };
         let range = PositionRange::one(it.position);
         let mut is_done = queue.settle(&[range], Some(SettleReason::Acked)) == 1;
-        for block in &it.blocks {
-            let mut absent = Absent::new();
-            match copy.get_mut(&block.queue.0) {
-                Some(queue) => {
-                    queue.enqueue(self.now, block, &mut absent);
-                }
-                None => is_done = false,
-            }
-            is_done &= absent.values().all(|why| *why == NotStored::Duplicate);
-        }
+        is_done &= self.stores_all(&mut copy, &it.blocks);
         if is_done {
             self.queues = copy;
         }
         Reply::AckedWithOutputs { is_done }
+    }
+
+    fn stores_all(&self, queues: &mut BTreeMap<u64, ModelQueue>, blocks: &[Enqueue]) -> bool {
+        let mut all = true;
+        for block in blocks {
+            let mut absent = Absent::new();
+            match queues.get_mut(&block.queue.0) {
+                Some(queue) => {
+                    queue.enqueue(self.now, block, &mut absent);
+                }
+                None => all = false,
+            }
+            all &= absent.values().all(|why| *why == NotStored::Duplicate);
+        }
+        all
+    }
+
+    /// The same with several ends, each of which finds its delivery.
+    fn settle_together(&mut self, it: &SettleTogether) -> Reply {
+        let mut probe = self.queues.clone();
+        let mut is_done = it.deliveries.iter().all(|it| {
+            let range = PositionRange::one(it.position);
+            let queue = probe.get_mut(&it.queue.0);
+            queue.is_some_and(|queue| queue.settle(&[range], None) == 1)
+        });
+        let mut copy = self.queues.clone();
+        let endings = if is_done { &it.endings[..] } else { &[] };
+        for ending in endings {
+            match ending {
+                Ending::Remark(it) => copy.get_mut(&it.queue.0).unwrap().remark(self.now, it),
+                Ending::Return(it) => copy.get_mut(&it.queue.0).unwrap().requeue(it),
+                Ending::Park(it) => copy.get_mut(&it.queue.0).unwrap().park(it),
+                Ending::Settle(it) => Reply::Settled {
+                    count: copy
+                        .get_mut(&it.queue.0)
+                        .unwrap()
+                        .settle(&it.ranges, Some(it.reason)),
+                },
+            };
+        }
+        is_done &= self.stores_all(&mut copy, &it.blocks);
+        if is_done {
+            self.queues = copy;
+        }
+        Reply::SettledTogether { is_done }
     }
 
     /// All or none: done on a copy, which is kept if nothing was refused.

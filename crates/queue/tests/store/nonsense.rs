@@ -109,6 +109,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             it @ (Command::Enqueue(_)
             | Command::EnqueueTogether(_)
             | Command::AckWithOutputs(_)
+            | Command::SettleTogether(_)
             | Command::CreateQueue(_)
             | Command::DeleteQueue(_)
             | Command::MoveOut(_)
@@ -186,7 +187,12 @@ proptest! {
         if entry.validate().is_ok() {
             for part in entry.origins.iter().flat_map(|batch| &batch.parts) {
                 let command = &entry.commands[part.command as usize];
-                prop_assert!(matches!(command, Command::Enqueue(it) if u64::from(part.first) <= it.facts.count()));
+                let count = match command {
+                    Command::Enqueue(it) => it.facts.count(),
+                    Command::EnqueueTogether(it) => it.blocks.iter().map(|it| it.facts.count()).sum(),
+                    other => panic!("no part of {other:?}"),
+                };
+                prop_assert!(u64::from(part.first) <= count);
             }
         }
     }

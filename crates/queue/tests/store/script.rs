@@ -5,9 +5,10 @@ mod answers;
 use bytes::Bytes;
 use warren_queue::entry::{
     AckWithOutputs, Activate, Arrived, AttemptOutcome, Cancel, Command, CreateQueue, Dedup,
-    DeleteQueue, DropParked, Enqueue, EnqueueTogether, HandOut, IndexRange, MoveOut, MoveTarget,
-    OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates, Rearm, Release,
-    Remark, Return, ReturnKind, Said, Settle, SettleReason, ShardEntry,
+    DeleteQueue, DropParked, EndedDelivery, Ending, Enqueue, EnqueueTogether, HandOut, IndexRange,
+    MoveOut, MoveTarget, OriginBatch, OriginPart, Park, ParkCause, ProposalId, Purge, PurgeStates,
+    Rearm, Release, Remark, Return, ReturnKind, Said, Settle, SettleReason, SettleTogether,
+    ShardEntry,
 };
 use warren_queue::outcome::Output;
 use warren_types::{
@@ -96,9 +97,11 @@ pub(crate) fn step(machine: &mut Machine, lines: &[&str]) -> String {
                 match entry.commands.last_mut() {
                     Some(Command::EnqueueTogether(it)) => it.blocks.push(block),
                     Some(Command::AckWithOutputs(it)) => it.blocks.push(block),
+                    Some(Command::SettleTogether(it)) => it.blocks.push(block),
                     _ => panic!("nothing to come with"),
                 }
             }
+            "deliveries" | "delivery" | "ending" => ends(&mut entry.commands, &line),
             "together" => {
                 let Command::Enqueue(block) = enqueued(&line) else {
                     panic!("only blocks come together")
@@ -116,7 +119,36 @@ pub(crate) fn step(machine: &mut Machine, lines: &[&str]) -> String {
     outcome(&machine.apply(entry))
 }
 
-/// The rest of the line is an enqueue.
+/// `deliveries` begins what ends in one, `delivery` and `ending` add to it.
+fn ends(commands: &mut Vec<Command>, line: &Line<'_>) {
+    if line.words[0] == "deliveries" {
+        commands.push(Command::SettleTogether(SettleTogether {
+            deliveries: Vec::new(),
+            endings: Vec::new(),
+            blocks: Vec::new(),
+        }));
+    }
+    let Some(Command::SettleTogether(it)) = commands.last_mut() else {
+        panic!("nothing to end with")
+    };
+    if line.words[0] == "ending" {
+        it.endings.push(match enqueued(line) {
+            Command::Remark(it) => Ending::Remark(it),
+            Command::Settle(it) => Ending::Settle(it),
+            Command::Return(it) => Ending::Return(it),
+            Command::Park(it) => Ending::Park(it),
+            other => panic!("no delivery ends by {other:?}"),
+        });
+    } else {
+        it.deliveries.push(EndedDelivery {
+            queue: line.queue(),
+            position: Position(line.number("position").unwrap()),
+            attempt: attempt(line),
+        });
+    }
+}
+
+/// The rest of the line is a command.
 fn enqueued(line: &Line<'_>) -> Command {
     let words = line.words[1..].to_vec();
     command(&Line { words })

@@ -34,6 +34,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Arrived => "Arrived".to_owned(),
         Reply::Parked { count } => format!("Parked count={count}"),
         Reply::Rearmed => "Rearmed".to_owned(),
+        Reply::SettledTogether { is_done } => format!("SettledTogether is_done={is_done}"),
         Reply::AckedWithOutputs { is_done } => format!("AckedWithOutputs is_done={is_done}"),
         Reply::EnqueuedTogether { count } => format!("EnqueuedTogether count={count}"),
         Reply::Cancelled { count } => format!("Cancelled count={count}"),
@@ -154,6 +155,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         | Effect::Released(_)
         | Effect::Parked { .. }
         | Effect::OutputsRefused(_)
+        | Effect::TogetherRefused(_)
         | Effect::Rearmed { .. }
         | Effect::Cancelled(_)
         | Effect::Purged { .. } => effect_of_states(effect),
@@ -201,6 +203,12 @@ fn effect_of_states(effect: &Effect) -> String {
         Effect::OutputsRefused(it) => {
             let (queue, position, index, why) = (it.queue, it.position, it.index, it.why);
             format!("OutputsRefused({queue} {position}: output {index} {why:?})")
+        }
+        Effect::TogetherRefused(it) => {
+            let each = it.deliveries.iter();
+            let each = each.map(|it| format!("{} {}", it.queue, it.position));
+            let each: Vec<_> = each.collect();
+            format!("TogetherRefused({}: {:?})", each.join(", "), it.why)
         }
         Effect::Cancelled(it) => format!(
             "Cancelled({} {} before={} unknown={}{})",

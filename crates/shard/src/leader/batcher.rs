@@ -2,23 +2,26 @@
 //! acks alone wait a little (`acks`).
 //! Not here: when that is (`task`), who is told what came of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use thiserror::Error;
 use tracing::error;
 use warren_queue::dispatch::io::Held;
 use warren_queue::entry::{
-    AckWithOutputs, Command, Dedup, Enqueue, EnqueueTogether, IndexRange, OriginBatch, OriginPart,
-    ProposalId, Settle, SettleReason, ShardEntry,
+    AckWithOutputs, Command, Dedup, EndedDelivery, Ending, Enqueue, EnqueueTogether, IndexRange,
+    OriginBatch, OriginPart, ProposalId, Settle, SettleReason, SettleTogether, ShardEntry,
 };
 use warren_types::{
-    ClusterVersion, Facts, Incarnation, PositionRange, Priority, ProducerSpan, QueueId, Run,
-    ShardTime, TopologyIndex,
+    ClusterVersion, Facts, Incarnation, Priority, ProducerSpan, QueueId, Run, ShardTime,
+    TopologyIndex,
 };
 
+use self::join::{join_facts, join_payload, join_ranges, join_span, narrow};
 use super::facts::{set_times, without};
 use crate::link::frame::{Batch, Part, Storing};
+
+mod join;
 
 /// An entry is closed when it holds so many payload bytes; one larger batch travels alone.
 pub(crate) const ENTRY_BYTES_MAX: usize = 1 << 20;
@@ -35,6 +38,8 @@ pub(crate) struct Batcher {
     others: Vec<Command>,
     origins: Vec<OriginBatch>,
     bytes: usize,
+    /// Ends with outputs that find the entry full, and their bytes: they come with the next. Bounded by what sessions may have unanswered.
+    later: VecDeque<(Pending, usize)>,
     /// What the cluster has finalised.
     version: ClusterVersion,
 }
@@ -53,6 +58,27 @@ enum Pending {
     Together(Vec<PendingBlock>),
     /// Of an ack with outputs.
     Outputs(AckOf, Vec<PendingBlock>),
+    /// Of deliveries that end in one.
+    Ends(Ends, Vec<PendingBlock>),
+}
+
+/// Deliveries that end in one, and how.
+pub(crate) struct Ends {
+    pub(crate) deliveries: Vec<EndedDelivery>,
+    pub(crate) endings: Vec<Ending>,
+}
+
+impl Ends {
+    const DELIVERY_BYTES: usize = 48;
+
+    /// What they take in an entry, roughly.
+    fn bytes(&self) -> usize {
+        let said = self.endings.iter().map(|it| match it {
+            Ending::Remark(it) => it.said.bytes(),
+            Ending::Settle(_) | Ending::Return(_) | Ending::Park(_) => 0,
+        });
+        self.deliveries.len() * Self::DELIVERY_BYTES + said.sum::<usize>()
+    }
 }
 
 /// The delivery that is acked with outputs.
@@ -139,6 +165,7 @@ impl Batcher {
             Command::Enqueue(_)
             | Command::EnqueueTogether(_)
             | Command::AckWithOutputs(_)
+            | Command::SettleTogether(_)
             | Command::Return(_)
             | Command::HandOut(_)
             | Command::Release(_)
@@ -211,9 +238,25 @@ impl Batcher {
             });
             first += count;
         }
-        let blocks = self.own_blocks(parts, now, ttl_ms);
-        self.blocks.push(Pending::Together(blocks));
+        let (blocks, bytes) = own_blocks(parts, now, ttl_ms);
+        self.push_own(Pending::Together(blocks), bytes);
         origin
+    }
+
+    /// What comes later for the same queues gets other blocks.
+    fn push_own(&mut self, pending: Pending, bytes: usize) {
+        self.block_of.clear();
+        self.bytes += bytes;
+        self.blocks.push(pending);
+    }
+
+    /// Into this entry, or one after it.
+    fn push_or_later(&mut self, pending: Pending, bytes: usize) {
+        if self.is_full() || !self.later.is_empty() {
+            self.later.push_back((pending, bytes));
+        } else {
+            self.push_own(pending, bytes);
+        }
     }
 
     /// A delivery is acked and messages come with it, at their place among the others.
@@ -224,30 +267,27 @@ impl Batcher {
         now: ShardTime,
         ttl_ms: impl Fn(QueueId) -> Option<u64>,
     ) {
-        let blocks = self.own_blocks(parts, now, ttl_ms);
-        self.blocks.push(Pending::Outputs(ack, blocks));
+        let (blocks, bytes) = own_blocks(parts, now, ttl_ms);
+        self.push_or_later(Pending::Outputs(ack, blocks), bytes);
     }
 
-    /// What comes later for the same queues gets other blocks.
-    fn own_blocks(
+    /// Whether deliveries may end in one yet.
+    pub(crate) fn knows_together(&self) -> bool {
+        SettleTogether::SINCE <= self.version
+    }
+
+    /// Deliveries end in one and messages come with it, at their place among the others. [`Self::knows_together`] was asked.
+    pub(crate) fn settle_together(
         &mut self,
+        ends: Ends,
         parts: Vec<Part>,
         now: ShardTime,
         ttl_ms: impl Fn(QueueId) -> Option<u64>,
-    ) -> Vec<PendingBlock> {
-        self.block_of.clear();
-        let blocks = parts.into_iter().map(|mut part| {
-            set_times(&mut part.facts, now, ttl_ms(part.queue));
-            self.bytes += part.payload.len();
-            PendingBlock {
-                queue: part.queue,
-                priority: part.priority,
-                facts: part.facts,
-                payload: vec![part.payload],
-                producers: part.producers,
-            }
-        });
-        blocks.collect()
+    ) {
+        debug_assert!(self.knows_together());
+        let (blocks, bytes) = own_blocks(parts, now, ttl_ms);
+        let bytes = bytes + ends.bytes();
+        self.push_or_later(Pending::Ends(ends, blocks), bytes);
     }
 
     fn part(&mut self, mut part: Part, now: ShardTime, ttl_ms: Option<u64>) -> OriginPart {
@@ -307,9 +347,13 @@ impl Batcher {
             others,
             mut origins,
             version,
+            later,
             ..
         } = std::mem::take(self);
         self.version = version;
+        for (pending, bytes) in later {
+            self.push_or_later(pending, bytes);
+        }
         let offset = narrow(structure.len() as u64);
         for part in origins.iter_mut().flat_map(|origin| &mut origin.parts) {
             part.command += offset;
@@ -333,6 +377,11 @@ impl Batcher {
                     blocks: all_or_none(blocks, &mut admit, &dedup),
                 })
             }
+            Pending::Ends(ends, blocks) => Command::SettleTogether(SettleTogether {
+                deliveries: ends.deliveries,
+                endings: ends.endings,
+                blocks: all_or_none(blocks, &mut admit, &dedup),
+            }),
         }));
         commands.extend(settles.into_iter().map(|mut settle| {
             settle.ranges = join_ranges(settle.ranges);
@@ -348,6 +397,26 @@ impl Batcher {
             commands,
         })
     }
+}
+
+/// Blocks that are shared with nothing else, and their bytes.
+fn own_blocks(
+    parts: Vec<Part>,
+    now: ShardTime,
+    ttl_ms: impl Fn(QueueId) -> Option<u64>,
+) -> (Vec<PendingBlock>, usize) {
+    let bytes = parts.iter().map(|it| it.payload.len()).sum();
+    let blocks = parts.into_iter().map(|mut part| {
+        set_times(&mut part.facts, now, ttl_ms(part.queue));
+        PendingBlock {
+            queue: part.queue,
+            priority: part.priority,
+            facts: part.facts,
+            payload: vec![part.payload],
+            producers: part.producers,
+        }
+    });
+    (blocks.collect(), bytes)
 }
 
 /// Blocks of which all or none are stored: room is taken for all of them, or for none.
@@ -383,80 +452,6 @@ impl PendingBlock {
             dedup,
         }
     }
-}
-
-/// Counts inside one entry are far below 2^32: an entry is at most a few tens of MiB.
-fn narrow(count: u64) -> u32 {
-    u32::try_from(count).expect("an entry holds fewer than 2^32 messages")
-}
-
-fn join_payload(mut segments: Vec<Bytes>) -> Bytes {
-    if segments.len() == 1
-        && let Some(only) = segments.pop()
-    {
-        return only;
-    }
-    let mut joined = BytesMut::with_capacity(segments.iter().map(Bytes::len).sum());
-    for segment in &segments {
-        joined.extend_from_slice(segment);
-    }
-    joined.freeze()
-}
-
-/// Ascending, joined, without overlap.
-fn join_ranges(mut ranges: Vec<PositionRange>) -> Vec<PositionRange> {
-    if ranges.is_sorted_by(|a, b| a.end() < b.first) {
-        return ranges;
-    }
-    ranges.sort_unstable();
-    let mut joined: Vec<PositionRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if range.first <= last.end() => {
-                let end = last.end().max(range.end());
-                last.count = end.0 - last.first.0;
-            }
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-fn join_span(spans: &mut Vec<ProducerSpan>, span: ProducerSpan) {
-    match spans
-        .iter_mut()
-        .find(|known| known.producer == span.producer && known.epoch == span.epoch)
-    {
-        Some(known) => known.sequences.extend(span.sequences),
-        None => spans.push(span),
-    }
-}
-
-/// Appends `more`'s columns; an optional column appears as soon as one part has it.
-fn join_facts(facts: &mut Facts, more: Facts) {
-    let before = facts.size.len();
-    let after = before + more.size.len();
-    if before == 0 {
-        *facts = more;
-        return;
-    }
-    join_column(&mut facts.expiry, more.expiry, before, after);
-    join_column(&mut facts.due, more.due, before, after);
-    join_column(&mut facts.group_hash, more.group_hash, before, after);
-    join_column(&mut facts.fairness_hash, more.fairness_hash, before, after);
-    join_column(&mut facts.dedup_hash, more.dedup_hash, before, after);
-    join_column(&mut facts.dedup_body, more.dedup_body, before, after);
-    facts.size.extend(more.size);
-    facts.body_size.extend(more.body_size);
-}
-
-fn join_column<T: Clone + Default>(column: &mut Vec<T>, more: Vec<T>, before: usize, after: usize) {
-    if column.is_empty() && more.is_empty() {
-        return;
-    }
-    column.resize(before, T::default());
-    column.extend(more);
-    column.resize(after, T::default());
 }
 
 #[cfg(test)]

@@ -112,6 +112,7 @@ impl Leading {
             | Effect::Taken { .. }
             | Effect::Released(_)
             | Effect::OutputsRefused(_)
+            | Effect::TogetherRefused(_)
             | Effect::Rearmed { .. }
             | Effect::Activated { .. }
             | Effect::Time { .. } => {}

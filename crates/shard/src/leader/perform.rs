@@ -36,6 +36,11 @@ impl Leading {
                     held,
                     outputs,
                 } => self.propose_outputs(queue, held, outputs),
+                Action::ProposeTogether {
+                    outputs,
+                    deliveries,
+                    endings,
+                } => self.propose_together(outputs, deliveries, endings),
                 Action::SettleResults {
                     node,
                     token,
@@ -153,6 +158,7 @@ fn frame(action: Action) -> Option<(NodeId, Down)> {
     Some(match action {
         Action::Propose(_)
         | Action::ProposeOutputs { .. }
+        | Action::ProposeTogether { .. }
         | Action::SettleResults { .. }
         | Action::Load { .. }
         | Action::LookDue { .. } => return None,

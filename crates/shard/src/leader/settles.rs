@@ -5,14 +5,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use warren_queue::dispatch::io::{
-    Held, Input, OutputsId, ReturnRequest, SettleRequest, SettleResult, Token,
+    End, Held, Input, OutputsId, ReturnRequest, SettleRequest, SettleResult, TogetherPart,
+    TogetherRequest, Token,
 };
+use warren_queue::entry::{EndedDelivery, Ending, ReturnKind};
 use warren_types::{NodeId, QueueId, Run};
 
-use super::batcher::AckOf;
+use super::batcher::{AckOf, Ends};
 use super::work::Leading;
-use crate::api::AnswerTime;
-use crate::link::frame::{Down, Hello, Outputs, Part, ReturnUp, SettleUp};
+use crate::api::{AnswerTime, SettleAction, SettlePart, TOGETHER_MAX};
+use crate::link::frame::{Down, Hello, Outputs, Part, ReturnUp, SettleUp, TogetherUp};
 use crate::replica::tap::Request;
 
 /// Those that are not answered. Bounded by what sessions may have unanswered.
@@ -27,9 +29,20 @@ pub(super) struct Acking {
 struct UnderWay {
     run: Run,
     outputs: OutputsId,
-    queue: QueueId,
-    held: Held,
+    deliveries: Vec<EndedDelivery>,
+    ends: How,
 }
+
+/// How what is under way ends.
+enum How {
+    /// One delivery is acked.
+    Ack,
+    /// Several deliveries end in one; what dispatch said of them.
+    Together(Vec<SettlePart>, Option<SettleResult>),
+}
+
+/// What is asked here answers nobody.
+const NOBODY: Token = Token(u64::MAX);
 
 impl Leading {
     pub(super) fn give_back(&mut self, node: NodeId, it: ReturnUp) {
@@ -64,26 +77,16 @@ impl Leading {
     }
 
     fn ack_with_outputs(&mut self, hello: &Hello, it: SettleUp, outputs: Outputs) {
-        let key = (hello.node, it.token);
         let [held] = it.items[..] else {
             return self.refuse_outputs(hello.node, &it);
         };
-        let known = self.acking.by_token.get(&key);
-        if known.is_some_and(|known| known.run == hello.run) {
+        let deliveries = vec![ended(it.queue, held)];
+        let Some(id) = self
+            .acking
+            .begin(hello, it.token, deliveries, How::Ack, outputs)
+        else {
             return; // sent again over a new link, which hears the answer
-        }
-        self.acking.last += 1;
-        let id = OutputsId(self.acking.last);
-        let under_way = UnderWay {
-            run: hello.run,
-            outputs: id,
-            queue: it.queue,
-            held,
         };
-        if let Some(older) = self.acking.by_token.insert(key, under_way) {
-            self.acking.parts.remove(&older.outputs);
-        }
-        self.acking.parts.insert(id, outputs.parts);
         self.acks.hurry();
         self.step(Input::Settle(SettleRequest {
             node: hello.node,
@@ -103,6 +106,71 @@ impl Leading {
             .tell(node, Down::SettleResults { token, results });
     }
 
+    pub(super) fn settle_together(&mut self, hello: &Hello, it: TogetherUp) {
+        let TogetherUp {
+            token,
+            parts,
+            outputs,
+            said,
+        } = it;
+        let each = parts.iter().map(|it| it.items.len());
+        // Not what a node of this cluster says.
+        if !self.batcher.knows_together() || each.sum::<usize>() > TOGETHER_MAX {
+            let results = vec![SettleResult::NotOwner];
+            let refused = Down::SettleResults { token, results };
+            return self.links.tell(hello.node, refused);
+        }
+        let of_part = |part: &SettlePart| {
+            let queue = part.queue;
+            let items = part.items.clone().into_iter();
+            items.map(move |held| ended(queue, held))
+        };
+        let deliveries = parts.iter().flat_map(of_part).collect();
+        let ends = How::Together(parts.clone(), None);
+        let Some(id) = self.acking.begin(hello, token, deliveries, ends, outputs) else {
+            return; // sent again over a new link, which hears the answer
+        };
+        let parts = parts.into_iter().map(|part| TogetherPart {
+            queue: part.queue,
+            items: part.items,
+            end: match part.action {
+                SettleAction::Settle(reason) => End::Settle(reason),
+                SettleAction::Return { kind, wait } => End::Return(kind, self.wait(wait)),
+            },
+        });
+        let request = TogetherRequest {
+            node: hello.node,
+            token,
+            outputs: id,
+            parts: parts.collect(),
+            said,
+        };
+        self.acks.hurry();
+        self.step(Input::SettleTogether(request));
+    }
+
+    /// Dispatch has made sure of all deliveries: they end with their outputs in the next entry.
+    pub(super) fn propose_together(
+        &mut self,
+        outputs: OutputsId,
+        deliveries: Vec<EndedDelivery>,
+        endings: Vec<Ending>,
+    ) {
+        let parts = self.acking.parts.remove(&outputs).unwrap_or_default();
+        let parks: Vec<(QueueId, u64)> = endings.iter().filter_map(parked).collect();
+        let now = self.now();
+        let settings = &self.settings;
+        let ttl_ms = |queue| settings.get(&queue).and_then(|it| it.message_ttl_ms);
+        let ends = Ends {
+            deliveries,
+            endings,
+        };
+        self.batcher.settle_together(ends, parts, now, ttl_ms);
+        for (queue, count) in parks {
+            self.drop_parked(queue, count);
+        }
+    }
+
     /// Dispatch has made sure of the delivery: it is acked with its outputs in the next entry.
     pub(super) fn propose_outputs(&mut self, queue: QueueId, held: Held, outputs: OutputsId) {
         let Some(parts) = self.acking.parts.remove(&outputs) else {
@@ -117,37 +185,71 @@ impl Leading {
 
     /// Dispatch knows what became of a settle. If the delivery was acked, the store knows whether these outputs came with it.
     pub(super) fn tell_settled(&mut self, node: NodeId, token: Token, results: Vec<SettleResult>) {
-        let Some(under_way) = self.acking.by_token.get(&(node, token)) else {
+        let Some(under_way) = self.acking.by_token.get_mut(&(node, token)) else {
             return self
                 .links
                 .tell(node, Down::SettleResults { token, results });
         };
-        match results.first() {
-            Some(SettleResult::Done | SettleResult::AlreadySettled) => {
-                self.mailbox.ask(Request::HasOutputs {
-                    node,
-                    token,
-                    queue: under_way.queue,
-                    held: under_way.held,
-                });
-            }
+        let result = results.first().copied();
+        let may_be_done = match result {
+            Some(SettleResult::Done | SettleResult::AlreadySettled) => true,
+            // What was returned may be another's by now.
+            Some(SettleResult::NotOwner | SettleResult::Expired) => under_way.ends.is_together(),
             Some(
-                SettleResult::NotOwner
-                | SettleResult::Expired
-                | SettleResult::QueueGone
-                | SettleResult::OutputRefused { .. },
+                SettleResult::QueueGone
+                | SettleResult::OutputRefused { .. }
+                | SettleResult::DeadLetter,
             )
-            | None => self.outputs_answered(node, token, results),
+            | None => false,
+        };
+        if !may_be_done {
+            return self.outputs_answered(node, token, results);
         }
+        if let How::Together(_, said) = &mut under_way.ends {
+            *said = result;
+        }
+        let deliveries = under_way.deliveries.clone();
+        self.mailbox.ask(Request::HasOutputs {
+            node,
+            token,
+            deliveries,
+        });
     }
 
     pub(super) fn has_outputs(&mut self, node: NodeId, token: Token, has: bool) {
-        let result = if has {
-            SettleResult::Done
-        } else {
-            SettleResult::AlreadySettled
-        };
+        let under_way = self.acking.by_token.get(&(node, token));
+        let mut again = Vec::new();
+        let mut result = SettleResult::AlreadySettled;
+        if let Some(How::Together(parts, Some(said))) = under_way.map(|it| &it.ends)
+            && *said != SettleResult::Done
+        {
+            result = *said;
+            again.clone_from(parts);
+        }
+        if has {
+            result = SettleResult::Done;
+            self.return_again(node, again);
+        }
         self.outputs_answered(node, token, vec![result]);
+    }
+
+    /// It was done under an older leader: what was returned then may have been claimed from this one by who held it.
+    fn return_again(&mut self, node: NodeId, parts: Vec<SettlePart>) {
+        for part in parts {
+            if let SettleAction::Return { wait, .. } = part.action {
+                self.give_back(
+                    node,
+                    ReturnUp {
+                        token: NOBODY,
+                        queue: part.queue,
+                        items: part.items,
+                        kind: ReturnKind::Untouched,
+                        wait,
+                        said: None,
+                    },
+                );
+            }
+        }
     }
 
     fn outputs_answered(&mut self, node: NodeId, token: Token, results: Vec<SettleResult>) {
@@ -156,5 +258,64 @@ impl Leading {
         }
         self.links
             .tell(node, Down::SettleResults { token, results });
+    }
+}
+
+impl Acking {
+    /// `None`: it is under way.
+    fn begin(
+        &mut self,
+        hello: &Hello,
+        token: Token,
+        deliveries: Vec<EndedDelivery>,
+        ends: How,
+        outputs: Outputs,
+    ) -> Option<OutputsId> {
+        let key = (hello.node, token);
+        let known = self.by_token.get(&key);
+        if known.is_some_and(|known| known.run == hello.run) {
+            return None;
+        }
+        self.last += 1;
+        let id = OutputsId(self.last);
+        let under_way = UnderWay {
+            run: hello.run,
+            outputs: id,
+            deliveries,
+            ends,
+        };
+        if let Some(older) = self.by_token.insert(key, under_way) {
+            self.parts.remove(&older.outputs);
+        }
+        self.parts.insert(id, outputs.parts);
+        Some(id)
+    }
+}
+
+impl How {
+    fn is_together(&self) -> bool {
+        match self {
+            Self::Ack => false,
+            Self::Together(..) => true,
+        }
+    }
+}
+
+fn ended(queue: QueueId, held: Held) -> EndedDelivery {
+    EndedDelivery {
+        queue,
+        position: held.position,
+        attempt: held.attempt,
+    }
+}
+
+/// How many of a queue are set aside.
+fn parked(it: &Ending) -> Option<(QueueId, u64)> {
+    match it {
+        Ending::Park(it) => {
+            let count = it.ranges.iter().map(|range| range.count).sum();
+            Some((it.queue, count))
+        }
+        Ending::Remark(_) | Ending::Settle(_) | Ending::Return(_) => None,
     }
 }

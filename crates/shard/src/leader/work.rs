@@ -256,6 +256,7 @@ impl Leading {
                 let routed = it.outputs.as_ref().map(|it| it.topology);
                 routed.is_none_or(|it| it <= self.topology.index())
             }
+            Up::SettleTogether(it) => it.outputs.topology <= self.topology.index(),
             Up::Attach(attach) => {
                 attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
             }
@@ -324,6 +325,7 @@ impl Leading {
                 up_to,
             }),
             Up::Settle(settle) => self.settle(hello, settle),
+            Up::SettleTogether(it) => self.settle_together(hello, it),
             Up::Return(give_back) => self.give_back(node, give_back),
             Up::Detach { consumer, returns } => self.step(Input::Detach {
                 consumer: key(consumer),

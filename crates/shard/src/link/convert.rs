@@ -4,6 +4,7 @@ mod cancel;
 mod down;
 mod peek;
 mod said;
+mod together;
 mod up;
 
 use thiserror::Error;

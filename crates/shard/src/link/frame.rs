@@ -13,7 +13,7 @@ use warren_types::{
     ProducerSpan, QueueId, Run, ShardId, Term, TopologyIndex,
 };
 
-use crate::api::{AnswerTime, CancelResult, QueueStats, ReturnWait, StatsDepth};
+use crate::api::{AnswerTime, CancelResult, QueueStats, ReturnWait, SettlePart, StatsDepth};
 use crate::peek::{Look, StoredPage};
 use crate::redrive::{Redrive, RedriveStep};
 
@@ -35,6 +35,7 @@ pub(crate) enum Up {
         up_to: Credit,
     },
     Settle(SettleUp),
+    SettleTogether(TogetherUp),
     Return(ReturnUp),
     Detach {
         consumer: ConsumerId,
@@ -146,6 +147,15 @@ pub(crate) struct SettleUp {
     pub reason: SettleReason,
     pub answer: AnswerTime,
     pub outputs: Option<Outputs>,
+    pub said: Option<Arc<Said>>,
+}
+
+/// Deliveries that end in one, and what comes with it.
+#[derive(Clone, Debug)]
+pub(crate) struct TogetherUp {
+    pub token: Token,
+    pub parts: Vec<SettlePart>,
+    pub outputs: Outputs,
     pub said: Option<Arc<Said>>,
 }
 

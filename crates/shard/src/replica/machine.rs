@@ -4,7 +4,7 @@
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 use warren_codec::{Audit, audit_of, decode_entry};
-use warren_queue::dispatch::io::{Held, Loaded};
+use warren_queue::dispatch::io::Loaded;
 use warren_queue::entry::ApplyContext;
 use warren_queue::outcome::{Effect, EntryOutcome, Output};
 use warren_queue::rows::Rows as _;
@@ -149,11 +149,12 @@ impl Machine for ShardMachine {
                 Request::HasOutputs {
                     node,
                     token,
-                    queue,
-                    held,
+                    deliveries,
                 } => {
-                    let Held { position, attempt } = held;
-                    let has = self.store.has_outputs(&self.rows, queue, position, attempt);
+                    let (store, rows) = (&self.store, &self.rows);
+                    let has = deliveries
+                        .iter()
+                        .all(|it| store.has_outputs(rows, it.queue, it.position, it.attempt));
                     self.tell(TapEvent::HasOutputs { node, token, has });
                 }
                 Request::LookDue { queue, up_to } => {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use warren_queue::dispatch::io::{Due, Held, Loaded, QueueOpening, Token};
+use warren_queue::dispatch::io::{Due, Loaded, QueueOpening, Token};
+use warren_queue::entry::EndedDelivery;
 use warren_queue::outcome::{Effect, EntryOutcome};
 use warren_queue::rows::{Counters, OriginRow, OutgoingRow};
 use warren_queue::store::{PeekedMessage, PeekedPage, ReadMessage};
@@ -107,12 +108,11 @@ pub(crate) enum Request {
         it: PeekUp,
         redrive: Option<Redrive>,
     },
-    /// Whether a delivery was acked with outputs; answered by [`TapEvent::HasOutputs`].
+    /// Whether each delivery ended in one with the others, or with outputs; answered by [`TapEvent::HasOutputs`].
     HasOutputs {
         node: NodeId,
         token: Token,
-        queue: QueueId,
-        held: Held,
+        deliveries: Vec<EndedDelivery>,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

@@ -1,27 +1,24 @@
 //! The consumers of this node's sessions on one shard: what they hold and which settles are unanswered, so that all of it can be
-//! attached again. Not here: who gets a message (`warren-queue`'s dispatch), the link (`task`).
+//! attached again. Not here: the settles (`unanswered`), who gets a message (`warren-queue`'s dispatch), the link (`task`).
 
 mod loan;
+mod unanswered;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use tracing::error;
 use warren_codec::{CodecError, StoredMessageView};
 use warren_queue::dispatch::io::{
-    AttachResult, ConsumerOptions, Credit, HandedOut, Held, HeldState, SettleResult, Token,
+    AttachResult, ConsumerOptions, Credit, HandedOut, Held, HeldState, Token,
 };
-use warren_queue::entry::{ReturnKind, Said};
+use warren_queue::entry::ReturnKind;
 use warren_types::{Attempt, ConsumerId, NodeId, Position, QueueId, TopologyIndex};
 
-use super::outputs::SentOutputs;
-use crate::api::{
-    AnswerTime, ConsumerSpec, Delivery, Forgotten, RequestToken, SessionEvent, SettleAction,
-    SettleSpec,
-};
-use crate::link::frame::{AttachUp, Outputs, ReturnUp, SettleUp, Up};
+use crate::api::{ConsumerSpec, Delivery, Forgotten, SessionEvent};
+use crate::link::frame::{AttachUp, Up};
 use crate::link::outbox::Outbox;
 use loan::Loan;
+use unanswered::{Together, Unanswered};
 
 struct Consumer {
     inbox: Outbox<SessionEvent>,
@@ -43,19 +40,6 @@ struct HeldHere {
     bytes: u64,
 }
 
-/// A settle or return whose result is not known yet.
-struct Unanswered {
-    inbox: Outbox<SessionEvent>,
-    token: RequestToken,
-    queue: QueueId,
-    items: Vec<Held>,
-    action: SettleAction,
-    said: Option<Arc<Said>>,
-    /// It was sent over an earlier link as well, so that it may have been done already.
-    resent: bool,
-    outputs: Option<SentOutputs>,
-}
-
 /// All consumers and unanswered settles of this node on one shard.
 #[derive(Default)]
 pub(crate) struct Attachments {
@@ -63,6 +47,7 @@ pub(crate) struct Attachments {
     /// Who holds a position, for settles that come by receipt.
     holder: HashMap<(QueueId, Position), ConsumerId>,
     unanswered: BTreeMap<Token, Unanswered>,
+    together: BTreeMap<Token, Together>,
 }
 
 impl Attachments {
@@ -124,41 +109,6 @@ impl Attachments {
             self.forget_consumer(consumer);
         }
         Some(Up::Detach { consumer, returns })
-    }
-
-    pub(crate) fn settle(
-        &mut self,
-        token: Token,
-        spec: SettleSpec,
-        outputs: Option<SentOutputs>,
-        answer_to: RequestToken,
-        inbox: Outbox<SessionEvent>,
-    ) -> Up {
-        let queue = spec.target.queue;
-        if outputs.is_none() {
-            self.release_settled(queue, &spec.items, &inbox);
-        }
-        let sent = outputs.as_ref().map(|it| it.outputs.clone());
-        let how = How {
-            answer: spec.answer,
-            outputs: sent,
-            said: spec.said.clone(),
-        };
-        let frame = settle_frame(token, queue, spec.items.clone(), spec.action, how);
-        self.unanswered.insert(
-            token,
-            Unanswered {
-                inbox,
-                token: answer_to,
-                queue,
-                items: spec.items,
-                action: spec.action,
-                said: spec.said,
-                resent: false,
-                outputs,
-            },
-        );
-        frame
     }
 
     fn release_settled(&mut self, queue: QueueId, items: &[Held], asker: &Outbox<SessionEvent>) {
@@ -225,7 +175,9 @@ impl Attachments {
 
     /// Everything a new link must know: consumers with what they hold, then unanswered settles.
     pub(crate) fn report(&mut self, topology: TopologyIndex) -> Vec<Up> {
-        let mut frames = Vec::with_capacity(self.consumers.len() + self.unanswered.len() + 1);
+        let mut frames = Vec::with_capacity(
+            self.consumers.len() + self.unanswered.len() + self.together.len() + 1,
+        );
         for (&consumer, known) in &mut self.consumers {
             known.reported = known
                 .held
@@ -254,16 +206,7 @@ impl Attachments {
                 });
             }
         }
-        for (&token, settle) in &mut self.unanswered {
-            settle.resent = true;
-            let how = How {
-                answer: AnswerTime::AtOnce,
-                outputs: settle.outputs.as_ref().map(|it| it.outputs.clone()),
-                said: settle.said.clone(),
-            };
-            let (items, action) = (settle.items.clone(), settle.action);
-            frames.push(settle_frame(token, settle.queue, items, action, how));
-        }
+        self.report_unanswered(&mut frames);
         frames.push(Up::Reported);
         frames
     }
@@ -369,25 +312,6 @@ impl Attachments {
         true
     }
 
-    pub(crate) fn settled(&mut self, token: Token, results: Vec<SettleResult>) {
-        if let Some(settle) = self.unanswered.remove(&token) {
-            let results = if let Some(sent) = &settle.outputs {
-                if !SentOutputs::is_refused(&results) {
-                    self.release_settled(settle.queue, &settle.items, &settle.inbox);
-                }
-                sent.named(results)
-            } else if settle.resent {
-                own_doing(results)
-            } else {
-                results
-            };
-            settle.inbox.push(SessionEvent::Settled {
-                token: settle.token,
-                results,
-            });
-        }
-    }
-
     pub(crate) fn recalled(&mut self, consumer: ConsumerId, credit: Credit) {
         if let Some(known) = self.consumers.get_mut(&consumer) {
             known.unspent.recalled(credit);
@@ -433,51 +357,6 @@ impl Attachments {
                 .push(SessionEvent::LeaderMoved { consumer, node });
         }
     }
-}
-
-/// What goes with a settle or return.
-struct How {
-    answer: AnswerTime,
-    outputs: Option<Outputs>,
-    said: Option<Arc<Said>>,
-}
-
-fn settle_frame(
-    token: Token,
-    queue: QueueId,
-    items: Vec<Held>,
-    action: SettleAction,
-    how: How,
-) -> Up {
-    match action {
-        SettleAction::Settle(reason) => Up::Settle(SettleUp {
-            token,
-            queue,
-            items,
-            reason,
-            answer: how.answer,
-            outputs: how.outputs,
-            said: how.said,
-        }),
-        SettleAction::Return { kind, wait } => Up::Return(ReturnUp {
-            token,
-            queue,
-            items,
-            kind,
-            wait,
-            said: how.said,
-        }),
-    }
-}
-
-/// The answer to a settle that was sent again: what was settled already, it settled itself.
-fn own_doing(mut results: Vec<SettleResult>) -> Vec<SettleResult> {
-    for result in &mut results {
-        if matches!(result, SettleResult::AlreadySettled) {
-            *result = SettleResult::Done;
-        }
-    }
-    results
 }
 
 fn open(queue: QueueId, fencing: u64, handed: HandedOut) -> Result<Delivery, CodecError> {

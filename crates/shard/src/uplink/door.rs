@@ -10,6 +10,7 @@ use warren_types::{ClusterVersion, ConsumerId, NodeId, Position, QueueId, ShardI
 use super::encode::Publish;
 use crate::api::{
     CancelResult, ConsumerSpec, QueueStats, RequestToken, SessionEvent, SettleSpec, StatsDepth,
+    TogetherSpec,
 };
 use crate::link::frame::Batch;
 use crate::link::outbox::Outbox;
@@ -79,6 +80,11 @@ pub(crate) enum Request {
     },
     Settle {
         spec: SettleSpec,
+        token: RequestToken,
+        inbox: Outbox<SessionEvent>,
+    },
+    SettleTogether {
+        spec: TogetherSpec,
         token: RequestToken,
         inbox: Outbox<SessionEvent>,
     },

@@ -4,7 +4,7 @@ use warren_queue::dispatch::io::SettleResult;
 use warren_topology::Topology;
 
 use super::encode::{Group, Publish, encode};
-use crate::api::{RequestToken, SessionEvent, SettleSpec};
+use crate::api::{PublishItem, RequestToken, SessionEvent, SettleSpec};
 use crate::link::frame::Outputs;
 use crate::link::outbox::Outbox;
 use crate::time::wall_clock_ms;
@@ -19,28 +19,34 @@ pub(crate) struct SentOutputs {
 
 impl SentOutputs {
     /// What comes with a settle; `None`: nothing does.
-    pub(super) fn encode(
+    pub(super) fn of(
         spec: &SettleSpec,
         inbox: &Outbox<SessionEvent>,
         topology: &Topology,
     ) -> Option<Self> {
-        if spec.outputs.is_empty() {
-            return None;
-        }
-        let publishes = spec.outputs.iter().map(|item| Publish {
+        let any = !spec.outputs.is_empty();
+        any.then(|| Self::encode(&spec.outputs, inbox, topology))
+    }
+
+    pub(super) fn encode(
+        items: &[PublishItem],
+        inbox: &Outbox<SessionEvent>,
+        topology: &Topology,
+    ) -> Self {
+        let publishes = items.iter().map(|item| Publish {
             item: item.clone(),
             inbox: inbox.clone(),
             deadline: None,
             group: Group::Alone,
         });
         let encoded = encode(publishes, wall_clock_ms(), topology);
-        Some(Self {
+        Self {
             outputs: Outputs {
                 topology: topology.index(),
                 parts: encoded.parts,
             },
             tokens: encoded.waiters.into_iter().map(|it| it.token).collect(),
-        })
+        }
     }
 
     /// Nothing was done: what was to be acked is held still.

@@ -153,8 +153,16 @@ impl Uplink {
             }
             Request::Settle { spec, token, inbox } => {
                 let own = state.tokens.next();
-                let outputs = SentOutputs::encode(&spec, &inbox, &self.topology.borrow());
+                let outputs = SentOutputs::of(&spec, &inbox, &self.topology.borrow());
                 let settle = state.attachments.settle(own, spec, outputs, token, inbox);
+                Some(settle)
+            }
+            Request::SettleTogether { spec, token, inbox } => {
+                let own = state.tokens.next();
+                let outputs = SentOutputs::encode(&spec.outputs, &inbox, &self.topology.borrow());
+                let settle = state
+                    .attachments
+                    .settle_together(own, spec, outputs, token, inbox);
                 Some(settle)
             }
             Request::Detach { consumer, returns } => state.attachments.detach(consumer, returns),

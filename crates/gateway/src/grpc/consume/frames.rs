@@ -120,9 +120,7 @@ impl ConsumeSession {
         for freed in &answered.freed {
             credit.settled(freed.bytes);
         }
-        if answered.kept.is_empty() {
-            credit.committed(u64::try_from(answered.items).unwrap_or(u64::MAX));
-        }
+        credit.committed(u64::try_from(answered.items).unwrap_or(u64::MAX));
         if let Some((target, held)) = answered.released {
             let leases = self.attached.gateway.leases();
             leases.settled(target.queue, &held);
@@ -133,12 +131,13 @@ impl ConsumeSession {
     }
 
     pub(super) async fn ask(&mut self, ask: &Ask, token: RequestToken) {
-        let spec = ask.spec(AnswerTime::Soon);
         if ask.outputs.is_none() {
+            let held: Vec<_> = ask.all_held().collect();
             let leases = self.attached.gateway.leases();
-            leases.settled(spec.target.queue, &spec.items);
+            leases.settled(ask.target.queue, &held);
         }
-        match self.attached.session.settle(spec, token).await {
+        let session = &self.attached.session;
+        match ask.make(session, AnswerTime::Soon, token).await {
             // It is held until it is done.
             Ok(()) if ask.outputs.is_some() => {}
             Ok(()) => {

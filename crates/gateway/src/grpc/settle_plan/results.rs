@@ -7,7 +7,7 @@ use warren_shard::api::{RequestToken, Target, Unavailable};
 use warren_shard::{Held, SettleResult};
 use warren_types::Position;
 
-use super::{Ask, AskItem, result_of, retry_later};
+use super::{Ask, AskItem, Ends, result_of, retry_later};
 use crate::grpc::held::HeldDelivery;
 use crate::grpc::outputs::Promised;
 
@@ -27,11 +27,13 @@ struct Asked {
     target: Target,
     /// Of an ask with messages.
     outputs: Option<Promised>,
+    ends: Ends,
 }
 
 /// What the result of an ask means for its session.
 #[derive(Debug, Default)]
 pub(in crate::grpc) struct Answered {
+    /// Its settles that have their results; 0 = nothing was done.
     pub(in crate::grpc) items: usize,
     /// Deliveries that were held until now, and are no more: they had outputs.
     pub(in crate::grpc) freed: Vec<HeldDelivery>,
@@ -89,6 +91,7 @@ impl SettleResults {
                     .outputs
                     .as_mut()
                     .map(|it| it.promised.take().unwrap_or(Promised::Pending)),
+                ends: ask.ends,
             };
             self.asks.insert(token, asked);
             tokens.push(token);
@@ -126,15 +129,27 @@ impl SettleResults {
         };
         if let Some(promised) = asked.outputs {
             let taken = items.iter().filter_map(|it| it.taken);
-            if matches!(results, [SettleResult::OutputRefused { .. }]) {
+            let is_kept = match asked.ends {
+                Ends::Each => matches!(results, [SettleResult::OutputRefused { .. }]),
+                Ends::Together => results != [SettleResult::Done],
+            };
+            if is_kept {
                 answered.kept = taken.collect();
+                answered.items = 0;
             } else {
                 answered.freed = taken.collect();
                 let held = items.iter().map(|it| it.held).collect();
                 answered.released = Some((asked.target, held));
             }
+            // Of those that end in one there is one result, which is told of the settlement.
+            let mut published = Some(promised);
             for (item, result) in items.iter().zip(results) {
-                batch.results.push(promised.result(item.index, *result));
+                batch.results.push(match published.take() {
+                    Some(promised) => {
+                        promised.result(item.index, item_tag(asked.ends, item), *result)
+                    }
+                    None => result_of(item.index, item.range_tag, *result),
+                });
             }
             return Some(answered);
         }
@@ -197,10 +212,12 @@ impl SettleResults {
         items
     }
 
-    /// A delivery whose messages are being stored is not this consumer's any more; gives it.
+    /// A delivery whose messages are being stored, or that is to end with others, is not this consumer's any more; gives it.
     pub(in crate::grpc) fn lose(&mut self, position: Position) -> Option<HeldDelivery> {
         let pending = self.asks.values_mut();
-        let pending = pending.filter(|it| matches!(it.outputs, Some(Promised::Pending)));
+        let pending = pending.filter(|it| {
+            it.ends == Ends::Together || matches!(it.outputs, Some(Promised::Pending))
+        });
         let mut items = pending.flat_map(|it| &mut it.items);
         items
             .find(|it| it.held.position == position)
@@ -227,5 +244,13 @@ impl SettleResults {
         let batch = self.batches.get_mut(&asked.batch)?;
         batch.asks_left -= 1;
         Some((batch, asked))
+    }
+}
+
+/// The part of a range that its result is about; 0 = all of it.
+fn item_tag(ends: Ends, item: &AskItem) -> u64 {
+    match ends {
+        Ends::Each => item.range_tag,
+        Ends::Together => 0,
     }
 }

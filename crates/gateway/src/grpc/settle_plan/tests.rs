@@ -222,27 +222,91 @@ fn one_bad_settlement_affects_only_itself() {
     assert_eq!(book.len(), 3);
 }
 
-#[test]
-fn ack_with_messages_stands_alone_and_is_of_one_delivery() {
-    let mut book = book(4);
-    let with = |named| v1::Settlement {
+fn with(settlement: v1::Settlement) -> v1::Settlement {
+    v1::Settlement {
         then_publish: vec![v1::PublishEntry::default()],
-        ..ack(named)
+        ..settlement
+    }
+}
+
+#[test]
+fn settlement_with_messages_stands_alone_whatever_it_is() {
+    let mut book = book(6);
+    let reject = v1::Settlement {
+        action: Some(Action::Reject(v1::Reject::default())),
+        ..ack(Named::DeliveryTag(6))
+    };
+    let extend = v1::Settlement {
+        action: Some(Action::Extend(v1::Extend::default())),
+        ..ack(Named::DeliveryTag(1))
     };
     let settlements = vec![
         ack(Named::DeliveryTag(1)),
-        with(Named::DeliveryTag(2)),
+        with(ack(Named::DeliveryTag(2))),
         ack(Named::DeliveryTag(3)),
-        with(tags(4, 5)),
+        with(ack(tags(4, 5))),
+        with(reject),
+        with(extend),
     ];
     let plan = plan(settlements, context(), &mut book);
     let asks = plan.asks.iter();
     let asks: Vec<_> = asks
-        .map(|it| (it.index(), it.items.len(), it.outputs.is_some()))
+        .map(|it| {
+            (
+                it.index(),
+                it.items.len(),
+                it.outputs.is_some(),
+                it.is_more(),
+            )
+        })
         .collect();
-    assert_eq!(asks, [(0, 2, false), (1, 1, true)]);
+    let expected = [
+        (0, 2, false, true),
+        (1, 1, true, false),
+        (3, 2, true, true),
+        (4, 1, true, true),
+    ];
+    assert_eq!(asks, expected);
     assert_eq!(reason(&plan.results[0]), Reason::BadArgument);
-    assert_eq!(book.len(), 1);
+    assert_eq!(book.len(), 0);
+}
+
+#[test]
+fn range_with_messages_is_refused_when_one_of_it_is_lost() {
+    let mut book = book(3);
+    book.lose(Position(2));
+    let plan = plan(vec![with(ack(tags(1, 3)))], context(), &mut book);
+    assert!(plan.asks.is_empty());
+    assert_eq!(reason(&plan.results[0]), Reason::Expired);
+    assert_eq!((plan.results.len(), book.len()), (1, 2));
+}
+
+#[test]
+fn what_ends_in_one_has_one_result_and_is_held_unless_it_is_done() {
+    for (result, kept, freed) in [(SettleResult::Done, 0, 2), (SettleResult::Expired, 2, 0)] {
+        let mut plan = plan(vec![with(ack(tags(1, 2)))], context(), &mut book(2));
+        for ask in &mut plan.asks {
+            ask.ends = Ends::Together;
+        }
+        let mut results = SettleResults::default();
+        let asked = results.open(1, plan.results, &mut plan.asks, tokens());
+        let answered = results.settled(asked[0], &[result]).unwrap();
+        assert_eq!((answered.kept.len(), answered.freed.len()), (kept, freed));
+        let done = results.take_done().unwrap();
+        assert_eq!((done.results.len(), done.results[0].tags), (1, None));
+    }
+}
+
+#[test]
+fn delivery_that_is_lost_while_it_is_to_end_with_others_is_kept_by_nobody() {
+    let mut plan = plan(vec![with(ack(tags(1, 2)))], context(), &mut book(2));
+    plan.asks[0].ends = Ends::Together;
+    let mut results = SettleResults::default();
+    let asked = results.open(1, plan.results, &mut plan.asks, tokens());
+    let lost = plan.asks[0].items[0].held.position;
+    assert!(results.lose(lost).is_some());
+    let answered = results.settled(asked[0], &[SettleResult::Expired]).unwrap();
+    assert_eq!((answered.kept.len(), answered.items), (1, 0));
 }
 
 #[test]

@@ -19,4 +19,5 @@ pub(super) mod release;
 pub(super) mod remark;
 pub(super) mod requeue;
 pub(super) mod settle;
+pub(super) mod settle_together;
 pub(super) mod together;

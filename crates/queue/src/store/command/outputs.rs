@@ -1,5 +1,6 @@
 //! A delivery is acked and messages come into queues of the shard, in one (features X4). That it happened is remembered under the delivery's
-//! attempt: whoever asks again, having lost the answer, is told. Not here: who holds the delivery (the dispatcher knew).
+//! attempt: whoever asks again, having lost the answer, is told. Not here: several deliveries (`settle_together`), who holds one (the
+//! dispatcher knew).
 
 use warren_types::{Attempt, Position, PositionRange, QueueId};
 
@@ -40,29 +41,41 @@ pub(in super::super) fn apply(
     if settle::apply(store, rows, &settle, out) != (Reply::Settled { count: 1 }) {
         return nothing;
     }
-    let now = store.now();
-    if let Some((queue, _)) = store.touch(rows, it.queue) {
-        let fact = Fact {
-            key: it.position.0,
-            at: now,
-            check: check(it.attempt),
-        };
-        let keep = Keep {
-            most: OUTPUTS_REMEMBERED,
-            since: None,
-        };
-        queue
-            .memories
-            .remember(rows, it.queue, MemoryOf::Outputs, fact, keep);
-    }
+    remember(store, rows, it.queue, it.position, it.attempt);
     for block in it.blocks {
         enqueue::apply(store, rows, block, &[], out);
     }
     Reply::AckedWithOutputs { is_done: true }
 }
 
+/// It ended in one with others, or with messages.
+pub(super) fn remember(
+    store: &mut Store,
+    rows: &dyn Rows,
+    id: QueueId,
+    position: Position,
+    attempt: Attempt,
+) {
+    let now = store.now();
+    let Some((queue, _)) = store.touch(rows, id) else {
+        return;
+    };
+    let fact = Fact {
+        key: position.0,
+        at: now,
+        check: check(attempt),
+    };
+    let keep = Keep {
+        most: OUTPUTS_REMEMBERED,
+        since: None,
+    };
+    queue
+        .memories
+        .remember(rows, id, MemoryOf::Outputs, fact, keep);
+}
+
 impl Store {
-    /// Whether a delivery was acked with outputs, under this attempt, as far as its queue remembers.
+    /// Whether a delivery ended with outputs, or with others, under this attempt, as far as its queue remembers.
     #[must_use]
     pub fn has_outputs(
         &self,

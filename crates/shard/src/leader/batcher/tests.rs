@@ -1,6 +1,6 @@
 //! What becomes of batches in an entry.
 
-use warren_types::{BatchSequence, Position, ProducerId};
+use warren_types::{BatchSequence, Position, PositionRange, ProducerId};
 
 use super::*;
 
@@ -234,4 +234,46 @@ fn command_of_a_later_version_than_is_finalised_is_not_proposed() {
     assert_eq!(build(&mut batcher).commands, [command()]);
     // What is allowed stays so for the next entry.
     assert_eq!(batcher.offer(command()), Ok(()));
+}
+
+fn ends(position: u64) -> Ends {
+    let (queue, position) = (QueueId(5), Position(position));
+    Ends {
+        deliveries: vec![EndedDelivery {
+            queue,
+            position,
+            attempt: warren_types::Attempt::default(),
+        }],
+        endings: vec![Ending::Settle(Settle {
+            queue,
+            ranges: vec![PositionRange::one(position)],
+            reason: SettleReason::Acked,
+        })],
+    }
+}
+
+#[test]
+fn what_ends_in_one_waits_for_the_next_entry_when_this_one_is_full() {
+    let mut batcher = Batcher::default();
+    assert!(!batcher.knows_together());
+    batcher.allow(SettleTogether::SINCE);
+    assert!(batcher.knows_together());
+    let large = || Part {
+        payload: Bytes::from(vec![0; ENTRY_BYTES_MAX]),
+        ..part(5, &[1])
+    };
+    for position in 1..=3 {
+        batcher.settle_together(ends(position), vec![large()], ShardTime(1), |_| None);
+    }
+    let mut built = Vec::new();
+    while !batcher.is_empty() {
+        for command in build(&mut batcher).commands {
+            let Command::SettleTogether(it) = command else {
+                panic!("{command:?}")
+            };
+            built.push((it.deliveries[0].position.0, it.blocks.len()));
+        }
+        assert!(built.len() <= 3);
+    }
+    assert_eq!(built, [(1, 1), (2, 1), (3, 1)]);
 }

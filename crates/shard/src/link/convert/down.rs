@@ -444,6 +444,7 @@ fn encode_results(token: Token, results: &[SettleResult]) -> wire::SettleResults
         SettleResult::Expired => wire::SettleVerdict::Expired as u32,
         SettleResult::QueueGone => wire::SettleVerdict::QueueGone as u32,
         SettleResult::OutputRefused { .. } => wire::SettleVerdict::OutputRefused as u32,
+        SettleResult::DeadLetter => wire::SettleVerdict::DeadLetter as u32,
     });
     let refused = results.iter().find_map(|result| match result {
         SettleResult::OutputRefused { index, why } => Some((*index, encode_not_stored(*why))),
@@ -451,7 +452,8 @@ fn encode_results(token: Token, results: &[SettleResult]) -> wire::SettleResults
         | SettleResult::AlreadySettled
         | SettleResult::NotOwner
         | SettleResult::Expired
-        | SettleResult::QueueGone => None,
+        | SettleResult::QueueGone
+        | SettleResult::DeadLetter => None,
     });
     let (refused_index, refused_reason) = refused.unwrap_or_default();
     wire::SettleResults {
@@ -481,6 +483,7 @@ fn decode_results(frame: &wire::SettleResults) -> Result<Down, BadFrame> {
                 index: frame.refused_index,
                 why: decode_not_stored(frame.refused_reason).map_err(bad)?,
             }),
+            7 => Ok(SettleResult::DeadLetter),
             other => Err(bad(format!("unknown settle verdict {other}"))),
         });
         verdicts.collect::<Result<_, _>>()?

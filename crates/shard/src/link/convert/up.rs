@@ -14,7 +14,7 @@ use warren_types::{
     ShardId, Term, TopologyIndex,
 };
 
-use super::{BadFrame, amount, bad, cancel, grant, peek, said};
+use super::{BadFrame, amount, bad, cancel, grant, peek, said, together};
 use crate::api::{AnswerTime, ReturnWait, StatsDepth};
 use crate::link::frame::{AttachUp, Batch, Hello, Outputs, Part, ReturnUp, SettleUp, Storing, Up};
 
@@ -27,6 +27,7 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
             let said = said::bytes(settle.said.as_deref());
             settle.items.len() * 8 + 32 + said + outputs.map(part_bytes).sum::<usize>()
         }
+        Up::SettleTogether(it) => together::bytes(it),
         Up::Return(give_back) => {
             give_back.items.len() * 8 + 32 + said::bytes(give_back.said.as_deref())
         }
@@ -44,7 +45,7 @@ pub(crate) fn up_bytes(frame: &Up) -> usize {
     }
 }
 
-fn part_bytes(part: &Part) -> usize {
+pub(super) fn part_bytes(part: &Part) -> usize {
     part.payload.len() + part.facts.size.len() * 6 + 32
 }
 
@@ -69,6 +70,7 @@ pub(crate) fn encode_up(shard: ShardId, frame: Up) -> wire::UpFrame {
         Up::Credit { consumer, add } => UpKind::Credit(grant(consumer, add)),
         Up::Recall { consumer, up_to } => UpKind::Recall(grant(consumer, up_to)),
         Up::Settle(settle) => UpKind::Settle(encode_settle(settle)),
+        Up::SettleTogether(it) => UpKind::SettleTogether(together::encode(it)),
         Up::Return(give_back) => UpKind::Return(encode_return(&give_back)),
         Up::Detach { consumer, returns } => {
             let returns = match returns {
@@ -140,6 +142,7 @@ pub(crate) fn decode_up(frame: wire::UpFrame) -> Result<(ShardId, Up), BadFrame>
             up_to: amount(&credit),
         },
         UpKind::Settle(settle) => Up::Settle(decode_settle(settle)?),
+        UpKind::SettleTogether(it) => Up::SettleTogether(together::decode(it)?),
         UpKind::Return(give_back) => Up::Return(decode_return(give_back)?),
         UpKind::Detach(detach) => decode_detach(&detach)?,
         UpKind::Purge(question) => Up::Purge {
@@ -294,7 +297,7 @@ fn decode_batch(batch: wire::PublishBatch) -> Result<Batch, BadFrame> {
     })
 }
 
-fn encode_part(part: Part) -> wire::PublishPart {
+pub(super) fn encode_part(part: Part) -> wire::PublishPart {
     wire::PublishPart {
         queue: part.queue.0,
         priority: u32::from(part.priority.level()),
@@ -304,7 +307,7 @@ fn encode_part(part: Part) -> wire::PublishPart {
     }
 }
 
-fn decode_part(part: wire::PublishPart) -> Result<Part, BadFrame> {
+pub(super) fn decode_part(part: wire::PublishPart) -> Result<Part, BadFrame> {
     let facts = decode_facts(part.facts, part.payload.len()).map_err(bad)?;
     Ok(Part {
         queue: QueueId(part.queue),

@@ -2,14 +2,17 @@
 
 use bytes::{Bytes, BytesMut};
 use warren_codec::encode_message;
-use warren_queue::dispatch::io::Refill;
+use warren_queue::dispatch::io::{Refill, SettleResult};
 use warren_queue::entry::SettleReason;
 use warren_types::{
     ExchangeName, Message, Priority, Properties, RoutingKey, ShardId, ShardTime, Term,
 };
 
 use super::*;
-use crate::api::{AnswerTime, Target};
+use crate::api::{
+    AnswerTime, RequestToken, SettleAction, SettlePart, SettleSpec, Target, TogetherSpec,
+};
+use crate::uplink::outputs::SentOutputs;
 
 const CONSUMER: ConsumerId = ConsumerId(1);
 const TARGET: Target = Target {
@@ -216,4 +219,52 @@ fn lost_delivery_gives_back_its_message_alone_where_the_session_lends_bytes() {
     settle(&mut attachments, 2, &inbox);
     let (_, after) = report(&mut attachments);
     assert_eq!((after.messages, after.bytes), (4, before.bytes));
+}
+
+#[test]
+fn what_is_to_end_in_one_is_held_and_asked_again_until_it_is_done() {
+    let (mut attachments, inbox) = holding(Refill::All);
+    let topology = warren_topology::Topology::new();
+    let together = |attachments: &mut Attachments, token| {
+        let spec = TogetherSpec {
+            shard: TARGET.shard,
+            parts: vec![SettlePart {
+                queue: TARGET.queue,
+                items: vec![held(1), held(3)],
+                action: SettleAction::Settle(SettleReason::Acked),
+            }],
+            outputs: Vec::new(),
+            said: None,
+        };
+        let outputs = SentOutputs::encode(&[], &inbox, &topology);
+        attachments.settle_together(token, spec, outputs, RequestToken(9), inbox.clone())
+    };
+    let asked_again = |attachments: &mut Attachments| {
+        let frames = attachments.report(TopologyIndex(1));
+        let again = frames
+            .iter()
+            .filter(|it| matches!(it, Up::SettleTogether(_)));
+        again.count()
+    };
+    together(&mut attachments, Token(1));
+    assert_eq!(asked_again(&mut attachments), 1);
+    attachments.settled(Token(1), vec![SettleResult::Expired]);
+    assert_eq!(asked_again(&mut attachments), 0);
+    assert_eq!(report(&mut attachments).0, vec![held(1), held(2), held(3)]);
+    together(&mut attachments, Token(2));
+    attachments.settled(Token(2), vec![SettleResult::Done]);
+    let (named, credit) = report(&mut attachments);
+    assert_eq!((named, credit.messages), (vec![held(2)], 4));
+    let told = inbox
+        .take_now()
+        .into_iter()
+        .filter_map(|event| match event {
+            SessionEvent::Settled { token, results } => Some((token.0, results)),
+            _ => None,
+        });
+    let expected = [SettleResult::Expired, SettleResult::Done];
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        expected.map(|it| (9, vec![it])).to_vec()
+    );
 }
