@@ -97,15 +97,12 @@ impl Broker {
         Observed {
             nodes: nodes.collect(),
             leaders: leaders.collect(),
-<<<<<<< HEAD
             short_of_memory: topology
                 .nodes()
                 .map(|it| it.id)
                 .filter(|&it| self.is_short_of_memory(it))
                 .collect(),
-=======
             in_doubt: self.in_doubt(),
->>>>>>> store
             ..Observed::default()
         }
     }

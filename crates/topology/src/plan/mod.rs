@@ -20,13 +20,10 @@ pub struct Observed {
     pub leaders: BTreeMap<GroupId, NodeId>,
     /// Groups that are left alone for now: their leader has just changed, or a transfer was refused.
     pub resting: BTreeSet<GroupId>,
-<<<<<<< HEAD
     /// Nodes that are short of memory: what they lead takes no messages.
     pub short_of_memory: BTreeSet<NodeId>,
-=======
     /// Groups whose replicas differ, where it is not known which are right: none of them is moved, or the only right one might go.
     pub in_doubt: BTreeSet<GroupId>,
->>>>>>> store
 }
 
 /// How a node is, as the planning node sees it.
