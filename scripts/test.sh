@@ -2,8 +2,10 @@
 # Installs what is missing, builds, and runs all tests of Warren.
 #
 # usage: scripts/test.sh [--long] [--only NAME] [--help]
-#   --long       the long forms of the fault tests too (more than an hour more): 200 faults, power cuts, ten minutes of churn of
-#                the topology (WARREN_CHURN_SECONDS and WARREN_CHURN_RATE say how long and how fast, with or without --long)
+#   --long       the long forms of the fault tests too (three hours more): 200 faults, power cuts, ten minutes of churn of
+#                the topology (WARREN_CHURN_SECONDS and WARREN_CHURN_RATE say how long and how fast, with or without --long),
+#                and an hour of every fault in turn on five nodes (WARREN_LONG_MINUTES; WARREN_SEED repeats one)
+#   --long-run   that hour alone
 #   --only NAME  one package: a directory of crates/ or tests/ (queue, storage, tidy, cluster, ...)
 #
 # Crates without RocksDB are tested in the dev profile, the others in release, then the packages under tests/ start the
@@ -13,10 +15,12 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 long=false
+long_run=false
 only=""
 while [[ $# -gt 0 ]]; do
     case "$1" in
         --long) long=true ;;
+        --long-run) long_run=true ;;
         --only)
             [[ $# -ge 2 ]] || fail "--only needs a name: a directory of crates/ or tests/"
             only="$2"
@@ -92,7 +96,10 @@ ensure_tools
 if [[ "$long" == true ]]; then export WARREN_LONG=1; fi
 mapfile -t cluster < <(cluster_packages)
 
-if [[ -z "$only" ]]; then
+if [[ "$long_run" == true ]]; then
+    build_release
+    run_tests "every fault in turn" --package warren-cluster --test long -- --ignored --nocapture
+elif [[ -z "$only" ]]; then
     run_tests "source rules" --package warren-tidy
     test_pure "${PURE_CRATES[@]}"
     test_engine "${ENGINE_CRATES[@]}"

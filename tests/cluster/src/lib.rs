@@ -32,7 +32,7 @@ use warren_client::{
 use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId, PublishOutcome, Recorder};
 use warren_testkit::payload;
 
-use crate::probe::Probe;
+use crate::probe::{AmqpProbe, Probe};
 use crate::pulse::Pulses;
 
 /// How much load, on how many queues.
@@ -294,6 +294,22 @@ impl Load {
             credentials.context("probes log in")?,
             (queue, number),
         )
+    }
+
+    /// The same over AMQP.
+    ///
+    /// # Errors
+    /// If the node lets nobody in, or the load does not log in.
+    pub async fn amqp_probe(&self, address: &str, queue: u32) -> Result<AmqpProbe> {
+        let number = self.probes.fetch_add(1, Ordering::Relaxed);
+        let credentials = self.options.credentials.as_ref();
+        AmqpProbe::open(
+            (self.recorder.clone(), self.shared.clone()),
+            address,
+            credentials.context("probes log in")?,
+            (queue, number),
+        )
+        .await
     }
 
     /// Confirms so far.

@@ -1,4 +1,4 @@
-//! Single publishes to one node, by the bare protocol: what it answers and how soon. Every one is part of the history. Not here: the
+//! Single publishes to one node, by the bare protocols: what it answers and how soon. Every one is part of the history. Not here: the
 //! load beside them (`Load`), what is expected of the answers (the tests).
 
 use std::sync::Arc;
@@ -16,10 +16,13 @@ use warren_testkit::history::{Event, MessageId, PublishOutcome, Recorder};
 use warren_testkit::payload;
 
 use super::{Shared, basic, queue_name};
+use crate::amqp::{Amqp, Heard};
 
 /// Publisher numbers from here on are probes.
 const FIRST_PROBE: u32 = 1_000_000;
 const BODY_BYTES: usize = 64;
+/// How an answer reads that is basic.nack.
+pub const NACK: &str = "basic.nack";
 
 /// Publishes to one queue through one node, one message after the other.
 pub struct Probe {
@@ -157,5 +160,92 @@ fn said_nothing(text: String) -> Answer {
         reason: None,
         retry: None,
         text,
+    }
+}
+
+/// The same over AMQP, on one connection.
+pub struct AmqpProbe {
+    recorder: Recorder,
+    shared: Arc<Shared>,
+    amqp: Amqp,
+    queue: u32,
+    last: MessageId,
+}
+
+impl AmqpProbe {
+    pub(super) async fn open(
+        (recorder, shared): (Recorder, Arc<Shared>),
+        address: &str,
+        credentials: &Credentials,
+        (queue, number): (u32, u32),
+    ) -> Result<Self> {
+        let mut amqp = Amqp::open(address, Some(credentials)).await?;
+        amqp.confirms().await?;
+        Ok(Self {
+            recorder,
+            shared,
+            amqp,
+            queue,
+            last: MessageId {
+                publisher: FIRST_PROBE + number,
+                counter: 0,
+            },
+        })
+    }
+
+    /// Publishes once, and says what the answer was after at most `within`.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn publish(&mut self, within: Duration) -> Result<Answer> {
+        self.last.counter += 1;
+        let (id, asked) = (self.last, Instant::now());
+        self.recorder.record(Event::PublishInvoked(id));
+        let asking = tokio::time::timeout(within, self.ask(id)).await;
+        let (outcome, text) = match &asking {
+            Ok(Ok(true)) => (PublishOutcome::Confirmed, "basic.ack"),
+            Ok(Ok(false)) => (PublishOutcome::Unknown, NACK),
+            Ok(Err(_)) => (PublishOutcome::Unknown, "the connection has ended"),
+            Err(_) => (PublishOutcome::Unknown, "no answer"),
+        };
+        self.recorder.record(Event::PublishEnded(id, outcome));
+        if outcome == PublishOutcome::Confirmed {
+            self.shared.confirm(id);
+        }
+        if let Ok(Err(error)) = asking {
+            return Err(error);
+        }
+        Ok(Answer {
+            asked,
+            took: asked.elapsed(),
+            outcome,
+            ..said_nothing(text.to_owned())
+        })
+    }
+
+    /// Whether it was confirmed.
+    async fn ask(&mut self, id: MessageId) -> Result<bool> {
+        let body = payload::encode(id, BODY_BYTES);
+        let queue = queue_name(self.queue);
+        self.amqp.publish(&queue, body.as_bytes()).await?;
+        let mut beats = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let heard = tokio::select! {
+                heard = self.amqp.hear() => heard?,
+                _ = beats.tick() => {
+                    self.amqp.beat().await?;
+                    continue;
+                }
+            };
+            match heard {
+                Heard::Ack { tag, .. } if tag == id.counter => return Ok(true),
+                Heard::Nack { tag, .. } if tag == id.counter => return Ok(false),
+                // Of one that was not waited for.
+                Heard::Ack { .. } | Heard::Nack { .. } => {}
+                other @ (Heard::Delivery(_) | Heard::Cancelled) => {
+                    anyhow::bail!("told to a publisher: {other:?}")
+                }
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use warren_testkit::history::PublishOutcome;
 use warren_testkit::process::{Cluster, FIRST_PASSWORD, FIRST_USER, NodeNumber, Options};
 
 use crate::network::Network;
-use crate::probe::Probe;
+use crate::probe::{AmqpProbe, Probe};
 use crate::{Load, Shape, connect_as};
 
 /// On a machine that does other work, too.
@@ -119,6 +119,13 @@ impl Stage {
     /// None: the address is one.
     pub fn probe(&self, node: NodeNumber, queue: u32) -> Result<Probe> {
         self.load.probe(&self.cluster.grpc_address(node), queue)
+    }
+
+    /// # Errors
+    /// The node lets nobody in.
+    pub async fn amqp_probe(&self, node: NodeNumber, queue: u32) -> Result<AmqpProbe> {
+        let address = self.cluster.amqp_address(node);
+        self.load.amqp_probe(&address, queue).await
     }
 
     /// Who leads the topology, and all terms of all groups, by the word of any node.

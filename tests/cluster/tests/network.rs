@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use warren_cluster::Shape;
 use warren_cluster::cuts::{Cut, HALVES, OF_FIVE, OF_THREE, Plan, Step};
 use warren_cluster::network::{Network, is_inside};
-use warren_cluster::probe::Answer;
+use warren_cluster::probe::{Answer, NACK};
 use warren_cluster::run::{conclude, runtime, seed};
 use warren_cluster::stage::{Setup, Stage};
 use warren_cluster::watch::Terms;
@@ -56,13 +56,17 @@ const FIVE: Setup<'static> = Setup {
     },
 };
 
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+type Asking = JoinHandle<Result<Vec<Answer>>>;
+
 struct Run {
     stage: Stage,
 }
 
 impl Run {
-    /// Asks these nodes until then, call after call.
-    fn ask(&self, nodes: &[NodeNumber], until: Instant) -> Result<Vec<JoinHandle<Vec<Answer>>>> {
+    /// Asks these nodes until then, call after call, over both protocols.
+    async fn ask(&self, nodes: &[NodeNumber], until: Instant) -> Result<Vec<Asking>> {
         let mut asking = Vec::new();
         for node in nodes {
             for queue in 0..SHAPE.queues {
@@ -71,11 +75,20 @@ impl Run {
                     let mut answers = Vec::new();
                     while Instant::now() < until {
                         answers.push(probe.publish(Duration::from_secs(20)).await);
-                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        tokio::time::sleep(ASK_EVERY).await;
                     }
-                    answers
+                    Ok(answers)
                 }));
             }
+            let mut probe = self.stage.amqp_probe(*node, 0).await?;
+            asking.push(tokio::spawn(async move {
+                let mut answers = Vec::new();
+                while Instant::now() < until {
+                    answers.push(probe.publish(Duration::from_secs(20)).await?);
+                    tokio::time::sleep(ASK_EVERY).await;
+                }
+                Ok(answers)
+            }));
         }
         Ok(asking)
     }
@@ -88,7 +101,7 @@ impl Run {
         let began = Instant::now();
         let until = began + step.held_for;
         let flapping = cut.flap(&self.stage.network, until, random.random());
-        let asking = self.ask(&cut.alone, until)?;
+        let asking = self.ask(&cut.alone, until).await?;
         let (served, flapped) = tokio::join!(
             self.stage.confirmed_by(&cut.serve, CONFIRM_WITHIN),
             flapping
@@ -100,7 +113,7 @@ impl Run {
         let healed = Instant::now();
         let mut answers = Vec::new();
         for one in asking {
-            answers.extend(one.await?);
+            answers.extend(one.await??);
         }
         let told = judge(&answers, began, healed).with_context(|| format!("{cut:?}"))?;
         let all = self.stage.cluster.numbers();
@@ -145,7 +158,7 @@ fn judge(answers: &[Answer], began: Instant, healed: Instant) -> Result<String> 
         ensure!(it.took < AT_ONCE, "it knew, and was silent: {it:?}");
         let says_so = matches!(it.reason, Some(Reason::NoQuorum | Reason::NotReady));
         ensure!(
-            says_so && it.retry.is_some(),
+            says_so && it.retry.is_some() || it.text == NACK,
             "not an answer to act on: {it:?}"
         );
     }

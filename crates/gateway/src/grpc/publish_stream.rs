@@ -18,8 +18,8 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::publish_stream_request::Frame as Request;
 use warren_proto::v1::publish_stream_response::Frame as Response;
-use warren_shard::Session;
 use warren_shard::api::SessionEvent;
+use warren_shard::{Awaited, Session};
 use warren_topology::{Rights, Topology};
 use warren_types::TopologyIndex;
 
@@ -106,6 +106,8 @@ struct PublishStream {
     /// A batch that waits for admission.
     waiting: Option<(Routing, Admitting)>,
     pause: Pause,
+    /// What was refused while the node had lost touch: it comes again before anything later.
+    awaited: Awaited,
     control: VecDeque<Response>,
     /// When the oldest so many partial batches are told.
     partial_at: Option<(Instant, usize)>,
@@ -152,6 +154,7 @@ impl PublishStream {
             credit,
             waiting: None,
             pause: Pause::default(),
+            awaited: Awaited::default(),
             control: VecDeque::from([Response::Opened(opened)]),
             partial_at: None,
             is_closed: false,
@@ -269,7 +272,8 @@ impl PublishStream {
     async fn batch(&mut self, batch: v1::PublishBatch) {
         let count = u32::try_from(batch.entries.len()).unwrap_or(u32::MAX);
         let slot = self.results.open(batch.batch_ref, count);
-        if let Err(error) = self.check_batch(&batch) {
+        let checked = check_batch(&self.gateway, &batch);
+        if let Err(error) = checked.and_then(|()| self.check_touch(&batch)) {
             for (index, entry) in (0..count).zip(&batch.entries) {
                 self.turn_down(slot, index, body_bytes(entry), &error);
             }
@@ -349,10 +353,23 @@ impl PublishStream {
         self.results.result(slot, refused(index, error));
     }
 
-    fn check_batch(&self, batch: &v1::PublishBatch) -> Result<(), ApiError> {
-        check_batch(&self.gateway, batch)?;
-        if self.gateway.may_serve() {
+    /// A node that has lost touch with the cluster takes nothing; and when it is in touch again, nothing before what it has refused.
+    fn check_touch(&mut self, batch: &v1::PublishBatch) -> Result<(), ApiError> {
+        let (now, awaited) = (Instant::now(), &mut self.awaited);
+        let mut numbers = batch.entries.iter().map(|it| it.sequence);
+        let in_touch = self.gateway.may_serve();
+        if in_touch
+            && numbers
+                .clone()
+                .all(|it| it == 0 || awaited.may_pass(it, now))
+        {
             return Ok(());
+        }
+        let numbered = numbers.by_ref().filter(|it| *it != 0);
+        if !in_touch {
+            numbered.for_each(|it| awaited.refused(it, now));
+        } else {
+            numbered.for_each(|it| awaited.awaits(it));
         }
         Err(ApiError::new(
             Reason::NotReady,

@@ -111,6 +111,21 @@ impl Links {
         same
     }
 
+    /// Forgets the links of all nodes but this one, which are to look for another leader; answers whose they were.
+    pub(crate) fn turn_away(&mut self, own: NodeId) -> Vec<NodeId> {
+        let others: Vec<NodeId> = self.nodes().into_iter().filter(|it| *it != own).collect();
+        for node in &others {
+            if let Some(mut link) = self.links.remove(node) {
+                link.pending.push(Down::NotLeader {
+                    link: link.hello.link,
+                    leader: None,
+                });
+                link.out.push(link.pending.drain(..));
+            }
+        }
+        others
+    }
+
     pub(crate) fn accept(&mut self, hello: &Hello, sequence: BatchSequence) -> Acceptance {
         self.origins
             .entry(hello.incarnation)

@@ -2,6 +2,7 @@
 //! Not here: applying (`replica`), the nodes' side (`uplink`).
 
 mod acks;
+mod away;
 mod batcher;
 mod batches;
 mod cancels;

@@ -204,6 +204,7 @@ impl LeaderTask {
 
     /// Time has passed; answers when it is to be looked at again.
     fn tick(&self, leading: &mut Leading) -> Duration {
+        leading.turn_away();
         leading.draw(self.median_wall_ms());
         leading.bury(|node| self.peers.heard(node).refused);
         leading.judge_queues();

@@ -39,7 +39,7 @@ const IN_FLIGHT_MAX: usize = 4;
 /// A shard while it is led from here.
 pub(crate) struct Leading {
     pub(super) shard: ShardId,
-    me: NodeIdentity,
+    pub(super) me: NodeIdentity,
     pub(super) group: Group,
     pub(super) mailbox: Mailbox,
     pub(super) dispatch: Dispatch,
@@ -52,6 +52,8 @@ pub(crate) struct Leading {
     clock: ShardClock,
     /// Time and lease were told to dispatch in this turn.
     in_turn: bool,
+    /// Since when the lease has been out.
+    pub(super) powerless_since: Option<Instant>,
     pub(super) term: Term,
     pub(super) topology: Arc<Topology>,
     pub(super) stored_topology: StoredTopology,
@@ -62,7 +64,7 @@ pub(crate) struct Leading {
     pub(super) acking: Acking,
     pub(super) uplinks: UplinkRequests,
     /// Nodes whose stream broke: their consumers' deliveries are held for them.
-    lost: BTreeSet<NodeId>,
+    pub(super) lost: BTreeSet<NodeId>,
     /// Queues the store has.
     pub(super) known: HashSet<QueueId>,
     /// Queues whose creation is on its way.
@@ -97,6 +99,7 @@ impl Leading {
             proposals: 0,
             clock,
             in_turn: false,
+            powerless_since: None,
             term,
             topology: task.topology.borrow().clone(),
             mover: Mover::default(),
@@ -165,29 +168,16 @@ impl Leading {
         self.lost.is_empty() && self.lifecycle.is_empty() && self.dispatch.is_quiet()
     }
 
-    /// What lost nodes held returns at once if their process is known to be gone: nobody will claim it.
-    pub(super) fn bury(&mut self, is_gone: impl Fn(NodeId) -> bool) {
-        let gone: Vec<NodeId> = self
-            .lost
-            .iter()
-            .copied()
-            .filter(|node| is_gone(*node))
-            .collect();
-        for node in gone {
-            self.lost.remove(&node);
-            self.step(Input::NodeBack { node });
-            self.step(Input::NodeReported { node });
-        }
-    }
-
     /// Before anything is handed out in a turn, dispatch hears whether the lease still holds: the process may have been frozen.
-    fn begin_turn(&mut self) {
+    pub(super) fn begin_turn(&mut self) {
         if self.in_turn {
             return;
         }
         self.in_turn = true;
         let at = Instant::now();
         let lease = self.group.lease_until().is_some_and(|until| at < until);
+        let since = self.powerless_since.unwrap_or(at);
+        self.powerless_since = (!lease).then_some(since);
         let now = self.clock.now(at);
         self.step(Input::Clock { now, lease });
     }
@@ -242,6 +232,9 @@ impl Leading {
                 leader: None,
             }]);
             return;
+        }
+        if hello.node != self.me.node && self.is_powerless() {
+            return; // it asks again
         }
         self.lost.remove(&hello.node);
         self.links.hello(hello, out.clone(), self.term);

@@ -1,5 +1,6 @@
 //! Publishes that wait for their number: each session's in order, the sessions in turn. One that publishes without end delays the others by
-//! its turns, not by all that it has waiting. Not here: a bound of its own. Admission bounds what sessions hand over (`gateway`).
+//! its turns, not by all that it has waiting. What a session was refused for want of a leader comes again before what it had sent later
+//! (`order`). Not here: a bound of its own. Admission bounds what sessions hand over (`gateway`).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,8 +8,10 @@ use tokio::time::Instant;
 
 use super::encode::{Group, Publish};
 use super::pending::Told;
-use crate::api::PublishOutcome;
+use crate::api::{PublishOutcome, SessionEvent};
 use crate::link::frame::Storing;
+use crate::link::outbox::Outbox;
+use crate::order::Awaited;
 
 /// Bytes of one session's messages in its turn; one larger message goes alone.
 const TURN_BYTES: usize = 64 << 10;
@@ -23,6 +26,15 @@ pub(super) struct Waiting {
     turns: VecDeque<usize>,
     /// No deadline of what waits is before this one.
     earliest: Option<Instant>,
+    /// By session, what it was refused: few, and not for long.
+    refused: HashMap<usize, Refused>,
+}
+
+struct Refused {
+    /// Keeps its address its own.
+    _inbox: Outbox<SessionEvent>,
+    awaited: Awaited,
+    outcome: PublishOutcome,
 }
 
 impl Waiting {
@@ -36,6 +48,10 @@ impl Waiting {
             return;
         };
         debug_assert!(publishes.iter().all(|it| it.inbox.address() == session));
+        let publishes = self.in_order(session, publishes);
+        if publishes.is_empty() {
+            return;
+        }
         let row = self.rows.entry(session).or_default();
         if row.is_empty() {
             self.turns.push_back(session);
@@ -43,6 +59,29 @@ impl Waiting {
         let deadlines = publishes.iter().filter_map(|it| it.deadline);
         self.earliest = deadlines.chain(self.earliest).min();
         row.extend(publishes);
+    }
+
+    /// Without those before which others are awaited, which are refused like these.
+    fn in_order(&mut self, session: usize, mut publishes: Vec<Publish>) -> Vec<Publish> {
+        if self.refused.is_empty() {
+            return publishes;
+        }
+        let now = Instant::now();
+        self.refused.retain(|_, it| !it.awaited.is_empty(now));
+        let Some(refused) = self.refused.get_mut(&session) else {
+            return publishes;
+        };
+        let mut told = Told::default();
+        publishes.retain(|publish| {
+            let producer = publish.item.producer.as_ref();
+            let passes = producer.is_none_or(|it| refused.awaited.may_pass(it.sequence, now));
+            if !passes {
+                told.add(publish.waiter(), refused.outcome);
+            }
+            passes
+        });
+        told.deliver();
+        publishes
     }
 
     /// Takes the next batch, up to so many bytes; one larger message goes alone, as does what is stored together.
@@ -83,10 +122,18 @@ impl Waiting {
     }
 
     pub(super) fn refuse_all(&mut self, outcome: PublishOutcome) {
-        let mut told = Told::default();
+        let (mut told, now) = (Told::default(), Instant::now());
         for session in self.turns.drain(..) {
             for publish in self.rows.remove(&session).unwrap_or_default() {
                 told.add(publish.waiter(), outcome);
+                if let Some(producer) = &publish.item.producer {
+                    let refused = self.refused.entry(session).or_insert_with(|| Refused {
+                        _inbox: publish.inbox.clone(),
+                        awaited: Awaited::default(),
+                        outcome,
+                    });
+                    refused.awaited.refused(producer.sequence, now);
+                }
             }
         }
         told.deliver();
@@ -125,11 +172,12 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use warren_types::{ExchangeName, Message, Priority, Properties, QueueId, RoutingKey};
+    use warren_types::{
+        ExchangeName, Message, Priority, ProducerId, Properties, QueueId, RoutingKey,
+    };
 
     use super::*;
-    use crate::api::{PublishItem, RequestToken, SessionEvent, Unavailable};
-    use crate::link::outbox::Outbox;
+    use crate::api::{ProducerTag, PublishItem, RequestToken, Unavailable};
 
     fn publish(inbox: &Outbox<SessionEvent>, number: u64, bytes: usize, group: Group) -> Publish {
         let message = Message {
@@ -228,6 +276,49 @@ mod tests {
         assert_eq!(order, [0, 1, 2, 3, 4]);
     }
 
+    fn numbered(inbox: &Outbox<SessionEvent>, numbers: std::ops::Range<u64>) -> Vec<Publish> {
+        let mut publishes = alone(inbox, numbers, 10);
+        for publish in &mut publishes {
+            publish.item.producer = Some(ProducerTag {
+                producer: ProducerId(Bytes::from_static(b"p")),
+                epoch: 0,
+                sequence: publish.item.token.0,
+            });
+        }
+        publishes
+    }
+
+    fn told(inbox: &Outbox<SessionEvent>) -> Vec<u64> {
+        let mut told = Vec::new();
+        for event in inbox.take_now() {
+            if let SessionEvent::Published(outcomes) = event {
+                told.extend(outcomes.into_iter().map(|(token, _)| token.0));
+            }
+        }
+        told
+    }
+
+    /// Found by `tests/cluster/tests/long.rs`: a leader came back just after what had waited for it was refused, and what the client had
+    /// sent before it knew that overtook what it sent again.
+    #[test]
+    fn what_was_on_its_way_when_others_were_refused_does_not_overtake_them() {
+        let (one, other) = (Outbox::default(), Outbox::default());
+        let mut waiting = Waiting::default();
+        waiting.push(numbered(&one, 2..5));
+        waiting.refuse_all(PublishOutcome::NotStarted(Unavailable::NoQuorum));
+        assert_eq!(told(&one), [2, 3, 4]);
+        waiting.push(numbered(&one, 5..6));
+        waiting.push(numbered(&other, 5..6));
+        assert_eq!(told(&one), [5]);
+        waiting.push(numbered(&one, 2..7));
+        assert!(told(&one).is_empty());
+        let (batch, _) = waiting.next_batch(1 << 20);
+        assert_eq!(numbers(&batch, &one), [2, 3, 4, 5, 6]);
+        assert_eq!(numbers(&batch, &other), [5]);
+        waiting.push(alone(&one, 7..8, 10));
+        assert!(waiting.refused.is_empty() && !waiting.is_empty());
+    }
+
     #[test]
     fn refused_publishes_are_told_and_leave_nothing() {
         let inbox: Outbox<SessionEvent> = Outbox::default();
@@ -246,12 +337,6 @@ mod tests {
         assert!(!waiting.is_empty());
         waiting.refuse_all(PublishOutcome::NotStarted(Unavailable::NoQuorum));
         assert!(waiting.is_empty() && waiting.rows.is_empty());
-        let mut told = Vec::new();
-        for event in inbox.take_now() {
-            if let SessionEvent::Published(outcomes) = event {
-                told.extend(outcomes.into_iter().map(|(token, _)| token.0));
-            }
-        }
-        assert_eq!(told, [1, 2, 0]);
+        assert_eq!(told(&inbox), [1, 2, 0]);
     }
 }

@@ -178,7 +178,8 @@ impl Load {
         }));
     }
 
-    /// Batches for two queues: asked once, since nothing tells a batch that was stored from one that is sent again.
+    /// Batches for two queues: asked once, since nothing tells a batch that was stored from one that is sent again. One whose outcome is
+    /// unknown may come after later ones, which another node takes: they have publisher's numbers of their own.
     fn atomic_publisher(&mut self, mut nodes: Nodes, (lane, pause): (u32, Duration)) {
         let (recorder, shared, stop) = (
             self.recorder.clone(),
@@ -186,11 +187,11 @@ impl Load {
             self.stop.clone(),
         );
         self.publishers.push(tokio::spawn(async move {
-            let mut counter = 0;
+            let (mut counter, mut unknown) = (0, 0);
             while !stop.load(Ordering::Relaxed) {
                 counter += 1;
                 let ids = [0, 1].map(|queue| MessageId {
-                    publisher: (lane << 25) + queue,
+                    publisher: (lane << 25) + 2 * unknown + queue,
                     counter,
                 });
                 for id in ids {
@@ -212,6 +213,7 @@ impl Load {
                     PublishOutcome::Confirmed
                 } else {
                     nodes.next().await;
+                    unknown += 1;
                     PublishOutcome::Unknown
                 };
                 for id in ids {
