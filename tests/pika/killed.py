@@ -1,5 +1,6 @@
 """Transactions while a node that leads some of their queues is killed. Not one of the tests that run.py finds: somebody must kill it."""
 
+import itertools
 import time
 
 import pika
@@ -9,6 +10,8 @@ from cluster import persistent
 GROUPS = 8
 EACH = 40
 WITHIN_S = 120
+# Of one after the other.
+SIZES = itertools.cycle((1, 2, 5, 1, 3))
 
 
 def _declared(cluster):
@@ -28,13 +31,19 @@ def _declared(cluster):
 
 
 def _transaction(channel, source, one, two):
-    """Takes a message, publishes it twice and acks it; false: there was none."""
-    method, _, body = channel.basic_get(source)
-    if method is None:
+    """Takes some messages, publishes each twice and acks them; false: there was none."""
+    taken = 0
+    for _ in range(next(SIZES)):
+        method, _, body = channel.basic_get(source)
+        if method is None:
+            break
+        taken += 1
+        tag = method.delivery_tag
+        for queue in (one, two):
+            channel.basic_publish("", queue, body, persistent())
+    if not taken:
         return False
-    for queue in (one, two):
-        channel.basic_publish("", queue, body, persistent())
-    channel.basic_ack(method.delivery_tag)
+    channel.basic_ack(tag, multiple=True)
     channel.tx_commit()
     return True
 

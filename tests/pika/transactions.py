@@ -224,27 +224,102 @@ def test_unroutable_mandatory_message_comes_back_at_commit_and_refuses_nothing(c
     _removed(cluster, queues)
 
 
-def test_acks_of_several_deliveries_follow_the_publishes(cluster):
+def _filled(cluster, queue, count):
+    channel = cluster.channel()
+    channel.confirm_delivery()
+    for number in range(count):
+        channel.basic_publish("", queue, str(number).encode(), persistent())
+
+
+def test_several_settles_and_publishes_of_one_shard_are_done_or_not(cluster):
     queues = source, out, full = _group(cluster, "several")
-    filler = cluster.channel()
-    filler.confirm_delivery()
-    for number in range(3):
-        filler.basic_publish("", source, str(number).encode(), persistent())
+    _filled(cluster, source, 4)
     for is_refused in (True, False):
         channel = cluster.channel(2)
         channel.tx_select()
-        tags = [channel.basic_get(source)[0].delivery_tag for _ in range(3)]
+        got = [channel.basic_get(source)[0] for _ in range(4)]
+        assert [it.redelivered for it in got] == [not is_refused] * 4
+        tags = [it.delivery_tag for it in got]
         channel.basic_ack(tags[1], multiple=True)
         channel.basic_reject(tags[2], requeue=True)
+        channel.basic_nack(tags[3], requeue=False)
         channel.basic_publish("", out, b"done", persistent())
         for _ in range(2 if is_refused else 1):
             channel.basic_publish("", full, b"x", persistent())
         if is_refused:
             _refused_commit(channel)
-            until(lambda: _depth(cluster, source) == 3, "the deliveries are back")
+            until(lambda: _depth(cluster, source) == 4, "the deliveries are back")
             assert (_depth(cluster, out), _depth(cluster, full)) == (0, 0)
         else:
             channel.tx_commit()
-            until(lambda: _depth(cluster, source) == 1, "the one that was given back")
-            assert (_depth(cluster, out), _depth(cluster, full)) == (1, 1)
+            # At once: the answer comes after all of it.
+            assert [_depth(cluster, queue) for queue in queues] == [1, 1, 1]
+    assert cluster.channel().basic_get(source, auto_ack=True)[2] == b"2"
     _removed(cluster, queues)
+
+
+def test_settles_of_several_queues_of_one_shard_are_done_or_not(cluster):
+    queues = source, out, full = _group(cluster, "queues")
+    _filled(cluster, source, 2)
+    _filled(cluster, out, 2)
+    channel = cluster.channel()
+    channel.tx_select()
+    for queue in (source, out):
+        channel.basic_get(queue)
+    last = channel.basic_get(out)[0]
+    channel.basic_ack(last.delivery_tag, multiple=True)
+    channel.basic_publish("", full, b"x", persistent())
+    channel.tx_commit()
+    assert [_depth(cluster, queue) for queue in queues] == [1, 0, 1]
+    # Without publishes, too; one of the queues is deleted meanwhile.
+    _filled(cluster, out, 1)
+    tags = [channel.basic_get(queue)[0].delivery_tag for queue in (source, out)]
+    channel.basic_ack(tags[1], multiple=True)
+    channel.tx_commit()
+    channel.close()
+    assert [_depth(cluster, queue) for queue in queues] == [0, 0, 1]
+    _removed(cluster, queues)
+
+
+def test_consumer_acks_several_and_goes_on_after_each_commit(cluster):
+    queues = source, out, _ = _group(cluster, "batches")
+    _filled(cluster, source, 40)
+    worker = cluster.channel(1)
+    worker.tx_select()
+    worker.basic_qos(prefetch_count=4)
+    got = []
+
+    def work(_, method, __, body):
+        got.append(body)
+        if len(got) % 4 == 0:
+            worker.basic_publish("", out, b",".join(got[-4:]), persistent())
+            worker.basic_ack(method.delivery_tag, multiple=True)
+            worker.tx_commit()
+
+    worker.basic_consume(source, work)
+    until(lambda: len(got) == 40, "all of them", worker.connection)
+    worker.connection.close()
+    assert _depth(cluster, source) == 0
+    channel = cluster.channel()
+    bodies = [channel.basic_get(out, auto_ack=True)[2] for _ in range(10)]
+    assert b",".join(bodies).split(b",") == got == [str(number).encode() for number in range(40)], bodies
+    _removed(cluster, queues)
+
+
+def test_rejects_of_a_queue_with_dead_letters_follow_the_publishes(cluster):
+    queues = _, out, dead = _group(cluster, "dying")
+    source = cluster.name("dying.dlx")
+    group = {"x-placement-group": cluster.name("dying")}
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead, **group}
+    channel = cluster.channel()
+    channel.queue_declare(source, durable=True, arguments=arguments)
+    _filled(cluster, source, 2)
+    channel.tx_select()
+    tags = [channel.basic_get(source)[0].delivery_tag for _ in range(2)]
+    channel.basic_ack(tags[0])
+    channel.basic_reject(tags[1], requeue=False)
+    channel.basic_publish("", out, b"done", persistent())
+    channel.tx_commit()
+    until(lambda: _depth(cluster, dead) == 1, "the dead letter")
+    assert (_depth(cluster, source), _depth(cluster, out)) == (0, 1)
+    _removed(cluster, (*queues, source))

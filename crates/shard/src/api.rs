@@ -266,6 +266,10 @@ pub struct QueueStats {
     pub left: LeftTotals,
     /// Not stored, since they are there or were.
     pub duplicates: u64,
+    /// Handed out since the present leader leads.
+    pub delivered: u64,
+    /// Of them: flagged as redelivered.
+    pub redelivered: u64,
     /// On their way to their dead-letter targets: neither ready nor unacked.
     pub dead_lettering: u64,
     pub body_bytes: u64,

@@ -23,7 +23,7 @@ use crate::admission::{ConnectionAdmission, Permit};
 use crate::auth::Who;
 use crate::gateway::Gateway;
 use crate::message::counted_bytes;
-use crate::publish::{Outcome, Publish, PublishId, Publishing, Refused};
+use crate::publish::{Outcome, Outputs as Routed, Publish, PublishId, Publishing, Refused};
 
 /// So many bytes may come with a settlement, however small messages have to be.
 const OUTPUTS_BYTES_MIN: u64 = 1 << 20;
@@ -65,6 +65,20 @@ impl Outputs {
             promised: None,
             first: None,
         }
+    }
+
+    /// They come with the settles, as they are routed.
+    fn promise(&mut self, routed: Routed, permit: Permit, topology: &Topology) {
+        let targets = routed.targets.iter().map(|queues| {
+            let name = queues.first().map(|it| queue_name(topology, *it));
+            let count = u32::try_from(queues.len()).unwrap_or(u32::MAX);
+            (count, name.unwrap_or_default())
+        });
+        self.promised = Some(Promised::Together {
+            targets: targets.collect(),
+            _permit: permit,
+        });
+        self.items = routed.items;
     }
 }
 
@@ -200,22 +214,15 @@ async fn route_one(
     let routed = publishing.route_outputs(publishes, target.shard, is_mandatory);
     let routed = routed.await;
     let topology = gateway.topology();
-    let is_apart = match &routed {
-        Ok(_) => hindrance.is_some(),
-        Err(wrong) => wrong.iter().all(|(_, it)| is_cross_shard(it)),
+    let obstacle = match &routed {
+        Ok(it) => hindrance.or_else(|| too_large(gateway, &it.items)),
+        Err(wrong) if wrong.iter().all(|(_, it)| is_cross_shard(it)) => Some(aborted()),
+        Err(_) => None,
     };
-    if let (true, Some(publishes)) = (is_apart, may_be_first) {
-        outputs.first = Some(First::new(
-            publishes,
-            permit,
-            who.rights(vhost),
-            target,
-            held,
-        ));
+    if let (Some(_), Some(publishes)) = (&obstacle, may_be_first) {
+        let rights = who.rights(vhost);
+        outputs.first = Some(First::new(publishes, permit, rights, target, held));
         return Ok(());
-    }
-    if let Some(error) = hindrance {
-        return Err(whole(error));
     }
     let routed = routed.map_err(|wrong| {
         let known = wrong
@@ -226,17 +233,10 @@ async fn route_one(
             });
         refused_all(index, count, known.collect())
     })?;
-    check_bytes(gateway, &routed.items).map_err(whole)?;
-    let targets = routed.targets.iter().map(|queues| {
-        let name = queues.first().map(|it| queue_name(&topology, *it));
-        let count = u32::try_from(queues.len()).unwrap_or(u32::MAX);
-        (count, name.unwrap_or_default())
-    });
-    outputs.promised = Some(Promised::Together {
-        targets: targets.collect(),
-        _permit: permit,
-    });
-    outputs.items = routed.items;
+    if let Some(error) = obstacle {
+        return Err(whole(error));
+    }
+    outputs.promise(routed, permit, &topology);
     if is_more {
         ask.ends = Ends::Together;
     }
@@ -258,19 +258,16 @@ fn hindrance(topology: &Topology, queue: &Queue, action: SettleAction) -> Option
 }
 
 /// All of it is one entry of the log, which may be as large as that of the largest message.
-///
-/// # Errors
-/// It is more.
-fn check_bytes(gateway: &Gateway, items: &[PublishItem]) -> Result<(), ApiError> {
+fn too_large(gateway: &Gateway, items: &[PublishItem]) -> Option<ApiError> {
     let bytes: u64 = items.iter().map(|it| counted_bytes(&it.message)).sum();
     let max = gateway.options().max_message_bytes.max(OUTPUTS_BYTES_MIN);
     if bytes <= max {
-        return Ok(());
+        return None;
     }
     let text = format!(
         "the messages of a settlement, counted for each queue they go to, have {bytes} bytes; the limit is {max}"
     );
-    Err(ApiError::new(Reason::MessageTooLarge, text))
+    Some(ApiError::new(Reason::MessageTooLarge, text))
 }
 
 fn is_cross_shard(outcome: &Outcome) -> bool {

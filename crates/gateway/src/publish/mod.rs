@@ -17,6 +17,7 @@ use warren_topology::{
 };
 use warren_types::{Alarm, Message, QueueId, RoutingKey, ShardId, VhostId};
 
+pub(crate) use together::Outputs;
 pub(crate) use tracker::{Outcome, Place, PublishId, Refused, Resolved, Tracker};
 
 use crate::counters::FrontCounters;

@@ -329,6 +329,8 @@ fn give(
         return false;
     };
     consumer.spend(stored.body_bytes);
+    queue.handed_out.0 += 1;
+    queue.handed_out.1 += u64::from(redelivered);
     consumer.outbox.push(HandedOut {
         position,
         attempt,

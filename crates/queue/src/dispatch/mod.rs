@@ -160,6 +160,12 @@ impl Dispatch {
         })
     }
 
+    /// Of a queue, since dispatch opened: messages handed out, and those of them that were flagged as redelivered.
+    #[must_use]
+    pub fn handed_out(&self, queue: QueueId) -> (u64, u64) {
+        self.queues.get(&queue).map_or((0, 0), |it| it.handed_out)
+    }
+
     /// Messages of a queue that are set aside.
     #[must_use]
     pub fn parked(&self, queue: QueueId) -> u64 {

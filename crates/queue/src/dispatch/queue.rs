@@ -86,6 +86,8 @@ pub(super) struct Queue {
     pub(super) dry: Vec<Holder>,
     /// Proposed and not applied; nothing is handed out meanwhile.
     pub(super) purges: VecDeque<Purging>,
+    /// Since dispatch opened: messages handed out, and those of them that may have been seen before.
+    pub(super) handed_out: (u64, u64),
     /// As counted in the shard's total.
     pub(super) hot_bytes: usize,
     /// The same: messages that its cursors passed over.
@@ -121,6 +123,7 @@ impl Queue {
             leaving: Vec::new(),
             dry: Vec::new(),
             purges: VecDeque::new(),
+            handed_out: (0, 0),
             hot_bytes: 0,
             passed: 0,
             dirty: false,

@@ -64,6 +64,8 @@ impl World {
             );
         }
         assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
+        let together = &self.together;
+        assert!(together.is_empty(), "never answered: {together:?}");
     }
 
     fn drain_session(&mut self, queue: QueueId) {

@@ -24,9 +24,8 @@ impl World {
                 }
             }
             Action::Propose(command) => self.pipeline.push_back(command),
-            Action::ProposeTogether { .. } | Action::ProposeOutputs { .. } => {
-                unreachable!("no session here asks for it")
-            }
+            together @ Action::ProposeTogether { .. } => self.propose_together(together),
+            Action::ProposeOutputs { .. } => unreachable!("no session here asks for it"),
             Action::Load {
                 queue,
                 priority,
@@ -43,6 +42,9 @@ impl World {
             }
             Action::Attached { consumer, result } => self.attached(consumer, result),
             Action::SettleResults { token, results, .. } => {
+                if self.ended_together(token, &results) {
+                    return;
+                }
                 let Some(asked) = self.asked.remove(&token.0) else {
                     return; // Asked anew since.
                 };
@@ -158,15 +160,17 @@ impl World {
         assert_eq!(session.link, Link::Attached, "{consumer:?} is not attached");
         // An overdraft is forgotten when a session attaches anew: its credit is never below nothing.
         let overdraft = BODY_MAX;
+        // What ends with others may give its credit back a moment before the answer.
+        let (promised, promised_bytes) = session.promised();
         assert!(
-            session.held_bytes() < session.bytes + overdraft,
+            session.held_bytes() < session.bytes + promised_bytes + overdraft,
             "byte credit"
         );
         session
             .held
             .insert(it.position, (it.attempt, body_size(&message)));
         assert!(
-            session.held.len() as u64 <= session.prefetch,
+            session.held.len() as u64 <= session.prefetch + promised,
             "message credit"
         );
         // Where keys are kept in order a message may be passed over.

@@ -15,6 +15,7 @@ mod nodes;
 #[path = "../support/rows.rs"]
 mod rows;
 mod sessions;
+mod together;
 mod world;
 
 use world::World;

@@ -49,5 +49,6 @@ impl World {
             let again = self.asked.remove(&token).unwrap();
             self.ask(again);
         }
+        self.ask_together_again(node);
     }
 }

@@ -1,6 +1,6 @@
 //! Consumers as their sessions see them: what they hold, what they have asked. Not here: the shard (`world`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,6 +57,8 @@ pub(crate) struct Session {
     pub(crate) priority: i32,
     pub(crate) link: Link,
     pub(crate) held: BTreeMap<Position, (Attempt, u64)>,
+    /// Of it: asked to end with others.
+    pub(crate) promised: BTreeSet<Position>,
     /// In the order of the attach under way.
     pub(crate) claimed: Vec<Position>,
     pub(crate) last_first_delivery: BTreeMap<Priority, Position>,
@@ -72,6 +74,7 @@ impl Session {
             priority: 0,
             link: Link::Cut,
             held: BTreeMap::new(),
+            promised: BTreeSet::new(),
             claimed: Vec::new(),
             last_first_delivery: BTreeMap::new(),
         }
@@ -108,6 +111,29 @@ impl Session {
         })
     }
 
+    /// What is to end with others, and its bytes.
+    pub(crate) fn promised(&self) -> (u64, u64) {
+        let held = self.promised.iter().filter_map(|at| self.held.get(at));
+        held.fold((0, 0), |(count, bytes), it| (count + 1, bytes + it.1))
+    }
+
+    fn free(&self) -> impl Iterator<Item = Position> + '_ {
+        let held = self.held.keys().copied();
+        held.filter(|at| !self.promised.contains(at))
+    }
+
+    /// Some of what it holds is to end together, and is held until it has.
+    pub(crate) fn promise_some(&mut self, random: &mut Random) -> Vec<Held> {
+        let count = 1 + random.below(4) as usize;
+        let picked: Vec<Position> = self.free().take(count).collect();
+        self.promised.extend(&picked);
+        let held = picked.into_iter().map(|position| Held {
+            position,
+            attempt: self.held[&position].0,
+        });
+        held.collect()
+    }
+
     /// Lets go of some of what it holds.
     pub(crate) fn take_some(&mut self, random: &mut Random) -> Vec<Held> {
         let count = 1 + random.below(1 + self.held.len() as u64) as usize;
@@ -116,7 +142,7 @@ impl Session {
         } else {
             random.below(3) as usize
         };
-        let picked: Vec<Position> = self.held.keys().copied().skip(skip).take(count).collect();
+        let picked = self.free().skip(skip).take(count).collect::<Vec<_>>();
         picked
             .into_iter()
             .map(|position| Held {

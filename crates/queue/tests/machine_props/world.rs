@@ -19,6 +19,7 @@ use warren_types::{
 use crate::groups::mode;
 use crate::rows::MapRows;
 use crate::sessions::{Asked, Link, Random, Session, body_size};
+use crate::together::Together;
 
 pub(crate) const QUEUES: u64 = 2;
 pub(crate) const NODES: u64 = 3;
@@ -56,6 +57,7 @@ pub(crate) struct World {
     pub(crate) loads: VecDeque<(QueueId, Priority, Position, Option<Loaded>)>,
     pub(crate) sessions: BTreeMap<ConsumerKey, Session>,
     pub(crate) asked: BTreeMap<u64, Asked>,
+    pub(crate) together: BTreeMap<u64, Together>,
     pub(crate) next_id: u64,
     /// What every stored message is.
     pub(crate) stored: BTreeMap<Spot, (Priority, Bytes)>,
@@ -106,6 +108,7 @@ impl World {
             loads: VecDeque::new(),
             sessions: BTreeMap::new(),
             asked: BTreeMap::new(),
+            together: BTreeMap::new(),
             next_id: 0,
             stored: BTreeMap::new(),
             seen: BTreeSet::new(),
@@ -138,7 +141,8 @@ impl World {
             0..=19 => self.publish(),
             20..=39 => self.commit_some(),
             40..=54 => self.answer_load(),
-            55..=72 => self.let_go(),
+            55..=68 => self.let_go(),
+            69..=72 => self.end_some_together(),
             73..=79 => self.new_session(),
             80..=82 => self.end_session(),
             83..=87 => self.pass_time(),
@@ -438,7 +442,7 @@ impl World {
         self.step(Input::Clock { now, lease });
     }
 
-    fn pick(&mut self, link: Link) -> Option<ConsumerKey> {
+    pub(crate) fn pick(&mut self, link: Link) -> Option<ConsumerKey> {
         let keys: Vec<ConsumerKey> = self
             .sessions
             .values()

@@ -98,6 +98,7 @@ impl Leading {
 
     fn stats(&self, queue: QueueId, stored: StoredStats) -> QueueStats {
         let live = self.dispatch.queue_stats(queue).unwrap_or_default();
+        let (delivered, redelivered) = self.dispatch.handed_out(queue);
         let counters = stored.counters;
         let left = LeftTotals {
             acked: counters.acked + counters.no_ack,
@@ -126,6 +127,8 @@ impl Leading {
             settled: counters.enqueued.saturating_sub(held),
             left,
             duplicates: counters.duplicates,
+            delivered,
+            redelivered,
             dead_lettering: stored.leaving,
             body_bytes: counters.live_body_bytes,
             ready_bytes: self.dispatch.ready_bytes(queue),

@@ -148,6 +148,8 @@ impl TopologyAdmin {
             dead_lettered_total: left.dead_lettered,
             purged_total: left.purged,
             duplicates_total: stats.duplicates,
+            delivered_total: stats.delivered,
+            redelivered_total: stats.redelivered,
             priorities: stats.levels.iter().map(priority_to_client).collect(),
             taken_at: Some(time_ms_to_client(now_ms)),
             leader: leader_hint(&self.gateway, queue.shard),

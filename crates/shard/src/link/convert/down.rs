@@ -169,6 +169,8 @@ fn encode_stats(token: Token, stats: Option<QueueStats>) -> wire::QueueAnswer {
         levels: stats.levels.iter().map(encode_level).collect(),
         held_back: stats.held_back,
         duplicates: stats.duplicates,
+        delivered: stats.delivered,
+        redelivered: stats.redelivered,
     }
 }
 
@@ -211,6 +213,8 @@ fn decode_stats(answer: wire::QueueAnswer) -> Result<Option<QueueStats>, BadFram
             purged: answer.purged,
         },
         duplicates: answer.duplicates,
+        delivered: answer.delivered,
+        redelivered: answer.redelivered,
         dead_lettering: answer.dead_lettering,
         body_bytes: answer.body_bytes,
         ready_bytes: answer.ready_bytes,

@@ -5,7 +5,8 @@ use warren_queue::dispatch::io::{Credit, Refill};
 
 #[derive(Debug)]
 pub(super) struct Loan {
-    messages: u64,
+    /// Below zero when the leader has given credit back, and used it, before it answered the settle that frees it.
+    messages: i64,
     /// Below zero after a message that was larger than what was left.
     bytes: i64,
     /// Of what is below zero, what the leader does not know of: a new one begins at nothing.
@@ -15,7 +16,7 @@ pub(super) struct Loan {
 impl Loan {
     pub(super) fn new(credit: Credit) -> Self {
         Self {
-            messages: credit.messages,
+            messages: signed(credit.messages),
             bytes: signed(credit.bytes),
             untold: 0,
         }
@@ -23,7 +24,7 @@ impl Loan {
 
     /// More is lent: what the leader is to add.
     pub(super) fn add(&mut self, more: Credit) -> Credit {
-        self.messages = self.messages.saturating_add(more.messages);
+        self.messages = self.messages.saturating_add(signed(more.messages));
         self.bytes = self.bytes.saturating_add(signed(more.bytes));
         let kept = self.untold.min(more.bytes);
         self.untold -= kept;
@@ -52,15 +53,16 @@ impl Loan {
                 bytes: body_bytes,
             },
         };
-        self.messages = self.messages.saturating_add(credit.messages);
+        self.messages = self.messages.saturating_add(signed(credit.messages));
         self.bytes = self.bytes.saturating_add(signed(credit.bytes));
         credit
     }
 
     /// The leader gave so much back because it was called back.
     pub(super) fn recalled(&mut self, credit: Credit) {
-        self.messages = self.messages.saturating_sub(credit.messages);
         // Without a leader all of it may be called back, which is more than there is.
+        let there = self.messages.max(0);
+        self.messages -= signed(credit.messages).min(there);
         let there = self.bytes.max(0);
         self.bytes -= signed(credit.bytes).min(there);
     }
@@ -69,7 +71,7 @@ impl Loan {
     pub(super) fn report(&mut self) -> Credit {
         self.untold = u64::try_from(self.bytes.saturating_neg()).unwrap_or(0);
         Credit {
-            messages: self.messages,
+            messages: u64::try_from(self.messages).unwrap_or(0),
             bytes: u64::try_from(self.bytes).unwrap_or(0),
         }
     }
@@ -111,6 +113,18 @@ mod tests {
         assert_eq!(loan.add(bytes(100)).bytes, 0);
         assert_eq!(loan.add(bytes(150)).bytes, 100);
         assert_eq!(loan.report().bytes, 100);
+    }
+
+    #[test]
+    fn message_that_comes_before_the_answer_that_frees_its_credit_counts_once() {
+        let messages = |messages| Credit { messages, bytes: 0 };
+        let mut loan = Loan::new(messages(1));
+        loan.used(0);
+        loan.used(0); // by credit that is back with the leader
+        assert_eq!(loan.refilled(Refill::Messages, 0), messages(1));
+        assert_eq!(loan.report().messages, 0);
+        loan.refilled(Refill::Messages, 0);
+        assert_eq!(loan.report().messages, 1);
     }
 
     #[test]

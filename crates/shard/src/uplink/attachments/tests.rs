@@ -255,13 +255,12 @@ fn what_is_to_end_in_one_is_held_and_asked_again_until_it_is_done() {
     attachments.settled(Token(2), vec![SettleResult::Done]);
     let (named, credit) = report(&mut attachments);
     assert_eq!((named, credit.messages), (vec![held(2)], 4));
-    let told = inbox
-        .take_now()
-        .into_iter()
-        .filter_map(|event| match event {
-            SessionEvent::Settled { token, results } => Some((token.0, results)),
-            _ => None,
-        });
+    let told = inbox.take_now().into_iter().filter_map(|event| {
+        if let SessionEvent::Settled { token, results } = event {
+            return Some((token.0, results));
+        }
+        None
+    });
     let expected = [SettleResult::Expired, SettleResult::Done];
     assert_eq!(
         told.collect::<Vec<_>>(),
