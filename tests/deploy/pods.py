@@ -1,9 +1,10 @@
 """Plays the life of the pods of the development overlay with processes: each has a network, a host name and a read-only root of its
 own, and runs with the command line, environment, files, user and probes that the rendered manifests hold. The names of the headless
 service are a hosts file. Runs inside namespaces that run.sh has made; nothing of it reaches the machine. Not here: what a real kubelet
-and a real network do, and scaling, which needs a cluster that moves replicas."""
+and a real network do."""
 
 import base64
+import json
 import os
 import random
 import re
@@ -415,6 +416,29 @@ class Life:
         pod.wait_ready()
         self.publish("new volume back")
 
+    def scaled_to_five_and_back_to_three(self):
+        """New ordinals join by themselves, with the list of peers that the first three formed with; those that are to go are removed first."""
+        for index in (3, 4):
+            self.start(index).publish_name()
+        for index in (3, 4):
+            self.pods[index].wait_ready()
+        self.publish("scaled to five")
+        for index in (3, 4):
+            added = self.client("cluster", "add", str(index + 1), "--within", "100")
+            self.checks.that(f"node {index + 1} has its share: {added.stderr}", added.returncode == 0)
+        status = json.loads(self.client("cluster", "status", "--output", "json").stdout)
+        replicas = {it["node_id"]: it["replicas"] for it in status["nodes"]}
+        self.checks.that(f"five nodes have replicas: {replicas}", sorted(replicas) == [1, 2, 3, 4, 5] and min(replicas.values()) > 0)
+        self.publish("five with their shares")
+        for index in (4, 3):
+            removed = self.client("cluster", "remove", str(index + 1), "--within", "100")
+            self.checks.that(f"node {index + 1} is removed: {removed.stderr}", removed.returncode == 0)
+            _, code = self.pods.pop(index).delete()
+            self.checks.that(f"its pod ends in good order ({code})", code == 0)
+            self.publish(f"{index} left")
+        status = json.loads(self.client("cluster", "status", "--output", "json").stdout)
+        self.checks.that("three nodes are left", [it["node_id"] for it in status["nodes"]] == [1, 2, 3])
+
     def nothing_is_lost(self):
         count = str(len(self.confirmed))
         done = self.client("consume", "--queue", "life", "--count", count)
@@ -453,6 +477,7 @@ def main():
             life.drain_goes_on_at_its_deadline,
             life.lost_quorum_restarts_nobody,
             life.empty_volume_gets_new_replicas,
+            life.scaled_to_five_and_back_to_three,
             life.nothing_is_lost,
         ):
             print(f"== {chapter.__name__}", flush=True)

@@ -351,7 +351,7 @@ fn wrong_combinations() -> Vec<(Case, &'static [&'static str])> {
                 "[cluster]\npeers = [{ id = 2, address = \"a:1\" }, { id = 2, address = \"a:1\" }, { id = 3, address = \"b\" }]\n",
             ),
             &[
-                "node.toml:5: cluster.peers: does not name this node, 1: the list is the same on all nodes",
+                "node.toml:5: cluster.peers: does not name this node, 1; one that is to join later needs advertise.node instead",
                 "node.toml:5: cluster.peers: names node 2 twice",
                 "node.toml:5: cluster.peers: two nodes have the address a:1",
                 "node.toml:5: cluster.peers: node 3: \"b\" has no port",

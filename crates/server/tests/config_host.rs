@@ -31,7 +31,7 @@ fn node_id_comes_from_the_hosts_name_if_asked_for() {
     assert_eq!(
         on(Some("warren-1")).unwrap_err(),
         [
-            "--cluster-peers: cluster.peers: does not name this node, 2: the list is the same on all nodes"
+            "--cluster-peers: cluster.peers: does not name this node, 2; one that is to join later needs advertise.node instead"
         ]
     );
     assert_eq!(

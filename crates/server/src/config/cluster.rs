@@ -276,11 +276,13 @@ fn check_peers(config: &Config, report: &mut Report) {
             ),
         );
     }
-    if config.node.id != NodeId(0) && peers.iter().all(|peer| peer.id != config.node.id) {
+    // One that says where it is reached may come later, to a list that was made before it.
+    let is_named = peers.iter().any(|peer| peer.id == config.node.id);
+    if config.node.id != NodeId(0) && !is_named && config.advertise.node.is_none() {
         let id = config.node.id;
         report.wrong(
             "cluster.peers",
-            format!("does not name this node, {id}: the list is the same on all nodes"),
+            format!("does not name this node, {id}; one that is to join later needs advertise.node instead"),
         );
     }
     let mut ids = BTreeSet::new();
