@@ -76,7 +76,16 @@ pub struct AmqpOptions {
     pub live_prefetch_products: Vec<String>,
 }
 
+/// What one entry may hold in any case.
+const TOGETHER_BYTES_MIN: u64 = 1 << 20;
+
 impl GatewayOptions {
+    /// Most bytes of messages, counted for each queue they go to, that are stored in one entry of the log: as many as the largest message,
+    /// since an entry travels in one piece.
+    pub(crate) fn together_bytes_max(&self) -> u64 {
+        self.max_message_bytes.max(TOGETHER_BYTES_MIN)
+    }
+
     /// How long a consumer that does not say may hold a delivery of a queue that says this, in milliseconds. A queue's 0 is no limit, whatever
     /// the configuration says.
     #[must_use]

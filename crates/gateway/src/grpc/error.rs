@@ -198,6 +198,12 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
             Reason::CrossShard,
             "the queues of an atomic batch must share a shard: x-placement-group sees to it",
         ),
+        Refused::TogetherTooLarge { bytes, limit } => ApiError::new(
+            Reason::MessageTooLarge,
+            format!(
+                "the messages of an atomic batch, counted for each queue they go to, have {bytes} bytes; the limit is {limit}"
+            ),
+        ),
         Refused::Aborted => aborted(),
         Refused::NoResponders { queue } => {
             let text = "no queue that takes the message has a consumer";

@@ -25,9 +25,6 @@ use crate::gateway::Gateway;
 use crate::message::counted_bytes;
 use crate::publish::{Outcome, Outputs as Routed, Publish, PublishId, Publishing, Refused};
 
-/// So many bytes may come with a settlement, however small messages have to be.
-const OUTPUTS_BYTES_MIN: u64 = 1 << 20;
-
 /// What comes with an ask.
 #[derive(Debug)]
 pub(super) struct Outputs {
@@ -260,7 +257,7 @@ fn hindrance(topology: &Topology, queue: &Queue, action: SettleAction) -> Option
 /// All of it is one entry of the log, which may be as large as that of the largest message.
 fn too_large(gateway: &Gateway, items: &[PublishItem]) -> Option<ApiError> {
     let bytes: u64 = items.iter().map(|it| counted_bytes(&it.message)).sum();
-    let max = gateway.options().max_message_bytes.max(OUTPUTS_BYTES_MIN);
+    let max = gateway.options().together_bytes_max();
     if bytes <= max {
         return None;
     }

@@ -10,7 +10,7 @@ use warren_types::{QueueId, ShardId};
 
 use super::responders::{Responders, is_direct_reply};
 use super::{Group, Outcome, Publish, PublishId, Publishing, Refused, Storing};
-use crate::message::with_spent_delay;
+use crate::message::{counted_bytes, with_spent_delay};
 
 /// Routed messages that come with an ack.
 #[derive(Debug, Default)]
@@ -36,9 +36,13 @@ impl Publishing {
         let mut shards: BTreeSet<ShardId> = BTreeSet::new();
         let mut known: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());
         let mut responders = Responders::default();
+        let mut bytes: u64 = 0;
         for publish in &batch {
             known.push(match self.known_outcome(&view, publish, &mut shards) {
                 None => {
+                    let copies = self.routed.as_slice().len() as u64;
+                    let own = counted_bytes(&publish.message).saturating_mul(copies);
+                    bytes = bytes.saturating_add(own);
                     let refused = self.without_consumer(publish, &mut responders).await;
                     refused.map(Outcome::Refused)
                 }
@@ -65,6 +69,11 @@ impl Publishing {
         }
         if shards.len() > 1 {
             return self.resolve_all(batch, Outcome::Refused(Refused::CrossShard));
+        }
+        let limit = self.gateway.options().together_bytes_max();
+        if bytes > limit {
+            let refused = Refused::TogetherTooLarge { bytes, limit };
+            return self.resolve_all(batch, Outcome::Refused(refused));
         }
         let Some(shard) = shards.pop_first() else {
             return self.resolve_all(batch, Outcome::Unrouted);

@@ -47,6 +47,11 @@ pub(crate) enum Refused {
     OverQuota,
     /// Its atomic batch goes to queues of several shards.
     CrossShard,
+    /// The messages of its atomic batch, counted for each queue they go to, have more bytes than one entry may.
+    TogetherTooLarge {
+        bytes: u64,
+        limit: u64,
+    },
     /// Another message of its atomic batch was refused.
     Aborted,
     /// It wants a consumer, and none of its queues has one; the first of them, if there is any.

@@ -118,6 +118,23 @@ impl Group {
         self.shared.replica
     }
 
+    /// Whether a command of about so many bytes would be taken now. One that would not be waits until earlier ones are applied.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        // What is around the messages is not counted by who asks.
+        !self.is_full(bytes.saturating_add(bytes / 8).saturating_add(64 << 10))
+    }
+
+    fn is_full(&self, bytes: usize) -> bool {
+        let shared = &self.shared;
+        let waiting = shared.waiting.load(Ordering::Acquire);
+        let waiting_bytes = shared.waiting_bytes.load(Ordering::Acquire);
+        // A single command may be larger than the bound; it then goes alone.
+        waiting >= shared.options.proposals_max
+            || (waiting > 0
+                && waiting_bytes.saturating_add(bytes) > shared.options.proposal_bytes_max)
+    }
+
     /// Queues one command for replication, in call order, in `term` only: it is never appended in a later one.
     ///
     /// Its outcome is seen only by the machine's `apply`, or never: the term has ended. While this replica leads in
@@ -132,12 +149,7 @@ impl Group {
             return Err(ProposeError::NotLeader(term));
         }
         let bytes = payload.len();
-        let waiting = shared.waiting.load(Ordering::Acquire);
-        let waiting_bytes = shared.waiting_bytes.load(Ordering::Acquire);
-        // A single command may be larger than the bound; it then goes alone.
-        let full = waiting >= shared.options.proposals_max
-            || (waiting > 0 && waiting_bytes + bytes > shared.options.proposal_bytes_max);
-        if full {
+        if self.is_full(bytes) {
             return Err(ProposeError::Full);
         }
         let proposal = Proposal {

@@ -124,6 +124,11 @@ impl Batcher {
             && self.settles.iter().all(is_ack)
     }
 
+    /// About what the entry will take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// No more publishes belong into this entry.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes >= ENTRY_BYTES_MAX

@@ -111,6 +111,10 @@ impl Links {
         same
     }
 
+    pub(crate) fn is_any_parked(&self) -> bool {
+        self.links.values().any(|it| !it.parked.is_empty())
+    }
+
     /// Forgets the links of all nodes but this one, which are to look for another leader; answers whose they were.
     pub(crate) fn turn_away(&mut self, own: NodeId) -> Vec<NodeId> {
         let others: Vec<NodeId> = self.nodes().into_iter().filter(|it| *it != own).collect();

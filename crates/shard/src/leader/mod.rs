@@ -13,6 +13,7 @@ mod links;
 mod mover;
 #[cfg(feature = "next-version")]
 mod next_note;
+mod parked;
 mod perform;
 mod redrive;
 mod rooms;

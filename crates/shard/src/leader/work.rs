@@ -28,7 +28,7 @@ use super::rooms::Rooms;
 use super::settings::dedup_of;
 use super::settles::Acking;
 use super::task::{LeaderTask, NodeIdentity, StoredTopology, new_dispatch};
-use crate::link::frame::{Down, Hello, PeekUp, Up};
+use crate::link::frame::{Down, Hello, Up};
 use crate::link::post::{DownOut, FromNode, UplinkRequests};
 use crate::replica::tap::{Mailbox, TapEvent};
 use crate::time::ShardClock;
@@ -165,7 +165,10 @@ impl Leading {
 
     /// Nothing will happen here by time alone.
     pub(super) fn is_quiet(&self) -> bool {
-        self.lost.is_empty() && self.lifecycle.is_empty() && self.dispatch.is_quiet()
+        self.lost.is_empty()
+            && self.lifecycle.is_empty()
+            && self.batcher.is_empty()
+            && self.dispatch.is_quiet()
     }
 
     /// Before anything is handed out in a turn, dispatch hears whether the lease still holds: the process may have been frozen.
@@ -210,7 +213,7 @@ impl Leading {
             self.hello(hello, out);
             return;
         }
-        let ready = self.may_take(&frame);
+        let ready = self.may_take(&frame) && self.has_room_for(&frame);
         let Some(link) = self.links.get_mut(node) else {
             return;
         };
@@ -241,51 +244,7 @@ impl Leading {
         self.step(Input::NodeBack { node: hello.node });
     }
 
-    /// Publishes and attaches wait until this copy of the topology is as new as the one they were routed by, and their queue exists.
-    fn may_take(&self, frame: &Up) -> bool {
-        match frame {
-            Up::Publish(batch) | Up::Move { batch, .. } => batch.topology <= self.topology.index(),
-            Up::Settle(it) => {
-                let routed = it.outputs.as_ref().map(|it| it.topology);
-                routed.is_none_or(|it| it <= self.topology.index())
-            }
-            Up::SettleTogether(it) => it.outputs.topology <= self.topology.index(),
-            Up::Attach(attach) => {
-                attach.topology <= self.topology.index() && !self.creating.contains(&attach.queue)
-            }
-            Up::Purge { queue, .. }
-            | Up::Stats { queue, .. }
-            | Up::Peek(PeekUp { queue, .. })
-            | Up::Redrive(PeekUp { queue, .. }, _) => !self.creating.contains(queue),
-            Up::Hello(_)
-            | Up::Reported
-            | Up::Credit { .. }
-            | Up::Recall { .. }
-            | Up::Return(_)
-            | Up::CancelScheduled(_)
-            | Up::Detach { .. } => true,
-        }
-    }
-
-    pub(super) fn unpark(&mut self) {
-        for node in self.links.nodes() {
-            while let Some(link) = self.links.get_mut(node) {
-                let hello = link.hello;
-                let Some(frame) = link.parked.pop_front() else {
-                    break;
-                };
-                if !self.may_take(&frame) {
-                    if let Some(link) = self.links.get_mut(node) {
-                        link.parked.push_front(frame);
-                    }
-                    break;
-                }
-                self.act(&hello, frame);
-            }
-        }
-    }
-
-    fn act(&mut self, hello: &Hello, frame: Up) {
+    pub(super) fn act(&mut self, hello: &Hello, frame: Up) {
         let node = hello.node;
         let key = |consumer| ConsumerKey { node, consumer };
         match frame {
@@ -423,7 +382,10 @@ impl Leading {
     }
 
     fn propose(&mut self) -> bool {
-        while self.in_flight.len() < IN_FLIGHT_MAX && !self.group.is_handing_over() {
+        while self.in_flight.len() < IN_FLIGHT_MAX
+            && !self.group.is_handing_over()
+            && self.group.has_room(self.batcher.bytes())
+        {
             if self.batcher.holds_acks_only() && self.acks.may_wait(Instant::now()) {
                 return true;
             }
@@ -458,6 +420,9 @@ impl Leading {
                 Ok(()) => {
                     self.proposals = number;
                     self.in_flight.push_back(number);
+                    if self.links.is_any_parked() {
+                        self.unpark();
+                    }
                 }
                 // The entry is lost, and with it this leader's view: the nodes send again to whoever leads next.
                 Err(

@@ -61,6 +61,28 @@ pub(crate) enum Up {
     },
 }
 
+impl Up {
+    /// Whether messages come with it, which make an entry large.
+    pub(crate) fn carries_messages(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::Move { .. } | Self::SettleTogether(_) => true,
+            Self::Settle(it) => it.outputs.is_some(),
+            Self::Hello(_)
+            | Self::Reported
+            | Self::Attach(_)
+            | Self::Credit { .. }
+            | Self::Recall { .. }
+            | Self::Return(_)
+            | Self::Detach { .. }
+            | Self::Purge { .. }
+            | Self::Stats { .. }
+            | Self::Peek(_)
+            | Self::Redrive(..)
+            | Self::CancelScheduled(_) => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub node: NodeId,
