@@ -119,6 +119,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct Cut {
     fault: Fault,
+    nodes: usize,
     /// What is dropped.
     pub ways: Vec<Way>,
     pub flaps: bool,
@@ -152,6 +153,7 @@ impl Cut {
         let (ways, alone) = ways_of(fault, leader, &order, drawn);
         let mut cut = Self {
             fault,
+            nodes,
             flaps: fault == Fault::Flapping,
             serve: Vec::new(),
             alone,
@@ -186,14 +188,16 @@ impl Cut {
         !self.ways.contains(&(one, other)) && !self.ways.contains(&(other, one))
     }
 
-    /// Whether some replica of a group with replicas on these nodes reaches most of them.
+    /// Whether some replica of a group with replicas on these nodes reaches most of them, and most of all nodes: a node that does not takes
+    /// no publishes.
     #[must_use]
     pub fn leaves_majority(&self, replicas: &[NodeNumber]) -> bool {
-        let reached = |from: NodeNumber| {
-            let open = replicas.iter().filter(|it| self.is_open(from, **it));
-            open.count()
+        let all: Vec<NodeNumber> = (1..=self.nodes).map(NodeNumber).collect();
+        let reaches_most = |from: NodeNumber, of: &[NodeNumber]| {
+            of.iter().filter(|it| self.is_open(from, **it)).count() * 2 > of.len()
         };
-        replicas.iter().any(|it| reached(*it) * 2 > replicas.len())
+        let mut replicas_now = replicas.iter();
+        replicas_now.any(|it| reaches_most(*it, replicas) && reaches_most(*it, &all))
     }
 
     /// # Errors
@@ -318,6 +322,7 @@ mod tests {
                 let [one, two] = [cut.serve[0], cut.alone[0]];
                 assert!(!cut.is_open(one, two) && cut.is_open(one, cut.serve[1]));
                 assert!(!cut.leaves_majority(&[one, two]), "{cut}");
+                assert!(!cut.leaves_majority(&cut.alone), "{cut}");
             }
         }
     }

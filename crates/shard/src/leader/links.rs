@@ -372,3 +372,54 @@ impl Origin {
         vec![it]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use warren_types::TopologyIndex;
+
+    use super::*;
+    use crate::link::outbox::Outbox;
+    use crate::link::post::ToUplink;
+
+    #[test]
+    fn other_nodes_are_turned_away_once_and_this_one_stays() {
+        let inboxes: Vec<Outbox<ToUplink>> = (0..3).map(|_| Outbox::default()).collect();
+        let mut links = Links::default();
+        for (node, inbox) in (1..).zip(&inboxes) {
+            let hello = Hello {
+                node: NodeId(node),
+                incarnation: Incarnation(node.into()),
+                run: Run(1),
+                link: 10 + node,
+                term: Term(1),
+                topology: TopologyIndex(0),
+                confirmed: BatchSequence(0),
+            };
+            let out = DownOut::Local {
+                node: NodeId(1),
+                out: inbox.clone(),
+            };
+            links.hello(hello, out, Term(1));
+        }
+        assert_eq!(links.turn_away(NodeId(1)), [NodeId(2), NodeId(3)]);
+        assert_eq!(links.nodes(), [NodeId(1)]);
+        assert!(links.turn_away(NodeId(1)).is_empty());
+        let told = |inbox: &Outbox<ToUplink>| {
+            let events = inbox.take_now().into_iter();
+            let frames = events.flat_map(|event| match event {
+                ToUplink::Down { frames, .. } => frames,
+                ToUplink::StreamLost { .. } => Vec::new(),
+            });
+            let links = frames.filter_map(|frame| {
+                if let Down::NotLeader { link, leader: None } = frame {
+                    Some(link)
+                } else {
+                    None
+                }
+            });
+            links.collect::<Vec<u64>>()
+        };
+        let all: Vec<Vec<u64>> = inboxes.iter().map(told).collect();
+        assert_eq!(all, [vec![], vec![12], vec![13]]);
+    }
+}
