@@ -30,6 +30,7 @@ import replies
 import routing
 import rpc
 import single_active
+import stopped
 import timeouts
 import transactions
 import workers
@@ -71,6 +72,8 @@ def main():
     parser.add_argument("--live-vhost", help="a vhost with the setting live_prefetch: the tests of it run, too")
     parser.add_argument("--blocked", metavar="REASON", help="only this: a publisher is told that it is blocked, and why")
     parser.add_argument("--killed", action="store_true", help="only this: transactions; after READY a node is to be killed")
+    parser.add_argument("--stopped", action="store_true", help="only this: connections to a node; after READY it is to be stopped")
+    parser.add_argument("--left", metavar="QUEUE", help="only this: an exclusive queue; after READY its node is to be killed")
     parser.add_argument("--doors", metavar="QUEUE", help="only this: what tests/api shares with it; READY when it consumes")
     arguments = parser.parse_args()
     ports = [int(port) for port in arguments.port.split(",")]
@@ -82,6 +85,14 @@ def main():
     if arguments.killed:
         with Cluster(arguments.host, ports) as cluster:
             killed.each_transaction_is_done_whole_or_not_at_all(cluster)
+        print("1 passed, 0 failed")
+        return 0
+    if arguments.stopped or arguments.left:
+        with Cluster(arguments.host, ports) as cluster:
+            if arguments.stopped:
+                stopped.connection_is_told(cluster)
+            else:
+                stopped.exclusive_queue_is_left(cluster, arguments.left)
         print("1 passed, 0 failed")
         return 0
     if arguments.doors:

@@ -5,6 +5,7 @@
 mod bystander;
 mod calls;
 mod nodes;
+pub mod outputs;
 mod streams;
 
 pub use bystander::Bystander;

@@ -10,6 +10,7 @@ use warren_proto::admin_v1;
 use warren_proto::v1::consume_request::Frame;
 use warren_proto::v1::settlement::{Action, Target};
 use warren_proto::v1::{self, SettleOutcome};
+use warren_testkit::process::{Cluster, Options};
 
 fn open(prefetch: u32, max_processing_ms: Option<i32>) -> v1::ConsumeOpen {
     v1::ConsumeOpen {
@@ -72,6 +73,23 @@ fn delivery_held_too_long_goes_to_another_consumer_and_its_settle_is_late() {
         let call = Call::to(&cluster.grpc_address(FIRST));
         call.declare("orders").await.unwrap();
         is_returned(&call, open(1, Some(200))).await;
+    });
+}
+
+/// Features B51: `limits.consumer_timeout`.
+#[test]
+fn node_says_how_long_where_neither_consumer_nor_queue_does() {
+    let mut cluster = Cluster::prepare(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    cluster.set_environment(FIRST, "WARREN_LIMITS_CONSUMER_TIMEOUT", "1s");
+    cluster.restart(FIRST).unwrap();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare("orders").await.unwrap();
+        is_returned(&call, open(1, None)).await;
     });
 }
 

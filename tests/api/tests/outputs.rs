@@ -5,72 +5,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use warren_api::{Call, Consuming, in_band, message, number, one_node, queue_batch, runtime, text};
+use warren_api::outputs::{ack_with, all_of, body, entry, first, settle, told};
+use warren_api::{Call, Consuming, FIRST, message, number, one_node, queue_batch, runtime, text};
 use warren_proto::v1::consume_request::Frame as Consume;
 use warren_proto::v1::consume_response::Frame as Consumed;
-use warren_proto::v1::settlement::{Action, Target};
+use warren_proto::v1::settlement::Action;
 use warren_proto::v1::{self, SettleOutcome};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
-
-const FIRST: NodeNumber = NodeNumber(1);
-
-fn entry(queue: &str, body: &str) -> v1::PublishEntry {
-    v1::PublishEntry {
-        message: Some(message(body)),
-        routing_key: Some(queue.to_owned()),
-        mandatory: true,
-        ..v1::PublishEntry::default()
-    }
-}
-
-fn ack_with(delivery: &v1::Delivery, entries: Vec<v1::PublishEntry>) -> v1::Settlement {
-    v1::Settlement {
-        target: Some(Target::Receipt(delivery.receipt.clone())),
-        action: Some(Action::Ack(v1::Ack {})),
-        then_publish: entries,
-        ..v1::Settlement::default()
-    }
-}
-
-async fn settle(call: &Call, settlement: v1::Settlement) -> v1::SettleResult {
-    let request = v1::SettleRequest {
-        settlements: vec![settlement],
-        ..v1::SettleRequest::default()
-    };
-    let answer = call.messaging().settle(request).await.unwrap();
-    answer.into_inner().results.swap_remove(0)
-}
-
-/// The outcome of the ack, and of what comes with it.
-fn told(result: &v1::SettleResult) -> (String, Vec<String>) {
-    let refused = result.outcome() == SettleOutcome::Refused;
-    let own = if refused {
-        in_band(result.error.as_ref())
-    } else {
-        format!("{:?}", result.outcome())
-    };
-    let published = result.published.iter().map(|it| match &it.error {
-        Some(error) => in_band(Some(error)),
-        None => format!("{:?}", it.outcome()),
-    });
-    (own, published.collect())
-}
-
-fn body(delivery: &v1::Delivery) -> String {
-    let body = delivery.message.as_ref().unwrap().body.to_vec();
-    String::from_utf8(body).unwrap()
-}
-
-async fn all_of(call: &Call, queue: &str) -> Vec<String> {
-    let mut bodies = Vec::new();
-    loop {
-        let taken = call.receive(queue, 1_000).await.unwrap();
-        if taken.is_empty() {
-            return bodies;
-        }
-        bodies.extend(taken.iter().map(body));
-    }
-}
 
 #[test]
 fn ack_and_its_messages_are_done_together_or_not_at_all() {
@@ -209,174 +150,6 @@ async fn work(call: &Call, delivery: &v1::Delivery, done: &Mutex<BTreeSet<String
     }
 }
 
-fn settlement(
-    deliveries: &[v1::Delivery],
-    action: Action,
-    entries: Vec<v1::PublishEntry>,
-) -> v1::Settlement {
-    let tags = deliveries.iter().map(|it| it.delivery_tag);
-    let range = v1::TagRange {
-        first: tags.clone().min().unwrap(),
-        last: tags.max().unwrap(),
-    };
-    v1::Settlement {
-        target: Some(Target::Tags(range)),
-        action: Some(action),
-        then_publish: entries,
-        ..v1::Settlement::default()
-    }
-}
-
-/// Until the stream has given so many.
-async fn some(stream: &mut Consuming, count: usize) -> Vec<v1::Delivery> {
-    let mut got = Vec::new();
-    while got.len() < count {
-        if let Consumed::Deliveries(it) = stream.next().await.unwrap() {
-            got.extend(it.deliveries);
-        }
-    }
-    got
-}
-
-/// The only result of a batch with one settlement.
-async fn only(stream: &mut Consuming, settlement: v1::Settlement) -> v1::SettleResult {
-    let batch = v1::SettleBatch {
-        settle_ref: 1,
-        settlements: vec![settlement],
-    };
-    stream.send(Consume::Settle(batch)).await;
-    loop {
-        if let Consumed::Settled(mut it) = stream.next().await.unwrap() {
-            assert_eq!(it.results.len(), 1, "{:?}", it.results);
-            return it.results.swap_remove(0);
-        }
-    }
-}
-
-#[test]
-fn settles_of_several_deliveries_and_their_messages_are_done_together_or_not_at_all() {
-    let cluster = one_node();
-    runtime(async {
-        let call = Call::to(&cluster.grpc_address(FIRST));
-        let group = || ("x-placement-group", text("orders"));
-        let dies = ("x-dead-letter-exchange", text(""));
-        call.declare_with("in", &[group()]).await;
-        call.declare_with("out", &[group()]).await;
-        call.declare_with("dies", &[group(), dies]).await;
-        let full = ("x-overflow", text("reject-publish"));
-        call.declare_with("small", &[group(), ("x-max-length", number(1)), full])
-            .await;
-        let bodies = ["a", "b", "c", "d", "e", "f"];
-        call.publish(queue_batch("in", bodies.map(message)))
-            .await
-            .unwrap();
-        let open = v1::ConsumeOpen {
-            queue: "in".to_owned(),
-            prefetch: 6,
-            ..v1::ConsumeOpen::default()
-        };
-        let (mut stream, _) = Consuming::open(&call, open).await;
-        let held = some(&mut stream, 6).await;
-        let ack = || Action::Ack(v1::Ack {});
-
-        // One message finds no room: all three are held as before.
-        let both = vec![entry("out", "1"), entry("small", "2"), entry("small", "3")];
-        let refused = only(&mut stream, settlement(&held[..3], ack(), both)).await;
-        let full = "ResourceExhausted QUEUE_FULL".to_owned();
-        assert_eq!(told(&refused).0, full);
-        assert_eq!(call.stats("in").await.unacked, 6);
-        assert_eq!(call.stats("out").await.ready, 0);
-
-        // All of it, for each kind of end.
-        let done = |count| ("Done".to_owned(), vec!["Committed".to_owned(); count]);
-        let both = vec![entry("out", "4"), entry("small", "5")];
-        let acked = only(&mut stream, settlement(&held[..3], ack(), both)).await;
-        assert_eq!(told(&acked), done(2));
-        let reject = v1::Reject {
-            park: true,
-            reason: "broken".to_owned(),
-            ..v1::Reject::default()
-        };
-        let parked = settlement(&held[3..4], Action::Reject(reject), vec![entry("out", "6")]);
-        assert_eq!(told(&only(&mut stream, parked).await), done(1));
-        let dropped = Action::Reject(v1::Reject::default());
-        let dropped = settlement(&held[4..5], dropped, vec![entry("out", "7")]);
-        assert_eq!(told(&only(&mut stream, dropped).await), done(1));
-        let requeue = v1::Requeue {
-            failed: true,
-            ..v1::Requeue::default()
-        };
-        let requeue = settlement(
-            &held[5..],
-            Action::Requeue(requeue),
-            vec![entry("out", "8")],
-        );
-        assert_eq!(told(&only(&mut stream, requeue).await), done(1));
-        let again = some(&mut stream, 1).await;
-        assert_eq!(
-            (body(&again[0]), again[0].delivery_count),
-            ("f".to_owned(), 1)
-        );
-
-        // What was settled already takes the others along into nothing.
-        let repeated = v1::Settlement {
-            target: Some(Target::Receipt(held[5].receipt.clone())),
-            action: Some(Action::Requeue(v1::Requeue::default())),
-            then_publish: vec![entry("out", "8")],
-            ..v1::Settlement::default()
-        };
-        let told_again = settle(&call, repeated).await;
-        assert_eq!(
-            told(&told_again),
-            done(1),
-            "asked again, it is told of the first"
-        );
-        let stats = call.stats("in").await;
-        assert_eq!((stats.unacked, stats.parked, stats.ready), (1, 1, 0));
-        assert_eq!(all_of(&call, "out").await, ["4", "6", "7", "8"]);
-        assert_eq!(all_of(&call, "small").await, ["5"]);
-
-        // A dead letter has a way of its own.
-        call.publish(queue_batch("dies", [message("x")]))
-            .await
-            .unwrap();
-        let held = call.take("dies", 1).await;
-        let rejected = v1::Settlement {
-            action: Some(Action::Reject(v1::Reject::default())),
-            ..ack_with(&held[0], vec![entry("out", "9")])
-        };
-        let refused = settle(&call, rejected.clone()).await;
-        assert_eq!(told(&refused).0, "Unimplemented UNSUPPORTED_FEATURE");
-        assert_eq!(call.stats("dies").await.unacked, 1);
-        let allowed = settle(&call, first(rejected)).await;
-        assert_eq!(allowed.outcome(), SettleOutcome::Done);
-        assert_eq!(all_of(&call, "out").await, ["9"]);
-    });
-}
-
-#[test]
-fn messages_of_a_settlement_are_bounded_by_what_an_entry_may_have() {
-    let cluster = one_node();
-    runtime(async {
-        let call = Call::to(&cluster.grpc_address(FIRST));
-        let group = || ("x-placement-group", text("orders"));
-        call.declare_with("in", &[group()]).await;
-        call.declare_with("out", &[group()]).await;
-        call.publish(queue_batch("in", [message("a")]))
-            .await
-            .unwrap();
-        let held = call.take("in", 1).await;
-        let large = "x".repeat(1 << 20);
-        let entries = |count| vec![entry("out", &large); count];
-        // The largest message may have 16 MiB.
-        let refused = settle(&call, ack_with(&held[0], entries(17))).await;
-        assert_eq!(told(&refused).0, "InvalidArgument MESSAGE_TOO_LARGE");
-        let done = settle(&call, ack_with(&held[0], entries(15))).await;
-        assert_eq!(done.outcome(), SettleOutcome::Done);
-        assert_eq!(call.stats("out").await.ready, 15);
-    });
-}
-
 /// Queues of other shards than that of `in`: messages that come with an ack of it cannot be stored in the same entry.
 async fn away_from_in(call: &Call) -> String {
     for nth in 0..20 {
@@ -394,13 +167,6 @@ async fn away_from_in(call: &Call) -> String {
         }
     }
     panic!("twenty queues share a shard");
-}
-
-fn first(settlement: v1::Settlement) -> v1::Settlement {
-    v1::Settlement {
-        allow_non_atomic: true,
-        ..settlement
-    }
 }
 
 #[test]

@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use warren_api::{Call, Consuming, FIRST, Publishing, in_band, message, one_node, runtime, text};
+use warren_api::{
+    Call, Consuming, FIRST, Publishing, in_band, message, number, one_node, runtime, text,
+};
 use warren_proto::v1;
 use warren_proto::v1::publish_stream_request::Frame;
 use warren_testkit::process::{Cluster, NodeNumber, Options};
@@ -85,6 +87,39 @@ fn request_to_a_queue_without_consumers_is_refused_and_stored_nowhere() {
             assert_eq!(ask(&call, vec![entry("calc")]).await, [NOBODY]);
         }
         assert_eq!(call.stats("calc").await.ready, 0);
+    });
+}
+
+/// The answer was lost and its consumer has gone since: it is told that nobody answers, and is stored as it was, once.
+#[test]
+fn request_that_is_repeated_without_its_consumer_is_refused_and_stays_stored() {
+    let cluster = one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare_with("calc", &[("x-dedup-window", number(60_000))])
+            .await;
+        let keyed = || {
+            let mut entry = entry("calc");
+            if let Some(message) = &mut entry.message {
+                message.dedup_key = "question-1".to_owned();
+            }
+            vec![entry]
+        };
+        let mut stream = consume(&call, "calc").await;
+        assert_eq!(ask(&call, keyed()).await, ["Committed 1"]);
+        assert_eq!(stream.deliveries(1).await.len(), 1);
+        assert_eq!(stream.close().await, None);
+        let patience = Instant::now() + Duration::from_secs(20);
+        while call.stats("calc").await.consumers > 0 {
+            assert!(Instant::now() < patience, "a consumer is left");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(ask(&call, keyed()).await, [NOBODY]);
+        assert_eq!(call.stats("calc").await.published_total, 1);
+        let mut stream = consume(&call, "calc").await;
+        assert_eq!(ask(&call, keyed()).await, ["Duplicate 1"]);
+        assert_eq!(stream.deliveries(1).await.len(), 1);
+        assert_eq!(call.stats("calc").await.published_total, 1);
     });
 }
 

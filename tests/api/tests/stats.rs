@@ -99,6 +99,7 @@ fn stats_count_each_message_once_where_it_is_or_why_it_left() {
             stats.dropped_total,
         );
         assert_eq!((stats.acked_total, left), (1, (1, 2, 2)));
+        assert_eq!((stats.delivered_total, stats.redelivered_total), (3, 0));
         assert_eq!((stats.unacked, stats.ready), (1, 0));
         assert_eq!(sums(&stats), (1, 7));
         assert_eq!(stats.published_total, 8);

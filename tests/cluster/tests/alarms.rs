@@ -147,7 +147,7 @@ fn led_by(cluster: &Cluster, node: NodeNumber) -> usize {
     let shards = status["shards"].as_array().unwrap();
     let led = shards
         .iter()
-        .filter(|it| it["shard"] != 0 && it["leader_node"] == u64::from(node.0));
+        .filter(|it| it["shard"] != 0 && it["leader_node"] == node.0);
     led.count()
 }
 

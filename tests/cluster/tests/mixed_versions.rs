@@ -89,12 +89,12 @@ async fn run(cluster: &mut Cluster, next: &Path) -> Result<()> {
         let (code, text) = ask(cluster, 1, &NOTED);
         ensure!(code == Some(5), "{text}");
         ensure!(
-            text.contains("needs version 2, and the cluster has finalised version 1"),
+            text.contains("needs version 3, and the cluster has finalised version 2"),
             "{text}"
         );
         if number < 3 {
-            let former = format!("node {} knows version 1 only", number + 1);
-            let (code, text) = ask(cluster, 1, &["cluster", "finalise", "2"]);
+            let former = format!("node {} knows versions 1 to 2 only", number + 1);
+            let (code, text) = ask(cluster, 1, &["cluster", "finalise", "3"]);
             ensure!(code == Some(5) && text.contains(&former), "{text}");
             until_status(cluster, 3, "an upgrade is under way");
         }
@@ -102,11 +102,11 @@ async fn run(cluster: &mut Cluster, next: &Path) -> Result<()> {
     until_status(
         cluster,
         2,
-        "all nodes know version 2, which waits to be finalised",
+        "all nodes know version 3, which waits to be finalised",
     );
     let (code, text) = ask(cluster, 2, &["cluster", "finalise", "--dry-run"]);
     ensure!(
-        code == Some(0) && text.contains("version 2 would be"),
+        code == Some(0) && text.contains("version 3 would be"),
         "{text}"
     );
 
@@ -114,7 +114,7 @@ async fn run(cluster: &mut Cluster, next: &Path) -> Result<()> {
     for number in [3, 1, 2] {
         roll(cluster, number, &this, &load).await?;
     }
-    until_status(cluster, 1, "version 1 is finalised\n");
+    until_status(cluster, 1, "version 2 is finalised\n");
     let old = NOTED.map(|it| if it == "noted" { "old" } else { it });
     let (code, text) = ask(cluster, 1, &old);
     ensure!(code == Some(0), "it means nothing to this version: {text}");
@@ -125,17 +125,17 @@ async fn run(cluster: &mut Cluster, next: &Path) -> Result<()> {
     until_status(
         cluster,
         3,
-        "all nodes know version 2, which waits to be finalised",
+        "all nodes know version 3, which waits to be finalised",
     );
     for _ in 0..2 {
         let (code, text) = ask(cluster, 3, &["cluster", "finalise"]);
         ensure!(
-            code == Some(0) && text.contains("version 2 is finalised"),
+            code == Some(0) && text.contains("version 3 is finalised"),
             "{text}"
         );
     }
     for at in 1..=3 {
-        until_status(cluster, at, "version 2 is finalised\n");
+        until_status(cluster, at, "version 3 is finalised\n");
     }
     let (code, text) = ask(cluster, 2, &NOTED);
     ensure!(code == Some(0), "{text}");
@@ -154,7 +154,7 @@ fn refused_to_start(cluster: &mut Cluster, this: &Path) -> Result<()> {
     let (status, log) = cluster.run_to_its_end(node, WITHIN)?;
     println!("node 1 with the version before: {status}");
     ensure!(status.code() == Some(5), "{status}\n{log}");
-    let says = "has finalised version 2, and this software knows version 1 only";
+    let says = "has finalised version 3, and this software knows versions 1 to 2 only";
     ensure!(log.contains(says), "{log}");
     // `roll` stops a node that runs.
     cluster.set_binary(node, &next_warren_binary());
@@ -177,7 +177,7 @@ fn commands_in_the_log(cluster: &mut Cluster, next: &Path, this: &Path) -> Resul
     ensure!(known.contains("Note(Note"), "no note is in the log");
     let unknown = dump(this);
     let says = "command 1000 is not known to this node";
-    ensure!(unknown.contains(says) && unknown.contains("needs version 2 of the software"));
+    ensure!(unknown.contains(says) && unknown.contains("needs version 3 of the software"));
     ensure!(!unknown.contains("Note(Note"));
     Ok(())
 }
@@ -214,7 +214,7 @@ fn version_that_all_nodes_have_known_for_a_while_is_finalised() {
     cluster.terminate(node, WITHIN).unwrap();
     cluster.set_binary(node, &next);
     cluster.restart(node).unwrap();
-    until_status(&cluster, 1, "version 2 is finalised\n");
+    until_status(&cluster, 1, "version 3 is finalised\n");
     let (code, text) = ask(&cluster, 1, &NOTED);
     assert_eq!(code, Some(0), "{text}");
 }

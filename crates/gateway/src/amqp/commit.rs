@@ -254,6 +254,7 @@ impl AmqpSession {
         match self.ends_to_come(channel, shard) {
             Ok(Ends::Ack(unacked)) => self.ack_with(channel, unacked, messages, charge),
             Ok(Ends::Several(parts)) => self.end_with(channel, shard, parts, messages, charge),
+            Ok(Ends::Later) if messages.is_empty() => {}
             Ok(Ends::Later) => self.publish_together(channel, shard, messages),
             Err(error) => {
                 self.publishes.release(charge);

@@ -68,8 +68,7 @@ pub(super) async fn settle(
                 let held: Vec<_> = ask.all_held().collect();
                 gateway.leases().settled(ask.target.queue, &held);
             }
-            let made = ask.make(&session, AnswerTime::AtOnce, token).await;
-            if let Err(why) = made {
+            if let Err(why) = ask.make(&session, AnswerTime::AtOnce, token).await {
                 results.not_asked(token, why);
             }
         }

@@ -185,6 +185,14 @@ fn flight_left(
     dispose::tell_also(queue, shared, position, Asked::Settle, out);
 }
 
+/// Of what ends in one with others this was not asked before.
+fn failed_too_often(queue: &Queue, shared: &Shared, flight: &Flight, count: u32) -> bool {
+    let limit = queue.settings.delivery_limit;
+    let request = flight.request;
+    limit.is_some_and(|limit| count > limit)
+        && request.is_some_and(|it| shared.requests.is_together(it))
+}
+
 pub(super) fn returned(
     queue: &mut Queue,
     shared: &mut Shared,
@@ -204,12 +212,7 @@ pub(super) fn returned(
             queue.settling = queue.settling.saturating_sub(1);
         }
         dispose::tell_holder(queue, shared, position, &flight, out);
-        // Of what ends in one with others this was not asked before.
-        let too_often = queue.settings.delivery_limit;
-        let too_often = too_often.is_some_and(|limit| delivery_count > limit)
-            && flight
-                .request
-                .is_some_and(|it| shared.requests.is_together(it));
+        let too_often = failed_too_often(queue, shared, &flight, delivery_count);
         if let Some(request) = flight.request {
             shared.requests.committed(request, out);
         }

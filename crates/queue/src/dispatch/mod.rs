@@ -57,7 +57,7 @@ use self::io::{
 };
 use self::queue::Queue;
 use self::shared::Shared;
-use crate::outcome::{Cancelled, Effect, OutputsRefused, Tally};
+use crate::outcome::{Added, Cancelled, Effect, OutputsRefused, Tally};
 
 /// The dispatcher of one shard.
 #[derive(Debug)]
@@ -232,7 +232,6 @@ impl Dispatch {
             Input::Start => {
                 self.shared.started = true;
                 self.touch_all();
-                self.touch_waiting();
             }
             Input::Attach(it) => self.attach(it, out),
             Input::Credit { consumer, add } => self.of_consumer(consumer, |queue, shared| {
@@ -324,9 +323,7 @@ impl Dispatch {
             Effect::QueueDeleted { queue } => {
                 applied::deleted(&mut self.queues, &mut self.shared, queue, out);
             }
-            Effect::Added(it) => self.of_queue(it.queue, |queue, shared| {
-                applied::added(queue, shared, it);
-            }),
+            Effect::Added(it) => self.added(it),
             Effect::Settled {
                 queue,
                 ranges,
@@ -390,6 +387,10 @@ impl Dispatch {
         }
     }
 
+    fn added(&mut self, it: Added) {
+        self.of_queue(it.queue, |queue, shared| applied::added(queue, shared, it));
+    }
+
     fn outputs_refused(&mut self, it: &OutputsRefused, out: &mut Actions) {
         self.of_queue(it.queue, |queue, shared| {
             outputs::refused(queue, shared, it, out);
@@ -445,6 +446,7 @@ impl Dispatch {
     }
 
     fn touch_all(&mut self) {
+        self.touch_waiting();
         for (&id, queue) in &mut self.queues {
             if !queue.attached.is_empty() && !queue.dirty {
                 queue.dirty = true;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use warren_types::QueueId;
 
 use super::claim::{self, Found};
+use super::consumer::Standing;
 use super::dispose::Wish;
 use super::in_flight::State;
 use super::io::{Action, Actions, End, Held, SettleResult, TogetherPart, TogetherRequest, Wait};
@@ -29,7 +30,13 @@ enum Verdict {
 
 impl Dispatch {
     pub(super) fn settle_together(&mut self, it: TogetherRequest, out: &mut Actions) {
-        match judge(&self.queues, &self.shared, &it.parts) {
+        let verdict = judge(&self.queues, &self.shared, &it.parts);
+        let verdict = match (verdict, self.attaching(&it)) {
+            // It may have been done under an older leader: who attaches hears first what it holds, so that credit comes back once.
+            (Verdict::Refused(_), Some(queue)) => Verdict::Wait(queue),
+            (verdict, _) => verdict,
+        };
+        match verdict {
             Verdict::All => self.begin_together(it, out),
             Verdict::Wait(queue) => self.waiting.push((queue, it)),
             Verdict::Refused(result) => out.list.push(Action::SettleResults {
@@ -38,6 +45,18 @@ impl Dispatch {
                 results: vec![result],
             }),
         }
+    }
+
+    /// One of its queues, to which a consumer of its node attaches at this moment.
+    fn attaching(&self, it: &TogetherRequest) -> Option<QueueId> {
+        let consumers = &self.shared.consumers;
+        let of_node = consumers.of_node(it.node).into_iter();
+        let mut attaching = of_node.filter_map(|holder| {
+            let consumer = consumers.get(holder)?;
+            let is_meant = it.parts.iter().any(|it| it.queue == consumer.queue);
+            (is_meant && consumer.standing == Standing::Attaching).then_some(consumer.queue)
+        });
+        attaching.next()
     }
 
     /// Those that wait for a queue of which something changed in this step are looked at again.

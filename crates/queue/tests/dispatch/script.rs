@@ -6,17 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use warren_queue::dispatch::io::{
-    Action, Actions, Attach, ConsumerOptions, End, Input, OutputsId, Refill, ReturnRequest,
-    SettleRequest, TogetherPart, TogetherRequest, Token, Wait, Whereabouts,
+    Action, Actions, Attach, ConsumerOptions, Input, Refill, Token, Whereabouts,
 };
 use warren_queue::dispatch::{Dispatch, Options};
 use warren_queue::entry::{
-    AckWithOutputs, AttemptOutcome, Command, HandOut, Return, ReturnKind, Said, Settle,
-    SettleReason, SettleTogether,
+    AckWithOutputs, Command, HandOut, Return, ReturnKind, Settle, SettleReason, SettleTogether,
 };
 use warren_queue::outcome::Effect;
 use warren_types::{Position, PositionRange, Priority, QueueId, QueueSettings, ShardTime, Term};
 
+use crate::ask::{give_back, settle, together};
 use crate::line::{Line, purge_states, settings};
 use crate::say::{delivery, key, proposal};
 use crate::shard::{Shard, enqueue};
@@ -456,76 +455,4 @@ fn scripts_replayed_give_their_golden_answers() {
         }
     }
     assert!(seen > 0);
-}
-
-fn said(line: &Line<'_>, outcome: AttemptOutcome) -> Option<Arc<Said>> {
-    let said = Said::new(outcome, line.text("said")?, "", "worker")?;
-    Some(Arc::new(said))
-}
-
-fn settle(line: &Line<'_>) -> SettleRequest {
-    let (node, token) = (line.node(), Token(line.number("token", 1)));
-    SettleRequest {
-        node,
-        token,
-        queue: line.queue(),
-        items: line.held("items"),
-        reason: if line.has("rejected") {
-            SettleReason::Rejected
-        } else {
-            SettleReason::Acked
-        },
-        outputs: line.outputs(),
-        said: said(line, AttemptOutcome::Rejected),
-    }
-}
-
-/// `items` of `queue` end as the words say, `also` of `also_queue` are acked.
-fn together(line: &Line<'_>) -> TogetherRequest {
-    let (settle, give_back) = (settle(line), give_back(line));
-    let end = if line.has("return") || line.has("park") {
-        End::Return(give_back.kind, give_back.wait)
-    } else {
-        End::Settle(settle.reason)
-    };
-    let mut parts = vec![TogetherPart {
-        queue: settle.queue,
-        items: settle.items,
-        end,
-    }];
-    if line.has("also") {
-        parts.push(TogetherPart {
-            queue: QueueId(line.number("also_queue", 1)),
-            items: line.held("also"),
-            end: End::Settle(SettleReason::Acked),
-        });
-    }
-    TogetherRequest {
-        node: settle.node,
-        token: settle.token,
-        outputs: line.outputs().unwrap_or(OutputsId(0)),
-        parts,
-        said: give_back.said,
-    }
-}
-
-fn give_back(line: &Line<'_>) -> ReturnRequest {
-    let (node, token) = (line.node(), Token(line.number("token", 1)));
-    ReturnRequest {
-        node,
-        token,
-        queue: line.queue(),
-        items: line.held("items"),
-        kind: line.kind().unwrap_or(ReturnKind::Failed),
-        wait: if line.has("park") {
-            Wait::Parked
-        } else if line.has("not_before") {
-            Wait::Until(ShardTime(line.number("not_before", 0)))
-        } else if line.has("by_policy") {
-            Wait::ByPolicy
-        } else {
-            Wait::Not
-        },
-        said: said(line, AttemptOutcome::Failed),
-    }
 }

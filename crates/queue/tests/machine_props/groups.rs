@@ -6,7 +6,7 @@ use std::sync::Arc;
 use warren_queue::dispatch::io::{ConsumerKey, HandedOut, Input, Whereabouts};
 use warren_types::{MessageGroups, Position, PositionRange, QueueId, QueueSettings, ShardTime};
 
-use crate::sessions::Link;
+use crate::sessions::{Link, Session};
 use crate::world::{SINGLE, Spot, World};
 
 const KEYS: u64 = 5;
@@ -72,13 +72,22 @@ impl World {
         }
         self.is_nobody_elses(consumer, queue, key);
         if mode == MessageGroups::Strict {
-            let held = self.sessions[&consumer].held.keys();
-            let failed = held
-                .map(|&at| (queue, at))
+            let failed = self
+                .holds(&self.sessions[&consumer])
                 .find(|other| self.failed.contains(other) && self.keys.get(other) == Some(&key));
             assert_eq!(failed, None, "{spot:?} of key {key} beside one that failed");
         }
         self.follows_its_elders(spot, key, mode);
+    }
+
+    /// What is with it. Of what was to end with others some may have, a moment before the answer.
+    fn holds<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = Spot> + 'a {
+        let held = session.held.keys().copied();
+        let held = held.filter(move |&at| {
+            let state = self.dispatch.whereabouts(session.queue, at);
+            !session.promised.contains(&at) || state != Whereabouts::NotInFlight
+        });
+        held.map(move |at| (session.queue, at))
     }
 
     fn is_nobody_elses(&self, consumer: ConsumerKey, queue: QueueId, key: u64) {
@@ -86,8 +95,7 @@ impl World {
             if other.link != Link::Attached || other.queue != queue {
                 continue;
             }
-            let held = other.held.keys();
-            let held = held.map(|&at| (queue, at));
+            let held = self.holds(other);
             let mut own = held.filter(|spot| self.keys.get(spot) == Some(&key));
             assert_eq!(own.next(), None, "key {key} is with {:?}", other.key);
             // What it has settled is its until that is committed; some of what it asks may be refused.

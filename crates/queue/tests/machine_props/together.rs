@@ -129,17 +129,18 @@ impl World {
             panic!("one result for all: {results:?}")
         };
         let (store, rows) = (&self.store, &self.rows);
-        let known = asked.acks.iter().chain(&asked.backs).map(|it| {
-            let (position, attempt) = (it.position, it.attempt);
-            store.has_outputs(rows, asked.queue, position, attempt)
-        });
-        let known: Vec<bool> = known.collect();
-        let is_done = known.iter().all(|it| *it);
-        // An older attempt may have ended so; in one entry it is all of them or none.
-        if result == SettleResult::Done {
-            assert!(is_done, "{asked:?}");
-        }
-        assert!(is_done || !known.contains(&true), "in part: {asked:?}");
+        let known = |items: &[Held]| -> Vec<bool> {
+            let each = items
+                .iter()
+                .map(|it| store.has_outputs(rows, asked.queue, it.position, it.attempt));
+            each.collect()
+        };
+        // What was returned may have ended once more since; what was acked may not.
+        let (acks, backs) = (known(&asked.acks), known(&asked.backs));
+        assert!(acks.iter().all(|it| *it == acks[0]), "in part: {asked:?}");
+        let first = acks.first().copied();
+        let is_done = first.unwrap_or_else(|| backs.contains(&true));
+        assert!(is_done || !backs.contains(&true), "in part: {asked:?}");
         let again = is_done && result != SettleResult::Done;
         if is_done {
             let acked = asked.acks.iter().map(|it| (asked.queue, it.position));

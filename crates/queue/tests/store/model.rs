@@ -253,10 +253,9 @@ impl Model {
                 self.cancels.push(found);
                 Reply::Cancelled { count }
             }
-            Command::Purge(it) => {
-                let count = queue.purge(now, it);
-                Reply::Purged { count }
-            }
+            Command::Purge(it) => Reply::Purged {
+                count: queue.purge(now, it),
+            },
             Command::Activate(it) => {
                 queue.fencing = queue.fencing.max(it.fencing);
                 Reply::Activated {

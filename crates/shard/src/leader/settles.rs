@@ -13,9 +13,9 @@ use warren_types::{NodeId, QueueId, Run};
 
 use super::batcher::{AckOf, Ends};
 use super::work::Leading;
-use crate::api::{AnswerTime, SettleAction, SettlePart, TOGETHER_MAX};
+use crate::api::{AnswerTime, ReturnWait, SettleAction, SettlePart, TOGETHER_MAX};
 use crate::link::frame::{Down, Hello, Outputs, Part, ReturnUp, SettleUp, TogetherUp};
-use crate::replica::tap::Request;
+use crate::replica::tap::{Proof, Request};
 
 /// Those that are not answered. Bounded by what sessions may have unanswered.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(super) struct Acking {
 struct UnderWay {
     run: Run,
     outputs: OutputsId,
-    deliveries: Vec<EndedDelivery>,
+    proof: Proof,
     ends: How,
 }
 
@@ -80,11 +80,8 @@ impl Leading {
         let [held] = it.items[..] else {
             return self.refuse_outputs(hello.node, &it);
         };
-        let deliveries = vec![ended(it.queue, held)];
-        let Some(id) = self
-            .acking
-            .begin(hello, it.token, deliveries, How::Ack, outputs)
-        else {
+        let proof = Proof::Each(vec![ended(it.queue, held)]);
+        let Some(id) = self.acking.begin(hello, it.token, proof, How::Ack, outputs) else {
             return; // sent again over a new link, which hears the answer
         };
         self.acks.hurry();
@@ -120,14 +117,8 @@ impl Leading {
             let refused = Down::SettleResults { token, results };
             return self.links.tell(hello.node, refused);
         }
-        let of_part = |part: &SettlePart| {
-            let queue = part.queue;
-            let items = part.items.clone().into_iter();
-            items.map(move |held| ended(queue, held))
-        };
-        let deliveries = parts.iter().flat_map(of_part).collect();
-        let ends = How::Together(parts.clone(), None);
-        let Some(id) = self.acking.begin(hello, token, deliveries, ends, outputs) else {
+        let (proof, ends) = (proof(&parts), How::Together(parts.clone(), None));
+        let Some(id) = self.acking.begin(hello, token, proof, ends, outputs) else {
             return; // sent again over a new link, which hears the answer
         };
         let parts = parts.into_iter().map(|part| TogetherPart {
@@ -208,12 +199,8 @@ impl Leading {
         if let How::Together(_, said) = &mut under_way.ends {
             *said = result;
         }
-        let deliveries = under_way.deliveries.clone();
-        self.mailbox.ask(Request::HasOutputs {
-            node,
-            token,
-            deliveries,
-        });
+        let proof = under_way.proof.clone();
+        self.mailbox.ask(Request::HasOutputs { node, token, proof });
     }
 
     pub(super) fn has_outputs(&mut self, node: NodeId, token: Token, has: bool) {
@@ -267,7 +254,7 @@ impl Acking {
         &mut self,
         hello: &Hello,
         token: Token,
-        deliveries: Vec<EndedDelivery>,
+        proof: Proof,
         ends: How,
         outputs: Outputs,
     ) -> Option<OutputsId> {
@@ -281,7 +268,7 @@ impl Acking {
         let under_way = UnderWay {
             run: hello.run,
             outputs: id,
-            deliveries,
+            proof,
             ends,
         };
         if let Some(older) = self.by_token.insert(key, under_way) {
@@ -298,6 +285,27 @@ impl How {
             Self::Ack => false,
             Self::Together(..) => true,
         }
+    }
+}
+
+/// What tells later whether these ended together.
+fn proof(parts: &[SettlePart]) -> Proof {
+    let (mut lasting, mut returned) = (Vec::new(), Vec::new());
+    for part in parts {
+        let of_kind = match part.action {
+            SettleAction::Settle(_)
+            | SettleAction::Return {
+                wait: ReturnWait::Parked,
+                ..
+            } => &mut lasting,
+            SettleAction::Return { .. } => &mut returned,
+        };
+        of_kind.extend(part.items.iter().map(|held| ended(part.queue, *held)));
+    }
+    if lasting.is_empty() {
+        Proof::One(returned)
+    } else {
+        Proof::Each(lasting)
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 use warren_codec::{Audit, audit_of, decode_entry};
 use warren_queue::dispatch::io::Loaded;
-use warren_queue::entry::ApplyContext;
+use warren_queue::entry::{ApplyContext, EndedDelivery};
 use warren_queue::outcome::{Effect, EntryOutcome, Output};
 use warren_queue::rows::Rows as _;
 use warren_queue::store::{Store, StoreOptions};
@@ -14,7 +14,7 @@ use warren_storage::{ReplicaState, RowBatch};
 use warren_types::{LogId, Position, Priority, QueueId, ShardId};
 
 use super::rows_view::RowsView;
-use super::tap::{Mailbox, Opening, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
+use super::tap::{Mailbox, Opening, Proof, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
 use crate::api::LevelStats;
 use crate::audit::{AuditId, Captured, Captures};
 
@@ -146,15 +146,8 @@ impl Machine for ShardMachine {
                     let messages = self.store.read(&self.rows, queue, &ranges);
                     self.tell(TapEvent::Read { ticket, messages });
                 }
-                Request::HasOutputs {
-                    node,
-                    token,
-                    deliveries,
-                } => {
-                    let (store, rows) = (&self.store, &self.rows);
-                    let has = deliveries
-                        .iter()
-                        .all(|it| store.has_outputs(rows, it.queue, it.position, it.attempt));
+                Request::HasOutputs { node, token, proof } => {
+                    let has = self.is_proven(&proof);
                     self.tell(TapEvent::HasOutputs { node, token, has });
                 }
                 Request::LookDue { queue, up_to } => {
@@ -191,6 +184,16 @@ impl Machine for ShardMachine {
 }
 
 impl ShardMachine {
+    fn is_proven(&self, proof: &Proof) -> bool {
+        let (store, rows) = (&self.store, &self.rows);
+        let is_known =
+            |it: &EndedDelivery| store.has_outputs(rows, it.queue, it.position, it.attempt);
+        match proof {
+            Proof::Each(all) => all.iter().all(is_known),
+            Proof::One(any) => any.iter().any(is_known),
+        }
+    }
+
     fn stats(&self, queue: QueueId, ready_from: &[(Priority, Position)]) -> Option<StoredStats> {
         let row = self.store.queue_stats(queue)?;
         let held = row.levels.iter().filter(|it| it.live > 0);

@@ -58,6 +58,15 @@ pub(crate) enum TapEvent {
     Restored,
 }
 
+/// Deliveries that tell, by what their queues remember, whether something was done.
+#[derive(Clone, Debug)]
+pub(crate) enum Proof {
+    /// They left, or were set aside: each is remembered.
+    Each(Vec<EndedDelivery>),
+    /// They were returned, and may have ended once more since: one is remembered.
+    One(Vec<EndedDelivery>),
+}
+
 /// What a leader knows of its shard when it opens: later changes come as events, none is missing or doubled.
 #[derive(Debug)]
 pub(crate) struct Opening {
@@ -108,11 +117,11 @@ pub(crate) enum Request {
         it: PeekUp,
         redrive: Option<Redrive>,
     },
-    /// Whether each delivery ended in one with the others, or with outputs; answered by [`TapEvent::HasOutputs`].
+    /// Whether deliveries ended in one, or with outputs; answered by [`TapEvent::HasOutputs`].
     HasOutputs {
         node: NodeId,
         token: Token,
-        deliveries: Vec<EndedDelivery>,
+        proof: Proof,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

@@ -4,8 +4,9 @@ use warren_queue::dispatch::io::SettleResult;
 use warren_topology::Topology;
 
 use super::encode::{Group, Publish, encode};
-use crate::api::{PublishItem, RequestToken, SessionEvent, SettleSpec};
-use crate::link::frame::Outputs;
+use super::state::State;
+use crate::api::{PublishItem, RequestToken, SessionEvent, SettleSpec, TogetherSpec};
+use crate::link::frame::{Outputs, Up};
 use crate::link::outbox::Outbox;
 use crate::time::wall_clock_ms;
 
@@ -64,5 +65,34 @@ impl SentOutputs {
         let index = token.and_then(|it| u32::try_from(it.0).ok());
         let index = index.unwrap_or_default();
         vec![SettleResult::OutputRefused { index, why }]
+    }
+}
+
+impl State {
+    /// The frame of a settle, which is noted until it is answered.
+    pub(super) fn settle(
+        &mut self,
+        spec: SettleSpec,
+        token: RequestToken,
+        inbox: Outbox<SessionEvent>,
+        topology: &Topology,
+    ) -> Up {
+        let own = self.tokens.next();
+        let outputs = SentOutputs::of(&spec, &inbox, topology);
+        self.attachments.settle(own, spec, outputs, token, inbox)
+    }
+
+    /// The same of deliveries that end in one.
+    pub(super) fn settle_together(
+        &mut self,
+        spec: TogetherSpec,
+        token: RequestToken,
+        inbox: Outbox<SessionEvent>,
+        topology: &Topology,
+    ) -> Up {
+        let own = self.tokens.next();
+        let outputs = SentOutputs::encode(&spec.outputs, &inbox, topology);
+        self.attachments
+            .settle_together(own, spec, outputs, token, inbox)
     }
 }

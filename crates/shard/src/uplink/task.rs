@@ -15,7 +15,6 @@ use warren_types::{BatchSequence, GroupId, Leadership, NodeId, ShardId};
 use super::door::{Doorway, Request};
 use super::encode::encode;
 use super::leadership::{leads_elsewhere, moved};
-use super::outputs::SentOutputs;
 use super::questions::Said;
 use super::state::{Link, State};
 use crate::api::{PublishOutcome, Unavailable};
@@ -152,18 +151,10 @@ impl Uplink {
                 None
             }
             Request::Settle { spec, token, inbox } => {
-                let own = state.tokens.next();
-                let outputs = SentOutputs::of(&spec, &inbox, &self.topology.borrow());
-                let settle = state.attachments.settle(own, spec, outputs, token, inbox);
-                Some(settle)
+                Some(state.settle(spec, token, inbox, &self.topology.borrow()))
             }
             Request::SettleTogether { spec, token, inbox } => {
-                let own = state.tokens.next();
-                let outputs = SentOutputs::encode(&spec.outputs, &inbox, &self.topology.borrow());
-                let settle = state
-                    .attachments
-                    .settle_together(own, spec, outputs, token, inbox);
-                Some(settle)
+                Some(state.settle_together(spec, token, inbox, &self.topology.borrow()))
             }
             Request::Detach { consumer, returns } => state.attachments.detach(consumer, returns),
             // Without a link it is lost: the mover sends it again.
