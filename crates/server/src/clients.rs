@@ -10,8 +10,8 @@ use tracing::warn;
 use warren_gateway::{AmqpOptions, Gateway, GatewayOptions, serve_amqp, serve_grpc};
 
 use crate::config::Config;
+use crate::failure::{Failure, fail};
 use crate::listeners::{Bound, ListenError};
-use crate::node::{Failure, fail};
 
 /// Sockets that are bound, but not listening yet.
 pub(crate) struct ClientSockets {

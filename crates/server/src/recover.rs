@@ -150,7 +150,9 @@ pub fn recover(config: &Config, recovery: &Recovery) -> Result<(), RecoverError>
         let is_own = |it: &Member| it.node == recovery.node;
         record.cluster.nodes.retain(|it| it.id == recovery.node);
         record.cluster.topology_members.retain(is_own);
-        Ok(record.write(&dir)?)
+        record.write(&dir)?;
+        // Nobody else has it: it is used, damaged or not.
+        Ok(dir.forget_damaged()?)
     })();
     storage.close();
     done
@@ -175,9 +177,12 @@ fn without_aside(
 
 /// Why copies do not count, for the end of a message.
 fn told(aside: &[AsideCopy]) -> String {
-    let told = aside
-        .iter()
-        .map(|it| format!("; its copy of shard {} is set aside: {}", it.group, it.cause));
+    let told = aside.iter().map(|it| {
+        format!(
+            "; its copy of shard {} is set aside: {}",
+            it.group, it.cause
+        )
+    });
     told.collect()
 }
 

@@ -42,6 +42,9 @@ pub struct Durable {
 pub enum LogError {
     #[error("log engine failed: {0}")]
     Failed(Arc<str>),
+    /// Told at the opening only, with file and offset: nothing that is there can be used.
+    #[error("log is damaged: {0}")]
+    Corrupt(Arc<str>),
     #[error("log engine is closed")]
     Closed,
     #[error("group {group} log is damaged: {detail}")]

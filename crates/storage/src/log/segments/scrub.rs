@@ -16,7 +16,7 @@ use warren_types::GroupId;
 use super::core::{Core, add};
 use super::files::SegmentFiles;
 use super::group::Group;
-use super::scan::{Damage, Scan};
+use super::scan::{Cause, Damage, Scan};
 use super::sealed::{Next, Reading, SealedSegments};
 use super::writer::Groups;
 use crate::log::disk::{Disk, DiskFile};
@@ -140,6 +140,11 @@ impl Scrub {
         let found = check(&*self.paced(&file), reading).err();
         if self.stop.is_stopped() {
             return ControlFlow::Break(()); // what was not read is not wrong
+        }
+        if let Some(damage) = found.as_ref().filter(|it| it.cause == Cause::Refused) {
+            tracing::warn!(%damage, "segment of the log was not read");
+            self.sealed.note(sequence, None);
+            return ControlFlow::Continue(());
         }
         add(&self.core.counters.segments_scrubbed, 1);
         let damage = found.map(|damage| {
