@@ -175,9 +175,12 @@ fn without_aside(
 
 /// Why copies do not count, for the end of a message.
 fn told(aside: &[AsideCopy]) -> String {
-    let told = aside
-        .iter()
-        .map(|it| format!("; its copy of shard {} is set aside: {}", it.group, it.cause));
+    let told = aside.iter().map(|it| {
+        format!(
+            "; its copy of shard {} is set aside: {}",
+            it.group, it.cause
+        )
+    });
     told.collect()
 }
 

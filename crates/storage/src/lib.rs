@@ -15,9 +15,7 @@ mod test_files;
 mod verify;
 
 pub use damaged::Damaged;
-pub use data_dir::{
-    DataDir, DataDirError, DiskId, FORMAT_VERSION, LogEngineKind,
-};
+pub use data_dir::{DataDir, DataDirError, DiskId, FORMAT_VERSION, LogEngineKind};
 pub use disk_space::{DiskSpace, disk_space, free_bytes};
 pub use log::{
     Done, DumpedGroup, Durable, GroupLog, GroupLogState, LogDamage, LogEngine, LogError,

@@ -187,9 +187,7 @@ impl Group {
             let known = self.known();
             let there = known.spans.iter();
             let there = there.filter(|it| Arc::ptr_eq(&it.segment, segment));
-            there
-                .map(|it| (Place::of(it), it.first, it.last))
-                .collect()
+            there.map(|it| (Place::of(it), it.first, it.last)).collect()
         };
         let mut whole = true;
         for (place, first, last) in places {

@@ -96,7 +96,11 @@ fn written() -> TestDisk {
     for round in 0..12 {
         vote(&busy, 2 + round).unwrap();
         busy.save_committed(Some(id(1, last)));
-        append(&busy, vec![record(1, last + 1, 400), record(1, last + 2, 100)]).unwrap();
+        append(
+            &busy,
+            vec![record(1, last + 1, 400), record(1, last + 2, 100)],
+        )
+        .unwrap();
         busy.truncate_after(Some(id(1, last + 1)));
         last += 1;
         if round < 3 {
@@ -143,7 +147,11 @@ fn flipped_byte_of_each_class_is_found_while_the_engine_runs() {
     let classes = kinds.map(|kind| format!("{kind:?} header"));
     let others = ["batch header", "padding", "head", "head's zeros"].map(str::to_owned);
     for class in classes.iter().chain(&others) {
-        assert!(spots.contains_key(class), "no {class} in {:?}", spots.keys());
+        assert!(
+            spots.contains_key(class),
+            "no {class} in {:?}",
+            spots.keys()
+        );
     }
     for (class, spot) in spots {
         let disk = disk.after_power_cut(Left::Nothing, Names::Seen);
