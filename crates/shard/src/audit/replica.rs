@@ -170,7 +170,8 @@ impl Auditor {
     }
 
     fn doubt(&self, about: &About) {
-        if self.book.doubt(self.shard) {
+        let voters = self.group.status().voters;
+        if self.book.doubt(self.shard, &voters) {
             warn!(shard_id = %self.shard, log_index = %about.index, "rows differ between replicas, and it is not known which are right");
         }
     }
@@ -203,7 +204,8 @@ impl Auditor {
     /// A row or an entry cannot be read. The replica goes on until most voters are known to be right without it: it may be the one that is
     /// needed.
     async fn damaged(&self, id: AuditId, proven: bool, cause: String) {
-        if self.book.doubt(self.shard) {
+        let voters = self.group.status().voters;
+        if self.book.doubt(self.shard, &voters) {
             error!(shard_id = %self.shard, cause, "replica is damaged");
         }
         let seen = Seen::unreadable(self.group.replica());

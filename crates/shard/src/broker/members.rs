@@ -41,8 +41,15 @@ impl Broker {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let groups: Vec<Group> = self.inner.groups.read().values().cloned().collect();
-            for shard in groups.iter().filter_map(|it| it.group().shard()) {
+            for group in &groups {
+                let Some(shard) = group.group().shard() else {
+                    continue;
+                };
                 self.tell_uplink(shard);
+                let status = group.status();
+                if !status.voters.is_empty() && !status.joint {
+                    self.inner.audits.note_voters(shard, &status.voters);
+                }
             }
             self.tell_wrong();
             // A leader that does not hear of the topology might go back to a placement of the past.

@@ -8,8 +8,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use super::format::{
     ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, FRAME_HEADER_BYTES, FrameHeader,
     HEAD_BYTES, HeadError, SegmentHead, aligned,
@@ -29,7 +27,7 @@ pub(super) struct Damage {
 /// Why a file cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// It is not what was written, or the disk cannot read it.
+    /// It is not what was written.
     Bytes,
     /// The system refuses it, or newer software wrote it.
     Refused,
@@ -37,16 +35,11 @@ pub(super) enum Cause {
 
 impl Damage {
     pub(super) fn of_io(path: &Path, offset: u64, error: &io::Error) -> Self {
-        let bad_sector = error.raw_os_error() == Some(Errno::IO.raw_os_error());
         Self {
             path: path.to_owned(),
             offset,
             detail: error.to_string(),
-            cause: if bad_sector {
-                Cause::Bytes
-            } else {
-                Cause::Refused
-            },
+            cause: Cause::Refused,
         }
     }
 }
