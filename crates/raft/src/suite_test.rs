@@ -139,7 +139,7 @@ impl StoreBuilder<TypeConfig, LogStore, Flushing, Guard> for Stores {
         let dir = TempDir::new().unwrap();
         let engine = self.0(&dir);
         let log = engine.open_group(GROUP, ReplicaId(1)).unwrap();
-        let log = LogStore::new(AnyStart::over(log), watch::Sender::new(None));
+        let log = LogStore::new(AnyStart::over(log));
         let store = StateStore::open(&dir.path().join("state"), StateOptions::default()).unwrap();
         let state = store.replica(GROUP, ReplicaId(1)).unwrap();
         let appliers = Appliers::start(1);

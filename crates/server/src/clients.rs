@@ -11,8 +11,8 @@ use warren_gateway::{AmqpOptions, Ceilings, Gateway, GatewayOptions, serve_amqp,
 use warren_types::Watermarks;
 
 use crate::config::Config;
+use crate::failure::{Failure, fail};
 use crate::listeners::{Bound, ListenError};
-use crate::node::{Failure, fail};
 
 /// Sockets that are bound, but not listening yet.
 pub(crate) struct ClientSockets {

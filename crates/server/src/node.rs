@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,7 +16,7 @@ use warren_proto::internal_v1::node_service_server::NodeServiceServer;
 use warren_proto::internal_v1::raft_service_server::RaftServiceServer;
 use warren_raft::{NodeListener, Peers, RaftNode, RaftService, node_server};
 use warren_shard::{Broker, BrokerError, BrokerParts, LinkService, PlacementOptions};
-use warren_storage::{DataDir, DataDirError};
+use warren_storage::DataDir;
 use warren_topology::Addresses;
 use warren_types::ClusterId;
 
@@ -25,19 +24,21 @@ use crate::clients::{self, ClientSockets, Clients};
 use crate::config::Config;
 use crate::cut::Cut;
 use crate::definitions;
+use crate::failure::{Failure, StartError, fail};
 use crate::first_user::first_user;
 use crate::formation::{
-    Formation, FormationError, Record, announce, look_round, renew, spread, unknown_version,
-    wait_formed, watch_version,
+    Formation, Record, announce, look_round, renew, spread, unknown_version, wait_formed,
+    watch_version,
 };
 use crate::identity::Identity;
 use crate::late::Late;
-use crate::listeners::{Bound, ListenError, Sockets};
+use crate::listeners::{Bound, Sockets};
 use crate::node_service::Nodes;
 use crate::options::{peers, raft_options};
 use crate::pages::Pages;
+use crate::rejoin;
 use crate::resources::Monitor;
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
 use crate::usage;
 
 /// Frames of links and Raft are bounded by what they carry, far below this.
@@ -46,44 +47,6 @@ const NODE_MESSAGE_BYTES_MAX: usize = 160 << 20;
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const READY_EVERY: Duration = Duration::from_millis(20);
-
-#[derive(Debug, Error)]
-pub enum StartError {
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error(transparent)]
-    Formation(#[from] FormationError),
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    #[error("a step of the start ended early: {0}")]
-    Panicked(#[from] tokio::task::JoinError),
-}
-
-impl StartError {
-    /// Whether the start was only interrupted.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        matches!(self, Self::Formation(FormationError::Stopped))
-    }
-}
-
-/// Why a running node cannot go on: the process must exit, at once and not with zero.
-#[derive(Clone, Debug, Error)]
-pub enum Failure {
-    #[error("the {engine} failed: {cause}")]
-    Engine {
-        engine: &'static str,
-        cause: Arc<str>,
-    },
-    #[error("the listener for {what} ended: {cause}")]
-    Listener { what: &'static str, cause: Arc<str> },
-    #[error(transparent)]
-    Formation(Arc<FormationError>),
-}
 
 /// A node that takes part in its cluster.
 pub struct Node {
@@ -120,13 +83,25 @@ impl Node {
     /// # Errors
     /// Nothing runs then. [`StartError`] says what is wrong and where.
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, StartError> {
-        let (path, id) = (config.node.data_dir.clone(), config.node.id);
-        let log_engine = config.storage.log_engine;
-        let dir = blocking(move || DataDir::open_with(&path, id, log_engine)).await??;
+        let dir = rejoin::open_dir(&config, &stop).await?;
+        match Self::start_in(&config, dir, &stop).await {
+            Err(error) if error.damage().is_some() => {
+                let dir = rejoin::after_damage(&config, error, &stop).await?;
+                Self::start_in(&config, dir, &stop).await
+            }
+            started => started,
+        }
+    }
+
+    async fn start_in(
+        config: &Config,
+        dir: DataDir,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
         let dir = Arc::new(dir);
-        let sockets = Sockets::bind(&config)?;
-        let addresses = sockets.addresses(&config);
-        let us = Arc::new(Identity::new(&config, &dir, addresses.clone()));
+        let sockets = Sockets::bind(config)?;
+        let addresses = sockets.addresses(config);
+        let us = Arc::new(Identity::new(config, &dir, addresses.clone()));
         info!(
             node_id = %us.node, incarnation = %us.incarnation, run = %us.run, data_dir = %Path::display(dir.path()),
             "starting"
@@ -139,17 +114,14 @@ impl Node {
             metrics,
         } = sockets;
         let pages = Pages::serve(http, metrics, us.node)?;
-        let base = match Base::open(&config, dir, us, node, pages.overview()).await {
+        let base = match Base::open(config, dir, us, node, pages.overview()).await {
             Ok(base) => base,
             Err(error) => {
                 pages.close().await;
                 return Err(error);
             }
         };
-        match base
-            .join(&config, &stop, ClientSockets { grpc, amqp })
-            .await
-        {
+        match base.join(config, stop, ClientSockets { grpc, amqp }).await {
             Ok((raft, broker, clients, record)) => Ok(Self {
                 base,
                 raft,
@@ -337,6 +309,11 @@ impl Base {
         self.spread(record, us);
         self.tasks
             .spawn(renew(broker.clone(), self.formation.clone(), halt.clone()));
+        let watched = rejoin::watch(broker.clone(), self.dir.clone(), self.failure.clone());
+        let until = halt.clone();
+        self.tasks.spawn(async move {
+            until.run_until_cancelled(watched).await;
+        });
         let (broker, failure) = (broker.clone(), self.failure.clone());
         self.tasks.spawn(async move {
             if let Err(error) = watch_version(broker, cluster, halt).await {
@@ -394,6 +371,7 @@ impl Base {
     fn watch_storage(&self) {
         for (engine, mut failed) in self.storage.failures() {
             let (failure, halt) = (self.failure.clone(), self.halt.clone());
+            let (state, dir) = (self.storage.state.clone(), self.dir.clone());
             self.tasks.spawn(async move {
                 let cause = tokio::select! {
                     biased; // a failure counts, even while stopping
@@ -401,6 +379,9 @@ impl Base {
                     () = halt.cancelled() => return,
                 };
                 if let Some(cause) = cause {
+                    if state.is_damaged() {
+                        rejoin::note(dir, cause.to_string()).await;
+                    }
                     fail(&failure, Failure::Engine { engine, cause });
                 }
             });
@@ -462,17 +443,6 @@ async fn start_broker(parts: BrokerParts) -> Result<Broker, StartError> {
         | BrokerError::Open { .. }
         | BrokerError::Initialise { .. }) => error.into(),
     })
-}
-
-/// The first failure stays: it is the cause of those that follow.
-pub(crate) fn fail(failure: &watch::Sender<Option<Failure>>, with: Failure) {
-    failure.send_if_modified(|failure| {
-        let first = failure.is_none();
-        if first {
-            *failure = Some(with);
-        }
-        first
-    });
 }
 
 async fn blocking<T: Send + 'static>(

@@ -13,7 +13,7 @@ use warren_proto::internal_v1::{
     HandOverLeaderResponse, HandOverOutcome, HelloRequest, HelloResponse, JoinClusterRequest,
     JoinClusterResponse, ProposeTopologyRequest, ProposeTopologyResponse, QueueStatsRequest,
     QueueStatsResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, SpreadLeadersRequest,
-    SpreadLeadersResponse, TopologyRefusal,
+    SpreadLeadersResponse, StandWithoutRequest, StandWithoutResponse, TopologyRefusal,
 };
 use warren_raft::PeerIdentity;
 use warren_shard::{Broker, TopologyHandle};
@@ -241,5 +241,15 @@ impl NodeService for Nodes {
         let response =
             broker.map_or_else(|_| SpreadLeadersResponse::default(), Broker::serve_spread);
         Ok(Response::new(response))
+    }
+
+    async fn stand_without(
+        &self,
+        request: Request<StandWithoutRequest>,
+    ) -> Result<Response<StandWithoutResponse>, Status> {
+        let request = request.into_inner();
+        let broker = self.broker(&request.cluster_id);
+        let response = broker.map(|it| it.serve_stand_without(&request));
+        Ok(Response::new(response.unwrap_or_default()))
     }
 }

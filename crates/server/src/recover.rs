@@ -150,7 +150,9 @@ pub fn recover(config: &Config, recovery: &Recovery) -> Result<(), RecoverError>
         let is_own = |it: &Member| it.node == recovery.node;
         record.cluster.nodes.retain(|it| it.id == recovery.node);
         record.cluster.topology_members.retain(is_own);
-        Ok(record.write(&dir)?)
+        record.write(&dir)?;
+        // Nobody else has it: it is used, damaged or not.
+        Ok(dir.forget_damaged()?)
     })();
     storage.close();
     done

@@ -8,8 +8,9 @@ use tracing::{error, info, warn};
 use warren_codec::KNOWN_VERSIONS;
 
 use crate::config::Loaded;
+use crate::failure::{Failure, StartError};
 use crate::identity::SOFTWARE;
-use crate::node::{Failure, Node, StartError};
+use crate::node::Node;
 use crate::telemetry;
 
 /// Why the process ends with another code than zero.

@@ -7,6 +7,7 @@ mod members;
 mod placing;
 mod reconcile;
 mod upgrade;
+mod without;
 mod wrong;
 
 use std::collections::BTreeMap;
@@ -248,6 +249,7 @@ impl Broker {
         it.tasks
             .spawn(Reconciler::new(self.clone(), placement).run());
         it.tasks.spawn(self.clone().keep_members());
+        it.tasks.spawn(self.clone().tend_aside());
         let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
         it.tasks
             .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));

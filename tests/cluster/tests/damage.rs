@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use warren_client::{Cluster as Seen, Connection};
 use warren_cluster::audits::all_agree;
 use warren_cluster::run::{conclude, runtime};
-use warren_cluster::watch::until;
+use warren_cluster::watch::{no_change, until};
 use warren_cluster::{Load, Shape, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -32,21 +32,25 @@ const VICTIM: NodeNumber = NodeNumber(2);
 const BACKLOG: usize = 4_000;
 const LINE_BYTES: usize = 1_000;
 
-/// The largest file of message blocks.
-fn file_of_blocks(state: &Path) -> PathBuf {
+/// RocksDB's files of one kind, the largest last.
+fn files_of(state: &Path, kind: &str) -> Vec<(u64, PathBuf)> {
     let mut found = Vec::new();
-    let mut open = vec![state.to_owned()];
-    while let Some(directory) = open.pop() {
-        for item in fs::read_dir(directory).unwrap() {
-            let path = item.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else if path.extension().is_some_and(|it| it == "blob") {
-                found.push((path.metadata().unwrap().len(), path));
-            }
+    for item in fs::read_dir(state.join("rocks")).unwrap() {
+        let path = item.unwrap().path();
+        // It may have gone just now, if its node runs.
+        if let (Some(true), Ok(about)) = (path.extension().map(|it| it == kind), path.metadata()) {
+            found.push((about.len(), path));
         }
     }
-    let (bytes, path) = found.into_iter().max().expect("the backlog is on the disk");
+    found.sort();
+    found
+}
+
+/// The largest file of message blocks.
+fn file_of_blocks(state: &Path) -> PathBuf {
+    let (bytes, path) = files_of(state, "blob")
+        .pop()
+        .expect("the backlog is on the disk");
     assert!(bytes > 1 << 20, "most of it is the backlog: {bytes} bytes");
     path
 }
@@ -63,9 +67,13 @@ fn damage(path: &Path) {
 
 /// Turns some bits in the middle of a file that a node has open.
 fn damage_in_place(path: &Path) {
+    damage_at(path, |bytes| bytes / 2);
+}
+
+fn damage_at(path: &Path, place: impl Fn(u64) -> u64) {
     let file = fs::OpenOptions::new().read(true).write(true).open(path);
     let file = file.unwrap();
-    let middle = file.metadata().unwrap().len() / 2;
+    let middle = place(file.metadata().unwrap().len());
     let mut bytes = [0; 8];
     file.read_exact_at(&mut bytes, middle).unwrap();
     bytes.iter_mut().for_each(|it| *it ^= 0x55);
@@ -199,4 +207,123 @@ fn damaged_log_is_found_while_the_node_runs_and_its_replica_replaced() {
 fn damaged_file_is_found_and_its_replica_replaced() {
     let mut cluster = Cluster::start(Options::default()).unwrap();
     runtime().block_on(play(&mut cluster)).unwrap();
+}
+
+fn log_of(cluster: &Cluster, node: NodeNumber) -> String {
+    fs::read_to_string(cluster.data_directory(node).join("../log")).unwrap()
+}
+
+/// A table's end is damaged while its node is down: the store cannot be opened, and no replica of the node can be told from another.
+async fn play_table(cluster: &mut Cluster) -> Result<()> {
+    let (load, all) = begin(cluster).await?;
+    let victim = VICTIM.0 as u64;
+    let before = replicas(&all[0].cluster().await?, victim);
+    cluster.terminate(VICTIM, Duration::from_secs(60))?;
+    let data = cluster.data_directory(VICTIM);
+    let (_, file) = files_of(&data.join("state"), "sst")
+        .pop()
+        .context("a table")?;
+    println!("damaged: {}", file.display());
+    damage_at(&file, |bytes| bytes - 40);
+    cluster.restart(VICTIM)?;
+
+    let log = log_of(cluster, VICTIM);
+    ensure!(log.contains("is moved to its directory damaged"), "{log}");
+    ensure!(data.join("damaged/state").is_dir(), "it is kept");
+    until(&all[0], "all replicas of the node are new", |it| {
+        let now = replicas(it, victim);
+        let old = |it: &(u64, u64)| before.contains(it);
+        no_change(it) && now.len() == before.len() && !now.iter().any(old)
+    })
+    .await?;
+    all_agree(&all).await?;
+    // Again: this time it is not done, or a broken disk would be filled for ever.
+    cluster.terminate(VICTIM, Duration::from_secs(60))?;
+    let (_, file) = files_of(&data.join("state"), "sst")
+        .pop()
+        .context("a table")?;
+    damage_at(&file, |bytes| bytes - 40);
+    let (status, log) = cluster.run_to_its_end(VICTIM, Duration::from_secs(60))?;
+    ensure!(
+        !status.success() && log.contains("is the disk broken?"),
+        "{log}"
+    );
+    // What an operator does then.
+    fs::remove_dir_all(&data)?;
+    cluster.restart(VICTIM)?;
+    until(&all[0], "all shards have three copies", |it| {
+        no_change(it) && it.shards.iter().all(|it| it.replicas.len() == 3)
+    })
+    .await?;
+    conclude(load, cluster.directory()).await
+}
+
+#[test]
+fn node_whose_table_is_damaged_begins_anew_by_itself() {
+    let options = Options {
+        ready_within: Duration::from_secs(150),
+        ..Options::default()
+    };
+    let mut cluster = Cluster::start(options).unwrap();
+    runtime().block_on(play_table(&mut cluster)).unwrap();
+}
+
+/// All tables are damaged under a running node: it sets replicas aside as it reads, or ends when RocksDB meets the damage first.
+async fn play_running(cluster: &mut Cluster) -> Result<()> {
+    let (load, all) = begin(cluster).await?;
+    let victim = VICTIM.0 as u64;
+    let before = replicas(&all[0].cluster().await?, victim);
+    let state = cluster.data_directory(VICTIM).join("state");
+    for (bytes, file) in files_of(&state, "sst") {
+        if bytes > 4_096 {
+            println!("damaged: {}", file.display());
+            damage_in_place(&file);
+        }
+    }
+    let began = std::time::Instant::now();
+    let met = |cluster: &Cluster| {
+        let log = log_of(cluster, VICTIM);
+        log.contains("set aside") || log.contains("is moved to its directory damaged")
+    };
+    let whole = async |all: &[Connection]| -> bool {
+        let Ok(seen) = all[0].cluster().await else {
+            return false;
+        };
+        let copies = seen.shards.iter().all(|it| it.replicas.len() == 3);
+        no_change(&seen) && copies && replicas(&seen, victim) != before
+    };
+    while !(met(cluster) && whole(&all).await) {
+        ensure!(
+            began.elapsed() < Duration::from_secs(240),
+            "it is not mended"
+        );
+        if cluster.has_ended(VICTIM)? {
+            println!("the node has ended: started again");
+            cluster.restart(VICTIM)?;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    println!("mended after {:?}", began.elapsed());
+    if cluster.has_ended(VICTIM)? {
+        cluster.restart(VICTIM)?;
+    }
+    all_agree(&all).await?;
+    conclude(load, cluster.directory()).await
+}
+
+#[test]
+fn node_whose_tables_are_damaged_while_it_runs_is_mended() {
+    let options = Options {
+        ready_within: Duration::from_secs(150),
+        ..Options::default()
+    };
+    let mut cluster = Cluster::prepare(options).unwrap();
+    for number in cluster.numbers() {
+        // What is read comes from the disk, and is written there soon.
+        cluster.set_environment(number, "WARREN_STORAGE_BLOCK_CACHE", "1 MiB");
+        cluster.set_environment(number, "WARREN_STORAGE_WRITE_BUFFERS", "1 MiB");
+        cluster.spawn(number).unwrap();
+    }
+    cluster.wait_all_ready().unwrap();
+    runtime().block_on(play_running(&mut cluster)).unwrap();
 }

@@ -230,16 +230,17 @@ impl Group {
         self.shared.applied.subscribe()
     }
 
-    /// What was found wrong with the replica's rows, or with entries of its log that it needed, in words. It stays down then.
+    /// What was found wrong with the replica's rows, in words. It stays down then.
     #[must_use]
     pub fn damage(&self) -> Option<Arc<str>> {
         self.shared.damage.borrow().clone()
     }
 
-    /// What is wrong with entries of its log that nobody has asked for yet, in words. It works until then.
+    /// What is wrong with entries of its log that it still needs, in words. It votes and follows all the same, as far as it can: it may be
+    /// needed.
     #[must_use]
     pub fn log_damage(&self) -> Option<Arc<str>> {
-        self.shared.log.get().and_then(|log| log.damage())
+        self.shared.log_damage()
     }
 
     #[must_use]

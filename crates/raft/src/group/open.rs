@@ -138,7 +138,7 @@ pub(super) async fn build(
         .openraft(group)
         .map_err(|error| refused(error.to_string()))?;
     let network = NetworkFactory::new(shared.clone(), parts.links.clone());
-    let log = LogStore::new(stored.log.clone(), shared.damage.clone());
+    let log = LogStore::new(stored.log.clone());
     let durable = stored.log.durable();
     let machine = StateMachine::new(group, stored.state.clone(), applier, durable, meta);
     Raft::build(shared.replica.0, Arc::new(config), network, log, machine)

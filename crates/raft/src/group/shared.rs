@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     raft: RwLock<Option<RaftOf>>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) applied: watch::Sender<Option<LogId>>,
-    /// What was found wrong with the replica's rows, or with entries of its log, when they were to be read.
+    /// What the machine found wrong with the replica's rows.
     pub(crate) damage: watch::Sender<Option<Arc<str>>>,
     /// What followers have acknowledged to this replica as their leader.
     pub(crate) acknowledged: Acknowledged,
@@ -94,6 +94,11 @@ impl Shared {
     pub(super) fn set_raft(&self, raft: Option<RaftOf>) {
         let old = std::mem::replace(&mut *self.raft.write(), raft);
         drop(old);
+    }
+
+    /// What is wrong with entries of the log that are still needed.
+    pub(super) fn log_damage(&self) -> Option<Arc<str>> {
+        self.log.get().and_then(|log| log.damage())
     }
 
     /// The newest metrics; nothing is awaited while they are borrowed (openraft issue 1238).

@@ -21,6 +21,8 @@ use crate::tasks::Tasks;
 const ATTEMPTS_MAX: u32 = 3;
 /// A replica that has worked for so long starts counting anew.
 const STABLE_AFTER: Duration = Duration::from_secs(600);
+/// A replica whose log is damaged is opened again as often as it takes, with such pauses.
+const DAMAGED_PAUSE: Duration = Duration::from_secs(5);
 const BACK_OFF: Duration = Duration::from_millis(200);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -121,6 +123,12 @@ async fn supervise(parts: Arc<Parts>, shared: Arc<Shared>, stored: Stored, first
         }
         shared.set_raft(None);
         loop {
+            let log_only = shared.damage.borrow().is_none() && shared.log_damage().is_some();
+            if attempts == ATTEMPTS_MAX && log_only {
+                // Its log is damaged where somebody reads it. It may be needed to vote until it is replaced.
+                attempts -= 1;
+                tokio::time::sleep(DAMAGED_PAUSE).await;
+            }
             if attempts == ATTEMPTS_MAX {
                 error!(group = %shared.group, replica = %shared.replica, cause, "replica failed and stays down");
                 publish(&shared, ReplicaHealth::Failed { cause });

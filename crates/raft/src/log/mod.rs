@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use warren_storage::{GroupLog, LogError};
 
 use crate::config::{EntryOf, LogIdOf, TypeConfig, VoteOf};
@@ -21,22 +21,11 @@ const READ_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct LogStore {
     log: Arc<dyn GroupLog>,
-    /// What was found wrong with entries that were to be read.
-    damage: watch::Sender<Option<Arc<str>>>,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Arc<dyn GroupLog>, damage: watch::Sender<Option<Arc<str>>>) -> Self {
-        Self { log, damage }
-    }
-
-    /// The replica stands still with any of them; damage is there at the next attempt, too.
-    fn failed(&self, error: LogError) -> io::Error {
-        if let LogError::Damaged { detail, .. } = &error {
-            let detail: Arc<str> = format!("its log: {detail}").into();
-            self.damage.send_replace(Some(detail));
-        }
-        io_error(error)
+    pub(crate) fn new(log: Arc<dyn GroupLog>) -> Self {
+        Self { log }
     }
 
     /// Entries of the range, about a mebibyte of them.
@@ -50,7 +39,7 @@ impl LogStore {
                 convert::index_from_raft(range.start)..convert::index_from_raft(range.end),
                 READ_BYTES_MAX,
             )
-            .map_err(|error| self.failed(error))?;
+            .map_err(io_error)?;
         records
             .into_iter()
             .map(|record| convert::entry_from_record(record).map_err(io::Error::other))
@@ -74,7 +63,7 @@ impl LogStore {
         let id = self
             .log
             .log_id(convert::index_from_raft(index))
-            .map_err(|error| self.failed(error))?;
+            .map_err(io_error)?;
         id.map(convert::log_id_to_raft)
             .ok_or_else(|| io::Error::other(format!("log has no entry {index}")))
     }

@@ -1,13 +1,13 @@
 //! What this node knows of its replicas by audits, for those who show it. Not here: how it came about (`replica`, `leader`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use warren_types::ShardId;
+use warren_types::{Member, ReplicaId, ShardId};
 
 use crate::time::wall_clock_ms;
 
@@ -38,7 +38,8 @@ struct Inner {
 struct Known {
     clean_at_ms: Option<u64>,
     since: Instant,
-    in_doubt: bool,
+    /// The voters at that time.
+    in_doubt: Option<BTreeSet<ReplicaId>>,
 }
 
 impl AuditBook {
@@ -46,7 +47,7 @@ impl AuditBook {
         let known = Known {
             clean_at_ms: None,
             since: Instant::now(),
-            in_doubt: false,
+            in_doubt: None,
         };
         self.inner.shards.lock().insert(shard, known);
     }
@@ -65,15 +66,27 @@ impl AuditBook {
         if let Some(known) = self.inner.shards.lock().get_mut(&shard) {
             known.clean_at_ms = Some(wall_clock_ms());
             known.since = Instant::now();
-            known.in_doubt = false;
+            known.in_doubt = None;
         }
     }
 
     /// True: it was not in doubt before.
-    pub(super) fn doubt(&self, shard: ShardId) -> bool {
+    pub(super) fn doubt(&self, shard: ShardId, voters: &[Member]) -> bool {
         let mut shards = self.inner.shards.lock();
-        let known = shards.get_mut(&shard);
-        known.is_some_and(|known| !std::mem::replace(&mut known.in_doubt, true))
+        let Some(known) = shards.get_mut(&shard) else {
+            return false;
+        };
+        let voters = voters.iter().map(|it| it.replica).collect();
+        known.in_doubt.replace(voters).is_none()
+    }
+
+    /// Who votes now. A doubt ends when one of those that voted then is gone: it may have been the wrong one. If others differ, too, the next
+    /// comparison says so.
+    pub(crate) fn voters(&self, shard: ShardId, voters: &[Member]) {
+        let votes = |it: &ReplicaId| voters.iter().any(|member| member.replica == *it);
+        if let Some(known) = self.inner.shards.lock().get_mut(&shard) {
+            known.in_doubt.take_if(|then| !then.iter().all(votes));
+        }
     }
 
     pub(crate) fn audits(&self) -> u64 {
@@ -86,8 +99,40 @@ impl AuditBook {
             shard: *shard,
             clean_at_ms: known.clean_at_ms,
             since_clean: known.since.elapsed(),
-            in_doubt: known.in_doubt,
+            in_doubt: known.in_doubt.is_some(),
         });
         views.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::NodeId;
+
+    use super::*;
+
+    fn voters(replicas: &[u64]) -> Vec<Member> {
+        let members = replicas.iter().map(|it| Member {
+            replica: ReplicaId(*it),
+            node: NodeId(*it),
+        });
+        members.collect()
+    }
+
+    #[test]
+    fn doubt_ends_when_all_agree_or_one_it_was_about_votes_no_more() {
+        let (book, shard) = (AuditBook::default(), ShardId(1));
+        let in_doubt = || book.views()[0].in_doubt;
+        book.open(shard);
+        assert!(!in_doubt());
+        assert!(book.doubt(shard, &voters(&[1, 2, 3])));
+        assert!(!book.doubt(shard, &voters(&[1, 2, 3])), "it was before");
+        book.voters(shard, &voters(&[1, 2, 3, 4]));
+        assert!(in_doubt(), "one more changes nothing");
+        book.voters(shard, &voters(&[1, 3]));
+        assert!(!in_doubt());
+        book.doubt(shard, &voters(&[1, 3]));
+        book.clean(shard);
+        assert!(!in_doubt());
     }
 }

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warren_raft::{Group, Peers};
-use warren_types::{NodeId, ShardId};
+use warren_types::{Member, NodeId, ShardId};
 
 use super::book::{AuditBook, AuditView};
 use super::capture::Captured;
@@ -95,6 +95,11 @@ impl Audits {
 
     pub(crate) fn views(&self) -> Vec<AuditView> {
         self.book.views()
+    }
+
+    /// Who votes in a shard now.
+    pub(crate) fn note_voters(&self, shard: ShardId, voters: &[Member]) {
+        self.book.voters(shard, voters);
     }
 
     /// Tells of a replica that is wrong, if there is room for it now.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use warren_codec::CodecError;
@@ -21,6 +22,9 @@ use super::verdict::{Answer, Report, Seen};
 
 /// What all audits of a node read at most, in bytes per second.
 const READ_PER_SECOND: u64 = 16 << 20;
+
+/// An audit that cannot begin within this time is of no use: the leader has gone on without its report.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Lets one audit of the node read at a time, and pauses after it.
 #[derive(Clone)]
@@ -93,8 +97,10 @@ impl Auditor {
             let proven = captured.frozen.snapshot.is_proven();
             return self.damaged(captured.id, proven, cause).await;
         }
-        let Ok(turn) = self.rate.turn.clone().acquire_owned().await else {
-            return;
+        // What was frozen holds back what RocksDB would drop, and the leader does not wait longer.
+        let turn = timeout(TURN_WITHIN, self.rate.turn.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return debug!(shard_id = %self.shard, "others are read: this audit is left out");
         };
         let (id, place) = (captured.id, captured.place.clone());
         let snapshot = &captured.frozen.snapshot;
@@ -164,7 +170,8 @@ impl Auditor {
     }
 
     fn doubt(&self, about: &About) {
-        if self.book.doubt(self.shard) {
+        let voters = self.group.status().voters;
+        if self.book.doubt(self.shard, &voters) {
             warn!(shard_id = %self.shard, log_index = %about.index, "rows differ between replicas, and it is not known which are right");
         }
     }
@@ -197,7 +204,8 @@ impl Auditor {
     /// A row or an entry cannot be read. The replica goes on until most voters are known to be right without it: it may be the one that is
     /// needed.
     async fn damaged(&self, id: AuditId, proven: bool, cause: String) {
-        if self.book.doubt(self.shard) {
+        let voters = self.group.status().voters;
+        if self.book.doubt(self.shard, &voters) {
             error!(shard_id = %self.shard, cause, "replica is damaged");
         }
         let seen = Seen::unreadable(self.group.replica());

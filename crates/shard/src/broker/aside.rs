@@ -15,6 +15,8 @@ use crate::time::wall_clock_ms;
 /// A disk that damages everything is not to be filled again and again: a group gets a new replica here once in so long.
 const REPLACE_AFTER: Duration = Duration::from_secs(600);
 
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// A replica that is set aside and not replaced yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AsideView {
@@ -51,6 +53,14 @@ impl Broker {
         self.inner.raft.close_group(group).await;
     }
 
+    /// Same for one that cannot be opened.
+    pub(super) async fn put_aside_closed(&self, group: GroupId, replica: ReplicaId, cause: String) {
+        if self.is_placed(group, replica) {
+            error!(%group, %replica, cause, "replica cannot be opened: it is set aside and will be replaced");
+            self.keep_aside(group, replica, cause).await;
+        }
+    }
+
     async fn keep_aside(&self, group: GroupId, replica: ReplicaId, cause: String) {
         let before = self.inner.aside.get(group);
         let aside = AsideReplica {
@@ -74,8 +84,21 @@ impl Broker {
         }
     }
 
+    /// Runs as long as the broker. Apart from all else: what it proposes may wait long for the topology's leader.
+    pub(super) async fn tend_aside(self) {
+        let stop = self.inner.stop.clone();
+        let tending = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                self.look_after_aside().await;
+            }
+        };
+        // Stopped in the middle it is seen again at the next start.
+        stop.run_until_cancelled(tending).await;
+    }
+
     /// Tells of replicas whose machines found damage, and asks for new replicas instead of those that are set aside.
-    pub(super) async fn look_after_aside(&self) {
+    async fn look_after_aside(&self) {
         let groups: Vec<_> = self.inner.groups.read().values().cloned().collect();
         for group in groups {
             if let (Some(shard), Some(damage)) = (group.group().shard(), group.damage()) {

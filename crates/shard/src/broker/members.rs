@@ -41,10 +41,16 @@ impl Broker {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let groups: Vec<Group> = self.inner.groups.read().values().cloned().collect();
-            for shard in groups.iter().filter_map(|it| it.group().shard()) {
+            for group in &groups {
+                let Some(shard) = group.group().shard() else {
+                    continue;
+                };
                 self.tell_uplink(shard);
+                let status = group.status();
+                if !status.voters.is_empty() && !status.joint {
+                    self.inner.audits.note_voters(shard, &status.voters);
+                }
             }
-            self.look_after_aside().await;
             self.tell_wrong();
             // A leader that does not hear of the topology might go back to a placement of the past.
             if !self.inner.topology.is_recent() {
@@ -155,13 +161,13 @@ fn follower<'a>(status: &'a GroupStatus, member: &Member) -> Option<&'a Follower
 }
 
 /// Whether a follower has acknowledged something lately.
-fn answers(status: &GroupStatus, member: &Member, now: Instant) -> bool {
+pub(super) fn answers(status: &GroupStatus, member: &Member, now: Instant) -> bool {
     let acked = follower(status, member).and_then(|it| it.acked);
     acked.is_some_and(|at| now.saturating_duration_since(at) <= HEARD_WITHIN)
 }
 
 /// Whether a follower has nearly all of the log.
-fn is_near(status: &GroupStatus, member: &Member) -> bool {
+pub(super) fn is_near(status: &GroupStatus, member: &Member) -> bool {
     let matched = follower(status, member).and_then(|it| it.matched);
     match (matched, status.last_log) {
         (Some(matched), Some(last)) => matched.0 + BEHIND_MAX >= last.0,

@@ -126,6 +126,10 @@ impl Broker {
             }
             Err(error) => {
                 error!(shard_id = %shard, error = %error, "replica left out");
+                if let Some(cause) = damage_of(&error).filter(|_| synced) {
+                    self.put_aside_closed(placement.group, own.replica, cause)
+                        .await;
+                }
                 Placed::AsItIs
             }
         }
@@ -276,6 +280,27 @@ fn stored_instead(error: &BrokerError) -> Option<(GroupId, ReplicaId)> {
         | OpenError::OpenAlready(_)
         | OpenError::LogTooShort { .. }
         | OpenError::Damaged { .. }
+        | OpenError::Blank { .. }
+        | OpenError::Refused { .. }
+        | OpenError::Stopped => None,
+    }
+}
+
+/// What makes a replica useless for good: its log forgot or lost something, or its rows are not what was written.
+fn damage_of(error: &BrokerError) -> Option<String> {
+    let BrokerError::Open { source, .. } = error else {
+        return None;
+    };
+    match source {
+        OpenError::Log {
+            source: LogError::Damaged { detail, .. },
+            ..
+        }
+        | OpenError::Damaged { detail, .. } => Some(detail.to_string()),
+        OpenError::Log { .. }
+        | OpenError::State { .. }
+        | OpenError::OpenAlready(_)
+        | OpenError::LogTooShort { .. }
         | OpenError::Blank { .. }
         | OpenError::Refused { .. }
         | OpenError::Stopped => None,

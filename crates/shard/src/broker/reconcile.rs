@@ -173,7 +173,7 @@ impl Broker {
     }
 
     /// Whether this node leads the topology, and a majority has said so lately.
-    fn leads_topology(&self) -> bool {
+    pub(super) fn leads_topology(&self) -> bool {
         let lease = self.inner.topology.group().lease_until();
         lease.is_some_and(|until| Instant::now() < until)
     }

@@ -7,7 +7,8 @@ use warren_proto::internal_v1::{
     FormClusterRequest, FormClusterResponse, HandOverLeaderRequest, HandOverLeaderResponse,
     HelloRequest, HelloResponse, JoinClusterRequest, JoinClusterResponse, ProposeTopologyRequest,
     ProposeTopologyResponse, QueueStatsRequest, QueueStatsResponse, ReadTopologyIndexRequest,
-    ReadTopologyIndexResponse, SpreadLeadersRequest, SpreadLeadersResponse,
+    ReadTopologyIndexResponse, SpreadLeadersRequest, SpreadLeadersResponse, StandWithoutRequest,
+    StandWithoutResponse,
 };
 use warren_shard::Broker;
 
@@ -85,6 +86,13 @@ impl NodeService for Nodes {
         &self,
         _: Request<SpreadLeadersRequest>,
     ) -> Result<Response<SpreadLeadersResponse>, Status> {
+        not_here()
+    }
+
+    async fn stand_without(
+        &self,
+        _: Request<StandWithoutRequest>,
+    ) -> Result<Response<StandWithoutResponse>, Status> {
         not_here()
     }
 }

@@ -42,10 +42,16 @@ pub struct Durable {
 pub enum LogError {
     #[error("log engine failed: {0}")]
     Failed(Arc<str>),
+    /// Told at the opening only, with file and offset: nothing that is there can be used.
+    #[error("log is damaged: {0}")]
+    Corrupt(Arc<str>),
     #[error("log engine is closed")]
     Closed,
     #[error("group {group} log is damaged: {detail}")]
     Damaged { group: GroupId, detail: Arc<str> },
+    /// The system did not give what is there; it may another time.
+    #[error("group {group} log was not read: {detail}")]
+    Unread { group: GroupId, detail: Arc<str> },
     #[error("group {group} log belongs to replica {found}, not {expected}")]
     WrongReplica {
         group: GroupId,
@@ -123,7 +129,7 @@ pub trait GroupLog: Send + Sync {
     /// Entries of `range` that exist, in order, at least one if the first exists, then no more than `bytes_max` bytes in all.
     ///
     /// # Errors
-    /// [`LogError::Damaged`] if a record does not match its checksum.
+    /// [`LogError::Damaged`] if a record does not match its checksum; [`LogError::Unread`] if the system fails.
     fn read(&self, range: Range<LogIndex>, bytes_max: usize) -> Result<Vec<LogRecord>, LogError>;
 
     /// Log id of one entry, without its bytes where the engine can.

@@ -26,7 +26,14 @@ impl Epochs {
         let reserved = match std::fs::read(path) {
             Ok(bytes) => decode(path, &bytes)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && fresh => 0,
-            Err(error) => return Err(StateError::damaged(format!("{}: {error}", path.display()))),
+            Err(error) => {
+                let text = format!("{}: {error}", path.display());
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
+                return Err(match missing {
+                    true => StateError::damaged(text),
+                    false => StateError::Failed(text.into()),
+                });
+            }
         };
         let mut epochs = Self {
             path: path.to_owned(),
@@ -78,7 +85,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<u64, StateError> {
             "{}: state format {format} is not known, only {FORMAT}",
             path.display()
         );
-        return Err(StateError::damaged(text));
+        // Whole, and newer software's.
+        return Err(StateError::Failed(text.into()));
     }
     take_u64(&mut content).ok_or_else(damaged)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, FlushOptions, WriteBatch};
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     /// Held during a flush, so that what is known to be durable only moves forward.
     flushing: Mutex<()>,
     failed: watch::Sender<Option<Arc<str>>>,
+    /// It failed because something on the disk is not what was written.
+    is_damaged: AtomicBool,
     /// Where snapshots are received.
     install_dir: PathBuf,
 }
@@ -58,6 +61,7 @@ impl StateStore {
             replicas: Mutex::default(),
             flushing: Mutex::new(()),
             failed: watch::Sender::new(None),
+            is_damaged: AtomicBool::new(false),
             install_dir,
         };
         Ok(Self {
@@ -125,6 +129,12 @@ impl StateStore {
     #[must_use]
     pub fn failed(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.shared.failed.subscribe()
+    }
+
+    /// Whether it failed because something on the disk is not what was written; known before [`failed`](Self::failed) tells.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.shared.is_damaged.load(Ordering::Acquire)
     }
 
     /// Rows of all epochs of all groups.
@@ -201,6 +211,9 @@ impl Shared {
 
     /// A write or flush failed: what RocksDB holds is unknown from here on. The first cause stays.
     fn fail(&self, error: rocksdb::Error) -> StateError {
+        if error.kind() == rocksdb::ErrorKind::Corruption {
+            self.is_damaged.store(true, Ordering::Release);
+        }
         let cause: Arc<str> = error.into_string().into();
         tracing::error!(%cause, "state store failed");
         self.failed.send_if_modified(|failed| {

@@ -13,7 +13,7 @@ use warren_types::{GroupId, LogId, LogIndex, ReplicaId};
 use super::core::Core;
 use super::format::CheckpointGroup;
 use super::index::{Runs, Spans};
-use super::read::Place;
+use super::read::{Place, ReadError};
 use super::replay::Replayed;
 use super::segment::Segment;
 use crate::log::contract::{Durable, GroupLogState, LogError, LogRecord};
@@ -173,6 +173,16 @@ impl Group {
         }
     }
 
+    /// Entries up to `last` were not read. Only what is not what was written is remembered: the disk may give another time what it did not.
+    pub(super) fn note(&self, last: LogIndex, error: ReadError) {
+        match error {
+            ReadError::Damaged(detail) => self.note_damage(last, detail.into()),
+            ReadError::Failed(detail) => {
+                tracing::warn!(group = %self.id, detail, "entries were not read");
+            }
+        }
+    }
+
     /// What is wrong with entries that are still needed.
     pub(super) fn damage(&self) -> Option<Arc<str>> {
         let known = self.known();
@@ -191,9 +201,9 @@ impl Group {
         };
         let mut whole = true;
         for (place, first, last) in places {
-            if let Err(detail) = place.read_whole(self.id, first..=last) {
+            if let Err(error) = place.read_whole(self.id, first..=last) {
                 whole = false;
-                self.note_damage(LogIndex(last), detail.into());
+                self.note(LogIndex(last), error);
             }
         }
         whole
@@ -281,7 +291,7 @@ impl Group {
             self.core.check_open()?;
             let found = place
                 .read(self.id, next..=last)
-                .map_err(|detail| self.damaged(detail))?;
+                .map_err(|error| error.of(self.id))?;
             for record in found {
                 if record.id.index.0 != next {
                     return Err(self.damaged(format_args!("entry {next} is not where it was put")));

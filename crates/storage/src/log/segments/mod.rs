@@ -49,6 +49,7 @@ use self::core::Core;
 use self::group::Group;
 use self::handle::Handle;
 use self::queue::{Change, Operation};
+use self::recover::Refused;
 use self::relog::Relog;
 use self::replay::Replayed;
 use self::scrub::Scrubber;
@@ -123,7 +124,7 @@ impl SegmentLog {
     /// Opens or creates the engine in `dir`. Blocks on the disk: it reads all that is there.
     ///
     /// # Errors
-    /// [`LogError::Failed`] with the path and the cause; damage with file and offset.
+    /// [`LogError::Failed`] with the path and the cause; [`LogError::Corrupt`] with file and offset.
     pub fn open(dir: &Path, options: LogOptions) -> Result<Self, LogError> {
         Self::open_on(Arc::new(RealDisk), dir, options)
     }
@@ -134,8 +135,11 @@ impl SegmentLog {
         options.segment_bytes = format::aligned(options.segment_bytes.max(2 * format::HEAD_BYTES));
         disk.create_directory(dir).map_err(failed)?;
         let acked = Acked::open(&*disk, &dir.join("acked")).map_err(failed)?;
-        let recovered = recover::recover(disk.clone(), dir, &options)
-            .map_err(|cause| LogError::Failed(cause.into()))?;
+        let recovered = recover::recover(disk.clone(), dir, &options);
+        let recovered = recovered.map_err(|refused| match refused {
+            Refused::Damaged(cause) => LogError::Corrupt(cause.into()),
+            Refused::Failed(cause) => LogError::Failed(cause.into()),
+        })?;
         let core = Arc::new(Core::new(&options));
         let mut damaged = BTreeMap::new();
         let mut written = BTreeMap::new();
@@ -238,16 +242,17 @@ impl LogEngine for SegmentLog {
     ) -> Result<Arc<dyn GroupLog>, LogError> {
         let mut found = self.found.lock();
         self.core.check_open()?;
-        self.check(&found, group)?;
         let open = self.groups.lock().get(&group).cloned();
+        // Whose it is comes first: of another's nothing is used, whole or not.
+        if let Some(open) = open.as_ref().filter(|it| it.replica != replica) {
+            return Err(LogError::WrongReplica {
+                group,
+                found: open.replica,
+                expected: replica,
+            });
+        }
+        self.check(&found, group)?;
         let open = match open {
-            Some(open) if open.replica != replica => {
-                return Err(LogError::WrongReplica {
-                    group,
-                    found: open.replica,
-                    expected: replica,
-                });
-            }
             Some(open) => open,
             None => self.create(group, replica)?,
         };

@@ -12,8 +12,38 @@ use super::format::{
 };
 use super::segment::{Segment, Span};
 use crate::files::checksum;
-use crate::log::contract::LogRecord;
+use crate::log::contract::{LogError, LogRecord};
 use crate::log::disk::read_full;
+
+/// Why records were not read, in words.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// What is there is not what was written.
+    Damaged(String),
+    /// The system did not give it.
+    Failed(String),
+}
+
+impl ReadError {
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Damaged(text) | Self::Failed(text) => text,
+        }
+    }
+
+    pub(super) fn of(self, group: GroupId) -> LogError {
+        match self {
+            Self::Damaged(detail) => LogError::Damaged {
+                group,
+                detail: detail.into(),
+            },
+            Self::Failed(detail) => LogError::Unread {
+                group,
+                detail: detail.into(),
+            },
+        }
+    }
+}
 
 /// A span as it was found; keeps its segment from being used again.
 pub(super) struct Place {
@@ -39,15 +69,19 @@ impl Place {
         &self,
         group: GroupId,
         wanted: RangeInclusive<u64>,
-    ) -> Result<Vec<LogRecord>, String> {
+    ) -> Result<Vec<LogRecord>, ReadError> {
+        let damaged = ReadError::Damaged;
         let path = self.segment.path.display();
         let bytes = usize::try_from(self.end - self.offset)
-            .map_err(|_| format!("{path}: stretch is too long"))?;
+            .map_err(|_| damaged(format!("{path}: stretch is too long")))?;
         let mut buffer = vec![0; bytes];
-        let read = read_full(&*self.segment.file, &mut buffer, self.offset)
-            .map_err(|error| format!("{path} at offset {}: {error}", self.offset))?;
+        let read = read_full(&*self.segment.file, &mut buffer, self.offset);
+        let read = read.map_err(|error| {
+            ReadError::Failed(format!("{path} at offset {}: {error}", self.offset))
+        })?;
         if read < bytes {
-            return Err(format!("{path} ends at {}", self.offset + read as u64));
+            let end = self.offset + read as u64;
+            return Err(damaged(format!("{path} ends at {end}")));
         }
         let stretch = Bytes::from(buffer);
         let mut records = Vec::new();
@@ -55,7 +89,7 @@ impl Place {
         while at < bytes {
             let found = self.step(&stretch, at, group, &wanted).ok_or_else(|| {
                 let offset = self.offset + at as u64;
-                format!("{path} is damaged at offset {offset}")
+                damaged(format!("{path} is damaged at offset {offset}"))
             })?;
             at = found.next;
             records.extend(found.records);
@@ -71,15 +105,15 @@ impl Place {
         &self,
         group: GroupId,
         wanted: RangeInclusive<u64>,
-    ) -> Result<Vec<LogRecord>, String> {
+    ) -> Result<Vec<LogRecord>, ReadError> {
         let records = self.read(group, wanted.clone())?;
         if wanted.clone().eq(records.iter().map(|it| it.id.index.0)) {
             return Ok(records);
         }
         let (first, last) = wanted.into_inner();
-        Err(format!(
+        Err(ReadError::Damaged(format!(
             "records {first} to {last} are not where they were put"
-        ))
+        )))
     }
 
     /// Takes what stands at one place of the stretch: a frame, a batch header, or zeros before one.

@@ -9,11 +9,29 @@ use std::sync::Arc;
 use super::batch::Chain;
 use super::files::{Held, SegmentFiles, WriteError};
 use super::replay::Replay;
-use super::scan::{Damage, End, Expected, Scan, WholeBatch};
+use super::scan::{Cause, Damage, End, Expected, Scan, WholeBatch};
 use super::sealed::SealedSegments;
 use super::segment::{Segment, segment_name, sequence_of};
 use crate::log::disk::Disk;
 use crate::log::options::LogOptions;
+
+/// Why the engine cannot be opened, in words.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// What is there cannot be used.
+    Damaged(String),
+    /// The system refused: it may be otherwise later.
+    Failed(String),
+}
+
+impl From<Damage> for Refused {
+    fn from(damage: Damage) -> Self {
+        match damage.cause {
+            Cause::Bytes => Self::Damaged(damage.to_string()),
+            Cause::Refused => Self::Failed(damage.to_string()),
+        }
+    }
+}
 
 /// Everything the files say.
 pub(super) struct Recovered {
@@ -73,16 +91,17 @@ pub(super) fn recover(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: &LogOptions,
-) -> Result<Recovered, String> {
-    let at_dir = |error: io::Error| format!("{}: {error}", dir.display());
+) -> Result<Recovered, Refused> {
+    let at_dir = |error: io::Error| Refused::Failed(format!("{}: {error}", dir.display()));
     let found = find(&*disk, dir, options).map_err(at_dir)?;
     for path in &found.leftovers {
         disk.remove(path).map_err(at_dir)?;
     }
     if found.segments.is_empty() {
         let files = SegmentFiles::begin(disk, dir, options, found.spares);
+        let files = files.map_err(|(WriteError::Full(cause) | WriteError::Failed(cause))| cause);
         return Ok(Recovered {
-            files: files.map_err(|(WriteError::Full(cause) | WriteError::Failed(cause))| cause)?,
+            files: files.map_err(Refused::Failed)?,
             replay: Replay::default(),
         });
     }
@@ -91,7 +110,7 @@ pub(super) fn recover(
     let mut held = VecDeque::new();
     for sequence in found.segments {
         let read = reader.segment(sequence, &mut replay);
-        held.push_back(read.map_err(|damage| damage.to_string())?);
+        held.push_back(read?);
     }
     let files = arrange(disk.clone(), dir, options, held, found.spares)?;
     Ok(Recovered { files, replay })
@@ -123,11 +142,7 @@ impl<'a> Reader<'a> {
         replay: &mut Replay,
     ) -> Result<(Held, End), Damage> {
         let path = self.dir.join(segment_name(sequence));
-        let unread = |error: io::Error| Damage {
-            path: path.clone(),
-            offset: 0,
-            detail: error.to_string(),
-        };
+        let unread = |error: io::Error| Damage::of_io(&path, 0, &error);
         if let Some((previous, end)) = self.previous
             && previous + 1 != sequence
         {
@@ -136,6 +151,7 @@ impl<'a> Reader<'a> {
                 path: self.dir.join(segment_name(missing)),
                 offset: 0,
                 detail: format!("it is missing; the segment before it ends at offset {end}"),
+                cause: Cause::Bytes,
             });
         }
         let file = self.disk.open(&path).map_err(unread)?;
@@ -159,6 +175,7 @@ impl<'a> Reader<'a> {
                     "batch {} should stand there; the next segment begins with batch {}",
                     expected.sequence, first.sequence
                 ),
+                cause: Cause::Bytes,
             });
         }
         let mut begins = true;
@@ -186,14 +203,18 @@ fn arrange(
     options: &LogOptions,
     mut held: VecDeque<(Held, End)>,
     spares: Vec<PathBuf>,
-) -> Result<SegmentFiles, String> {
-    let at_dir = |error: io::Error| format!("{}: {error}", dir.display());
+) -> Result<SegmentFiles, Refused> {
+    let at_dir = |error: io::Error| Refused::Failed(format!("{}: {error}", dir.display()));
+    let damaged = Refused::Damaged;
     let last = held.iter().rposition(|(_, end)| end.batches > 0);
     let later = held.split_off((last.unwrap_or(0) + 1).min(held.len()));
-    let (active, end) = held.pop_back().ok_or("no segment is left to write to")?;
+    let (active, end) = held
+        .pop_back()
+        .ok_or_else(|| damaged("no segment is left to write to".to_owned()))?;
     if let Some((empty, _)) = held.iter().find(|(_, end)| end.batches == 0) {
         let path = empty.segment.path.display();
-        return Err(format!("{path} holds nothing, but a later segment does"));
+        let detail = format!("{path} holds nothing, but a later segment does");
+        return Err(damaged(detail));
     }
     let mut next = None;
     // Newest first, so that no gap is left. One that was begun would pass for what follows, once something else did.

@@ -9,7 +9,7 @@ use warren_types::{GroupId, LogIndex};
 
 use super::files::SegmentFiles;
 use super::group::Group;
-use super::read::Place;
+use super::read::{Place, ReadError};
 use super::segment::Segment;
 use crate::log::contract::LogRecord;
 
@@ -116,9 +116,9 @@ impl Relog {
                 Ok(None) => {
                     emptying.left.pop();
                 }
-                Err((last, cause)) => {
-                    tracing::error!(group = %group.id, %cause, "records cannot be written again");
-                    group.note_damage(last, cause.into());
+                Err((last, error)) => {
+                    tracing::error!(group = %group.id, ?error, "records cannot be written again");
+                    group.note(last, error);
                     emptying.unreadable = true;
                     emptying.left.pop();
                 }
@@ -139,7 +139,7 @@ impl Relog {
 fn next_records(
     group: &Arc<Group>,
     segment: &Arc<Segment>,
-) -> Result<Option<Vec<LogRecord>>, (LogIndex, String)> {
+) -> Result<Option<Vec<LogRecord>>, (LogIndex, ReadError)> {
     let (place, first, last) = {
         let known = group.known();
         let mut spans = known.spans.iter();

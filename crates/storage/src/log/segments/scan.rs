@@ -5,6 +5,7 @@
 //! the same life of the file proves damage; without one it is the torn end of a write that nobody was told of.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::{
@@ -20,6 +21,27 @@ pub(super) struct Damage {
     pub(super) path: PathBuf,
     pub(super) offset: u64,
     pub(super) detail: String,
+    pub(super) cause: Cause,
+}
+
+/// Why a file cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It is not what was written.
+    Bytes,
+    /// The system refuses it, or newer software wrote it.
+    Refused,
+}
+
+impl Damage {
+    pub(super) fn of_io(path: &Path, offset: u64, error: &io::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            offset,
+            detail: error.to_string(),
+            cause: Cause::Refused,
+        }
+    }
 }
 
 impl fmt::Display for Damage {
@@ -93,15 +115,11 @@ const CHUNK_BYTES: u64 = 1 << 20;
 
 impl<'a> Scan<'a> {
     pub(super) fn new(file: &'a dyn DiskFile, path: &'a Path) -> Result<Self, Damage> {
-        let damage = |error: std::io::Error| Damage {
-            path: path.to_owned(),
-            offset: 0,
-            detail: error.to_string(),
-        };
+        let size = file.size();
         Ok(Self {
             file,
             path,
-            bytes: file.size().map_err(damage)?,
+            bytes: size.map_err(|error| Damage::of_io(path, 0, &error))?,
             buffer: Vec::new(),
             buffered: 0,
         })
@@ -112,6 +130,7 @@ impl<'a> Scan<'a> {
             path: self.path.to_owned(),
             offset,
             detail: detail.into(),
+            cause: Cause::Bytes,
         }
     }
 
@@ -128,7 +147,7 @@ impl<'a> Scan<'a> {
             self.buffer.clear();
             self.buffer.resize(wanted, 0);
             let read = read_full(self.file, &mut self.buffer, offset);
-            let read = read.map_err(|error| self.damage(offset, error.to_string()))?;
+            let read = read.map_err(|error| Damage::of_io(self.path, offset, &error))?;
             self.buffer.truncate(read);
             self.buffered = offset;
         }
@@ -146,7 +165,11 @@ impl<'a> Scan<'a> {
             HeadError::Damaged => self.damage(0, "its head does not match its checksum"),
             HeadError::Format(found) => {
                 let known = super::format::FORMAT;
-                self.damage(0, format!("its format {found} is not known, only {known}"))
+                let detail = format!("its format {found} is not known, only {known}");
+                Damage {
+                    cause: Cause::Refused,
+                    ..self.damage(0, detail)
+                }
             }
         })
     }

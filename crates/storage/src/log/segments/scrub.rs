@@ -6,7 +6,6 @@ use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,11 +15,15 @@ use warren_types::GroupId;
 use super::core::{Core, add};
 use super::files::SegmentFiles;
 use super::group::Group;
-use super::scan::{Damage, Scan};
+use super::scan::{Cause, Damage, Scan};
 use super::sealed::{Next, Reading, SealedSegments};
+use super::segment::Segment;
 use super::writer::Groups;
 use crate::log::disk::{Disk, DiskFile};
 use crate::log::options::LogOptions;
+
+/// A pause is not longer before it is seen whether the segment could go.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// The thread that reads. Dropping it ends it.
 pub(super) struct Scrubber {
@@ -137,9 +140,23 @@ impl Scrub {
         if self.direct {
             file.stream(path);
         }
-        let found = check(&*self.paced(&file), reading).err();
+        let paced = Paced {
+            file: &*file,
+            scrub: self,
+            segment: &reading.segment,
+        };
+        let found = check(&paced, reading).err();
         if self.stop.is_stopped() {
             return ControlFlow::Break(()); // what was not read is not wrong
+        }
+        if self.sealed.could_go(&reading.segment) {
+            self.sealed.note(sequence, None);
+            return ControlFlow::Continue(());
+        }
+        if let Some(damage) = found.as_ref().filter(|it| it.cause == Cause::Refused) {
+            tracing::warn!(%damage, "segment of the log was not read");
+            self.sealed.note(sequence, None);
+            return ControlFlow::Continue(());
         }
         add(&self.core.counters.segments_scrubbed, 1);
         let damage = found.map(|damage| {
@@ -156,15 +173,6 @@ impl Scrub {
             tracing::error!(path = %path.display(), offset, detail = damage.detail, ?groups, "log is damaged; these groups need entries in it");
         }
         ControlFlow::Continue(())
-    }
-
-    fn paced<'a>(&'a self, file: &'a Arc<dyn DiskFile>) -> Box<dyn DiskFile + 'a> {
-        Box::new(Paced {
-            file: &**file,
-            bytes_per_second: self.bytes_per_second,
-            read: &self.core.counters.bytes_scrubbed,
-            stop: &self.stop,
-        })
     }
 
     /// The groups that have entries in the segment which cannot be read.
@@ -193,12 +201,11 @@ fn check(file: &dyn DiskFile, reading: &Reading) -> Result<(), Damage> {
     Ok(())
 }
 
-/// A file that is read slowly.
+/// A segment's file that is read slowly, as long as there is a reason to.
 struct Paced<'a> {
     file: &'a dyn DiskFile,
-    bytes_per_second: u64,
-    read: &'a AtomicU64,
-    stop: &'a Stop,
+    scrub: &'a Scrub,
+    segment: &'a Segment,
 }
 
 impl DiskFile for Paced<'_> {
@@ -207,12 +214,18 @@ impl DiskFile for Paced<'_> {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let scrub = self.scrub;
         let read = self.file.read_at(buffer, offset)?;
         let bytes = read as u64;
-        add(self.read, bytes);
-        let micros = bytes.saturating_mul(1_000_000) / self.bytes_per_second;
-        if self.stop.within(Duration::from_micros(micros)) {
-            return Err(io::Error::other("the engine is closed"));
+        add(&scrub.core.counters.bytes_scrubbed, bytes);
+        let mut left =
+            Duration::from_micros(bytes.saturating_mul(1_000_000) / scrub.bytes_per_second);
+        while !left.is_zero() {
+            let pause = left.min(PAUSE_MAX);
+            if scrub.stop.within(pause) || scrub.sealed.could_go(self.segment) {
+                return Err(io::Error::other("nobody needs it"));
+            }
+            left -= pause;
         }
         Ok(read)
     }

@@ -125,6 +125,13 @@ impl SealedSegments {
         is_new
     }
 
+    /// Whether only the scrub keeps it from being used again: it is the oldest, and nothing in it lives.
+    pub(super) fn could_go(&self, segment: &Segment) -> bool {
+        let list = self.list.lock();
+        let first = list.front().map(|it| it.sequence);
+        first == Some(segment.sequence) && segment.live_bytes() == 0
+    }
+
     /// Segments up to this one are to be emptied: a start would refuse the damaged one.
     pub(super) fn damaged_upto(&self) -> u64 {
         self.damaged_upto.load(Ordering::Relaxed)

@@ -169,7 +169,8 @@ pub(crate) fn dump(
         }
         for span in replayed.spans.iter() {
             let found = Place::of(span).read(*id, span.first..=span.last);
-            for found in found.map_err(DumpError::Damaged)? {
+            let found = found.map_err(|error| DumpError::Damaged(error.into_text()));
+            for found in found? {
                 record(*id, found).map_err(DumpError::Stopped)?;
             }
         }

@@ -234,3 +234,70 @@ fn single_deletes_leave_nothing_after_compaction() {
     store.compact().unwrap();
     assert_eq!(content(&state), expected(200));
 }
+
+/// Turns a byte in the middle of each table.
+fn damage_tables(dir: &Path) {
+    use std::os::unix::fs::FileExt as _;
+
+    for item in std::fs::read_dir(dir.join("rocks")).unwrap() {
+        let path = item.unwrap().path();
+        if path.extension().is_some_and(|it| it == "sst") {
+            let mut options = std::fs::OpenOptions::new();
+            let file = options.read(true).write(true).open(path).unwrap();
+            let middle = file.metadata().unwrap().len() / 2;
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, middle).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
+        }
+    }
+}
+
+#[test]
+fn damage_that_a_compaction_meets_is_told_from_other_failures() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let state = store.replica(GROUP, REPLICA).unwrap();
+    for round in 0..3 {
+        let mut batch = RowBatch::default();
+        for row in 0..1_000 {
+            batch.put(Table::Rows, format!("{row:04}"), vec![round; 100]);
+        }
+        state.write(batch, meta(1)).unwrap();
+        store.flush().unwrap();
+    }
+    damage_tables(dir.path());
+    assert!(!store.is_damaged());
+    store.compact().unwrap();
+    let failed = (0..100).any(|number| {
+        let mut batch = RowBatch::default();
+        batch.put(Table::Rows, Bytes::from_static(b"more"), vec![number]);
+        state.write(batch, meta(2)).is_err() || store.flush().is_err()
+    });
+    let cause = store.failed().borrow().clone();
+    assert!(failed && store.is_damaged(), "{cause:?}");
+    assert!(cause.unwrap().contains("Corruption"));
+}
+
+#[test]
+fn store_with_a_damaged_table_is_refused_as_damaged_at_the_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let state = store.replica(GROUP, REPLICA).unwrap();
+    (1..=20).for_each(|number| write(&state, number));
+    store.close().unwrap();
+    drop((state, store));
+    for item in std::fs::read_dir(dir.path().join("rocks")).unwrap() {
+        let path = item.unwrap().path();
+        if path.extension().is_some_and(|it| it == "sst") {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let footer = bytes.len() - 40;
+            bytes[footer..].iter_mut().for_each(|it| *it ^= 0x55);
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+    let refused = StateStore::open(dir.path(), StateOptions::default()).map(drop);
+    assert!(
+        matches!(refused, Err(StateError::Damaged(_))),
+        "{refused:?}"
+    );
+}

@@ -86,7 +86,9 @@ fn damage_before_a_later_batch_is_named_by_file_and_offset() {
     let disk = written();
     let path = segments(&disk)[1].clone();
     disk.damage(&path, |bytes| bytes[5_000] ^= 1);
-    let error = open_on(&disk).map(drop).unwrap_err().to_string();
+    let error = open_on(&disk).map(drop).unwrap_err();
+    assert!(matches!(error, LogError::Corrupt(_)), "{error:?}");
+    let error = error.to_string();
     let name = path.display().to_string();
     assert!(error.contains(&name) && error.contains("offset"), "{error}");
     assert!(error.contains("a later one stands at"), "{error}");
@@ -128,6 +130,8 @@ fn missing_first_segment_damages_the_group_that_needs_it() {
     let error = engine.open_group(GROUP, REPLICA).map(drop).unwrap_err();
     assert!(error.to_string().contains("entry 1 is missing"), "{error}");
     // Set aside, it may come back under a new replica id.
+    let other = engine.open_group(GROUP, ReplicaId(99)).map(drop);
+    assert!(matches!(other, Err(LogError::WrongReplica { .. })));
     let (done, answered) = answer();
     engine.remove_group(GROUP, done);
     wait(&answered).unwrap();
@@ -183,6 +187,8 @@ fn newer_format_is_refused_by_number() {
         let sum = crate::files::checksum(&[&bytes[..28]]);
         bytes[28..32].copy_from_slice(&sum.to_be_bytes());
     });
-    let error = open_on(&disk).map(drop).unwrap_err().to_string();
+    let error = open_on(&disk).map(drop).unwrap_err();
+    assert!(matches!(error, LogError::Failed(_)), "it is not damage");
+    let error = error.to_string();
     assert!(error.contains("format 9 is not known"), "{error}");
 }

@@ -251,3 +251,46 @@ fn engine_is_closed_while_a_segment_is_read() {
     let scrub = engine.scrub();
     assert_eq!((scrub.segments_read, scrub.damage_found), (0, 0));
 }
+
+#[test]
+fn segment_that_is_read_slowly_goes_when_nothing_lives_in_it() {
+    let disk = written();
+    let options = LogOptions {
+        scrub_every: Duration::from_millis(1),
+        scrub_bytes_per_second: 1,
+        ..options()
+    };
+    let engine = SegmentLog::open_on(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
+    let busy = engine.open_group(BUSY, REPLICA).unwrap();
+    let other = engine.open_group(GroupId(50), REPLICA).unwrap();
+    until(&other, "reading begins", || engine.scrub().bytes_read > 0);
+    let first = |disk: &TestDisk| {
+        let mut paths = disk.paths();
+        paths.retain(|path| path.extension().is_some_and(|it| it == "segment"));
+        paths.into_iter().min()
+    };
+    let before = first(&disk);
+    busy.purge(busy.state().last.unwrap());
+    let (done, removed) = answer();
+    engine.remove_group(IDLE, done);
+    wait(&removed).unwrap();
+    until(&other, "it goes", || first(&disk) != before);
+    assert_eq!(engine.scrub().damage_found, 0);
+}
+
+#[test]
+fn what_the_disk_does_not_give_is_no_damage() {
+    let disk = written();
+    let engine = open_on(&disk).unwrap();
+    let busy = engine.open_group(BUSY, REPLICA).unwrap();
+    let group = engine.groups.lock()[&BUSY].clone();
+    let last = busy.state().last.unwrap().index;
+    let failed = || read::ReadError::Failed("input/output error".to_owned());
+    assert!(matches!(failed().of(BUSY), LogError::Unread { .. }));
+    group.note(last, failed());
+    assert!(busy.damage().is_none());
+    let damaged = || read::ReadError::Damaged("damaged at offset 5".to_owned());
+    assert!(matches!(damaged().of(BUSY), LogError::Damaged { .. }));
+    group.note(last, damaged());
+    assert!(busy.damage().is_some());
+}
