@@ -391,6 +391,7 @@ impl Publishing {
                     | Refused::Unavailable(_)
                     | Refused::Unknown
                     | Refused::CrossShard
+                    | Refused::TogetherTooLarge { .. }
                     | Refused::Aborted
                     | Refused::NoResponders { .. }
                     | Refused::Denied(_)
