@@ -422,6 +422,8 @@ impl Leading {
                     self.in_flight.push_back(number);
                     if self.links.is_any_parked() {
                         self.unpark();
+                        // In this turn: what was decided under this look at the lease goes out under it.
+                        self.perform();
                     }
                 }
                 // The entry is lost, and with it this leader's view: the nodes send again to whoever leads next.
