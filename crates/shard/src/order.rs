@@ -22,31 +22,34 @@ impl Awaited {
     /// It was refused for now.
     pub fn refused(&mut self, sequence: u64, now: Instant) {
         self.forget_overdue(now);
-        self.sequences.insert(sequence);
         self.until = Some(now + AWAITED_FOR);
+        self.awaits(sequence);
+    }
+
+    /// Whether these may be taken, all or none: nothing else before any of them is awaited. If not, they are awaited as well.
+    #[must_use]
+    pub fn may_pass(&mut self, sequences: &[u64], now: Instant) -> bool {
+        self.forget_overdue(now);
+        let mut sorted = sequences.to_vec();
+        sorted.sort_unstable();
+        let last = sorted.last().copied().unwrap_or_default();
+        let mut before = self.sequences.range(..last);
+        let passes = before.all(|it| sorted.binary_search(it).is_ok());
+        for sequence in sequences {
+            if passes {
+                self.sequences.remove(sequence);
+            } else {
+                self.awaits(*sequence);
+            }
+        }
+        passes
+    }
+
+    fn awaits(&mut self, sequence: u64) {
+        self.sequences.insert(sequence);
         if self.sequences.len() > AWAITED_MAX {
             self.sequences.clear();
         }
-    }
-
-    /// Whether it may be taken: nothing before it is awaited. If not, it is awaited as well.
-    #[must_use]
-    pub fn may_pass(&mut self, sequence: u64, now: Instant) -> bool {
-        self.forget_overdue(now);
-        if self.sequences.first().is_some_and(|it| *it < sequence) {
-            self.sequences.insert(sequence);
-            if self.sequences.len() <= AWAITED_MAX {
-                return false;
-            }
-            self.sequences.clear();
-        }
-        self.sequences.remove(&sequence);
-        true
-    }
-
-    /// It was not taken after all, with others before which something is awaited.
-    pub fn awaits(&mut self, sequence: u64) {
-        self.sequences.insert(sequence);
     }
 
     pub fn is_empty(&mut self, now: Instant) -> bool {
@@ -70,16 +73,17 @@ mod tests {
     fn later_ones_wait_until_all_that_was_refused_has_come_again_in_order() {
         let now = Instant::now();
         let mut awaited = Awaited::default();
-        assert!(awaited.may_pass(3, now));
+        assert!(awaited.may_pass(&[3], now));
         for sequence in [4, 5, 6] {
             awaited.refused(sequence, now);
         }
-        assert!(!awaited.may_pass(7, now), "it was on its way meanwhile");
+        assert!(!awaited.may_pass(&[7], now), "it was on its way meanwhile");
         for sequence in [4, 5, 6] {
-            assert!(awaited.may_pass(sequence, now));
-            assert!(!awaited.may_pass(8, now), "7 is awaited as well");
+            assert!(awaited.may_pass(&[sequence], now));
+            assert!(!awaited.may_pass(&[8], now), "7 is awaited as well");
         }
-        assert!(awaited.may_pass(7, now) && awaited.may_pass(8, now));
+        assert!(!awaited.may_pass(&[8, 9], now));
+        assert!(awaited.may_pass(&[7, 8, 9], now), "all of them at once");
         assert!(awaited.is_empty(now));
     }
 
@@ -88,10 +92,12 @@ mod tests {
         let now = Instant::now();
         let mut awaited = Awaited::default();
         awaited.refused(4, now);
-        assert!(!awaited.may_pass(5, now + AWAITED_FOR / 2));
-        assert!(awaited.may_pass(6, now + AWAITED_FOR));
+        assert!(!awaited.may_pass(&[5], now + AWAITED_FOR / 2));
+        assert!(awaited.may_pass(&[6], now + AWAITED_FOR));
         awaited.refused(7, now);
-        let passed = (8..10_000).filter(|it| awaited.may_pass(*it, now)).count();
+        let passed = (8..10_000)
+            .filter(|it| awaited.may_pass(&[*it], now))
+            .count();
         assert!(passed > 5_000, "{passed}");
     }
 }

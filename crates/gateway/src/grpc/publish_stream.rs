@@ -355,21 +355,14 @@ impl PublishStream {
 
     /// A node that has lost touch with the cluster takes nothing; and when it is in touch again, nothing before what it has refused.
     fn check_touch(&mut self, batch: &v1::PublishBatch) -> Result<(), ApiError> {
-        let (now, awaited) = (Instant::now(), &mut self.awaited);
-        let mut numbers = batch.entries.iter().map(|it| it.sequence);
-        let in_touch = self.gateway.may_serve();
-        if in_touch
-            && numbers
-                .clone()
-                .all(|it| it == 0 || awaited.may_pass(it, now))
+        let numbers = batch.entries.iter().map(|it| it.sequence);
+        let (now, numbers) = (Instant::now(), numbers.filter(|it| *it != 0));
+        if !self.gateway.may_serve() {
+            numbers.for_each(|it| self.awaited.refused(it, now));
+        } else if self.awaited.is_empty(now)
+            || self.awaited.may_pass(&numbers.collect::<Vec<u64>>(), now)
         {
             return Ok(());
-        }
-        let numbered = numbers.by_ref().filter(|it| *it != 0);
-        if !in_touch {
-            numbered.for_each(|it| awaited.refused(it, now));
-        } else {
-            numbered.for_each(|it| awaited.awaits(it));
         }
         Err(ApiError::new(
             Reason::NotReady,

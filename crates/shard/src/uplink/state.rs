@@ -104,6 +104,7 @@ impl State {
             || self.powerless_since.is_some()
             || !self.questions.is_empty()
             || !self.waiting.is_empty()
+            || self.waiting.has_refused()
             || !self.pending.is_empty()
     }
 

@@ -480,6 +480,7 @@ impl Uplink {
             state.refuse_waiting(PublishOutcome::NotStarted(Unavailable::NoQuorum));
         }
         state.refuse_overdue(now);
+        state.waiting.forget_refused(now);
         let age = if without(NO_OUTCOME_MAX) {
             Duration::ZERO
         } else {

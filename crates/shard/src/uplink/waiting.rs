@@ -3,6 +3,7 @@
 //! (`order`). Not here: a bound of its own. Admission bounds what sessions hand over (`gateway`).
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::order::Awaited;
 
 /// Bytes of one session's messages in its turn; one larger message goes alone.
 const TURN_BYTES: usize = 64 << 10;
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// What a message counts beside its body.
 const OVERHEAD_BYTES: usize = 64;
 
@@ -26,8 +28,10 @@ pub(super) struct Waiting {
     turns: VecDeque<usize>,
     /// No deadline of what waits is before this one.
     earliest: Option<Instant>,
-    /// By session, what it was refused: few, and not for long.
+    /// By session, what it was refused a moment ago.
     refused: HashMap<usize, Refused>,
+    /// When refusals are looked through next.
+    forget_at: Option<Instant>,
 }
 
 struct Refused {
@@ -61,27 +65,52 @@ impl Waiting {
         row.extend(publishes);
     }
 
-    /// Without those before which others are awaited, which are refused like these.
-    fn in_order(&mut self, session: usize, mut publishes: Vec<Publish>) -> Vec<Publish> {
-        if self.refused.is_empty() {
-            return publishes;
-        }
+    /// Without those before which others of their session are awaited: they are refused like these. What is stored together is refused
+    /// together.
+    fn in_order(&mut self, session: usize, publishes: Vec<Publish>) -> Vec<Publish> {
         let now = Instant::now();
-        self.refused.retain(|_, it| !it.awaited.is_empty(now));
         let Some(refused) = self.refused.get_mut(&session) else {
             return publishes;
         };
-        let mut told = Told::default();
-        publishes.retain(|publish| {
-            let producer = publish.item.producer.as_ref();
-            let passes = producer.is_none_or(|it| refused.awaited.may_pass(it.sequence, now));
-            if !passes {
+        if refused.awaited.is_empty(now) {
+            self.refused.remove(&session);
+            return publishes;
+        }
+        let (mut told, mut passed) = (Told::default(), Vec::with_capacity(publishes.len()));
+        let mut rest = publishes.into_iter();
+        while let Some(first) = rest.next() {
+            let following = match first.group {
+                Group::Alone => 0,
+                Group::Together { following } => following,
+            };
+            let mut group = vec![first];
+            group.extend(rest.by_ref().take(following));
+            let numbers = group.iter().filter_map(|it| it.item.producer.as_ref());
+            let numbers: Vec<u64> = numbers.map(|it| it.sequence).collect();
+            if refused.awaited.may_pass(&numbers, now) {
+                passed.extend(group);
+                continue;
+            }
+            for publish in group {
                 told.add(publish.waiter(), refused.outcome);
             }
-            passes
-        });
+        }
         told.deliver();
-        publishes
+        passed
+    }
+
+    /// Whether sessions are known that were refused something: they are to be forgotten in time.
+    pub(super) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Forgets refusals that are too old to count. All of them are looked at only now and then: there may be many.
+    pub(super) fn forget_refused(&mut self, now: Instant) {
+        if self.refused.is_empty() || self.forget_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.refused.retain(|_, it| !it.awaited.is_empty(now));
+        self.forget_at = Some(now + FORGET_EVERY);
     }
 
     /// Takes the next batch, up to so many bytes; one larger message goes alone, as does what is stored together.
@@ -169,8 +198,6 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use warren_types::{
         ExchangeName, Message, Priority, ProducerId, Properties, QueueId, RoutingKey,
@@ -316,7 +343,53 @@ mod tests {
         assert_eq!(numbers(&batch, &one), [2, 3, 4, 5, 6]);
         assert_eq!(numbers(&batch, &other), [5]);
         waiting.push(alone(&one, 7..8, 10));
-        assert!(waiting.refused.is_empty() && !waiting.is_empty());
+        assert!(!waiting.has_refused() && !waiting.is_empty());
+    }
+
+    #[test]
+    fn what_is_stored_together_is_refused_together() {
+        let inbox = Outbox::default();
+        let mut waiting = Waiting::default();
+        waiting.push(numbered(&inbox, 2..4));
+        waiting.refuse_all(PublishOutcome::NotStarted(Unavailable::NoQuorum));
+        assert_eq!(told(&inbox), [2, 3]);
+        let publishes = || {
+            let mut publishes = numbered(&inbox, 4..8);
+            for (at, publish) in publishes.iter_mut().take(3).enumerate() {
+                publish.group = Group::Together { following: 2 - at };
+            }
+            // One of three has no number.
+            publishes[0].item.producer = None;
+            publishes
+        };
+        waiting.push(publishes());
+        assert_eq!(told(&inbox), [4, 5, 6, 7]);
+        assert!(waiting.is_empty());
+        waiting.push(numbered(&inbox, 2..4));
+        waiting.push(publishes());
+        assert!(told(&inbox).is_empty());
+        let sizes = [
+            (2, Storing::Each),
+            (3, Storing::Together),
+            (1, Storing::Each),
+        ];
+        for (size, storing) in sizes {
+            let (batch, how) = waiting.next_batch(1 << 20);
+            assert_eq!((batch.len(), how), (size, storing));
+        }
+    }
+
+    #[test]
+    fn refusals_are_forgotten_in_time_whoever_publishes() {
+        let inbox: Outbox<SessionEvent> = Outbox::default();
+        let mut waiting = Waiting::default();
+        waiting.push(numbered(&inbox, 2..4));
+        waiting.refuse_all(PublishOutcome::NotStarted(Unavailable::NoQuorum));
+        let now = Instant::now();
+        waiting.forget_refused(now);
+        assert!(waiting.has_refused());
+        waiting.forget_refused(now + Duration::from_secs(6));
+        assert!(!waiting.has_refused());
     }
 
     #[test]
