@@ -151,7 +151,7 @@ fn worlds() -> impl Strategy<Value = (Vec<(u64, Condition)>, Vec<Placement>, Obs
 }
 
 proptest! {
-    /// Ends; only voters of the group that are up are given anything, one group at a time; the fullest node never gets fuller.
+    /// Ends; only voters of the group that are up are given anything, one group at a time; the fullest node never gets fuller by evening out.
     #[test]
     fn spread_ends_and_gives_only_to_voters_that_are_up((nodes, placements, seen) in worlds()) {
         let moves = spread(placements.iter(), &seen, 10_000);
@@ -159,15 +159,16 @@ proptest! {
         let up = |node: NodeId| nodes.contains(&(node.0, UP)) && !seen.short_of_memory.contains(&node);
         let count = |seen: &Observed, node: NodeId| seen.leaders.values().filter(|it| **it == node).count();
         let most = |seen: &Observed| nodes.iter().filter(|it| it.1 == UP).map(|it| count(seen, NodeId(it.0))).max();
-        let before = most(&seen);
         let mut then = seen.clone();
         for it in &moves {
+            let before = most(&then);
             prop_assert_eq!(then.leader(it.group), Some(it.from));
             prop_assert!(up(it.to) && it.from != it.to);
             let placement = placements.iter().find(|placement| placement.group == it.group).unwrap();
             prop_assert!(placement.members.iter().any(|member| member.node == it.to));
             then.leaders.insert(it.group, it.to);
-            prop_assert!(most(&then) <= before);
+            // Whoever takes from a node that is short of memory may get fuller than anyone was.
+            prop_assert!(seen.short_of_memory.contains(&it.from) || most(&then) <= before);
         }
         prop_assert_eq!(next_leader_move(placements.iter(), &then), None);
     }
