@@ -218,7 +218,7 @@ async fn route_one(
     };
     if let (Some(_), Some(publishes)) = (&obstacle, may_be_first) {
         let rights = who.rights(vhost);
-        outputs.first = Some(First::new(publishes, permit, rights, target, held));
+        outputs.first = Some(First::new(publishes, permit, rights, target, held, action));
         return Ok(());
     }
     let routed = routed.map_err(|wrong| {

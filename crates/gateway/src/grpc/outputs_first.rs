@@ -2,7 +2,8 @@
 //! first, each for itself, then the ack is asked for. Not here: both in one entry (`outputs`).
 //!
 //! Whoever dies between the two leaves the messages stored and the delivery held: it comes again, and its messages with it. Each message
-//! without a deduplication key of its own gets one that its delivery's position makes, so a queue that deduplicates stores it once.
+//! without a deduplication key of its own gets one that its delivery's position makes, so a queue that deduplicates stores it once. What is
+//! returned or set aside may end so once more, with another message: there the attempt is part of the key.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use tokio::time::Instant;
 use warren_proto::convert::error::ApiError;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
-use warren_shard::Held;
-use warren_shard::api::Target;
+use warren_shard::api::{SettleAction, Target};
+use warren_shard::{Held, SettleReason};
 use warren_topology::Rights;
 use warren_types::key_hash;
 
@@ -49,13 +50,13 @@ impl First {
         rights: Rights,
         target: Target,
         held: Option<Held>,
+        action: SettleAction,
     ) -> Self {
         let mut keyed = BTreeSet::new();
         for publish in &mut publishes {
             let index = EntryId::from(publish.id).index;
             if let (0, Some(held)) = (publish.message.dedup_hash, held) {
-                let (queue, position) = (target.queue.0, held.position.0);
-                let key = format!("settled {queue} {position} {index}");
+                let key = made_key(target, held, action, index);
                 publish.message.dedup_hash = key_hash(key.as_bytes());
                 keyed.insert(index);
             }
@@ -97,6 +98,16 @@ impl First {
     }
 }
 
+/// Of a message that comes with a delivery.
+fn made_key(target: Target, held: Held, action: SettleAction, index: u32) -> String {
+    let (queue, position) = (target.queue.0, held.position.0);
+    if action == SettleAction::Settle(SettleReason::Acked) {
+        return format!("settled {queue} {position} {index}");
+    }
+    let (term, number) = (held.attempt.term.0, held.attempt.number);
+    format!("ended {queue} {position} {term} {number} {index}")
+}
+
 /// The delivery came again and led to another message in its place: what was stored first stays.
 fn as_known(result: &mut v1::PublishResult) {
     let reason = result.error.as_ref().and_then(ApiError::from_status);
@@ -109,8 +120,35 @@ fn as_known(result: &mut v1::PublishResult) {
 #[cfg(test)]
 mod tests {
     use warren_proto::convert::publish::refused;
+    use warren_shard::ReturnKind;
+    use warren_shard::api::ReturnWait;
+    use warren_types::{Attempt, Position, QueueId, ShardId, Term};
 
     use super::*;
+
+    #[test]
+    fn made_key_of_an_ack_is_its_positions_and_of_a_return_its_attempts() {
+        let target = Target {
+            shard: ShardId(1),
+            queue: QueueId(2),
+        };
+        let held = |number| Held {
+            position: Position(7),
+            attempt: Attempt {
+                term: Term(3),
+                number,
+            },
+        };
+        let ack = SettleAction::Settle(SettleReason::Acked);
+        let back = SettleAction::Return {
+            kind: ReturnKind::Failed,
+            wait: ReturnWait::Not,
+        };
+        let key = |number, action| made_key(target, held(number), action, 0);
+        assert_eq!(key(1, ack), key(2, ack));
+        assert_ne!(key(1, back), key(2, back));
+        assert_ne!(key(1, ack), key(1, back));
+    }
 
     #[test]
     fn conflict_of_a_made_key_is_a_duplicate_and_other_errors_stay() {

@@ -29,8 +29,8 @@ pub const PLACES_MAX: usize = 16_384;
 /// Cancelled messages a queue remembers; beyond it the oldest are forgotten, and asking for one of them is too late.
 pub const CANCELS_REMEMBERED: u64 = 16_384;
 
-/// Deliveries acked with outputs that a queue remembers, so that whoever asks again is told; beyond it the oldest are forgotten, and asking
-/// for one of them again is told that it was settled.
+/// Deliveries that ended with outputs, or with others, which a queue remembers, so that whoever asks again is told; beyond it the oldest are
+/// forgotten, and asking for one of them again is told that it was settled.
 pub(super) const OUTPUTS_REMEMBERED: u64 = 16_384;
 
 /// Things a memory forgets for being old each time something new comes: enough to keep up, never a long stop.

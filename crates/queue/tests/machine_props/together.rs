@@ -23,7 +23,15 @@ pub(crate) struct Together {
     queue: QueueId,
     acks: Vec<Held>,
     backs: Vec<Held>,
+    /// What comes with it: its number, by which the message is known in all proposals of it, and the queue.
     outputs: OutputsId,
+}
+
+const APART: u64 = 100;
+
+/// 0: no message comes with it.
+fn target(outputs: OutputsId) -> u64 {
+    outputs.0 % APART
 }
 
 impl World {
@@ -39,11 +47,13 @@ impl World {
         let queue = session.queue;
         let kept = self.random.below(acks.len() as u64 + 1) as usize;
         let backs = acks.split_off(kept);
-        let outputs = match self.random.below(4) {
-            0 => OutputsId(0),
-            1 => OutputsId(MISSING.0),
-            _ => OutputsId(self.queue().0),
+        let to = match self.random.below(4) {
+            0 => 0,
+            1 => MISSING.0,
+            _ => self.queue().0,
         };
+        self.next_id += 1;
+        let outputs = OutputsId(self.next_id * APART + to);
         self.ask_together(Together {
             key,
             queue,
@@ -95,10 +105,9 @@ impl World {
         else {
             unreachable!("asked for one")
         };
-        self.next_id += 1;
-        let body = Bytes::from(format!("t{}", self.next_id));
+        let body = Bytes::from(format!("t{}", outputs.0 / APART));
         let block = Enqueue {
-            queue: QueueId(outputs.0),
+            queue: QueueId(target(outputs)),
             priority: Priority::DEFAULT,
             facts: Facts {
                 size: vec![body.len() as u32],
@@ -111,7 +120,10 @@ impl World {
             full: Vec::new(),
             dedup: None,
         };
-        let blocks = (outputs.0 != 0).then_some(block).into_iter().collect();
+        let blocks = (target(outputs) != 0)
+            .then_some(block)
+            .into_iter()
+            .collect();
         self.pipeline
             .push_back(Command::SettleTogether(SettleTogether {
                 deliveries,
@@ -135,17 +147,15 @@ impl World {
                 .map(|it| store.has_outputs(rows, asked.queue, it.position, it.attempt));
             each.collect()
         };
-        // What was returned may have ended once more since; what was acked may not.
-        let (acks, backs) = (known(&asked.acks), known(&asked.backs));
-        assert!(acks.iter().all(|it| *it == acks[0]), "in part: {asked:?}");
-        let first = acks.first().copied();
-        let is_done = first.unwrap_or_else(|| backs.contains(&true));
-        assert!(is_done || !backs.contains(&true), "in part: {asked:?}");
+        let mut all = known(&asked.acks);
+        all.extend(known(&asked.backs));
+        assert!(all.iter().all(|it| *it == all[0]), "in part: {asked:?}");
+        let is_done = all[0];
         let again = is_done && result != SettleResult::Done;
         if is_done {
             let acked = asked.acks.iter().map(|it| (asked.queue, it.position));
             self.done.extend(acked);
-            assert_ne!(asked.outputs.0, MISSING.0);
+            assert_ne!(target(asked.outputs), MISSING.0);
         }
         if let Some(session) = self.sessions.get_mut(&asked.key) {
             for held in asked.acks.iter().chain(&asked.backs) {
@@ -171,5 +181,13 @@ impl World {
             }));
         }
         true
+    }
+
+    /// However often it was proposed, the message of a request is stored once.
+    pub(crate) fn comes_once(&mut self, body: &Bytes) {
+        if body.starts_with(b"t") {
+            let is_first = self.came_together.insert(body.clone());
+            assert!(is_first, "stored twice: {body:?}");
+        }
     }
 }

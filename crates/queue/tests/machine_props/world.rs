@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) sessions: BTreeMap<ConsumerKey, Session>,
     pub(crate) asked: BTreeMap<u64, Asked>,
     pub(crate) together: BTreeMap<u64, Together>,
+    /// Messages that came with deliveries that ended together.
+    pub(crate) came_together: BTreeSet<Bytes>,
     pub(crate) next_id: u64,
     /// What every stored message is.
     pub(crate) stored: BTreeMap<Spot, (Priority, Bytes)>,
@@ -109,6 +111,7 @@ impl World {
             sessions: BTreeMap::new(),
             asked: BTreeMap::new(),
             together: BTreeMap::new(),
+            came_together: BTreeSet::new(),
             next_id: 0,
             stored: BTreeMap::new(),
             seen: BTreeSet::new(),
@@ -243,6 +246,7 @@ impl World {
                     let position = it.block.first.plus(index as u64);
                     let message = it.payload.slice(offset..end);
                     let spot = (it.queue, position);
+                    self.comes_once(&message);
                     self.stored.insert(spot, (it.block.priority, message));
                     let at = |column: &[Option<ShardTime>]| column.get(index).copied().flatten();
                     let times = (at(&facts.due), at(&facts.expiry));

@@ -100,13 +100,30 @@ impl Plan {
 }
 
 pub(crate) fn plans() -> impl Strategy<Value = Vec<Plan>> {
-    prop::collection::vec(plan(), 1..40)
+    prop::collection::vec((plan(), any::<bool>()), 1..40).prop_map(ask_again)
 }
+
+/// Some entries end the same deliveries together once more, under the same attempts.
+fn ask_again(drawn: Vec<(Plan, bool)>) -> Vec<Plan> {
+    let mut last = None;
+    let plans = drawn.into_iter().map(|(mut plan, again)| {
+        let ends = |it: &&Command| matches!(it, Command::SettleTogether(_));
+        let newer = plan.commands.iter().rfind(ends).cloned();
+        let has_room = plan.commands.len() < COMMANDS_MAX;
+        plan.commands
+            .extend(last.clone().filter(|_| again && has_room));
+        last = newer.or(last.take());
+        plan
+    });
+    plans.collect()
+}
+
+const COMMANDS_MAX: usize = 7;
 
 fn plan() -> impl Strategy<Value = Plan> {
     let day = 24 * 60 * 60 * 1_000_u64;
     let now = prop_oneof![20 => 0..10_000_u64, 1 => (0..30_u64).prop_map(move |days| days * day)];
-    let commands = prop::collection::vec(command(), 0..7);
+    let commands = prop::collection::vec(command(), 0..COMMANDS_MAX);
     let batch = (
         1..3_u128,
         prop_oneof![9 => Just(1_u64), 1 => Just(2)],
@@ -116,7 +133,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         batch.prop_map(|(node, run, step)| BatchPlan { node, run, step }),
         0..4,
     );
-    let owners = prop::collection::vec((0..5_usize, 0..5_usize, any::<u32>()), 7);
+    let owners = prop::collection::vec((0..5_usize, 0..5_usize, any::<u32>()), COMMANDS_MAX);
     (now, commands, batches, owners).prop_map(|(now, commands, batches, owners)| Plan {
         now,
         commands,
@@ -179,11 +196,12 @@ fn states() -> impl Strategy<Value = PurgeStates> {
 /// Each delivery once.
 fn settle_together(
     ends: BTreeSet<(QueueId, Position, u8)>,
+    number: u64,
     blocks: Vec<Enqueue>,
 ) -> SettleTogether {
     let attempt = Attempt {
         term: Term(1),
-        number: 1,
+        number,
     };
     let mut it = SettleTogether {
         deliveries: Vec::new(),
@@ -242,6 +260,7 @@ fn settle_together(
 pub(crate) fn command() -> impl Strategy<Value = Command> {
     let kind = return_kind();
     let position = || (1..150_u64).prop_map(Position);
+    let early = || prop_oneof![1 => 1..20_u64, 1 => 1..150_u64].prop_map(Position);
     prop_oneof![
         10 => enqueue().prop_map(Command::Enqueue),
         8 => (queue(), ranges(), reason()).prop_map(|(queue, ranges, reason)| {
@@ -265,8 +284,8 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             let attempt = Attempt { term: Term(1), number: 1 };
             Command::AckWithOutputs(AckWithOutputs { queue, position, attempt, blocks })
         }),
-        3 => (prop::collection::btree_set((queue(), position(), 0..4_u8), 1..4), prop::collection::vec(enqueue(), 0..3))
-            .prop_map(|(ends, blocks)| Command::SettleTogether(settle_together(ends, blocks))),
+        3 => (prop::collection::btree_set((queue(), early(), 0..4_u8), 1..4), 1..4_u64, prop::collection::vec(enqueue(), 0..3))
+            .prop_map(|(ends, number, blocks)| Command::SettleTogether(settle_together(ends, number, blocks))),
         2 => (queue(), ranges()).prop_map(|(queue, ranges)| {
             Command::Cancel(Cancel { queue, ranges })
         }),

@@ -304,13 +304,16 @@ impl Model {
         all
     }
 
-    /// The same with several ends, each of which finds its delivery.
+    /// The same with several ends, each of which finds its delivery and was not done before.
     fn settle_together(&mut self, it: &SettleTogether) -> Reply {
         let mut probe = self.queues.clone();
         let mut is_done = it.deliveries.iter().all(|it| {
             let range = PositionRange::one(it.position);
             let queue = probe.get_mut(&it.queue.0);
-            queue.is_some_and(|queue| queue.settle(&[range], None) == 1)
+            queue.is_some_and(|queue| {
+                let is_first = queue.ended.insert((it.position.0, it.attempt));
+                is_first && queue.settle(&[range], None) == 1
+            })
         });
         let mut copy = self.queues.clone();
         let endings = if is_done { &it.endings[..] } else { &[] };
@@ -329,6 +332,10 @@ impl Model {
         }
         is_done &= self.stores_all(&mut copy, &it.blocks);
         if is_done {
+            for it in &it.deliveries {
+                let queue = copy.get_mut(&it.queue.0).unwrap();
+                queue.ended.insert((it.position.0, it.attempt));
+            }
             self.queues = copy;
         }
         Reply::SettledTogether { is_done }

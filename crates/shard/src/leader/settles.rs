@@ -9,13 +9,14 @@ use warren_queue::dispatch::io::{
     TogetherRequest, Token,
 };
 use warren_queue::entry::{EndedDelivery, Ending, ReturnKind};
-use warren_types::{NodeId, QueueId, Run};
+use warren_queue::outcome::{Effect, TogetherRefused, WhyNotTogether};
+use warren_types::{NodeId, NotStored, QueueId, Run};
 
 use super::batcher::{AckOf, Ends};
 use super::work::Leading;
-use crate::api::{AnswerTime, ReturnWait, SettleAction, SettlePart, TOGETHER_MAX};
+use crate::api::{AnswerTime, SettleAction, SettlePart, TOGETHER_MAX};
 use crate::link::frame::{Down, Hello, Outputs, Part, ReturnUp, SettleUp, TogetherUp};
-use crate::replica::tap::{Proof, Request};
+use crate::replica::tap::Request;
 
 /// Those that are not answered. Bounded by what sessions may have unanswered.
 #[derive(Default)]
@@ -29,7 +30,8 @@ pub(super) struct Acking {
 struct UnderWay {
     run: Run,
     outputs: OutputsId,
-    proof: Proof,
+    /// What its queues remember of these tells later whether it was done.
+    proof: Vec<EndedDelivery>,
     ends: How,
 }
 
@@ -80,7 +82,7 @@ impl Leading {
         let [held] = it.items[..] else {
             return self.refuse_outputs(hello.node, &it);
         };
-        let proof = Proof::Each(vec![ended(it.queue, held)]);
+        let proof = vec![ended(it.queue, held)];
         let Some(id) = self.acking.begin(hello, it.token, proof, How::Ack, outputs) else {
             return; // sent again over a new link, which hears the answer
         };
@@ -147,7 +149,9 @@ impl Leading {
         deliveries: Vec<EndedDelivery>,
         endings: Vec<Ending>,
     ) {
-        let parts = self.acking.parts.remove(&outputs).unwrap_or_default();
+        let Some(parts) = self.acking.parts.remove(&outputs) else {
+            return self.refuse_together(deliveries);
+        };
         let parks: Vec<(QueueId, u64)> = endings.iter().filter_map(parked).collect();
         let now = self.now();
         let settings = &self.settings;
@@ -160,6 +164,16 @@ impl Leading {
         for (queue, count) in parks {
             self.drop_parked(queue, count);
         }
+    }
+
+    /// The outputs are gone, with a request that another has taken the place of: all are held as before.
+    fn refuse_together(&mut self, deliveries: Vec<EndedDelivery>) {
+        let why = WhyNotTogether::Output {
+            index: 0,
+            why: NotStored::BatchRefused,
+        };
+        let refused = TogetherRefused { deliveries, why };
+        self.step(Input::Applied(Effect::TogetherRefused(refused)));
     }
 
     /// Dispatch has made sure of the delivery: it is acked with its outputs in the next entry.
@@ -184,14 +198,14 @@ impl Leading {
         let result = results.first().copied();
         let may_be_done = match result {
             Some(SettleResult::Done | SettleResult::AlreadySettled) => true,
-            // What was returned may be another's by now.
-            Some(SettleResult::NotOwner | SettleResult::Expired) => under_way.ends.is_together(),
+            // Since it was done, what was returned may have become another's, a queue may have gone or got a dead-letter target.
             Some(
-                SettleResult::QueueGone
-                | SettleResult::OutputRefused { .. }
+                SettleResult::NotOwner
+                | SettleResult::Expired
+                | SettleResult::QueueGone
                 | SettleResult::DeadLetter,
-            )
-            | None => false,
+            ) => under_way.ends.is_together(),
+            Some(SettleResult::OutputRefused { .. }) | None => false,
         };
         if !may_be_done {
             return self.outputs_answered(node, token, results);
@@ -254,7 +268,7 @@ impl Acking {
         &mut self,
         hello: &Hello,
         token: Token,
-        proof: Proof,
+        proof: Vec<EndedDelivery>,
         ends: How,
         outputs: Outputs,
     ) -> Option<OutputsId> {
@@ -288,25 +302,13 @@ impl How {
     }
 }
 
-/// What tells later whether these ended together.
-fn proof(parts: &[SettlePart]) -> Proof {
-    let (mut lasting, mut returned) = (Vec::new(), Vec::new());
-    for part in parts {
-        let of_kind = match part.action {
-            SettleAction::Settle(_)
-            | SettleAction::Return {
-                wait: ReturnWait::Parked,
-                ..
-            } => &mut lasting,
-            SettleAction::Return { .. } => &mut returned,
-        };
-        of_kind.extend(part.items.iter().map(|held| ended(part.queue, *held)));
-    }
-    if lasting.is_empty() {
-        Proof::One(returned)
-    } else {
-        Proof::Each(lasting)
-    }
+/// All deliveries of a request.
+fn proof(parts: &[SettlePart]) -> Vec<EndedDelivery> {
+    let each = parts.iter().flat_map(|part| {
+        let items = part.items.iter();
+        items.map(|held| ended(part.queue, *held))
+    });
+    each.collect()
 }
 
 fn ended(queue: QueueId, held: Held) -> EndedDelivery {

@@ -14,7 +14,7 @@ use warren_storage::{ReplicaState, RowBatch};
 use warren_types::{LogId, Position, Priority, QueueId, ShardId};
 
 use super::rows_view::RowsView;
-use super::tap::{Mailbox, Opening, Proof, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
+use super::tap::{Mailbox, Opening, Request, StoredStats, TAP_EVENTS_MAX, TapEvent};
 use crate::api::LevelStats;
 use crate::audit::{AuditId, Captured, Captures};
 
@@ -184,14 +184,14 @@ impl Machine for ShardMachine {
 }
 
 impl ShardMachine {
-    fn is_proven(&self, proof: &Proof) -> bool {
+    /// Whether each is remembered: all but those whose queue, and its memory, is gone.
+    fn is_proven(&self, proof: &[EndedDelivery]) -> bool {
         let (store, rows) = (&self.store, &self.rows);
         let is_known =
             |it: &EndedDelivery| store.has_outputs(rows, it.queue, it.position, it.attempt);
-        match proof {
-            Proof::Each(all) => all.iter().all(is_known),
-            Proof::One(any) => any.iter().any(is_known),
-        }
+        let is_gone = |it: &EndedDelivery| store.queue_stats(it.queue).is_none();
+        let is_each = proof.iter().all(|it| is_known(it) || is_gone(it));
+        is_each && proof.iter().any(is_known)
     }
 
     fn stats(&self, queue: QueueId, ready_from: &[(Priority, Position)]) -> Option<StoredStats> {

@@ -58,15 +58,6 @@ pub(crate) enum TapEvent {
     Restored,
 }
 
-/// Deliveries that tell, by what their queues remember, whether something was done.
-#[derive(Clone, Debug)]
-pub(crate) enum Proof {
-    /// They left, or were set aside: each is remembered.
-    Each(Vec<EndedDelivery>),
-    /// They were returned, and may have ended once more since: one is remembered.
-    One(Vec<EndedDelivery>),
-}
-
 /// What a leader knows of its shard when it opens: later changes come as events, none is missing or doubled.
 #[derive(Debug)]
 pub(crate) struct Opening {
@@ -121,7 +112,7 @@ pub(crate) enum Request {
     HasOutputs {
         node: NodeId,
         token: Token,
-        proof: Proof,
+        proof: Vec<EndedDelivery>,
     },
     /// Answered by [`TapEvent::Stats`].
     Stats {

@@ -37,7 +37,7 @@ pub(in super::super) fn apply(
         };
     }
     for it in deliveries {
-        outputs::remember(store, rows, it.queue, it.position, it.attempt);
+        outputs::remember_together(store, rows, it);
     }
     for block in blocks {
         enqueue::apply(store, rows, block, &[], out);
@@ -52,6 +52,12 @@ fn hindrance(
     deliveries: &[EndedDelivery],
     blocks: &[Enqueue],
 ) -> Option<WhyNotTogether> {
+    // What was returned is in its queue still. Whoever had it has claimed it from a new leader, and asks again.
+    let is_done =
+        |it: &EndedDelivery| store.ended_together(rows, it.queue, it.position, it.attempt);
+    if deliveries.iter().any(is_done) {
+        return Some(WhyNotTogether::Left);
+    }
     let mut named: BTreeMap<QueueId, Vec<Position>> = BTreeMap::new();
     for it in deliveries {
         named.entry(it.queue).or_default().push(it.position);

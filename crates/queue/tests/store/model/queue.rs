@@ -9,7 +9,9 @@ use warren_queue::entry::{
 use warren_queue::outcome::Reply;
 use warren_queue::rows::Counters;
 use warren_queue::store::{PARKED_DROPPED_AT_ONCE, PRODUCER_IDLE_MS_MAX, PRODUCER_WINDOW};
-use warren_types::{NotStored, Position, PositionRange, ProducerId, ProducerSpan, ShardTime};
+use warren_types::{
+    Attempt, NotStored, Position, PositionRange, ProducerId, ProducerSpan, ShardTime,
+};
 
 use super::{Absent, ModelCancel};
 
@@ -22,6 +24,8 @@ pub(crate) struct ModelQueue {
     pub(crate) marks: BTreeMap<u8, u64>,
     producers: BTreeMap<ProducerId, ModelProducer>,
     cancelled: BTreeSet<u64>,
+    /// Ended with others: `(position, attempt)`.
+    pub(super) ended: BTreeSet<(u64, Attempt)>,
     /// `(key, body, when)` of stored messages, oldest first.
     keys: Vec<(u64, u64, u64)>,
 }
