@@ -292,14 +292,6 @@ impl Cluster {
         }
     }
 
-    /// Whether the node has ended by itself since it was started.
-    ///
-    /// # Errors
-    /// When the system cannot be asked.
-    pub fn has_ended(&mut self, number: NodeNumber) -> Result<bool> {
-        Ok(self.node_mut(number).ended()?.is_some())
-    }
-
     /// Waits until the node answers `warren cluster status` well.
     ///
     /// # Errors
