@@ -306,10 +306,16 @@ impl Base {
         let first_user = first_user(broker.clone(), config.auth.clone(), halt.clone());
         self.tasks.spawn(first_user);
         let cluster = record.cluster.cluster;
+        let question = rejoin::Question::new(self.peers.clone(), &us, &record);
         self.spread(record, us);
         self.tasks
             .spawn(renew(broker.clone(), self.formation.clone(), halt.clone()));
-        let watched = rejoin::watch(broker.clone(), self.dir.clone(), self.failure.clone());
+        let watched = rejoin::watch(
+            broker.clone(),
+            self.dir.clone(),
+            question,
+            self.failure.clone(),
+        );
         let until = halt.clone();
         self.tasks.spawn(async move {
             until.run_until_cancelled(watched).await;

@@ -247,9 +247,14 @@ impl NodeService for Nodes {
         &self,
         request: Request<StandWithoutRequest>,
     ) -> Result<Response<StandWithoutResponse>, Status> {
+        let caller = request.extensions().get::<PeerIdentity>().copied();
         let request = request.into_inner();
-        let broker = self.broker(&request.cluster_id);
-        let response = broker.map(|it| it.serve_stand_without(&request));
-        Ok(Response::new(response.unwrap_or_default()))
+        let broker = self.broker(&request.cluster_id).ok();
+        let caller = caller.filter(|it| it.node.0 == request.node_id);
+        let (Some(broker), Some(caller)) = (broker, caller) else {
+            return Ok(Response::new(StandWithoutResponse::default()));
+        };
+        let answer = broker.serve_stand_without(caller.node, caller.incarnation);
+        Ok(Response::new(answer.await))
     }
 }

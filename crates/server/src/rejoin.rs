@@ -86,16 +86,27 @@ pub(crate) async fn note(dir: Arc<DataDir>, cause: String) {
     }
 }
 
-/// Ends the node when its replica of the topology is damaged: that is replaced with the whole node only.
+/// Ends the node when its replica of the topology is damaged and the others go on without it: that is replaced with the whole node only.
 pub(crate) async fn watch(
     broker: Broker,
     dir: Arc<DataDir>,
+    question: Question,
     failure: channel::Sender<Option<Failure>>,
 ) {
+    let mut told = String::new();
     loop {
         if let Some(cause) = broker.damage() {
-            note(dir, cause.to_string()).await;
-            return fail(&failure, Failure::Damaged { cause });
+            let Err(why) = question.ask().await else {
+                note(dir, cause.to_string()).await;
+                return fail(&failure, Failure::Damaged { cause });
+            };
+            if why != told {
+                error!(
+                    cause = &*cause,
+                    why, "the topology's replica is damaged, and this node is needed as it is"
+                );
+                told = why;
+            }
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -139,18 +150,62 @@ async fn begin_anew(
         Err(error) => return Ok(Begun::NotYet(dir, error.to_string())),
     };
     let at = now(damaged.cause);
-    if let Some(before) = dir.left_behind_at_ms()? {
+    let before = match dir.left_behind_at_ms() {
+        Ok(before) => before,
+        // What it says is not known: nothing is put in its place.
+        Err(error) => return Ok(Begun::NotYet(dir, error.to_string())),
+    };
+    if let Some(before) = before {
         let ago = Duration::from_millis(at.at_ms.saturating_sub(before));
         if ago < AGAIN_AFTER {
             let why = format!("that was done {} s ago: is the disk broken?", ago.as_secs());
             return Ok(Begun::NotYet(dir, why));
         }
     }
+    if !dir.is_on_one_file_system()? {
+        let why = "a part of it lies on another file system".to_owned();
+        return Ok(Begun::NotYet(dir, why));
+    }
     if let Err(why) = ask(config, &dir, &record, stop).await? {
         return Ok(Begun::NotYet(dir, why));
     }
     warn!(cause = at.cause, path = %dir.path().display(), "all of the damaged data directory is moved to its directory damaged; the node joins anew");
     Ok(Begun::Anew(blocking(move || dir.begin_anew(at)).await?))
+}
+
+/// Whether the others go on without this node.
+pub(crate) struct Question {
+    peers: Peers,
+    others: BTreeSet<NodeId>,
+    /// Blank, it knows nobody but those it is configured with.
+    doors: BTreeSet<NodeId>,
+    request: StandWithoutRequest,
+}
+
+impl Question {
+    /// The addresses of all members are known to `peers`.
+    pub(crate) fn new(peers: Peers, us: &Identity, record: &Record) -> Self {
+        let others = record.cluster.nodes.iter().map(|it| it.id);
+        let others: BTreeSet<NodeId> = others.filter(|it| *it != us.node).collect();
+        Self {
+            peers,
+            doors: us.peers.intersection(&others).copied().collect(),
+            others,
+            request: StandWithoutRequest {
+                cluster_id: id_bytes(record.cluster.cluster.0),
+                node_id: us.node.0,
+            },
+        }
+    }
+
+    /// The error: what is missing.
+    async fn ask(&self) -> Result<(), String> {
+        let asked = self.others.iter();
+        let asked = asked.map(|node| ask_one(&self.peers, *node, &self.request));
+        let answers: BTreeMap<NodeId, StandWithoutResponse> =
+            join_all(asked).await.into_iter().flatten().collect();
+        judge(&answers, &self.doors)
+    }
 }
 
 /// Asks until all groups go on without this node, for a while. The inner error: what is missing.
@@ -167,26 +222,16 @@ async fn ask(
     };
     let us = Identity::new(config, dir, nowhere);
     let peers = peers(config, &us);
-    let mut others = BTreeSet::new();
     for node in record.cluster.nodes.iter().filter(|it| it.id != us.node) {
         if !us.peers.contains(&node.id) {
             peers.set_address(node.id, node.addresses.node.to_string());
         }
-        others.insert(node.id);
     }
-    // Blank, it knows nobody but those it is configured with.
-    let doors: BTreeSet<NodeId> = us.peers.intersection(&others).copied().collect();
-    let request = StandWithoutRequest {
-        cluster_id: id_bytes(record.cluster.cluster.0),
-        node_id: us.node.0,
-    };
-    info!(nodes = ?others, "asking whether the others go on without this node");
+    let question = Question::new(peers, &us, record);
+    info!(nodes = ?question.others, "asking whether the others go on without this node");
     let deadline = Instant::now() + ASK_FOR;
     loop {
-        let asked = others.iter().map(|node| ask_one(&peers, *node, &request));
-        let answers: BTreeMap<NodeId, StandWithoutResponse> =
-            join_all(asked).await.into_iter().flatten().collect();
-        let Err(why) = judge(&answers, &doors) else {
+        let Err(why) = question.ask().await else {
             return Ok(Ok(()));
         };
         debug!(why, "not now");

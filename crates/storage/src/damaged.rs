@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::data_dir::{DataDirError, LOCK, MANIFEST};
@@ -87,6 +88,17 @@ pub(crate) fn leave_behind(dir: &Path, damaged: Damaged) -> Result<(), DataDirEr
     }
     write(dir, MOVING, damaged)?;
     move_rest(dir)
+}
+
+/// Whether all of it can be moved by renaming: nothing in it is another file system.
+pub(crate) fn is_on_one_file_system(dir: &Path) -> Result<bool, DataDirError> {
+    let own = fs::metadata(dir).map_err(at(dir))?.dev();
+    for item in fs::read_dir(dir).map_err(at(dir))? {
+        if item.and_then(|it| it.metadata()).map_err(at(dir))?.dev() != own {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Goes on with a move that an end of the process cut off.

@@ -243,6 +243,14 @@ impl DataDir {
         damaged::left_behind_at_ms(&self.path)
     }
 
+    /// Whether all of it can be moved at once: nothing in it is another file system.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`].
+    pub fn is_on_one_file_system(&self) -> Result<bool, DataDirError> {
+        damaged::is_on_one_file_system(&self.path)
+    }
+
     /// Moves all that is in the directory into `damaged`, instead of what is there, and begins it anew, as another incarnation of its node.
     /// Nobody may have anything of it open.
     ///

@@ -155,7 +155,7 @@ fn may_vote(placement: &Placement, status: &GroupStatus, now: Instant) -> bool {
     all_ready && (most || status.joint)
 }
 
-fn follower<'a>(status: &'a GroupStatus, member: &Member) -> Option<&'a FollowerStatus> {
+pub(super) fn follower<'a>(status: &'a GroupStatus, member: &Member) -> Option<&'a FollowerStatus> {
     let mut followers = status.followers.iter();
     followers.find(|it| it.replica == member.replica)
 }

@@ -35,13 +35,25 @@ impl StateError {
 impl From<rocksdb::Error> for StateError {
     fn from(error: rocksdb::Error) -> Self {
         let kind = error.kind();
-        let text = error.into_string().into();
-        if kind == rocksdb::ErrorKind::Corruption {
+        let text: Arc<str> = error.into_string().into();
+        if kind == rocksdb::ErrorKind::Corruption && !is_no_damage(&text) {
             Self::Damaged(text)
         } else {
             Self::Failed(text)
         }
     }
+}
+
+/// What RocksDB calls corruption beside wrong bytes: a file that cannot be got at, and one of later software.
+fn is_no_damage(text: &str) -> bool {
+    let elsewhere = [
+        "IO error",
+        "Can't access",
+        "No such file",
+        "Permission denied",
+    ];
+    let later = ["Unknown Footer version", "format_version"];
+    elsewhere.iter().chain(&later).any(|it| text.contains(it))
 }
 
 impl From<std::io::Error> for StateError {
