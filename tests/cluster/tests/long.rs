@@ -58,6 +58,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(120);
 const MISSING_MAX: usize = 30_000;
 const LAST_WITHIN: Duration = Duration::from_secs(120);
 
+type Ledger = BTreeMap<Kind, Entry>;
+
 /// What came of one kind of fault.
 #[derive(Default)]
 struct Entry {
@@ -143,11 +145,23 @@ impl Entry {
 }
 
 async fn play(stage: &mut Stage, judge: &Judge, seed: u64, minutes: u64) -> Result<()> {
+    let terms = Terms::watch(stage.connections()?);
+    let mut ledger = Ledger::new();
+    let played = play_all(stage, judge, (seed, minutes), &mut ledger).await;
+    println!("{}", table(&ledger));
+    played?;
+    terms.end().await
+}
+
+async fn play_all(
+    stage: &mut Stage,
+    judge: &Judge,
+    (seed, minutes): (u64, u64),
+    ledger: &mut Ledger,
+) -> Result<()> {
     let began = Instant::now();
     let ends = began + Duration::from_secs(minutes * 60);
     let mut random = StdRng::seed_from_u64(seed);
-    let terms = Terms::watch(stage.connections()?);
-    let mut ledger: BTreeMap<Kind, Entry> = BTreeMap::new();
     let (mut round, mut number) = (Vec::new(), 0);
     while Instant::now() < ends {
         if round.is_empty() {
@@ -162,8 +176,7 @@ async fn play(stage: &mut Stage, judge: &Judge, seed: u64, minutes: u64) -> Resu
         let told = told.with_context(|| format!("step {number}: {kind}"))?;
         println!("{:.0?} {number}: {kind}: {told}", began.elapsed());
     }
-    println!("{}", table(&ledger));
-    terms.end().await
+    Ok(())
 }
 
 async fn step(
@@ -198,7 +211,7 @@ async fn step(
     ))
 }
 
-fn table(ledger: &BTreeMap<Kind, Entry>) -> String {
+fn table(ledger: &Ledger) -> String {
     let mut out = "ms without a confirm, p50 / p99 / most\n\
                    | fault | count | from any node | of clients that look for one | without a majority |\n\
                    |---|---|---|---|---|\n"

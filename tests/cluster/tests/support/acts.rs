@@ -16,7 +16,7 @@ use warren_cluster::watch::{no_change, until_within};
 use warren_testkit::process::NodeNumber;
 
 /// What a machine that does other work has for changes of members.
-const CHANGED_WITHIN: Duration = Duration::from_secs(400);
+const CHANGED_WITHIN: Duration = Duration::from_secs(900);
 const COPIES: usize = 3;
 const TRANSFERS: usize = 6;
 /// Longer than nodes may be silent before their replicas are replaced, as `long.rs` sets it.
