@@ -64,6 +64,21 @@ pub async fn until_within(
     }
 }
 
+/// Asks until there is an answer: a machine that does other work may take a call's time.
+///
+/// # Errors
+/// The last one, when there was none in time.
+pub async fn answered<T>(ask: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        let answer = ask().await;
+        if answer.is_ok() || began.elapsed() > WITHIN {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
 /// Asks all the time who leads which group in which term. Two leaders in one term would be two majorities.
 pub struct Terms {
     stop: oneshot::Sender<()>,

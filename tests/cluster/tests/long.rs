@@ -23,7 +23,7 @@ use warren_cluster::pulse::Times;
 use warren_cluster::redrive::Redriver;
 use warren_cluster::run::{runtime, seed};
 use warren_cluster::stage::{Setup, Stage};
-use warren_cluster::watch::Terms;
+use warren_cluster::watch::{Terms, answered};
 use warren_testkit::memory::Memory;
 use warren_testkit::process::NodeNumber;
 
@@ -187,7 +187,7 @@ async fn step(
     entry: &mut Entry,
 ) -> Result<String> {
     tokio::time::sleep(Duration::from_millis(random.random_range(500..4_000))).await;
-    let homes = homes(stage).await?;
+    let homes = answered(async || homes(stage).await).await?;
     stage.load.begin_pulses();
     let began = Instant::now();
     let done = acts::play(stage, kind, random).await?;
