@@ -17,6 +17,11 @@ pub fn no_change(cluster: &Cluster) -> bool {
     cluster.is_ready() && !cluster.problems.iter().any(told)
 }
 
+fn told(cluster: &Cluster, began: Instant) -> String {
+    let (node, problems) = (cluster.answering_node_id, &cluster.problems);
+    format!("node {node} after {:.0?}: {problems:?}", began.elapsed())
+}
+
 /// Waits until the cluster, as a node sees it, is so.
 ///
 /// # Errors
@@ -40,6 +45,7 @@ pub async fn until_within(
     is_so: impl Fn(&Cluster) -> bool,
 ) -> Result<()> {
     let began = Instant::now();
+    let mut last = "nobody answered".to_owned();
     loop {
         // A node that cannot tell now is asked again.
         let now = connection.cluster().await;
@@ -48,10 +54,26 @@ pub async fn until_within(
             return Ok(());
         }
         if began.elapsed() > within {
-            match now {
-                Ok(now) => bail!("not so in time: {what}: {:?}", now.problems),
-                Err(error) => bail!("not so in time: {what}: {error}"),
-            }
+            let now = now.map_or_else(|error| error.to_string(), |it| told(&it, began));
+            bail!("not so in time: {what}: {now}; before: {last}");
+        }
+        if let Ok(now) = &now {
+            last = told(now, began);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// Asks until there is an answer: a machine that does other work may take a call's time.
+///
+/// # Errors
+/// The last one, when there was none in time.
+pub async fn answered<T>(ask: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        let answer = ask().await;
+        if answer.is_ok() || began.elapsed() > WITHIN {
+            return answer;
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

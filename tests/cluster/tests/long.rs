@@ -23,7 +23,7 @@ use warren_cluster::pulse::Times;
 use warren_cluster::redrive::Redriver;
 use warren_cluster::run::{runtime, seed};
 use warren_cluster::stage::{Setup, Stage};
-use warren_cluster::watch::Terms;
+use warren_cluster::watch::{Terms, answered};
 use warren_testkit::memory::Memory;
 use warren_testkit::process::NodeNumber;
 
@@ -57,6 +57,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(120);
 /// Consumers that take nothing any more would leave more than this.
 const MISSING_MAX: usize = 30_000;
 const LAST_WITHIN: Duration = Duration::from_secs(120);
+
+type Ledger = BTreeMap<Kind, Entry>;
 
 /// What came of one kind of fault.
 #[derive(Default)]
@@ -143,11 +145,23 @@ impl Entry {
 }
 
 async fn play(stage: &mut Stage, judge: &Judge, seed: u64, minutes: u64) -> Result<()> {
+    let terms = Terms::watch(stage.connections()?);
+    let mut ledger = Ledger::new();
+    let played = play_all(stage, judge, (seed, minutes), &mut ledger).await;
+    println!("{}", table(&ledger));
+    played?;
+    terms.end().await
+}
+
+async fn play_all(
+    stage: &mut Stage,
+    judge: &Judge,
+    (seed, minutes): (u64, u64),
+    ledger: &mut Ledger,
+) -> Result<()> {
     let began = Instant::now();
     let ends = began + Duration::from_secs(minutes * 60);
     let mut random = StdRng::seed_from_u64(seed);
-    let terms = Terms::watch(stage.connections()?);
-    let mut ledger: BTreeMap<Kind, Entry> = BTreeMap::new();
     let (mut round, mut number) = (Vec::new(), 0);
     while Instant::now() < ends {
         if round.is_empty() {
@@ -162,8 +176,7 @@ async fn play(stage: &mut Stage, judge: &Judge, seed: u64, minutes: u64) -> Resu
         let told = told.with_context(|| format!("step {number}: {kind}"))?;
         println!("{:.0?} {number}: {kind}: {told}", began.elapsed());
     }
-    println!("{}", table(&ledger));
-    terms.end().await
+    Ok(())
 }
 
 async fn step(
@@ -174,7 +187,7 @@ async fn step(
     entry: &mut Entry,
 ) -> Result<String> {
     tokio::time::sleep(Duration::from_millis(random.random_range(500..4_000))).await;
-    let homes = homes(stage).await?;
+    let homes = answered(async || homes(stage).await).await?;
     stage.load.begin_pulses();
     let began = Instant::now();
     let done = acts::play(stage, kind, random).await?;
@@ -198,7 +211,7 @@ async fn step(
     ))
 }
 
-fn table(ledger: &BTreeMap<Kind, Entry>) -> String {
+fn table(ledger: &Ledger) -> String {
     let mut out = "ms without a confirm, p50 / p99 / most\n\
                    | fault | count | from any node | of clients that look for one | without a majority |\n\
                    |---|---|---|---|---|\n"

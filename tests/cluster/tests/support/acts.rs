@@ -12,11 +12,11 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use warren_client::{Cluster as View, Connection, NodeState};
 use warren_cluster::cuts::{Cut, Fault, HALVES, OF_FIVE, OF_THREE};
 use warren_cluster::stage::Stage;
-use warren_cluster::watch::{no_change, until_within};
+use warren_cluster::watch::{answered, no_change, until_within};
 use warren_testkit::process::NodeNumber;
 
 /// What a machine that does other work has for changes of members.
-const CHANGED_WITHIN: Duration = Duration::from_secs(400);
+const CHANGED_WITHIN: Duration = Duration::from_secs(900);
 const COPIES: usize = 3;
 const TRANSFERS: usize = 6;
 /// Longer than nodes may be silent before their replicas are replaced, as `long.rs` sets it.
@@ -191,7 +191,7 @@ fn start(stage: &mut Stage, nodes: &[NodeNumber]) -> Result<()> {
 }
 
 async fn cut(stage: &mut Stage, fault: Fault, random: &mut StdRng) -> Result<Done> {
-    let (leader, _) = stage.leads().await?;
+    let (leader, _) = answered(async || stage.leads().await).await?;
     let cut = Cut::of(fault, stage.cluster.numbers().len(), leader, random);
     cut.make(&mut stage.network)?;
     let until = Instant::now() + Duration::from_millis(random.random_range(1_500..15_000));
@@ -207,7 +207,7 @@ async fn cut(stage: &mut Stage, fault: Fault, random: &mut StdRng) -> Result<Don
 
 async fn transfer(stage: &Stage, random: &mut StdRng) -> Result<Done> {
     let admin = stage.any_of(&stage.cluster.numbers())?;
-    let view = admin.cluster().await?;
+    let view = answered(async || Ok(admin.cluster().await?)).await?;
     let mut done = 0;
     for _ in 0..TRANSFERS {
         let shard = view.shards.choose(random).context("there are shards")?;
