@@ -2,6 +2,7 @@
 //! start as far as nothing in them is lost.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -12,6 +13,7 @@ const IDLE: GroupId = GroupId(1);
 const BUSY: GroupId = GroupId(2);
 const GONE: GroupId = GroupId(9);
 const WITHIN: Duration = Duration::from_secs(20);
+static TERM: AtomicU64 = AtomicU64::new(100);
 
 fn open_scrubbed(disk: &TestDisk) -> SegmentLog {
     let options = LogOptions {
@@ -121,11 +123,11 @@ fn written() -> TestDisk {
 
 /// Waits for something, with a group that is written meanwhile: the writer tidies up when it has something to do.
 fn until(log: &Arc<dyn GroupLog>, what: &str, is: impl Fn() -> bool) {
-    let (begun, mut term) = (Instant::now(), 100);
+    let begun = Instant::now();
     while !is() {
         assert!(begun.elapsed() < WITHIN, "{what}");
-        term += 1;
-        vote(log, term).unwrap();
+        // A vote never goes back.
+        vote(log, TERM.fetch_add(1, Ordering::Relaxed)).unwrap();
     }
 }
 
