@@ -8,6 +8,7 @@ use warren_proto::v1::consume_request::Frame as Consume;
 use warren_proto::v1::consume_response::Frame as Consumed;
 use warren_proto::v1::settlement::{Action, Target};
 use warren_proto::v1::{self, SettleOutcome};
+use warren_testkit::process::{Cluster, Options};
 
 const ACK: Action = Action::Ack(v1::Ack {});
 
@@ -89,8 +90,12 @@ fn several_acks_and_their_messages_are_done_together_or_not_at_all() {
         let acked = only(&mut stream, settlement(&held[..3], ACK, both())).await;
         assert_eq!(told(&acked), done(2));
         // What was settled takes the other one along: nothing is done, and it is held as before.
-        let late = only(&mut stream, settlement(&held[3..], ACK, Vec::new())).await;
-        assert_eq!(late.outcome(), SettleOutcome::Done);
+        let late = v1::SettleBatch {
+            settle_ref: 2,
+            settlements: vec![settlement(&held[3..], ACK, Vec::new())],
+        };
+        stream.send(Consume::Settle(late)).await;
+        assert!(stream.settled(2).await.all_done);
         let receipt = ack_with(&held[3], vec![entry("out", "6")]);
         let again = settle(&call, receipt).await;
         assert_eq!(again.outcome(), SettleOutcome::AlreadySettled);
@@ -172,14 +177,20 @@ fn dead_letter_does_not_leave_with_messages_unless_they_may_be_first() {
 
 #[test]
 fn messages_of_a_settlement_are_bounded_by_what_an_entry_may_have() {
-    let cluster = one_node();
+    let mut cluster = Cluster::prepare(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    cluster.set_environment(FIRST, "WARREN_LIMITS_MAX_MESSAGE_SIZE", "1 MiB");
+    cluster.spawn(FIRST).unwrap();
+    cluster.wait_all_ready().unwrap();
     runtime(async {
         let call = Call::to(&cluster.grpc_address(FIRST));
         queues(&call, &["a"]).await;
         let held = call.take("in", 1).await;
-        let large = "x".repeat(1 << 20);
+        let large = "x".repeat(64 << 10);
         let entries = |count| vec![entry("out", &large); count];
-        // The largest message may have 16 MiB.
         let refused = settle(&call, ack_with(&held[0], entries(17))).await;
         assert_eq!(told(&refused).0, "InvalidArgument MESSAGE_TOO_LARGE");
         let taken = settle(&call, ack_with(&held[0], entries(15))).await;

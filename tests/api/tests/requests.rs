@@ -117,7 +117,7 @@ fn request_that_is_repeated_without_its_consumer_is_refused_and_stays_stored() {
         assert_eq!(ask(&call, keyed()).await, [NOBODY]);
         assert_eq!(call.stats("calc").await.published_total, 1);
         let mut stream = consume(&call, "calc").await;
-        assert_eq!(ask(&call, keyed()).await, ["Duplicate 1"]);
+        assert_eq!(ask(&call, keyed()).await, ["Duplicate 0"]);
         assert_eq!(stream.deliveries(1).await.len(), 1);
         assert_eq!(call.stats("calc").await.published_total, 1);
     });
