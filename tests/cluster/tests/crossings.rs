@@ -15,9 +15,11 @@ const BODY_BYTES: usize = 64 << 10;
 
 /// Bytes that a node has sent to others and to its clients.
 fn sent(node: NodeNumber) -> u64 {
-    let path = format!("/sys/class/net/way-{}/statistics/rx_bytes", node.0);
-    let text = std::fs::read_to_string(path).unwrap();
-    text.trim().parse().unwrap()
+    let all = std::fs::read_to_string("/proc/self/net/dev").unwrap();
+    let name = format!("way-{}:", node.0);
+    let own = all.lines().find_map(|it| it.trim().strip_prefix(&name));
+    let received = own.unwrap().split_whitespace().next();
+    received.unwrap().parse().unwrap()
 }
 
 fn warren(cluster: &Cluster, node: NodeNumber, arguments: &[&str], input: &[u8]) -> String {
