@@ -6,6 +6,8 @@ mod leading;
 mod members;
 mod placing;
 mod reconcile;
+#[cfg(test)]
+mod testing;
 mod upgrade;
 mod without;
 mod wrong;

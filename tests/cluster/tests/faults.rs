@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tokio::runtime::Runtime;
 use warren_cluster::audits::all_agree;
 use warren_cluster::redrive::Redriver;
 use warren_cluster::run::{conclude, runtime, seed};
 use warren_cluster::{Load, Shape, connect};
-use warren_testkit::faults::{self, plan, run};
+use warren_testkit::faults::{self, Step, plan, run};
 use warren_testkit::process::{Cluster, Options};
 
 const SHAPE: Shape = Shape {
@@ -43,16 +44,21 @@ fn fault_run(seed: u64, steps: usize, shape: faults::Shape) {
     }
 }
 
+fn servers(cluster: &Cluster) -> Vec<String> {
+    let numbers = cluster.numbers().into_iter();
+    numbers.map(|it| cluster.servers_from(it)).collect()
+}
+
 fn play(cluster: &mut Cluster, seed: u64, steps: usize, shape: faults::Shape) -> Result<()> {
     let runtime = runtime();
-    let servers: Vec<String> = cluster
-        .numbers()
-        .into_iter()
-        .map(|number| cluster.servers_from(number))
-        .collect();
-    let load = runtime.block_on(Load::start(&servers, SHAPE))?;
-    let mut done = 0;
-    run(cluster, &plan(seed, 3, steps, shape), |step| {
+    let load = runtime.block_on(Load::start(&servers(cluster), SHAPE))?;
+    play_under(&runtime, cluster, load, &plan(seed, 3, steps, shape))
+}
+
+/// The faults, one after the other, and then the checker.
+fn play_under(runtime: &Runtime, cluster: &mut Cluster, load: Load, plan: &[Step]) -> Result<()> {
+    let (mut done, steps) = (0, plan.len());
+    run(cluster, plan, |step| {
         done += 1;
         println!(
             "{done}/{steps}: {:?}; {} confirmed so far",
@@ -94,25 +100,14 @@ fn lanes_run(seed: u64, steps: usize) {
 
 fn play_lanes(cluster: &mut Cluster, seed: u64, steps: usize) -> Result<()> {
     let runtime = runtime();
-    let numbers = cluster.numbers().into_iter();
-    let servers: Vec<String> = numbers.map(|it| cluster.servers_from(it)).collect();
+    let servers = servers(cluster);
     let load = runtime.block_on(Load::start_lanes(&servers))?;
     let redriver = Redriver::start(&cluster.warren(), &servers[0]);
-    let mut done = 0;
     let shape = faults::Shape {
         kill_all: 1,
         ..faults::Shape::default()
     };
-    run(cluster, &plan(seed, 3, steps, shape), |step| {
-        done += 1;
-        println!(
-            "{done}/{steps}: {:?}; {} confirmed so far",
-            step.fault,
-            load.confirmed()
-        );
-    })?;
-    runtime.block_on(conclude(load, cluster.directory()))?;
-    alike(cluster)?;
+    play_under(&runtime, cluster, load, &plan(seed, 3, steps, shape))?;
     println!("parked messages were redriven {} times", redriver.end());
     Ok(())
 }

@@ -177,21 +177,10 @@ pub(super) fn is_near(status: &GroupStatus, member: &Member) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use warren_raft::{FollowerStatus, ReplicaHealth, Role};
-    use warren_types::{Generation, Leadership, LogIndex, NodeId, ShardId};
+    use warren_types::{Generation, ShardId};
 
+    use super::super::testing::{self, member, members};
     use super::*;
-
-    fn member(number: u64) -> Member {
-        Member {
-            replica: ReplicaId(number),
-            node: NodeId(number),
-        }
-    }
-
-    fn members(numbers: &[u64]) -> Vec<Member> {
-        numbers.iter().copied().map(member).collect()
-    }
 
     fn placement(wanted: &[u64], former: &[u64]) -> Placement {
         Placement {
@@ -204,32 +193,8 @@ mod tests {
         }
     }
 
-    /// Replica 1 leads and has 5,000 entries.
     fn status(voters: &[u64], learners: &[u64], matched: &[(u64, u64)]) -> GroupStatus {
-        let follower = |&(number, index): &(u64, u64)| FollowerStatus {
-            replica: ReplicaId(number),
-            node: NodeId(number),
-            matched: Some(LogIndex(index)),
-            acked: Some(Instant::now()),
-        };
-        GroupStatus {
-            group: ShardId(1).into(),
-            replica: ReplicaId(1),
-            health: ReplicaHealth::Running,
-            role: Role::Leader,
-            leadership: Leadership::default(),
-            last_log: Some(LogIndex(5_000)),
-            committed: None,
-            heard_commit: None,
-            applied: None,
-            purged: None,
-            voters: members(voters),
-            learners: members(learners),
-            joint: false,
-            followers: matched.iter().map(follower).collect(),
-            waiting: 0,
-            waiting_bytes: 0,
-        }
+        testing::status(voters, learners, matched, Instant::now())
     }
 
     #[test]

@@ -99,44 +99,12 @@ fn stands(
 mod tests {
     use std::time::Duration;
 
-    use warren_raft::{FollowerStatus, ReplicaHealth, Role};
-    use warren_types::{Leadership, LogIndex, Member, ReplicaId};
-
+    use super::super::testing;
     use super::*;
 
-    fn member(number: u64) -> Member {
-        Member {
-            replica: ReplicaId(number),
-            node: NodeId(number),
-        }
-    }
-
-    /// Replica 1 leads and has 5,000 entries; of the others so many.
     fn status(voters: u64, matched: &[(u64, u64)], acked: Instant) -> GroupStatus {
-        let follower = |&(number, index): &(u64, u64)| FollowerStatus {
-            replica: ReplicaId(number),
-            node: NodeId(number),
-            matched: Some(LogIndex(index)),
-            acked: Some(acked),
-        };
-        GroupStatus {
-            group: GroupId(1),
-            replica: ReplicaId(1),
-            health: ReplicaHealth::Running,
-            role: Role::Leader,
-            leadership: Leadership::default(),
-            last_log: Some(LogIndex(5_000)),
-            committed: None,
-            heard_commit: None,
-            applied: None,
-            purged: None,
-            voters: (1..=voters).map(member).collect(),
-            learners: Vec::new(),
-            joint: false,
-            followers: matched.iter().map(follower).collect(),
-            waiting: 0,
-            waiting_bytes: 0,
-        }
+        let voters: Vec<u64> = (1..=voters).collect();
+        testing::status(&voters, &[], matched, acked)
     }
 
     #[test]
