@@ -106,7 +106,7 @@ struct PublishStream {
     /// A batch that waits for admission.
     waiting: Option<(Routing, Admitting)>,
     pause: Pause,
-    /// What was refused while the node had lost touch: it comes again before anything later.
+    /// What was refused for now: it comes again before anything later.
     awaited: Awaited,
     control: VecDeque<Response>,
     /// When the oldest so many partial batches are told.
@@ -270,11 +270,11 @@ impl PublishStream {
     }
 
     async fn batch(&mut self, batch: v1::PublishBatch) {
-        let count = u32::try_from(batch.entries.len()).unwrap_or(u32::MAX);
-        let slot = self.results.open(batch.batch_ref, count);
+        let sequences = batch.entries.iter().map(|it| it.sequence);
+        let slot = self.results.open(batch.batch_ref, sequences.collect());
         let checked = check_batch(&self.gateway, &batch);
-        if let Err(error) = checked.and_then(|()| self.check_touch(&batch)) {
-            for (index, entry) in (0..count).zip(&batch.entries) {
+        if let Err(error) = checked.and_then(|()| self.check_order(&batch)) {
+            for (index, entry) in (0..).zip(&batch.entries) {
                 self.turn_down(slot, index, body_bytes(entry), &error);
             }
             return;
@@ -300,6 +300,7 @@ impl PublishStream {
                 }
                 Ok(_) => {
                     is_whole = false;
+                    comes_again(&self.results, &mut self.awaited, id);
                     self.results.result(slot, refused(index, &over_credit()));
                 }
                 Err(error) => {
@@ -353,21 +354,21 @@ impl PublishStream {
         self.results.result(slot, refused(index, error));
     }
 
-    /// A node that has lost touch with the cluster takes nothing; and when it is in touch again, nothing before what it has refused.
-    fn check_touch(&mut self, batch: &v1::PublishBatch) -> Result<(), ApiError> {
+    /// A node that has lost touch with the cluster takes nothing; and nothing is taken before what was refused for now.
+    fn check_order(&mut self, batch: &v1::PublishBatch) -> Result<(), ApiError> {
         let numbers = batch.entries.iter().map(|it| it.sequence);
         let (now, numbers) = (Instant::now(), numbers.filter(|it| *it != 0));
-        if !self.gateway.may_serve() {
+        let why = if !self.gateway.may_serve() {
             numbers.for_each(|it| self.awaited.refused(it, now));
+            "the node has lost touch with the cluster"
         } else if self.awaited.is_empty(now)
             || self.awaited.may_pass(&numbers.collect::<Vec<u64>>(), now)
         {
             return Ok(());
-        }
-        Err(ApiError::new(
-            Reason::NotReady,
-            "the node has lost touch with the cluster",
-        ))
+        } else {
+            "what its producer sent before it was refused for now, and is to come again first"
+        };
+        Err(ApiError::new(Reason::NotReady, why))
     }
 
     async fn admitted(&mut self, permit: Permit) {
@@ -400,6 +401,9 @@ impl PublishStream {
             if outcome == (Outcome::Committed { queues: 1 }) {
                 self.results.committed_once(entry.slot, entry.index);
                 continue;
+            }
+            if matches!(&outcome, Outcome::Refused(why) if why.is_for_now()) {
+                comes_again(&self.results, &mut self.awaited, entry);
             }
             let topology = topology.get_or_insert_with(|| self.gateway.topology());
             self.results
@@ -461,6 +465,13 @@ impl PublishStream {
         if timeout(LINGER, rest).await.is_err() {
             debug!("results of a publish stream that ended did not come");
         }
+    }
+}
+
+/// It was refused for now: later ones of its producer, which may be on their way, do not overtake it.
+fn comes_again(results: &BatchResults, awaited: &mut Awaited, entry: EntryId) {
+    if let Some(sequence) = results.sequence(entry) {
+        awaited.refused(sequence, Instant::now());
     }
 }
 

@@ -73,6 +73,35 @@ pub(crate) enum Refused {
     },
 }
 
+impl Refused {
+    /// The node takes nothing for now, whatever it is: its publisher sends it again, before anything later. What may be stored comes to its
+    /// place by itself.
+    pub(crate) fn is_for_now(&self) -> bool {
+        match self {
+            Self::Unavailable(why) => match why {
+                Unavailable::NoQuorum
+                | Unavailable::NotReady
+                | Unavailable::Draining
+                | Unavailable::DeadlinePassed => true,
+                Unavailable::Overloaded => false,
+            },
+            // Messages for queues on other nodes are taken meanwhile.
+            Self::Low(_)
+            | Self::NotStored { .. }
+            | Self::OverQuota
+            | Self::CrossShard
+            | Self::TogetherTooLarge { .. }
+            | Self::Aborted
+            | Self::NoResponders { .. }
+            | Self::Unknown
+            | Self::Denied(_)
+            | Self::NoSuchVhost
+            | Self::NoSuchExchange { .. }
+            | Self::InternalExchange { .. } => false,
+        }
+    }
+}
+
 /// A message of which all answers are there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {

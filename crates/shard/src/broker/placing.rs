@@ -45,6 +45,9 @@ impl Broker {
             if synced {
                 self.follow_addresses(&topology, &mut addresses);
             }
+            // Their doors first: opening replicas takes time, in which publishes would find none and be refused.
+            let shards = topology.placements().filter_map(|it| it.group.shard());
+            shards.for_each(|shard| self.open_uplink(shard));
             let mut done = true;
             for placement in topology.placements() {
                 done &= self.place(&topology, placement, synced).await == Placed::AsItIs;
@@ -96,7 +99,6 @@ impl Broker {
         let Some(shard) = placement.group.shard() else {
             return Placed::AsItIs;
         };
-        self.open_uplink(shard);
         let me = self.inner.me;
         // Replicas of an earlier directory of this node are not this one's.
         let known = topology.node(me.node);
