@@ -306,20 +306,29 @@ def test_consumer_acks_several_and_goes_on_after_each_commit(cluster):
     _removed(cluster, queues)
 
 
-def test_rejects_of_a_queue_with_dead_letters_follow_the_publishes(cluster):
-    queues = _, out, dead = _group(cluster, "dying")
-    source = cluster.name("dying.dlx")
+def test_dead_letters_begin_their_way_with_the_publishes_or_are_held(cluster):
+    queues = _, out, full = _group(cluster, "dying")
+    source, dead = cluster.name("dying.dlx"), _queue(cluster, "dead")
     group = {"x-placement-group": cluster.name("dying")}
     arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead, **group}
-    channel = cluster.channel()
-    channel.queue_declare(source, durable=True, arguments=arguments)
-    _filled(cluster, source, 2)
-    channel.tx_select()
-    tags = [channel.basic_get(source)[0].delivery_tag for _ in range(2)]
-    channel.basic_ack(tags[0])
-    channel.basic_reject(tags[1], requeue=False)
-    channel.basic_publish("", out, b"done", persistent())
-    channel.tx_commit()
-    until(lambda: _depth(cluster, dead) == 1, "the dead letter")
-    assert (_depth(cluster, source), _depth(cluster, out)) == (0, 1)
-    _removed(cluster, (*queues, source))
+    cluster.channel().queue_declare(source, durable=True, arguments=arguments)
+    _filled(cluster, source, 3)
+    for is_refused in (True, False):
+        channel = cluster.channel()
+        channel.tx_select()
+        tags = [channel.basic_get(source)[0].delivery_tag for _ in range(3)]
+        channel.basic_ack(tags[0])
+        for tag in tags[1:]:
+            channel.basic_reject(tag, requeue=False)
+        channel.basic_publish("", out, b"done", persistent())
+        for _ in range(2 if is_refused else 1):
+            channel.basic_publish("", full, b"x", persistent())
+        if is_refused:
+            _refused_commit(channel)
+            until(lambda: _depth(cluster, source) == 3, "the deliveries are back")
+            assert (_depth(cluster, out), _depth(cluster, dead)) == (0, 0)
+        else:
+            channel.tx_commit()
+            # At once: the answer comes when they have arrived.
+            assert [_depth(cluster, it) for it in (source, out, dead)] == [0, 1, 2]
+    _removed(cluster, (*queues, source, dead))

@@ -56,6 +56,7 @@ fn lines() -> Vec<(&'static str, String)> {
             ("audit".into(), encode_audit(NodeId(3), &audit())),
             ("remarks".into(), encode_entry(&entry_of_remarks())),
             ("ends".into(), encode_entry(&entry_of_ends())),
+            ("dying".into(), encode_entry(&entry_of_dying())),
         ]),
     ));
     let keys = rows()
@@ -135,6 +136,10 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
     assert_eq!(
         decode_entry(&kept("entry.txt")[9]).unwrap(),
         entry_of_ends()
+    );
+    assert_eq!(
+        decode_entry(&kept("entry.txt")[10]).unwrap(),
+        entry_of_dying()
     );
     let audit_entry = &kept("entry.txt")[7];
     assert_eq!(audit_of(audit_entry), Some(audit()));

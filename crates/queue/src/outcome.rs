@@ -275,6 +275,8 @@ pub enum WhyNotTogether {
     Left,
     /// A queue of the deliveries is gone.
     QueueGone,
+    /// One would be a dead letter, and nothing takes it now: no queue, or too many are on their way.
+    DeadLetter,
 }
 
 /// Messages that came due.

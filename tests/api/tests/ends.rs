@@ -2,7 +2,7 @@
 //! at all. Not here: one ack with its messages (`outputs`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use warren_api::outputs::{ack_with, all_of, body, entry, first, settle, told};
+use warren_api::outputs::{ack_with, all_of, body, entry, settle, told};
 use warren_api::{Call, Consuming, FIRST, number, one_node, runtime, text};
 use warren_proto::v1::consume_request::Frame as Consume;
 use warren_proto::v1::consume_response::Frame as Consumed;
@@ -47,8 +47,15 @@ async fn only(stream: &mut Consuming, settlement: v1::Settlement) -> v1::SettleR
 
 /// Queues of one shard: one with these messages, one that takes all, one that takes a single message.
 async fn queues(call: &Call, bodies: &[&str]) {
+    queues_with(call, bodies, &[]).await;
+}
+
+/// The same, and more is said of the first one.
+async fn queues_with(call: &Call, bodies: &[&str], more: &[(&str, v1::Value)]) {
     let group = || ("x-placement-group", text("orders"));
-    call.declare_with("in", &[group()]).await;
+    let mut arguments = vec![group()];
+    arguments.extend_from_slice(more);
+    call.declare_with("in", &arguments).await;
     call.declare_with("out", &[group()]).await;
     let full = ("x-overflow", text("reject-publish"));
     let limit = ("x-max-length", number(1));
@@ -151,13 +158,45 @@ fn rejects_parks_and_requeues_end_with_their_messages() {
 }
 
 #[test]
-fn dead_letter_does_not_leave_with_messages_unless_they_may_be_first() {
+fn dead_letters_begin_their_way_with_the_messages_or_are_held_as_before() {
+    let cluster = one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare_with("dead", &[]).await;
+        let dies = ("x-dead-letter-exchange", text(""));
+        let to = ("x-dead-letter-routing-key", text("dead"));
+        queues_with(&call, &["a", "b", "c"], &[dies, to]).await;
+        let (mut stream, held) = holding(&call, 3).await;
+        let reject = || Action::Reject(v1::Reject::default());
+        let too_many = vec![entry("out", "1"), entry("small", "2"), entry("small", "3")];
+        let refused = only(&mut stream, settlement(&held[..2], reject(), too_many)).await;
+        assert_eq!(refused.outcome(), SettleOutcome::Refused);
+        let stats = call.stats("in").await;
+        assert_eq!((stats.unacked, call.stats("out").await.ready), (3, 0));
+        let with = vec![entry("out", "1"), entry("small", "2")];
+        let ended = settlement(&held[..2], reject(), with);
+        assert_eq!(told(&only(&mut stream, ended).await), done(2));
+        assert_eq!(all_of(&call, "out").await, ["1"]);
+        assert_eq!(all_of(&call, "dead").await, ["a", "b"]);
+        let stats = call.stats("in").await;
+        assert_eq!((stats.unacked, stats.dead_lettered_total), (1, 2));
+    });
+}
+
+#[test]
+fn dead_letter_that_must_be_kept_and_goes_nowhere_holds_the_messages_back() {
     let cluster = one_node();
     runtime(async {
         let call = Call::to(&cluster.grpc_address(FIRST));
         let group = || ("x-placement-group", text("orders"));
-        let dies = ("x-dead-letter-exchange", text(""));
-        call.declare_with("dies", &[group(), dies]).await;
+        let arguments = [
+            group(),
+            ("x-dead-letter-exchange", text("")),
+            ("x-dead-letter-routing-key", text("nobody")),
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-overflow", text("reject-publish")),
+        ];
+        call.declare_with("dies", &arguments).await;
         call.declare_with("out", &[group()]).await;
         call.fill("dies", &["x"]).await;
         let held = call.take("dies", 1).await;
@@ -166,11 +205,13 @@ fn dead_letter_does_not_leave_with_messages_unless_they_may_be_first() {
             ..ack_with(&held[0], vec![entry("out", "1")])
         };
         let refused = settle(&call, rejected.clone()).await;
-        assert_eq!(told(&refused).0, "Unimplemented UNSUPPORTED_FEATURE");
+        assert!(told(&refused).0.ends_with("BATCH_ABORTED"), "{refused:?}");
         let stats = call.stats("dies").await;
         assert_eq!((stats.unacked, call.stats("out").await.ready), (1, 0));
-        let allowed = settle(&call, first(rejected)).await;
-        assert_eq!(allowed.outcome(), SettleOutcome::Done);
+        call.declare_with("nobody", &[]).await;
+        let done = settle(&call, rejected).await;
+        assert_eq!(done.outcome(), SettleOutcome::Done);
+        assert_eq!(all_of(&call, "nobody").await, ["x"]);
         assert_eq!(all_of(&call, "out").await, ["1"]);
     });
 }

@@ -6,6 +6,7 @@ use warren_queue::entry::{EndedDelivery, Ending, Park, Return, Settle, SettleTog
 use warren_types::{Attempt, Position, QueueId, ShardTime, Term};
 
 use super::command::{decode_blocks, decode_reason, enqueue, reason};
+use super::moves;
 use super::states::{decode_park_cause, is_failed, park_cause, return_kind};
 use crate::error::{CodecError, malformed};
 use crate::{ranges, said};
@@ -104,6 +105,7 @@ fn ending(it: &Ending) -> pb::Ending {
         Ending::Settle(it) => Kind::Settle(settle(it)),
         Ending::Return(it) => Kind::Return(give_back(it)),
         Ending::Park(it) => Kind::Park(park(it)),
+        Ending::MoveOut(it) => Kind::BeginMove(moves::begin(it)),
     };
     pb::Ending { kind: Some(kind) }
 }
@@ -114,6 +116,7 @@ fn decode_ending(it: pb::Ending) -> Result<Ending, CodecError> {
         Some(Kind::Settle(it)) => Ending::Settle(decode_settle(it)?),
         Some(Kind::Return(it)) => Ending::Return(decode_return(it)?),
         Some(Kind::Park(it)) => Ending::Park(decode_park(it)?),
+        Some(Kind::BeginMove(it)) => Ending::MoveOut(moves::decode_begin(it)?),
         None => return Err(malformed("ending", "is missing or unknown")),
     })
 }

@@ -327,3 +327,27 @@ fn said_at(at: u64) -> SaidAt {
         said: said.unwrap(),
     }
 }
+
+/// An entry with a dead letter that begins its way together with another end.
+pub fn entry_of_dying() -> ShardEntry {
+    let mut entry = entry_of_ends();
+    let dying = Ending::MoveOut(MoveOut {
+        queue: QueueId(300),
+        ranges: vec![PositionRange::one(Position(5))],
+        reason: SettleReason::Rejected,
+        exchange: ExchangeName::try_from("dead").unwrap(),
+        routing_key: Some(RoutingKey::try_from("letters").unwrap()),
+        priority: None,
+        targets: vec![MoveTarget {
+            shard: ShardId(9),
+            queues: vec![QueueId(4), QueueId(5)],
+        }],
+    });
+    for command in &mut entry.commands {
+        if let Command::SettleTogether(it) = command {
+            it.endings.pop();
+            it.endings.push(dying.clone());
+        }
+    }
+    entry
+}

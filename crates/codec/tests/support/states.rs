@@ -100,8 +100,12 @@ pub(super) fn settle_together() -> impl Strategy<Value = Command> {
         },
     });
     let words = option::of(said());
-    let ending = (queue, ranges(), reason(), park_cause(), words).prop_map(
-        |(queue, ranges, reason, cause, said)| {
+    let moved = option::weighted(0.2, super::moves::move_out());
+    let ending = (queue, ranges(), reason(), park_cause(), words, moved).prop_map(
+        |(queue, ranges, reason, cause, said, moved)| {
+            if let Some(moved) = moved {
+                return Ending::MoveOut(moved);
+            }
             let kind = ReturnKind::Failed;
             let not_before = Some(ShardTime(7));
             match (said, reason) {

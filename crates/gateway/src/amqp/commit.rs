@@ -13,7 +13,6 @@ use warren_shard::api::{
     AnswerTime, PublishItem, RequestToken, SettleAction, SettlePart, SettleSpec, TOGETHER_MAX,
     TOGETHER_SINCE, TogetherSpec,
 };
-use warren_topology::Topology;
 use warren_types::{Message, QueueId, ShardId};
 
 use super::caller::Caller;
@@ -311,8 +310,8 @@ impl AmqpSession {
         let is_ack = matches!(open.settles.as_slice(), [(_, _, ACK)]);
         let may = open.settles.len() <= TOGETHER_MAX
             && (is_ack || self.view.version() >= TOGETHER_SINCE)
-            && open.settles.iter().all(|(_, it, how)| {
-                it.target.shard == shard && may_end_together(&self.view, it.target.queue, *how)
+            && open.settles.iter().all(|(_, it, _)| {
+                it.target.shard == shard && self.view.queue_by_id(it.target.queue).is_some()
             });
         if open.settles.is_empty() || !may {
             return Ok(Ends::Later);
@@ -474,15 +473,6 @@ fn parts(settles: &[(DeliveryTag, Unacked, SettleAction)]) -> Vec<SettlePart> {
         }
     }
     parts
-}
-
-/// Its queue is there, and it would be no dead letter, which has a way of its own.
-fn may_end_together(view: &Topology, queue: QueueId, action: SettleAction) -> bool {
-    let Some(queue) = view.queue_by_id(queue) else {
-        return false;
-    };
-    let stays = matches!(action, SettleAction::Return { .. }) || action == ACK;
-    stays || view.queue_settings(queue).dead_letter.is_none()
 }
 
 /// What is admitted for a publish.

@@ -253,9 +253,6 @@ pub(super) fn queue_name(topology: &Topology, queue: QueueId) -> String {
         .map_or_else(|| queue.to_string(), |it| it.name.to_string())
 }
 
-pub(super) const DEAD_LETTER_TEXT: &str =
-    "a dead letter has a way of its own, and cannot leave in one entry with messages";
-
 /// The outcome of a settle, with an error where it was not done.
 pub(super) fn of_settle(result: SettleResult) -> (SettleOutcome, Option<ApiError>) {
     let (outcome, reason, text) = match result {
@@ -287,8 +284,8 @@ pub(super) fn of_settle(result: SettleResult) -> (SettleOutcome, Option<ApiError
         ),
         SettleResult::DeadLetter => (
             SettleOutcome::Refused,
-            Reason::UnsupportedFeature,
-            DEAD_LETTER_TEXT,
+            Reason::BatchAborted,
+            "a dead letter of it goes to no queue, or too many are on their way: nothing was done",
         ),
     };
     (outcome, Some(ApiError::new(reason, text)))

@@ -8,14 +8,14 @@ use warren_proto::convert::error::ApiError;
 use warren_proto::convert::publish::{committed, not_stored, refused, unrouted};
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
-use warren_shard::api::{PublishItem, SettleAction, TOGETHER_SINCE};
-use warren_shard::{SettleReason, SettleResult};
-use warren_topology::{Queue, Topology};
+use warren_shard::SettleResult;
+use warren_shard::api::{PublishItem, TOGETHER_SINCE};
+use warren_topology::Topology;
 
 use super::batch::result;
 use super::confirms::EntryId;
 use super::entry::{Defaults, Publisher};
-use super::error::{DEAD_LETTER_TEXT, aborted, bad_argument, queue_name, unsupported};
+use super::error::{aborted, bad_argument, queue_name, unsupported};
 use super::held::HeldDelivery;
 use super::outputs_first::First;
 use super::settle_plan::{Ask, Ends, Plan, refused as refused_settle, result_of};
@@ -193,9 +193,7 @@ async fn route_one(
         return Err(whole(ApiError::new(Reason::QueueNotFound, text)));
     };
     let vhost = queue.vhost;
-    let hindrance = is_more
-        .then(|| hindrance(&topology, queue, action))
-        .flatten();
+    let hindrance = is_more.then(|| hindrance(&topology)).flatten();
     let entries = std::mem::take(&mut outputs.entries);
     let publishes = publishes(gateway, vhost, entries);
     let publishes = publishes.map_err(|wrong| refused_all(index, count, wrong))?;
@@ -241,17 +239,14 @@ async fn route_one(
 }
 
 /// Why deliveries cannot end in one with messages, whatever the messages are.
-fn hindrance(topology: &Topology, queue: &Queue, action: SettleAction) -> Option<ApiError> {
+fn hindrance(topology: &Topology) -> Option<ApiError> {
     let finalised = topology.version();
-    if finalised < TOGETHER_SINCE {
-        let text = format!(
+    let text = || {
+        format!(
             "messages with more than one ack need version {TOGETHER_SINCE}, and the cluster has finalised version {finalised}"
-        );
-        return Some(ApiError::new(Reason::NotFinalized, text));
-    }
-    let dies = action == SettleAction::Settle(SettleReason::Rejected)
-        && topology.queue_settings(queue).dead_letter.is_some();
-    dies.then(|| ApiError::new(Reason::UnsupportedFeature, DEAD_LETTER_TEXT))
+        )
+    };
+    (finalised < TOGETHER_SINCE).then(|| ApiError::new(Reason::NotFinalized, text()))
 }
 
 /// All of it is one entry of the log, which may be as large as that of the largest message.

@@ -446,6 +446,6 @@ pub enum SettleResult {
         index: u32,
         why: NotStored,
     },
-    /// It was to end in one with others and would be a dead letter, which has a way of its own: nothing was done.
+    /// One of those that were to end in one would be a dead letter, and nothing takes it now: nothing was done.
     DeadLetter,
 }

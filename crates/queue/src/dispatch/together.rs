@@ -110,6 +110,7 @@ impl Dispatch {
             WhyNotTogether::Output { index, why } => SettleResult::OutputRefused { index, why },
             WhyNotTogether::Left => SettleResult::AlreadySettled,
             WhyNotTogether::QueueGone => SettleResult::QueueGone,
+            WhyNotTogether::DeadLetter => SettleResult::DeadLetter,
         };
         let mut request = None;
         let mut nobodys: BTreeMap<QueueId, Proposals> = BTreeMap::new();
@@ -145,9 +146,6 @@ fn judge(queues: &BTreeMap<QueueId, Queue>, shared: &Shared, parts: &[TogetherPa
         let Some(queue) = queues.get(&part.queue) else {
             return Verdict::Refused(SettleResult::QueueGone);
         };
-        if drops(part.end) && queue.settings.dead_letter.is_some() {
-            return Verdict::Refused(SettleResult::DeadLetter);
-        }
         for held in &part.items {
             if !named.insert((part.queue, held.position)) {
                 return Verdict::Refused(SettleResult::NotOwner);
@@ -212,7 +210,7 @@ fn begin(
     let mut proposals = Proposals::default();
     let stays = match part.end {
         End::Return(..) => true,
-        End::Settle(_) => false,
+        End::Settle(_) => drops(part.end) && queue.settings.dead_letter.is_some(),
     };
     let said = shared.requests.said(request).filter(|_| stays);
     for position in part.items.iter().map(|it| it.position) {
@@ -246,7 +244,7 @@ fn begin(
     proposals.endings(queue.id)
 }
 
-/// The message is in no queue afterwards, and not since it was acked.
+/// The message leaves this queue, and not since it was acked.
 fn drops(end: End) -> bool {
     match end {
         End::Settle(reason) => Wish::Settle(reason).is_failure(),

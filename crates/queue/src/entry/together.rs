@@ -2,10 +2,10 @@
 
 use warren_types::{Attempt, ClusterVersion, Position, QueueId};
 
-use super::{Command, Enqueue, Park, Remark, Return, Settle};
+use super::{Command, Enqueue, MoveOut, Park, Remark, Return, Settle};
 
 /// Deliveries end and messages come into queues of the shard, all of it or nothing. Nothing happens if a message is refused for a reason
-/// other than being a duplicate, or a delivery has left its queue. That it happened is remembered under each delivery's position and attempt.
+/// other than being a duplicate, a delivery has left its queue, or too much is on its way for dead letters to join it. That it happened is remembered under each delivery's position and attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettleTogether {
     /// Each once; never empty.
@@ -39,6 +39,8 @@ pub enum Ending {
     Settle(Settle),
     Return(Return),
     Park(Park),
+    /// They begin their way as dead letters.
+    MoveOut(MoveOut),
 }
 
 impl From<Ending> for Command {
@@ -48,6 +50,7 @@ impl From<Ending> for Command {
             Ending::Settle(it) => Self::Settle(it),
             Ending::Return(it) => Self::Return(it),
             Ending::Park(it) => Self::Park(it),
+            Ending::MoveOut(it) => Self::MoveOut(it),
         }
     }
 }

@@ -198,6 +198,9 @@ fn together(command: usize, it: &SettleTogether) -> Result<(), EntryError> {
             Ending::Settle(it) => (it.queue, &it.ranges, 1),
             Ending::Return(it) => (it.queue, &it.ranges, 1),
             Ending::Park(it) => (it.queue, &it.ranges, 1),
+            // Without a target it would end nothing.
+            Ending::MoveOut(it) if it.targets.is_empty() => return Err(wrong),
+            Ending::MoveOut(it) => (it.queue, &it.ranges, 1),
         };
         ranges(command, of_it)?;
         let mut positions = of_it.iter().flat_map(|it| it.positions());

@@ -322,6 +322,7 @@ impl Model {
                 Ending::Remark(it) => copy.get_mut(&it.queue.0).unwrap().remark(self.now, it),
                 Ending::Return(it) => copy.get_mut(&it.queue.0).unwrap().requeue(it),
                 Ending::Park(it) => copy.get_mut(&it.queue.0).unwrap().park(it),
+                Ending::MoveOut(_) => unreachable!("`moves` has its own"),
                 Ending::Settle(it) => Reply::Settled {
                     count: copy
                         .get_mut(&it.queue.0)

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use warren_queue::entry::{
-    Arrived, Command, CreateQueue, Enqueue, MoveOut, MoveTarget, OriginBatch, OriginPart,
-    ProposalId, SettleReason, ShardEntry,
+    Arrived, Command, CreateQueue, EndedDelivery, Ending, Enqueue, MoveOut, MoveTarget,
+    OriginBatch, OriginPart, ProposalId, Settle, SettleReason, SettleTogether, ShardEntry,
 };
-use warren_queue::outcome::{BatchVerdict, Output};
+use warren_queue::outcome::{BatchVerdict, Output, Reply};
 use warren_queue::rows::OutgoingRow;
 use warren_types::{
-    BatchSequence, ExchangeName, Facts, Incarnation, NotStored, Position, PositionRange, Priority,
-    QueueId, QueueName, Run, ShardId, ShardTime, TopologyIndex, VhostId,
+    Attempt, BatchSequence, ExchangeName, Facts, Incarnation, NotStored, Position, PositionRange,
+    Priority, QueueId, QueueName, Run, ShardId, ShardTime, Term, TopologyIndex, VhostId,
 };
 
 use crate::machine::{Machine, SMALL};
@@ -23,6 +23,9 @@ const SOURCE: QueueId = QueueId(1);
 /// The second one never exists: it refuses.
 const TARGETS: [QueueId; 2] = [QueueId(11), QueueId(12)];
 const SHARD: ShardId = ShardId(2);
+/// Where messages go that come with ends of others.
+const OUT: QueueId = QueueId(2);
+const MISSING: QueueId = QueueId(3);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -31,6 +34,12 @@ enum Step {
         first: u64,
         count: u64,
         to: u8,
+    },
+    /// One is acked, one begins its way and a message comes, in one; the message's queue may be gone.
+    Together {
+        acked: u64,
+        dies: u64,
+        is_refused: bool,
     },
     /// The first so many on their way are sent, in order, by a leader that knows no answers.
     Send(usize),
@@ -44,6 +53,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => (1..6_u64).prop_map(Step::Publish),
         4 => (1..20_u64, 1..6_u64, 0..3_u8).prop_map(|(first, count, to)| Step::Move { first, count, to }),
+        3 => (1..20_u64, 1..20_u64, any::<bool>())
+            .prop_map(|(acked, dies, is_refused)| Step::Together { acked, dies, is_refused }),
         4 => (0..5_usize).prop_map(Step::Send),
         3 => (0..4_usize).prop_map(Step::Answer),
         1 => Just(Step::ReopenSource),
@@ -58,6 +69,9 @@ struct World {
     published: u64,
     /// Refused indexes by number, as the target told.
     answers: BTreeMap<u64, Vec<u32>>,
+    /// Requests that were done, and all of them.
+    together: u64,
+    asked: u64,
 }
 
 impl World {
@@ -67,8 +81,11 @@ impl World {
             target: Machine::new(SMALL),
             published: 0,
             answers: BTreeMap::new(),
+            together: 0,
+            asked: 0,
         };
         apply(&mut world.source, Vec::new(), create(SOURCE));
+        apply(&mut world.source, Vec::new(), create(OUT));
         apply(&mut world.target, Vec::new(), create(TARGETS[0]));
         world
     }
@@ -87,23 +104,15 @@ impl World {
                     1 => vec![TARGETS[1]],
                     _ => TARGETS.to_vec(),
                 };
-                let command = Command::MoveOut(MoveOut {
-                    priority: None,
-                    queue: SOURCE,
-                    ranges: vec![PositionRange {
-                        first: Position(first),
-                        count,
-                    }],
-                    reason: SettleReason::Rejected,
-                    exchange: ExchangeName::try_from("dlx").unwrap(),
-                    routing_key: None,
-                    targets: vec![MoveTarget {
-                        shard: SHARD,
-                        queues,
-                    }],
-                });
+                let it = move_out(Position(first), count, queues);
+                let command = Command::MoveOut(it);
                 apply(&mut self.source, Vec::new(), command);
             }
+            Step::Together {
+                acked,
+                dies,
+                is_refused,
+            } => self.end_together(Position(acked), Position(dies), is_refused),
             Step::Send(count) => self.send(count),
             Step::Answer(at) => self.answer(at),
             Step::ReopenSource => {
@@ -114,6 +123,61 @@ impl World {
                 let rows = std::mem::take(&mut self.target.rows);
                 self.target = Machine::on(rows, SMALL);
             }
+        }
+    }
+
+    fn end_together(&mut self, acked: Position, dies: Position, is_refused: bool) {
+        self.asked += 1;
+        let ended = |position| EndedDelivery {
+            queue: SOURCE,
+            position,
+            attempt: Attempt {
+                term: Term(1),
+                number: self.asked,
+            },
+        };
+        let mut deliveries = vec![ended(dies)];
+        let mut endings = vec![Ending::MoveOut(move_out(dies, 1, vec![TARGETS[0]]))];
+        if acked != dies {
+            deliveries.push(ended(acked));
+            endings.push(Ending::Settle(Settle {
+                queue: SOURCE,
+                ranges: vec![PositionRange::one(acked)],
+                reason: SettleReason::Acked,
+            }));
+        }
+        let Command::Enqueue(output) = block(if is_refused { MISSING } else { OUT }, &[1]) else {
+            unreachable!("a block")
+        };
+        let counts = |world: &World| {
+            let live = |queue| world.source.store.queue_stats(queue).unwrap().counters;
+            (live(SOURCE), live(OUT), world.outgoing())
+        };
+        let before = counts(self);
+        let rows = before.2.iter();
+        let ranges: Vec<PositionRange> = rows.flat_map(|(_, row)| row.ranges.clone()).collect();
+        let moving = |at| ranges.iter().any(|it| it.contains(at));
+        let (is_moving, ends) = (moving(dies) || moving(acked), endings.len() as u64);
+        let out = apply(
+            &mut self.source,
+            Vec::new(),
+            Command::SettleTogether(SettleTogether {
+                deliveries,
+                endings,
+                blocks: vec![output],
+            }),
+        );
+        let after = counts(self);
+        match out.entries[0].replies[0] {
+            Reply::SettledTogether { is_done: true } => {
+                assert!(!is_moving && !is_refused);
+                assert_eq!(after.0.acked, before.0.acked + ends - 1);
+                assert_eq!(after.1.enqueued, before.1.enqueued + 1);
+                assert_eq!(after.2.len(), before.2.len() + 1, "it is on its way");
+                self.together += 1;
+            }
+            Reply::SettledTogether { is_done: false } => assert_eq!(after, before, "in part"),
+            ref other => panic!("not what was asked: {other:?}"),
         }
     }
 
@@ -188,6 +252,21 @@ impl World {
     }
 }
 
+fn move_out(first: Position, count: u64, queues: Vec<QueueId>) -> MoveOut {
+    MoveOut {
+        priority: None,
+        queue: SOURCE,
+        ranges: vec![PositionRange { first, count }],
+        reason: SettleReason::Rejected,
+        exchange: ExchangeName::try_from("dlx").unwrap(),
+        routing_key: None,
+        targets: vec![MoveTarget {
+            shard: SHARD,
+            queues,
+        }],
+    }
+}
+
 fn create(queue: QueueId) -> Command {
     Command::CreateQueue(CreateQueue {
         queue,
@@ -254,7 +333,8 @@ proptest! {
         let counters = world.source.store.queue_stats(SOURCE).unwrap().counters;
         prop_assert_eq!(counters.enqueued, world.published);
         prop_assert_eq!(there.len() as u64, counters.dead_lettered, "what left as dead-lettered is there, once");
-        prop_assert_eq!(here.len() as u64 + counters.dead_lettered + counters.rejected, world.published);
+        prop_assert_eq!(ids(&world.source, OUT).len() as u64, world.together);
+        prop_assert_eq!(here.len() as u64 + counters.dead_lettered + counters.rejected + counters.acked, world.published);
         there.sort_unstable();
         there.dedup();
         prop_assert_eq!(there.len() as u64, counters.dead_lettered, "twice in the target");

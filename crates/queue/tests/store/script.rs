@@ -137,6 +137,7 @@ fn ends(commands: &mut Vec<Command>, line: &Line<'_>) {
             Command::Settle(it) => Ending::Settle(it),
             Command::Return(it) => Ending::Return(it),
             Command::Park(it) => Ending::Park(it),
+            Command::MoveOut(it) => Ending::MoveOut(it),
             other => panic!("no delivery ends by {other:?}"),
         });
     } else {

@@ -10,7 +10,7 @@ use tracing::error;
 use warren_queue::dispatch::io::Held;
 use warren_queue::entry::{
     AckWithOutputs, Command, Dedup, EndedDelivery, Ending, Enqueue, EnqueueTogether, IndexRange,
-    OriginBatch, OriginPart, ProposalId, Settle, SettleReason, SettleTogether, ShardEntry,
+    MoveOut, OriginBatch, OriginPart, ProposalId, Settle, SettleReason, SettleTogether, ShardEntry,
 };
 use warren_types::{
     ClusterVersion, Facts, Incarnation, Priority, ProducerSpan, QueueId, Run, ShardTime,
@@ -75,10 +75,19 @@ impl Ends {
     fn bytes(&self) -> usize {
         let said = self.endings.iter().map(|it| match it {
             Ending::Remark(it) => it.said.bytes(),
+            Ending::MoveOut(it) => moved_bytes(it),
             Ending::Settle(_) | Ending::Return(_) | Ending::Park(_) => 0,
         });
         self.deliveries.len() * Self::DELIVERY_BYTES + said.sum::<usize>()
     }
+}
+
+/// What names the way of dead letters takes, roughly.
+fn moved_bytes(it: &MoveOut) -> usize {
+    const NUMBER_BYTES: usize = 8;
+    let key = it.routing_key.as_ref().map_or(0, |it| it.as_str().len());
+    let targets = it.targets.iter().map(|it| it.queues.len() + 1);
+    it.exchange.as_str().len() + key + targets.sum::<usize>() * NUMBER_BYTES
 }
 
 /// The delivery that is acked with outputs.

@@ -16,8 +16,8 @@ use warren_queue::outcome::Effect;
 use warren_queue::rows::OutgoingRow;
 use warren_queue::store::ReadMessage;
 use warren_types::{
-    BatchSequence, DeadLetter, DeadLetterStrategy, ExchangeName, Facts, Incarnation, Message,
-    Position, PositionRange, Priority, QueueId, RoutingKey, ShardId, ShardTime,
+    BatchSequence, DeadLetter, DeadLetterStrategy, Facts, Incarnation, Message, Position,
+    PositionRange, Priority, QueueId, ShardId, ShardTime,
 };
 
 use super::mover::{COPIES_MAX, Job, Sent};
@@ -31,13 +31,17 @@ use crate::time::wall_clock_ms;
 impl Leading {
     /// A settle that dispatch decided: dead letters of queues with a target go another way.
     pub(super) fn settle_or_dead_letter(&mut self, it: Settle) {
-        let settings = self.settings.get(&it.queue);
-        let has_target = settings.is_some_and(|it| it.dead_letter.is_some());
-        if has_target && death::reason_name(it.reason).is_some() {
+        if self.is_dead_letter(&it) {
             self.mover.add(&it);
         } else {
             self.leave(it);
         }
+    }
+
+    pub(super) fn is_dead_letter(&self, it: &Settle) -> bool {
+        let settings = self.settings.get(&it.queue);
+        let has_target = settings.is_some_and(|it| it.dead_letter.is_some());
+        has_target && death::reason_name(it.reason).is_some()
     }
 
     /// They leave without being moved; what has failed too often stays, set aside (features B49).
@@ -157,6 +161,7 @@ impl Leading {
     pub(super) fn moves_read(&mut self, ticket: u64, messages: Vec<ReadMessage>) {
         match self.mover.job(ticket) {
             Some(Job::Decide(it)) => self.decide(&it, messages),
+            Some(Job::Together(it, dying)) => self.dying_read(&it, dying, messages),
             Some(Job::Send { shard, number }) => {
                 if let Some(row) = self.mover.take_waiting(shard, number) {
                     let sent = self.write_down(number, row, messages);
@@ -168,20 +173,30 @@ impl Leading {
         }
     }
 
-    /// Groups dead letters by where they go, and proposes what becomes of each group.
-    fn decide(&mut self, it: &Settle, mut messages: Vec<ReadMessage>) {
+    /// Proposes what becomes of each group of dead letters.
+    fn decide(&mut self, it: &Settle, messages: Vec<ReadMessage>) {
+        let ways = self.ways(it, messages);
+        self.mover.forget(it.queue, &ways.gone);
+        for way in ways.moves {
+            self.batcher.command(Command::MoveOut(way));
+        }
+        if let Some(circles) = ways.circles {
+            self.propose_or_park(Command::Park(circles));
+        }
+        self.not_routed(it, ways.strategy, ways.nowhere);
+    }
+
+    /// Groups dead letters by where they go.
+    pub(super) fn ways(&self, it: &Settle, mut messages: Vec<ReadMessage>) -> Ways {
         messages.retain(|it| !it.parked);
-        let settings = self.settings.get(&it.queue).cloned();
-        let target = settings.as_ref().and_then(|it| it.dead_letter.clone());
-        let strategy =
-            settings.map_or(DeadLetterStrategy::AtMostOnce, |it| it.dead_letter_strategy);
+        let settings = self.settings.get(&it.queue);
+        let target = settings.and_then(|it| it.dead_letter.as_ref());
         let found = messages.iter().map(|it| it.position);
         let gone = without(&it.ranges, &PositionRange::collect(found));
-        self.mover.forget(it.queue, &gone);
         let (mut nowhere, mut circles) = (Vec::new(), Vec::new());
         let mut groups = BTreeMap::<_, Vec<Position>>::new();
         for message in messages {
-            let way = match &target {
+            let way = match target {
                 Some(target) => self.way(it, target, &message),
                 None => Way::Nowhere,
             };
@@ -197,47 +212,13 @@ impl Leading {
                 }
             }
         }
-        if let Some(DeadLetter {
-            exchange,
-            routing_key,
-        }) = target
-        {
-            for (targets, positions) in groups {
-                self.begin_moves(it, &exchange, routing_key.as_ref(), &targets, &positions);
-            }
-        }
-        if !circles.is_empty() {
-            let circles = PositionRange::collect(circles);
-            let parked = set_aside(it.queue, circles, ParkCause::Cycle);
-            self.propose_or_park(parked);
-        }
-        self.not_routed(it, strategy, PositionRange::collect(nowhere));
-    }
-
-    fn begin_moves(
-        &mut self,
-        it: &Settle,
-        exchange: &ExchangeName,
-        routing_key: Option<&RoutingKey>,
-        targets: &[(ShardId, Vec<QueueId>)],
-        positions: &[Position],
-    ) {
-        let queues: usize = targets.iter().map(|(_, queues)| queues.len()).sum();
-        let at_once = (COPIES_MAX / queues.max(1)).max(1);
-        for some in positions.chunks(at_once) {
-            let target = |(shard, queues): &(ShardId, Vec<QueueId>)| MoveTarget {
-                shard: *shard,
-                queues: queues.clone(),
-            };
-            self.batcher.command(Command::MoveOut(MoveOut {
-                queue: it.queue,
-                ranges: PositionRange::collect(some.iter().copied()),
-                reason: it.reason,
-                exchange: exchange.clone(),
-                routing_key: routing_key.cloned(),
-                priority: None,
-                targets: targets.iter().map(target).collect(),
-            }));
+        let circles = PositionRange::collect(circles);
+        Ways {
+            gone,
+            moves: target.map_or_else(Vec::new, |target| moves(it, target, groups)),
+            circles: (!circles.is_empty()).then(|| park(it.queue, circles, ParkCause::Cycle)),
+            nowhere: PositionRange::collect(nowhere),
+            strategy: settings.map_or(DeadLetterStrategy::AtMostOnce, |it| it.dead_letter_strategy),
         }
     }
 
@@ -384,17 +365,59 @@ impl Leading {
     }
 }
 
+/// Where dead letters go of those that were looked at together.
+pub(super) struct Ways {
+    /// They are dead letters no more.
+    pub(super) gone: Vec<PositionRange>,
+    pub(super) moves: Vec<MoveOut>,
+    /// They came back without a rejection.
+    pub(super) circles: Option<Park>,
+    /// No queue is bound; what their own wants then.
+    pub(super) nowhere: Vec<PositionRange>,
+    pub(super) strategy: DeadLetterStrategy,
+}
+
+/// Messages that go to the same queues go under the same numbers, if they are not too many.
+fn moves(
+    it: &Settle,
+    target: &DeadLetter,
+    groups: BTreeMap<Vec<(ShardId, Vec<QueueId>)>, Vec<Position>>,
+) -> Vec<MoveOut> {
+    let mut moves = Vec::with_capacity(groups.len());
+    for (targets, positions) in groups {
+        let queues: usize = targets.iter().map(|(_, queues)| queues.len()).sum();
+        let targets = targets.into_iter();
+        let targets = targets.map(|(shard, queues)| MoveTarget { shard, queues });
+        let targets: Vec<MoveTarget> = targets.collect();
+        let at_once = (COPIES_MAX / queues.max(1)).max(1);
+        moves.extend(positions.chunks(at_once).map(|some| MoveOut {
+            queue: it.queue,
+            ranges: PositionRange::collect(some.iter().copied()),
+            reason: it.reason,
+            exchange: target.exchange.clone(),
+            routing_key: target.routing_key.clone(),
+            priority: None,
+            targets: targets.clone(),
+        }));
+    }
+    moves
+}
+
 fn set_aside(queue: QueueId, ranges: Vec<PositionRange>, cause: ParkCause) -> Command {
+    Command::Park(park(queue, ranges, cause))
+}
+
+fn park(queue: QueueId, ranges: Vec<PositionRange>, cause: ParkCause) -> Park {
     let kind = match cause {
         ParkCause::DeliveryLimit => ReturnKind::Failed,
         ParkCause::Rejected | ParkCause::Cycle => ReturnKind::Untouched,
     };
-    Command::Park(Park {
+    Park {
         queue,
         ranges,
         cause,
         kind,
-    })
+    }
 }
 
 /// Above the shard's number in the origin of its moves: no node's incarnation, which is a random UUID (RFC 9562: version 4), begins so.

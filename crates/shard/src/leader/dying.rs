@@ -69,12 +69,7 @@ impl Leading {
         });
     }
 
-    pub(super) fn dying_read(
-        &mut self,
-        it: &Settle,
-        mut dying: Dying,
-        messages: Vec<ReadMessage>,
-    ) {
+    pub(super) fn dying_read(&mut self, it: &Settle, mut dying: Dying, messages: Vec<ReadMessage>) {
         let ways = self.ways(it, messages);
         dying.copies += ways.moves.iter().map(copies).sum::<usize>();
         let keeps = ways.strategy == DeadLetterStrategy::AtLeastOnce && !ways.nowhere.is_empty();
@@ -115,6 +110,6 @@ fn parts(it: &Settle) -> Vec<Settle> {
 
 fn copies(it: &MoveOut) -> usize {
     let queues: usize = it.targets.iter().map(|it| it.queues.len()).sum();
-    let messages = it.ranges.iter().map(|it| it.count).sum();
+    let messages: u64 = it.ranges.iter().map(|it| it.count).sum();
     queues.saturating_mul(usize::try_from(messages).unwrap_or(usize::MAX))
 }

@@ -7,6 +7,7 @@ mod batcher;
 mod batches;
 mod cancels;
 mod dead_letter;
+mod dying;
 mod facts;
 mod lifecycle;
 mod links;

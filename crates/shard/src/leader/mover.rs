@@ -12,6 +12,7 @@ use warren_queue::entry::{Settle, SettleReason};
 use warren_queue::rows::OutgoingRow;
 use warren_types::{BatchSequence, Position, PositionRange, QueueId, ShardId};
 
+use super::dying::Dying;
 use crate::link::frame::Batch;
 
 /// Messages decided on together, and so under one number, times the queues they go to.
@@ -31,7 +32,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) enum Job {
     Decide(Settle),
-    Send { shard: ShardId, number: u64 },
+    /// They are among deliveries that end in one.
+    Together(Settle, Dying),
+    Send {
+        shard: ShardId,
+        number: u64,
+    },
 }
 
 /// A number that was sent.
@@ -196,11 +202,16 @@ impl Mover {
             wanted.push((Job::Decide(it), queue, ranges));
         }
         for (job, queue, ranges) in wanted {
-            self.tickets += 1;
-            self.jobs.insert(self.tickets, job);
-            reads.push((self.tickets, queue, ranges));
+            reads.push((self.begin(job), queue, ranges));
         }
         reads
+    }
+
+    /// The ticket of the read that a job is for.
+    pub(super) fn begin(&mut self, job: Job) -> u64 {
+        self.tickets += 1;
+        self.jobs.insert(self.tickets, job);
+        self.tickets
     }
 
     pub(super) fn job(&mut self, ticket: u64) -> Option<Job> {

@@ -46,6 +46,12 @@ enum How {
 /// What is asked here answers nobody.
 const NOBODY: Token = Token(u64::MAX);
 
+/// The outputs are gone, with a request that another has taken the place of.
+const GONE: WhyNotTogether = WhyNotTogether::Output {
+    index: 0,
+    why: NotStored::BatchRefused,
+};
+
 impl Leading {
     pub(super) fn give_back(&mut self, node: NodeId, it: ReturnUp) {
         let wait = self.wait(it.wait);
@@ -142,15 +148,15 @@ impl Leading {
         self.step(Input::SettleTogether(request));
     }
 
-    /// Dispatch has made sure of all deliveries: they end with their outputs in the next entry.
-    pub(super) fn propose_together(
+    /// Dispatch has made sure of all deliveries, and it is known where dead letters go: they end with their outputs in the next entry.
+    pub(super) fn propose_ends(
         &mut self,
         outputs: OutputsId,
         deliveries: Vec<EndedDelivery>,
         endings: Vec<Ending>,
     ) {
         let Some(parts) = self.acking.parts.remove(&outputs) else {
-            return self.refuse_together(deliveries);
+            return self.refuse_together(deliveries, GONE);
         };
         let parks: Vec<(QueueId, u64)> = endings.iter().filter_map(parked).collect();
         let now = self.now();
@@ -166,12 +172,8 @@ impl Leading {
         }
     }
 
-    /// The outputs are gone, with a request that another has taken the place of: all are held as before.
-    fn refuse_together(&mut self, deliveries: Vec<EndedDelivery>) {
-        let why = WhyNotTogether::Output {
-            index: 0,
-            why: NotStored::BatchRefused,
-        };
+    /// All are held as before.
+    pub(super) fn refuse_together(&mut self, deliveries: Vec<EndedDelivery>, why: WhyNotTogether) {
         let refused = TogetherRefused { deliveries, why };
         self.step(Input::Applied(Effect::TogetherRefused(refused)));
     }
@@ -326,6 +328,6 @@ fn parked(it: &Ending) -> Option<(QueueId, u64)> {
             let count = it.ranges.iter().map(|range| range.count).sum();
             Some((it.queue, count))
         }
-        Ending::Remark(_) | Ending::Settle(_) | Ending::Return(_) => None,
+        Ending::Remark(_) | Ending::Settle(_) | Ending::Return(_) | Ending::MoveOut(_) => None,
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use warren_types::{Position, PositionRange, QueueId};
 
-use super::super::Store;
+use super::super::limits::OUTGOING_MAX;
 use super::super::reach::Visit;
-use super::{enqueue, outputs, park, remark, requeue, settle, together};
+use super::super::{Store, ranges};
+use super::{enqueue, move_out, outputs, park, remark, requeue, settle, together};
 use crate::entry::{EndedDelivery, Ending, Enqueue, SettleTogether};
 use crate::outcome::{Effect, Output, Reply, TogetherRefused, WhyNotTogether};
 use crate::rows::Rows;
@@ -23,7 +24,9 @@ pub(in super::super) fn apply(
         endings,
         blocks,
     } = it;
-    if let Some(why) = hindrance(store, rows, &deliveries, &blocks) {
+    if let Some(why) =
+        hindrance(store, rows, &deliveries, &blocks).or_else(|| no_way(store, &endings))
+    {
         let refused = TogetherRefused { deliveries, why };
         out.effects.push(Effect::TogetherRefused(refused));
         return Reply::SettledTogether { is_done: false };
@@ -34,6 +37,7 @@ pub(in super::super) fn apply(
             Ending::Settle(it) => settle::apply(store, rows, &it, out),
             Ending::Return(it) => requeue::apply(store, rows, it, out),
             Ending::Park(it) => park::apply(store, rows, &it, out),
+            Ending::MoveOut(it) => move_out::apply(store, rows, &it, out),
         };
     }
     for it in deliveries {
@@ -66,6 +70,10 @@ fn hindrance(
         positions.sort_unstable();
         positions.dedup();
         let count = positions.len() as u64;
+        let leaving = store.moves.leaving(queue);
+        if positions.iter().any(|at| ranges::contains(&leaving, *at)) {
+            return Some(WhyNotTogether::Left);
+        }
         match live(store, rows, queue, &PositionRange::collect(positions)) {
             None => return Some(WhyNotTogether::QueueGone),
             Some(live) if live < count => return Some(WhyNotTogether::Left),
@@ -74,6 +82,17 @@ fn hindrance(
     }
     let refused = together::refusals(store, rows, blocks).into_iter().next();
     refused.map(|(index, why)| WhyNotTogether::Output { index, why })
+}
+
+/// Why dead letters cannot begin their way: too much is on it.
+fn no_way(store: &Store, endings: &[Ending]) -> Option<WhyNotTogether> {
+    let targets = endings.iter().map(|ending| match ending {
+        Ending::MoveOut(it) => it.targets.len(),
+        Ending::Remark(_) | Ending::Settle(_) | Ending::Return(_) | Ending::Park(_) => 0,
+    });
+    let targets: usize = targets.sum();
+    let is_full = targets > 0 && store.moves.len() + targets > OUTGOING_MAX;
+    is_full.then_some(WhyNotTogether::DeadLetter)
 }
 
 /// How many of them are in the queue still.
