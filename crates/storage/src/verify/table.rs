@@ -246,7 +246,7 @@ mod tests {
         options.set_block_based_table_factory(&table);
         let mut writer = SstFileWriter::create(&options);
         writer.open(&path).unwrap();
-        for number in 0..3_000_u32 {
+        for number in 0..400_u32 {
             writer.put(number.to_be_bytes(), [7; 20]).unwrap();
         }
         writer.finish().unwrap();
