@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs all tests of Warren.
 #
-# usage: scripts/test.sh [--long] [--only NAME] [--help]
+# usage: scripts/test.sh [--long | --long-run | --crash-run] [--only NAME] [--help]
 #   --long       the long forms of the fault tests too (three hours more): 200 faults, power cuts, ten minutes of churn of
 #                the topology (WARREN_CHURN_SECONDS and WARREN_CHURN_RATE say how long and how fast, with or without --long),
 #                and an hour of every fault in turn on five nodes (WARREN_LONG_MINUTES; WARREN_SEED repeats one)
 #   --long-run   that hour alone
+#   --crash-run  the crash tests alone, 100 times as long as without --long: power cuts, torn writes, damage and random histories of
+#                the stores, then 2,000 faults of processes under load (WARREN_FAULTS; WARREN_SEED repeats them; some hours)
 #   --only NAME  one package: a directory of crates/ or tests/ (queue, storage, tidy, cluster, ...)
 #
 # Crates without RocksDB are tested in the dev profile, the others in release, then the packages under tests/ start the
@@ -16,11 +18,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 long=false
 long_run=false
+crash_run=false
 only=""
 while [[ $# -gt 0 ]]; do
     case "$1" in
         --long) long=true ;;
         --long-run) long_run=true ;;
+        --crash-run) crash_run=true ;;
         --only)
             [[ $# -ge 2 ]] || fail "--only needs a name: a directory of crates/ or tests/"
             only="$2"
@@ -92,6 +96,16 @@ test_cluster() {
     done
 }
 
+# A hundred times what is run without --long: the stores' tests read WARREN_LONG, those of processes WARREN_FAULTS (20 without).
+test_crashes() {
+    export WARREN_LONG=1 WARREN_FAULTS="${WARREN_FAULTS:-2000}"
+    select_packages "${ENGINE_CRATES[@]}"
+    run_tests "crashes of the stores, 100 times" --release --lib "${SELECTED[@]}" -- log:: state::
+    build_release
+    run_tests "$WARREN_FAULTS faults of processes" --package warren-cluster --test faults -- \
+        --ignored --nocapture --exact two_hundred_faults_lose_and_double_nothing
+}
+
 ensure_tools
 if [[ "$long" == true ]]; then export WARREN_LONG=1; fi
 mapfile -t cluster < <(cluster_packages)
@@ -99,6 +113,8 @@ mapfile -t cluster < <(cluster_packages)
 if [[ "$long_run" == true ]]; then
     build_release
     run_tests "every fault in turn" --package warren-cluster --test long -- --ignored --nocapture
+elif [[ "$crash_run" == true ]]; then
+    test_crashes
 elif [[ -z "$only" ]]; then
     run_tests "source rules" --package warren-tidy
     test_pure "${PURE_CRATES[@]}"

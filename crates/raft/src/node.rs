@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -168,6 +169,13 @@ impl RaftNode {
     #[must_use]
     pub fn log_scrub(&self) -> ScrubView {
         self.inner.parts.log.scrub()
+    }
+
+    /// Snapshots that did not match their checksums when they came here, since the node started.
+    #[must_use]
+    pub fn snapshots_refused(&self) -> u64 {
+        let links = &self.inner.parts.links;
+        links.snapshots_refused.load(Ordering::Relaxed)
     }
 
     /// The service to be mounted on the node-to-node listener.

@@ -9,10 +9,11 @@ use tracing::{info, warn};
 use warren_proto::internal_v1::node_service_server::NodeService;
 use warren_proto::internal_v1::{
     AppliedTopologyRequest, AppliedTopologyResponse, AuthenticateRequest, AuthenticateResponse,
-    FormClusterOutcome as Outcome, FormClusterRequest, FormClusterResponse, HandOverLeaderRequest,
-    HandOverLeaderResponse, HandOverOutcome, HelloRequest, HelloResponse, JoinClusterRequest,
-    JoinClusterResponse, ProposeTopologyRequest, ProposeTopologyResponse, QueueStatsRequest,
-    QueueStatsResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, SpreadLeadersRequest,
+    CompareTopologyRequest, CompareTopologyResponse, FormClusterOutcome as Outcome,
+    FormClusterRequest, FormClusterResponse, HandOverLeaderRequest, HandOverLeaderResponse,
+    HandOverOutcome, HelloRequest, HelloResponse, JoinClusterRequest, JoinClusterResponse,
+    ProposeTopologyRequest, ProposeTopologyResponse, QueueStatsRequest, QueueStatsResponse,
+    ReadTopologyIndexRequest, ReadTopologyIndexResponse, SpreadLeadersRequest,
     SpreadLeadersResponse, StandWithoutRequest, StandWithoutResponse, TopologyRefusal,
 };
 use warren_raft::PeerIdentity;
@@ -256,5 +257,17 @@ impl NodeService for Nodes {
         };
         let answer = broker.serve_stand_without(caller.node, caller.incarnation);
         Ok(Response::new(answer.await))
+    }
+
+    async fn compare_topology(
+        &self,
+        request: Request<CompareTopologyRequest>,
+    ) -> Result<Response<CompareTopologyResponse>, Status> {
+        let request = request.into_inner();
+        let response = match self.broker(&request.cluster_id) {
+            Ok(broker) => broker.serve_compare_topology(request).await,
+            Err(_) => CompareTopologyResponse::default(),
+        };
+        Ok(Response::new(response))
     }
 }

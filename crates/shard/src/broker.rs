@@ -29,7 +29,7 @@ use warren_codec::KNOWN_VERSIONS;
 use warren_proto::internal_v1 as wire;
 use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
-use warren_storage::{ScrubView, SetAside};
+use warren_storage::SetAside;
 use warren_topology::Topology;
 use warren_types::{
     ClusterId, ClusterVersion, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId,
@@ -38,7 +38,7 @@ use warren_types::{
 
 use crate::api::Unavailable;
 use crate::attempts::{self, AttemptDoor, AttemptKeeper};
-use crate::audit::{AuditView, Audits, Fault};
+use crate::audit::{Audits, Fault, TopologyAudits};
 use crate::handover::{self, HandedOver, Keeper, KeeperDoor};
 use crate::jobs::{self, JobsDoor, JobsKeeper};
 use crate::leader::task::NodeIdentity;
@@ -52,6 +52,7 @@ use crate::session::Session;
 use crate::surplus::{Surplus, SurplusTask};
 use crate::topology::handle::TopologyHandle;
 use crate::topology::machine::{TopologyMachineFactory, Waiting};
+use crate::topology::stored::Stored;
 use crate::uplink::door::{Request, UplinkDoor};
 use crate::uplink::encode::Publish;
 
@@ -117,6 +118,7 @@ struct Inner {
     keeper: KeeperDoor,
     jobs: JobsDoor,
     audits: Audits,
+    topology_audits: TopologyAudits,
     aside: Arc<SetAside>,
     attempts: AttemptDoor,
     streams: NodeStreams,
@@ -179,12 +181,13 @@ impl Broker {
         let (view, watched) = watch::channel(Arc::new(Topology::new()));
         let (access, access_watched) = watch::channel(TopologyIndex(0));
         let (policies, policies_watched) = watch::channel(TopologyIndex(0));
-        let waiting = Waiting::default();
+        let (waiting, stored) = (Waiting::default(), Stored::default());
         let factory = TopologyMachineFactory {
             view,
             access,
             policies,
             waiting: waiting.clone(),
+            stored: stored.clone(),
         };
         let group = open_topology(&parts, own.replica, factory).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -193,16 +196,19 @@ impl Broker {
         let (reaping, asked) = Reaping::channel();
         let (surplus, surplus_task) = Surplus::new(watched.clone());
         let (audits, faults) = Audits::new(me.node, parts.peers.clone(), tasks.clone());
+        let topology = TopologyHandle::new(
+            me,
+            parts.cluster,
+            group.clone(),
+            parts.peers.clone(),
+            (watched, access_watched, policies_watched),
+            waiting,
+        );
+        let peers = parts.peers.clone();
         let inner = Inner {
             me,
-            topology: TopologyHandle::new(
-                me,
-                parts.cluster,
-                group.clone(),
-                parts.peers.clone(),
-                (watched, access_watched, policies_watched),
-                waiting,
-            ),
+            topology_audits: TopologyAudits::new(me.node, topology.clone(), peers, stored),
+            topology,
             leaders: LeaderDoors::default(),
             streams: NodeStreams::new(
                 parts.peers.clone(),
@@ -252,6 +258,8 @@ impl Broker {
             .spawn(Reconciler::new(self.clone(), placement).run());
         it.tasks.spawn(self.clone().keep_members());
         it.tasks.spawn(self.clone().tend_aside());
+        let topology_audits = it.topology_audits.clone();
+        it.tasks.spawn(topology_audits.run(it.stop.clone()));
         let reaper = Reaper::new(it.me, &it.topology, &it.peers, asked, &it.reaping);
         it.tasks
             .spawn(reaper.run(it.tasks.clone(), it.stop.clone()));
@@ -362,24 +370,6 @@ impl Broker {
     pub fn status(&self) -> Vec<GroupStatus> {
         let groups = self.inner.groups.read();
         groups.values().map(Group::status).collect()
-    }
-
-    /// What audits found of this node's replicas.
-    #[must_use]
-    pub fn audits(&self) -> Vec<AuditView> {
-        self.inner.audits.views()
-    }
-
-    /// What reading this node's log in the background has brought.
-    #[must_use]
-    pub fn log_scrub(&self) -> ScrubView {
-        self.inner.raft.log_scrub()
-    }
-
-    /// Audits that this node's replicas have carried out.
-    #[must_use]
-    pub fn audit_count(&self) -> u64 {
-        self.inner.audits.count()
     }
 
     /// Who leads a shard, as this node knows it.

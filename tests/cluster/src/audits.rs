@@ -8,10 +8,10 @@ use warren_client::{Cluster as Seen, Connection};
 /// Shards are compared every ten seconds, those at rest every minute; a node that has just started has all entries to apply first.
 const COMPARED_WITHIN: Duration = Duration::from_secs(150);
 
-/// Whether a node's replicas were all found right since its start, and why not.
+/// Whether a node's replicas were all found right since its start, the topology's too, and why not.
 pub fn agrees(seen: &Seen) -> Result<(), String> {
     let own = seen.answering_node_id;
-    for shard in seen.shards.iter().filter(|it| it.shard != 0) {
+    for shard in &seen.shards {
         let number = shard.shard;
         if shard.in_doubt {
             return Err(format!("shard {number} is in doubt on node {own}"));

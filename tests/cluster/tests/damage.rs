@@ -6,15 +6,18 @@
 mod pages;
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use warren_client::{Cluster as Seen, Connection};
 use warren_cluster::audits::all_agree;
 use warren_cluster::run::{conclude, runtime};
-use warren_cluster::watch::{no_change, until};
+use warren_cluster::watch::{answered, no_change, until, until_within};
 use warren_cluster::{Load, Shape, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -94,9 +97,13 @@ fn full_segment(log: &Path) -> PathBuf {
 
 fn fill(cluster: &Cluster) -> Result<()> {
     cluster.run(&["queue", "declare", "backlog"])?;
+    publish(cluster, 0..BACKLOG)
+}
+
+fn publish(cluster: &Cluster, numbers: Range<usize>) -> Result<()> {
     let file = cluster.directory().join("lines");
     let line = "x".repeat(LINE_BYTES);
-    let lines: Vec<String> = (0..BACKLOG).map(|it| format!("{it} {line}")).collect();
+    let lines: Vec<String> = numbers.map(|it| format!("{it} {line}")).collect();
     fs::write(&file, lines.join("\n"))?;
     let file = file.to_str().context("the path is text")?;
     cluster.run(&["publish", "--queue", "backlog", "--file", file])?;
@@ -266,4 +273,94 @@ fn node_whose_table_is_damaged_begins_anew_by_itself() {
     };
     let mut cluster = Cluster::start(options).unwrap();
     runtime().block_on(play_table(&mut cluster)).unwrap();
+}
+
+/// Few enough for their blocks to lie in tables.
+const SMALL: usize = 8;
+
+fn has_ended(cluster: &Cluster, node: NodeNumber) -> bool {
+    let stat = cluster.pid(node).map(|it| format!("/proc/{it}/stat"));
+    let stat = stat.and_then(|it| fs::read_to_string(it).ok());
+    // The state stands behind the name, which is in brackets.
+    stat.is_none_or(|it| {
+        it.rsplit(')')
+            .next()
+            .is_some_and(|it| it.trim().starts_with('Z'))
+    })
+}
+
+/// Starts the node again whenever it has ended, as what runs nodes does; how often that was.
+fn supervise(mut cluster: Cluster, node: NodeNumber, stop: &AtomicBool) -> (Cluster, usize) {
+    let mut starts = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if has_ended(&cluster, node) {
+            println!("node {} has ended: it is started again", node.0);
+            starts += 1;
+            cluster.restart(node).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    (cluster, starts)
+}
+
+/// A table is damaged in its middle while its node runs. Whoever meets it first finds it: an audit, then the replica whose rows they are is
+/// replaced; or a compaction, then the node ends and begins anew when it is started again.
+async fn play_running_table(mut cluster: Cluster) -> Result<()> {
+    let (load, all) = begin(&cluster).await?;
+    for from in (0..60).map(|it| it * SMALL) {
+        publish(&cluster, from..from + SMALL)?;
+    }
+    // What it has is in tables afterwards, and none of it in memory.
+    cluster.terminate(VICTIM, Duration::from_secs(60))?;
+    cluster.restart(VICTIM)?;
+    all_agree(&all).await?;
+    let before = replicas(&all[0].cluster().await?, VICTIM.0 as u64);
+    let directory = cluster.directory().to_owned();
+    let data = cluster.data_directory(VICTIM);
+    let (bytes, file) = files_of(&data.join("state"), "sst")
+        .pop()
+        .context("a table")?;
+    println!("damaged: {}, {bytes} bytes", file.display());
+    for tenth in 2..8 {
+        damage_at(&file, |bytes| bytes * tenth / 10);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let supervisor = {
+        let stop = stop.clone();
+        tokio::task::spawn_blocking(move || supervise(cluster, VICTIM, &stop))
+    };
+    let mended = async {
+        let replaced = |it: &Seen| {
+            let now = replicas(it, VICTIM.0 as u64);
+            no_change(it) && now.len() == before.len() && now != before
+        };
+        let within = Duration::from_secs(300);
+        until_within(&all[0], "a replica is replaced", within, replaced).await?;
+        // The node may end in this moment: the table is there as long as it holds rows of others.
+        answered(async || all_agree(&all).await).await?;
+        conclude(load, &directory).await
+    };
+    let mended = mended.await;
+    stop.store(true, Ordering::Relaxed);
+    let (_cluster, starts) = supervisor.await?;
+    mended?;
+    let log = fs::read_to_string(data.join("../log"))?;
+    let is_set_aside = log.contains("a row cannot be read") && log.contains("set aside");
+    let is_anew = log.contains("is moved to its directory damaged");
+    println!("set aside: {is_set_aside}; begun anew: {is_anew}, started {starts} times");
+    ensure!(
+        is_set_aside || is_anew,
+        "the log does not say what is damaged"
+    );
+    Ok(())
+}
+
+#[test]
+fn table_that_is_damaged_while_its_node_runs_is_found_and_what_it_held_replaced() {
+    let options = Options {
+        ready_within: Duration::from_secs(150),
+        ..Options::default()
+    };
+    let cluster = Cluster::start(options).unwrap();
+    runtime().block_on(play_running_table(cluster)).unwrap();
 }

@@ -117,10 +117,16 @@ fn all_features_at_once_lose_and_double_nothing() {
     lanes_run(seed(), 10);
 }
 
+/// How many faults the long forms have: `WARREN_FAULTS`, 200 if it does not say.
+fn long_steps() -> usize {
+    let given = std::env::var("WARREN_FAULTS").ok();
+    given.map_or(200, |it| it.parse().expect("WARREN_FAULTS is a number"))
+}
+
 #[test]
 #[ignore = "long form"]
 fn all_features_at_once_lose_and_double_nothing_in_two_hundred_faults() {
-    lanes_run(seed(), 200);
+    lanes_run(seed(), long_steps());
 }
 
 #[test]
@@ -130,5 +136,5 @@ fn two_hundred_faults_lose_and_double_nothing() {
         kill_all: 1,
         ..faults::Shape::default()
     };
-    fault_run(seed(), 200, shape);
+    fault_run(seed(), long_steps(), shape);
 }

@@ -27,8 +27,8 @@ pub(crate) enum DataCommand {
     /// Read all of a data directory and check every checksum in it
     #[command(after_help = "\
 Nothing is written. Damage is said with file and offset. `torn` is what a crash leaves behind the last whole write: it was
-told to nobody; after an orderly stop it would be damage. Not covered: what RocksDB keeps only to be faster (bloom filters)
-or to be read by people, and what stands in files that wait to be used again.
+told to nobody; after an orderly stop it would be damage. Not covered: what RocksDB keeps to be read by people, and what
+stands in files that wait to be used again.
 
 Exit codes: 0 no damage, 1 damage, 5 a node runs on the directory.
 

@@ -97,7 +97,8 @@ pub(super) fn nodes(gateway: &Gateway) -> Vec<cluster_v1::Node> {
 pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
     let topology = gateway.topology();
     let seen = seen(gateway);
-    let audits = gateway.broker().audits();
+    let mut audits = gateway.broker().audits();
+    audits.extend(gateway.broker().topology_audit());
     let aside = gateway.broker().set_aside_anywhere();
     let in_doubt = gateway.broker().in_doubt();
     let shards = topology.placements().map(|placement| {
@@ -114,7 +115,7 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             .map_or(0, |shard| topology.queues_of(shard).count());
         let audit = audits
             .iter()
-            .find(|it| Some(it.shard) == placement.group.shard());
+            .find(|it| GroupId::from(it.shard) == placement.group);
         let compared_at_ms = audit.and_then(|it| it.clean_at_ms);
         let index = |index: Option<LogIndex>| index.map_or(0, |it| it.0);
         cluster_v1::Shard {
@@ -220,14 +221,24 @@ fn wrong(gateway: &Gateway) -> Vec<String> {
     let own = gateway.broker().node();
     let aside = gateway.broker().set_aside_anywhere().into_iter();
     let aside = aside.map(|it| {
+        if it.group == GroupId::TOPOLOGY {
+            return format!(
+                "the topology's replica on node {} is wrong; the node begins anew when the others go on without it: {}",
+                it.node, it.cause
+            );
+        }
         format!(
             "the replica of shard {} on node {} is set aside until it is replaced: {}",
             it.group, it.node, it.cause
         )
     });
     let doubtful = gateway.broker().in_doubt().into_iter().map(|group| {
+        let of = match group.shard() {
+            Some(shard) => format!("shard {shard}"),
+            None => "the topology".to_owned(),
+        };
         format!(
-            "replicas of shard {group} differ or cannot be read, and it is not known which are right: none of them is moved"
+            "replicas of {of} differ or cannot be read, and it is not known which are right: none of them is moved"
         )
     });
     let damaged = gateway.broker().log_scrub().damaged.into_iter();

@@ -42,12 +42,18 @@ pub(super) fn groups(page: &mut MetricsPage, gateway: &Gateway) {
         "Replicas of this node that failed too often and stay down, or were found wrong and are set aside.",
         count(&|it| matches!(it.health, ReplicaHealth::Failed { .. })) + broker.set_aside().len(),
     );
+    page.counter(
+        "warren_snapshots_refused_total",
+        "Copies of a replica's rows that did not match their checksums when they came here; each was sent again.",
+        broker.snapshots_refused(),
+    );
     audits(page, broker);
     per_group(page, &groups, own);
 }
 
 fn audits(page: &mut MetricsPage, broker: &Broker) {
-    let views = broker.audits();
+    let mut views = broker.audits();
+    views.extend(broker.topology_audit());
     page.counter(
         "warren_shard_audits_total",
         "Times a part of a replica's rows was read, checked and compared with the other replicas'.",

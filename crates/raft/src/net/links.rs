@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
@@ -21,6 +22,8 @@ pub(crate) struct Links {
     pub(super) append: AppendLinks,
     pub(super) snapshots_out: Arc<Semaphore>,
     pub(super) snapshots_in: Arc<Semaphore>,
+    /// Those that were not what had been sent.
+    pub(crate) snapshots_refused: Arc<AtomicU64>,
     pulses: Pulses,
 }
 
@@ -59,6 +62,7 @@ impl Links {
             append,
             snapshots_out: Arc::new(Semaphore::new(options.snapshots_max)),
             snapshots_in: Arc::new(Semaphore::new(options.snapshots_max)),
+            snapshots_refused: Arc::default(),
             pulses,
         }
     }

@@ -4,6 +4,7 @@
 //! trims its log ids when it takes a snapshot, and panics if an apply that is still queued looks for a trimmed one (issue
 //! 2116). Not here: writing rows (`storage`), the switch (`machine::applier`).
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -11,15 +12,16 @@ use openraft::storage::Snapshot;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
-use tracing::info;
+use tracing::{info, warn};
 use warren_proto::internal_v1::install_snapshot_request::Part;
-use warren_proto::internal_v1::{InstallSnapshotRequest, SnapshotHead, SnapshotSeal};
+use warren_proto::internal_v1::{InstallSnapshotRequest, SnapshotHead};
 use warren_storage::{Installer, ReplicaState, StateError};
+use warren_types::GroupId;
 
 use super::links::Links;
 use super::service::{bad, core};
 use crate::config::VoteOf;
-use crate::convert::{self, ReplicaMeta};
+use crate::convert::{self, DecodeError, ReplicaMeta};
 use crate::group::{RaftOf, Replica};
 use crate::machine::SnapshotData;
 
@@ -59,10 +61,12 @@ pub(super) async fn receive(
     let _on_node = links.snapshots_in.try_acquire().map_err(|_| busy())?;
     let _on_replica = replica.receiving.try_acquire().map_err(|_| busy())?;
     let vote = convert::vote_from_proto(head.vote.as_ref()).map_err(bad)?;
-    let meta = head
-        .meta
-        .ok_or_else(|| Status::invalid_argument("meta is missing"))?;
-    let meta = ReplicaMeta::from_proto(&meta).map_err(bad)?;
+    let group = replica.shared.group;
+    let refused = |detail: String| refuse(links, group, detail);
+    let meta = match meta_of(&head) {
+        Ok(meta) => meta.map_err(bad)?,
+        Err(detail) => return Err(refused(detail)),
+    };
 
     let raft = core(replica)?;
     let ours = raft.metrics().borrow_watched().vote;
@@ -71,7 +75,11 @@ pub(super) async fn receive(
         return Ok(ours);
     }
     let started = Instant::now();
-    let installer = write(replica.state.clone(), parts).await?;
+    let installer = match write(replica.state.clone(), parts).await {
+        Ok(installer) => installer,
+        Err(Failed::Differs(detail)) => return Err(refused(detail)),
+        Err(Failed::Other(status)) => return Err(status),
+    };
     wait_applied(&raft).await?;
     let snapshot = Snapshot {
         meta: meta.snapshot_meta(),
@@ -79,15 +87,56 @@ pub(super) async fn receive(
     };
     let response = raft.install_full_snapshot(vote, snapshot).await;
     let response = response.map_err(|error| Status::unavailable(error.to_string()))?;
-    info!(group = %replica.shared.group, elapsed = ?started.elapsed(), "snapshot received");
+    info!(%group, elapsed = ?started.elapsed(), "snapshot received");
     Ok(response.vote)
+}
+
+/// Why a transfer came to nothing.
+enum Failed {
+    /// What came is not what was sent: in words.
+    Differs(String),
+    Other(Status),
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Self::Other(status)
+    }
+}
+
+impl From<StateError> for Failed {
+    fn from(error: StateError) -> Self {
+        if let StateError::BadChunk { .. } = &error {
+            return Self::Differs(error.to_string());
+        }
+        Self::Other(Status::data_loss(error.to_string()))
+    }
+}
+
+/// Nothing of it is used; openraft has it sent again.
+fn refuse(links: &Links, group: GroupId, detail: String) -> Status {
+    links.snapshots_refused.fetch_add(1, Ordering::Relaxed);
+    warn!(%group, detail, "snapshot refused: what came is not what was sent; it is to be sent again");
+    Status::data_loss(detail)
+}
+
+/// The meta whose checksum matches; software that sends none is believed. The outer error: it does not match.
+fn meta_of(head: &SnapshotHead) -> Result<Result<ReplicaMeta, DecodeError>, String> {
+    if head.checked_meta.is_empty() {
+        let meta = head.meta.as_ref().ok_or(DecodeError::Missing("meta"));
+        return Ok(meta.and_then(ReplicaMeta::from_proto));
+    }
+    if crc32c::crc32c(&head.checked_meta) != head.meta_checksum {
+        return Err("the snapshot's meta does not match its checksum".to_owned());
+    }
+    Ok(ReplicaMeta::decode(&head.checked_meta))
 }
 
 /// Writes chunks beside the replica's rows as they come, on a thread of its own.
 async fn write(
     state: ReplicaState,
     mut parts: Streaming<InstallSnapshotRequest>,
-) -> Result<Installer, Status> {
+) -> Result<Installer, Failed> {
     let (chunks, mut queued) = mpsc::channel::<bytes::Bytes>(CHUNKS_AHEAD);
     let writer = tokio::task::spawn_blocking(move || {
         let mut installer = state.installer()?;
@@ -103,26 +152,27 @@ async fn write(
                 count += 1;
                 checksum = crc32c::crc32c_append(checksum, &chunk);
                 if chunks.send(chunk).await.is_err() {
-                    break None;
+                    break None; // the writer says why
                 }
             }
             Some(Part::Seal(seal)) => break Some(seal),
-            Some(Part::Head(_)) => return Err(Status::invalid_argument("a second head")),
-            None => return Err(Status::data_loss("snapshot ended before its seal")),
+            Some(Part::Head(_)) => return Err(Status::invalid_argument("a second head").into()),
+            None => return Err(Status::data_loss("snapshot ended before its seal").into()),
         }
     };
     drop(chunks);
     let written = writer
         .await
         .map_err(|_| Status::internal("snapshot writer panicked"))?;
-    let installer = written.map_err(|error| Status::data_loss(error.to_string()))?;
-    if seal
-        != Some(SnapshotSeal {
-            chunks: count,
-            checksum,
-        })
-    {
-        return Err(Status::data_loss("snapshot does not match its seal"));
+    let installer = written?;
+    let seal = seal.unwrap_or_default();
+    if (seal.chunks, seal.checksum) != (count, checksum) {
+        let detail = "the snapshot's chunks do not match its seal";
+        return Err(Failed::Differs(detail.to_owned()));
+    }
+    if !seal.digest.is_empty() && *seal.digest != installer.digest().to_be_bytes() {
+        let detail = "the snapshot's rows do not match the digest of those that were read";
+        return Err(Failed::Differs(detail.to_owned()));
     }
     Ok(installer)
 }
@@ -142,5 +192,51 @@ async fn wait_applied(raft: &RaftOf) -> Result<(), Status> {
             Ok(Err(_)) => return Err(Status::unavailable("replica is stopping")),
             Err(_) => return Err(Status::unavailable("replica does not get on applying")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> (SnapshotHead, ReplicaMeta) {
+        let meta = ReplicaMeta {
+            applied: Some(convert::log_id_to_raft(warren_types::LogId {
+                term: warren_types::Term(3),
+                leader: warren_types::ReplicaId(2),
+                index: warren_types::LogIndex(7),
+            })),
+            ..ReplicaMeta::default()
+        };
+        let checked_meta = meta.encode();
+        let head = SnapshotHead {
+            meta: Some(meta.to_proto()),
+            meta_checksum: crc32c::crc32c(&checked_meta),
+            checked_meta,
+            ..SnapshotHead::default()
+        };
+        (head, meta)
+    }
+
+    #[test]
+    fn meta_that_does_not_match_its_checksum_is_refused() {
+        let (head, meta) = head();
+        assert_eq!(meta_of(&head).unwrap().unwrap(), meta);
+        for at in 0..head.checked_meta.len() {
+            let mut bytes = head.checked_meta.to_vec();
+            bytes[at] ^= 1;
+            let mut flipped = head.clone();
+            flipped.checked_meta = bytes.into();
+            assert!(meta_of(&flipped).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn head_of_software_without_checksums_is_taken() {
+        let (mut head, meta) = head();
+        (head.checked_meta, head.meta_checksum) = (bytes::Bytes::new(), 0);
+        assert_eq!(meta_of(&head).unwrap().unwrap(), meta);
+        head.meta = None;
+        assert!(meta_of(&head).unwrap().is_err());
     }
 }

@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::errors::RPCError;
 use openraft::raft::SnapshotResponse;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::info;
+use tracing::{error, info};
 use warren_proto::internal_v1::install_snapshot_request::Part;
 use warren_proto::internal_v1::raft_service_client::RaftServiceClient;
 use warren_proto::internal_v1::{InstallSnapshotRequest, SnapshotHead, SnapshotSeal};
+use warren_types::GroupId;
 
 use super::MESSAGE_BYTES_MAX;
 use super::client::{Network, unreachable};
@@ -43,16 +45,21 @@ pub(super) async fn send(
     let channel = network.links.peers.channel(network.node, Lane::Bulk);
     let channel = channel.ok_or_else(|| unreachable("node has no address"))?;
 
+    let meta = ReplicaMeta::from_snapshot_meta(&snapshot.meta);
+    let checked_meta = meta.encode();
     let head = SnapshotHead {
         target: Some(network.target()),
         vote: Some(convert::vote_to_proto(&vote)),
-        meta: Some(ReplicaMeta::from_snapshot_meta(&snapshot.meta).to_proto()),
+        meta: Some(meta.to_proto()),
+        meta_checksum: crc32c::crc32c(&checked_meta),
+        checked_meta,
     };
     let (parts, queued) = mpsc::channel(CHUNKS_AHEAD);
     // There is room: the channel is new.
     let _ = parts.try_send(part(Part::Head(head)));
     let watched = parts.clone();
-    let reader = tokio::task::spawn_blocking(move || read(&frozen, &parts));
+    let group = network.shared.group;
+    let reader = tokio::task::spawn_blocking(move || read(group, &frozen, &parts));
 
     let started = Instant::now();
     let mut client = RaftServiceClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -84,13 +91,21 @@ fn part(part: Part) -> InstallSnapshotRequest {
 /// Reads chunk after chunk into the channel, not faster than allowed. Ends early, without the seal, if the receiver is gone
 /// or a row cannot be read: then nothing is installed.
 fn read(
+    group: GroupId,
     frozen: &std::sync::Arc<warren_storage::StateSnapshot>,
     parts: &mpsc::Sender<InstallSnapshotRequest>,
 ) -> u64 {
     let started = std::time::Instant::now();
     let (mut chunks, mut checksum, mut bytes) = (0, 0, 0_u64);
-    for chunk in frozen.chunks(CHUNK_BYTES) {
-        let Ok(chunk) = chunk else { return bytes };
+    let mut from = frozen.chunks(CHUNK_BYTES);
+    for chunk in &mut from {
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                error!(%group, %error, "rows cannot be read for a snapshot: it is not sent");
+                return bytes;
+            }
+        };
         chunks += 1;
         checksum = crc32c::crc32c_append(checksum, &chunk);
         bytes += chunk.len() as u64;
@@ -100,8 +115,14 @@ fn read(
         let earliest = Duration::from_micros(bytes.saturating_mul(1_000_000) / BYTES_PER_SECOND);
         std::thread::sleep(earliest.saturating_sub(started.elapsed()));
     }
+    let digest = Bytes::copy_from_slice(&from.digest().to_be_bytes());
+    let seal = SnapshotSeal {
+        chunks,
+        checksum,
+        digest,
+    };
     // The receiver may be gone.
-    let _ = parts.blocking_send(part(Part::Seal(SnapshotSeal { chunks, checksum })));
+    let _ = parts.blocking_send(part(Part::Seal(seal)));
     bytes
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::common::flipping::FlippingRoad;
 use crate::common::{Cluster, eventually, propose};
 use bytes::Bytes;
 use warren_raft::{RaftOptions, ReplicaHealth};
@@ -56,6 +57,34 @@ fn follower_behind_a_purge_catches_up_by_snapshot() {
     cluster.start_node(away);
     fill(&cluster, 50);
     cluster.agree(GROUP, 3_300);
+}
+
+#[test]
+fn snapshot_with_a_flipped_bit_is_refused_and_sent_again() {
+    let mut cluster = Cluster::start(3, 1, purge_soon);
+    let leader = cluster.leader(GROUP);
+    let away = leader % 3 + 1;
+    fill(&cluster, 200);
+    cluster.agree(GROUP, 200);
+    cluster.stop(away);
+    fill(&cluster, 3_000);
+    wait_purged(&cluster, 2_000);
+
+    let road = FlippingRoad::to(cluster.address(away));
+    cluster.lead_by(away, road.address);
+    cluster.start_node(away);
+    // What is on its way is what the sender read, or nothing of it is used.
+    cluster.agree(GROUP, 3_200);
+    assert!(road.has_flipped(), "no row of a snapshot passed");
+    assert_eq!(cluster.node(away).raft.snapshots_refused(), 1);
+    let view = cluster.node(away).group(GROUP).unwrap().1.clone();
+    assert!(view.restored() > 0, "no snapshot was installed");
+    let others = cluster.live().filter(|node| node.id != away);
+    assert!(
+        others
+            .map(|it| it.raft.snapshots_refused())
+            .all(|it| it == 0)
+    );
 }
 
 /// openraft issue 2116: a snapshot that is taken while applies are queued trims log ids that they still look up.

@@ -174,7 +174,7 @@ fn decode(request: wire::CompareReplicasRequest) -> Option<Report> {
     })
 }
 
-fn comparison(answer: Answer) -> wire::Comparison {
+pub(super) fn comparison(answer: Answer) -> wire::Comparison {
     match answer {
         Answer::NotCompared => wire::Comparison::Unspecified,
         Answer::Agrees => wire::Comparison::Agrees,
@@ -183,7 +183,7 @@ fn comparison(answer: Answer) -> wire::Comparison {
     }
 }
 
-fn answered(comparison: wire::Comparison) -> Answer {
+pub(super) fn answered(comparison: wire::Comparison) -> Answer {
     match comparison {
         wire::Comparison::Unspecified => Answer::NotCompared,
         wire::Comparison::Agrees => Answer::Agrees,

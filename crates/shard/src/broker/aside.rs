@@ -165,7 +165,7 @@ impl Broker {
         }
     }
 
-    /// Replicas of this node that are set aside and not replaced yet.
+    /// Replicas of this node that are set aside and not replaced yet. The topology's goes on until the others do without this node.
     #[must_use]
     pub fn set_aside(&self) -> Vec<AsideView> {
         let topology = self.inner.topology.current();
@@ -185,6 +185,14 @@ impl Broker {
             cause: aside.cause,
             at_ms: aside.at_ms,
         });
-        views.collect()
+        let wrong = self.inner.topology_audits.fault();
+        let of_topology = wrong.map(|fault| AsideView {
+            node,
+            group: GroupId::TOPOLOGY,
+            replica: self.inner.topology.group().replica(),
+            cause: fault.cause.to_string(),
+            at_ms: fault.at_ms,
+        });
+        views.chain(of_topology).collect()
     }
 }

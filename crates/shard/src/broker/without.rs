@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use warren_proto::internal_v1 as wire;
 use warren_raft::GroupStatus;
 use warren_topology::plan::Condition;
-use warren_types::{GroupId, Incarnation, NodeId};
+use warren_types::{Incarnation, NodeId};
 
 use super::Broker;
 use super::members::{follower, is_near};
@@ -69,11 +69,11 @@ impl Broker {
         (answer, missing)
     }
 
-    /// What is damaged here beyond replicas of shards, which are set aside one by one: the topology's replica.
+    /// What is wrong here beyond replicas of shards, which are set aside one by one: the topology's replica, by its machine or by comparing it.
     #[must_use]
     pub fn damage(&self) -> Option<Arc<str>> {
-        let groups = self.inner.groups.read();
-        groups.get(&GroupId::TOPOLOGY)?.damage()
+        let found = self.inner.topology.group().damage();
+        found.or_else(|| Some(self.inner.topology_audits.fault()?.cause))
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is wrong with replicas, told from node to node with their pulses: shards in doubt, and replicas that are set aside. Not here:
-//! finding it (`audit`), what is done about it (`aside`, `reconcile`).
+//! What is known of damage and of replicas that differ, and told from node to node with their pulses: groups in doubt, and replicas that are
+//! set aside. Not here: finding it (`audit`), what is done about it (`aside`, `reconcile`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use warren_proto::internal_v1 as wire;
+use warren_storage::ScrubView;
 use warren_types::{GroupId, NodeId, ReplicaId};
 
 use super::Broker;
 use super::aside::AsideView;
+use crate::audit::AuditView;
 
 /// What a node that is silent for so long has said does not count any more.
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
@@ -33,6 +35,7 @@ impl Broker {
 
     fn own_wrong(&self) -> Wrong {
         let doubtful = self.inner.audits.views().into_iter();
+        let doubtful = doubtful.chain(self.topology_audit());
         let doubtful = doubtful.filter(|it| it.in_doubt);
         Wrong {
             in_doubt: doubtful.map(|it| it.shard.into()).collect(),
@@ -56,6 +59,44 @@ impl Broker {
             .into_iter()
             .flat_map(|it| it.in_doubt)
             .collect()
+    }
+
+    /// What audits found of this node's replicas.
+    #[must_use]
+    pub fn audits(&self) -> Vec<AuditView> {
+        self.inner.audits.views()
+    }
+
+    /// What reading this node's log in the background has brought.
+    #[must_use]
+    pub fn log_scrub(&self) -> ScrubView {
+        self.inner.raft.log_scrub()
+    }
+
+    /// Audits that this node's replicas have carried out.
+    #[must_use]
+    pub fn audit_count(&self) -> u64 {
+        self.inner.audits.count()
+    }
+
+    /// How the topology's replica of this node was compared; under the shard 0, which no shard is.
+    #[must_use]
+    pub fn topology_audit(&self) -> Option<AuditView> {
+        self.inner.topology_audits.view()
+    }
+
+    /// The topology's leader asks what this node has of it, or tells it what came of that.
+    pub async fn serve_compare_topology(
+        &self,
+        request: wire::CompareTopologyRequest,
+    ) -> wire::CompareTopologyResponse {
+        self.inner.topology_audits.serve(request).await
+    }
+
+    /// Copies of other replicas' rows that did not match their checksums when they came here, since this node started.
+    #[must_use]
+    pub fn snapshots_refused(&self) -> u64 {
+        self.inner.raft.snapshots_refused()
     }
 
     /// Replicas that are set aside and not replaced yet, on this node and on others that are there.

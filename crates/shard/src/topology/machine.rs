@@ -2,7 +2,6 @@
 //! applied again when the replica is opened: the machine is pure, so that gives the same state. Not here: the rules (`warren-topology`).
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,8 +15,8 @@ use warren_storage::{ReplicaState, RowBatch, Table};
 use warren_topology::{Topology, TopologyReply};
 use warren_types::{LogId, TopologyIndex};
 
-const SNAPSHOT_KEY: &[u8] = b"s";
-const ENTRY_PREFIX: u8 = b'e';
+use super::stored::{ENTRY_PREFIX, SNAPSHOT_KEY, Stored, StoredRows, entry_key};
+
 /// Entries are folded into the snapshot when they hold more bytes than it, and at least so many.
 const FOLD_BYTES_MIN: usize = 64 << 10;
 
@@ -55,6 +54,7 @@ pub(crate) struct TopologyMachineFactory {
     /// The same for policies.
     pub(crate) policies: watch::Sender<TopologyIndex>,
     pub(crate) waiting: Waiting,
+    pub(crate) stored: Stored,
 }
 
 impl MachineFactory for TopologyMachineFactory {
@@ -78,6 +78,7 @@ impl MachineFactory for TopologyMachineFactory {
             machine.publish();
             return Err(MachineError(why));
         }
+        self.stored.set(state);
         if let Some(applied) = applied {
             machine.topology.advance(TopologyIndex(applied.index.0));
         }
@@ -149,29 +150,14 @@ impl Machine for TopologyMachine {
 
 impl TopologyMachine {
     fn load(&mut self, state: &ReplicaState) -> Result<(), String> {
-        if let Some(bytes) = state
-            .get(Table::Rows, SNAPSHOT_KEY)
-            .map_err(|error| error.to_string())?
-        {
-            self.snapshot_bytes = bytes.len();
-            self.topology = decode_topology(&bytes).map_err(|error| error.to_string())?;
+        let rows = StoredRows::of(state).map_err(|error| error.to_string())?;
+        self.snapshot_bytes = rows.snapshot.as_ref().map_or(0, Bytes::len);
+        self.entry_bytes = rows.entries.iter().map(|(_, entry)| entry.len()).sum();
+        if let Some(bytes) = &rows.snapshot {
+            self.topology = decode_topology(bytes).map_err(|error| error.to_string())?;
         }
-        let mut entries: Vec<(TopologyIndex, Bytes)> = Vec::new();
-        let end = [ENTRY_PREFIX + 1];
-        state
-            .scan(Table::Rows, &[ENTRY_PREFIX], &end, |key, value| {
-                if let Some(index) = key.get(1..).and_then(|key| key.try_into().ok()) {
-                    entries.push((
-                        TopologyIndex(u64::from_be_bytes(index)),
-                        Bytes::copy_from_slice(value),
-                    ));
-                }
-                ControlFlow::Continue(())
-            })
-            .map_err(|error| error.to_string())?;
-        for (index, payload) in entries {
-            self.entry_bytes += payload.len();
-            self.apply_one(index, &payload, false)?;
+        for (index, payload) in &rows.entries {
+            self.apply_one(*index, payload, false)?;
         }
         Ok(())
     }
@@ -221,13 +207,6 @@ fn tell(watched: &watch::Sender<TopologyIndex>, changed_at: TopologyIndex) {
         *known = changed_at;
         changed
     });
-}
-
-fn entry_key(index: TopologyIndex) -> Vec<u8> {
-    let mut key = Vec::with_capacity(9);
-    key.push(ENTRY_PREFIX);
-    key.extend_from_slice(&index.0.to_be_bytes());
-    key
 }
 
 #[cfg(test)]

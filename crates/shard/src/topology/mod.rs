@@ -4,5 +4,6 @@
 pub(crate) mod handle;
 pub(crate) mod machine;
 mod serve;
+pub(crate) mod stored;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,11 +4,11 @@ use tonic::{Request, Response, Status};
 use warren_proto::internal_v1::node_service_server::NodeService;
 use warren_proto::internal_v1::{
     AppliedTopologyRequest, AppliedTopologyResponse, AuthenticateRequest, AuthenticateResponse,
-    FormClusterRequest, FormClusterResponse, HandOverLeaderRequest, HandOverLeaderResponse,
-    HelloRequest, HelloResponse, JoinClusterRequest, JoinClusterResponse, ProposeTopologyRequest,
-    ProposeTopologyResponse, QueueStatsRequest, QueueStatsResponse, ReadTopologyIndexRequest,
-    ReadTopologyIndexResponse, SpreadLeadersRequest, SpreadLeadersResponse, StandWithoutRequest,
-    StandWithoutResponse,
+    CompareTopologyRequest, CompareTopologyResponse, FormClusterRequest, FormClusterResponse,
+    HandOverLeaderRequest, HandOverLeaderResponse, HelloRequest, HelloResponse, JoinClusterRequest,
+    JoinClusterResponse, ProposeTopologyRequest, ProposeTopologyResponse, QueueStatsRequest,
+    QueueStatsResponse, ReadTopologyIndexRequest, ReadTopologyIndexResponse, SpreadLeadersRequest,
+    SpreadLeadersResponse, StandWithoutRequest, StandWithoutResponse,
 };
 use warren_shard::Broker;
 
@@ -41,6 +41,14 @@ impl NodeService for Nodes {
     ) -> Result<Response<AppliedTopologyResponse>, Status> {
         let applied = self.0.topology().serve_applied(request.into_inner());
         Ok(Response::new(applied.await))
+    }
+
+    async fn compare_topology(
+        &self,
+        request: Request<CompareTopologyRequest>,
+    ) -> Result<Response<CompareTopologyResponse>, Status> {
+        let compared = self.0.serve_compare_topology(request.into_inner());
+        Ok(Response::new(compared.await))
     }
 
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {

@@ -1,18 +1,20 @@
 //! A snapshot's rows as a run of checksummed chunks. Not here: where rows come from (`snapshot`) and go to (`install`).
 //!
 //! Layout, big-endian: `crc32c u32 | version u8 | kind u8 | number u64 | rows u64`, then per row `key length u32 | value length u32 | key | value`.
-//! The last chunk has the kind "end", no rows, and the total of rows in their place.
+//! The last chunk has the kind "end", no rows, and the total of rows in their place. The checksum of rows is taken of what the store gives,
+//! not of the copies in the chunk: a bit that flips while they are gathered is no part of it.
 
 use std::sync::Arc;
 
 use super::contract::Table;
 use super::error::StateError;
-use crate::files::{seal, take_u8, take_u32, take_u64, unseal};
+use crate::files::{checksum, seal, take_u8, take_u32, take_u64, unseal};
 
 const VERSION: u8 = 1;
 const KIND_BLOCKS: u8 = 1;
 const KIND_ROWS: u8 = 2;
 const KIND_END: u8 = 3;
+const CHECKSUM_BYTES: usize = 4;
 const ROWS_AT: usize = 14;
 const HEADER_BYTES: usize = 22;
 
@@ -20,6 +22,8 @@ const HEADER_BYTES: usize = 22;
 pub(super) struct ChunkWriter {
     bytes: Vec<u8>,
     rows: u64,
+    /// Of the rows.
+    checksum: u32,
 }
 
 impl ChunkWriter {
@@ -31,6 +35,7 @@ impl ChunkWriter {
         Self {
             bytes: header(kind, number, 0),
             rows: 0,
+            checksum: 0,
         }
     }
 
@@ -45,17 +50,24 @@ impl ChunkWriter {
 
     pub(super) fn push(&mut self, key: &[u8], value: &[u8]) {
         self.rows += 1;
-        self.bytes.extend_from_slice(&length(key).to_be_bytes());
-        self.bytes.extend_from_slice(&length(value).to_be_bytes());
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
+        let lengths = [length(key).to_be_bytes(), length(value).to_be_bytes()];
+        for part in [lengths.as_flattened(), key, value] {
+            self.checksum = crc32c::crc32c_append(self.checksum, part);
+            self.bytes.extend_from_slice(part);
+        }
     }
 
     pub(super) fn finish(mut self) -> Vec<u8> {
         if let Some(rows) = self.bytes.get_mut(ROWS_AT..HEADER_BYTES) {
             rows.copy_from_slice(&self.rows.to_be_bytes());
         }
-        seal(&[], &mut self.bytes);
+        let rows_bytes = self.bytes.len() - HEADER_BYTES;
+        let header = self.bytes.get(CHECKSUM_BYTES..HEADER_BYTES);
+        let header = checksum(&[header.unwrap_or_default()]);
+        let whole = crc32c::crc32c_combine(header, self.checksum, rows_bytes);
+        if let Some(sum) = self.bytes.get_mut(..CHECKSUM_BYTES) {
+            sum.copy_from_slice(&whole.to_be_bytes());
+        }
         self.bytes
     }
 }
@@ -65,7 +77,7 @@ fn length(bytes: &[u8]) -> u32 {
 }
 
 fn header(kind: u8, number: u64, rows: u64) -> Vec<u8> {
-    let mut bytes = vec![0; 4];
+    let mut bytes = vec![0; CHECKSUM_BYTES];
     bytes.extend_from_slice(&[VERSION, kind]);
     bytes.extend_from_slice(&number.to_be_bytes());
     bytes.extend_from_slice(&rows.to_be_bytes());
@@ -149,5 +161,30 @@ impl<'a> Iterator for Rows<'a> {
             self.rest = &[];
         }
         Some(row.ok_or_else(|| refuse(self.number, "a row is cut off")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bit_that_flips_while_rows_are_gathered_is_seen() {
+        let written = || {
+            let mut writer = ChunkWriter::new(Table::Blocks, 3);
+            writer.push(b"key", b"a value");
+            writer.push(b"other", b"");
+            writer
+        };
+        let mut sealed = written().finish();
+        assert!(read(&sealed, 3).is_ok());
+        let before = sealed.clone();
+        seal(&[], &mut sealed);
+        assert_eq!(before, sealed, "the same bytes as ever");
+        for at in HEADER_BYTES..sealed.len() {
+            let mut writer = written();
+            writer.bytes[at] ^= 0x20;
+            assert!(read(&writer.finish(), 3).is_err(), "byte {at}");
+        }
     }
 }

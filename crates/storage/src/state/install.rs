@@ -15,6 +15,7 @@ use super::database::column_family;
 use super::error::StateError;
 use super::layout::{Epoch, Prefix, TABLES, family};
 use super::replica::ReplicaState;
+use super::rows_digest::RowsDigest;
 use super::store::{Shared, delete_rows};
 use crate::files::create_directory;
 
@@ -34,6 +35,7 @@ pub struct Installer {
     files: Vec<(Table, PathBuf)>,
     chunks: u64,
     rows: u64,
+    digest: RowsDigest,
     stage: Stage,
 }
 
@@ -63,6 +65,7 @@ impl Installer {
             files: Vec::new(),
             chunks: 0,
             rows: 0,
+            digest: RowsDigest::default(),
             stage: Stage::Receiving,
         })
     }
@@ -86,6 +89,12 @@ impl Installer {
         }
         self.chunks += 1;
         Ok(())
+    }
+
+    /// Over all rows that were written so far.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        self.digest.value()
     }
 
     /// Replaces the replica's rows and meta; durable when it returns. Must not run beside a write of the same replica.
@@ -150,6 +159,7 @@ impl Installer {
                     number,
                     detail: error.into_string().into(),
                 })?;
+            self.digest.row(table, key, value);
             self.rows += 1;
         }
         Ok(())

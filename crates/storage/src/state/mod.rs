@@ -12,6 +12,7 @@ mod error;
 mod install;
 mod layout;
 mod replica;
+mod rows_digest;
 mod snapshot;
 mod store;
 #[cfg(test)]

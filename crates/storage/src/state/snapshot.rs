@@ -16,6 +16,7 @@ use super::layout::{
     About, META, PREFIX_BYTES, Prefix, RowsLife, about_key, decode_current, decode_meta,
     decode_proven, family,
 };
+use super::rows_digest::RowsDigest;
 
 type View<'a> = rocksdb::Snapshot<'a>;
 
@@ -126,6 +127,7 @@ impl StateSnapshot {
             bytes_max,
             number: 0,
             rows: 0,
+            digest: RowsDigest::default(),
             next: Next::Rows {
                 table: Table::Blocks,
                 key: self.prefix.0.to_vec(),
@@ -150,10 +152,17 @@ pub struct SnapshotChunks {
     bytes_max: usize,
     number: u64,
     rows: u64,
+    digest: RowsDigest,
     next: Next,
 }
 
 impl SnapshotChunks {
+    /// Over all rows that were read so far: what [`super::Installer::digest`] is to be.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        self.digest.value()
+    }
+
     /// The next chunk of `table`, if it has rows from `key` on; sets where to go on.
     fn table_chunk(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let frozen = &self.snapshot.frozen;
@@ -182,6 +191,8 @@ impl SnapshotChunks {
                 };
                 break;
             }
+            // Of the store's own memory, as the chunk's checksum.
+            self.digest.row(table, own_key, value);
             chunk.push(own_key, value);
             rows.next();
         }

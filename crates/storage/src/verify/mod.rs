@@ -2,10 +2,11 @@
 //! and cause. Writes nothing. Not here: what the records and rows mean (their own crates decode them), mending anything: a
 //! damaged replica is built anew from the others.
 //!
-//! Not covered, because nothing reads them or a wrong one only costs time: RocksDB's `OPTIONS`, `IDENTITY` and `LOG` files and its
-//! bloom filters, segments that wait to be used again, what stands behind the last batch of a segment, blobs that no row names.
+//! Not covered, because nothing reads them: RocksDB's `OPTIONS`, `IDENTITY` and `LOG` files, blocks of rows that were all deleted by one
+//! deletion of a range, segments that wait to be used again, what stands behind the last batch of a segment, blobs that no row names.
 
 mod rocks;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;

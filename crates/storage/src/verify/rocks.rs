@@ -1,12 +1,12 @@
 //! Checks a RocksDB database by reading all of it: the names in `CURRENT`, the records of its `MANIFEST`, every block and blob that
-//! a row needs. Not here: what the rows mean.
+//! a row needs, and the other blocks of its tables. Not here: what the rows mean, those other blocks (`table`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options, ReadOptions};
 
-use super::Findings;
+use super::{Findings, table};
 use crate::files::checksum;
 
 /// What may be wrong with a row: its family, key and value.
@@ -88,6 +88,11 @@ fn read_all(
         .iter()
         .map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
     let database = DB::open_cf_descriptors_read_only(&options, dir, families, false)?;
+    // Of files that are in use only: others may be what a crash has cut off.
+    for file in database.live_files()? {
+        let path = dir.join(file.name.trim_start_matches('/'));
+        table::verify(&path, findings);
+    }
     let mut first_error = None;
     for name in &names {
         let Some(family) = database.cf_handle(name) else {
@@ -165,7 +170,7 @@ fn first_bad_record(bytes: &[u8]) -> Option<u64> {
 }
 
 /// RocksDB never stores a checksum bare, so that data that holds checksums can be summed too.
-fn masked(sum: u32) -> u32 {
+pub(super) fn masked(sum: u32) -> u32 {
     sum.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 

@@ -180,8 +180,7 @@ fn flipped_byte_of_the_marks_is_said() {
 
 #[test]
 fn flipped_byte_of_a_table_is_said() {
-    // Filters and statistics of a table are not needed to read it.
-    assert!(flip("tables", |name| name.ends_with(".sst")) > FLIPS * 9 / 10);
+    assert_eq!(flip("tables", |name| name.ends_with(".sst")), FLIPS);
 }
 
 #[test]

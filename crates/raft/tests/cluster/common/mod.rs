@@ -1,6 +1,7 @@
 //! A cluster in one process: each node with its own runtime, disk and loopback listener, so that a node can be killed.
 #![allow(dead_code)]
 
+pub(crate) mod flipping;
 pub(crate) mod machine;
 
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -138,6 +139,17 @@ impl Cluster {
 
     pub(crate) fn join(&self, id: u64) {
         self.route(id, |address| address.to_string());
+    }
+
+    /// The others reach a node by a road of which the test has the end; its own roads stay.
+    pub(crate) fn lead_by(&self, id: u64, road: SocketAddr) {
+        for node in self.live().filter(|node| node.id != id) {
+            node.peers.set_address(NodeId(id), road.to_string());
+        }
+    }
+
+    pub(crate) fn address(&self, id: u64) -> SocketAddr {
+        self.addresses[id as usize - 1]
     }
 
     fn route(&self, id: u64, address: impl Fn(SocketAddr) -> String) {

@@ -89,6 +89,8 @@ impl SegmentFiles {
     ) -> Result<Self, WriteError> {
         let (segment_bytes, direct, mut spares) = (options.segment_bytes, options.direct, spares);
         let active = prepare(&*disk, dir, segment_bytes, direct, &mut spares, 1)?;
+        let sealed = Arc::new(SealedSegments::default());
+        sealed.grew(&active.segment, HEAD_BYTES, Chain::FIRST);
         Ok(Self {
             disk,
             dir: dir.to_owned(),
@@ -96,7 +98,7 @@ impl SegmentFiles {
             direct,
             spares_max: options.spare_segments,
             closed: VecDeque::new(),
-            sealed: Arc::default(),
+            sealed,
             active,
             offset: HEAD_BYTES,
             next: None,
@@ -111,7 +113,10 @@ impl SegmentFiles {
         batch: &mut Batch,
         groups: impl Fn() -> Vec<CheckpointGroup>,
     ) -> Result<Written, WriteError> {
-        if self.offset > HEAD_BYTES && self.offset + batch.bytes() > self.active.bytes {
+        let full = self.offset + batch.bytes() > self.active.bytes;
+        // There may be no room for another one: then the damaged one is good enough to be written.
+        let closes = self.next.is_some() && self.sealed.is_to_be_closed(&self.active.segment);
+        if self.offset > HEAD_BYTES && (full || closes) {
             self.switch()?;
         }
         let checkpoint = (self.offset == HEAD_BYTES).then(|| checkpoint_frame(&groups()));
@@ -141,6 +146,7 @@ impl SegmentFiles {
             sequence: self.chain.sequence + 1,
             previous_crc: sealed.header_crc,
         };
+        self.sealed.grew(&segment, end, self.chain);
         Ok(Written {
             segment,
             frames_at,
@@ -151,8 +157,7 @@ impl SegmentFiles {
     fn switch(&mut self) -> Result<(), WriteError> {
         self.prepare_next()?;
         if let Some(next) = self.next.take() {
-            let active = &self.active.segment;
-            self.sealed.add(active, self.offset, self.chain);
+            self.sealed.grew(&next.segment, HEAD_BYTES, self.chain);
             self.closed
                 .push_back(std::mem::replace(&mut self.active, next));
             self.offset = HEAD_BYTES;
@@ -160,9 +165,11 @@ impl SegmentFiles {
         Ok(())
     }
 
-    /// Whether the active segment is half full and none is ready to follow it.
+    /// Whether the active segment is half full, or damaged, and none is ready to follow it.
     pub(super) fn wants_next(&self) -> bool {
-        self.next.is_none() && self.offset > self.active.bytes / 2
+        let ends = self.offset > self.active.bytes / 2
+            || self.sealed.is_to_be_closed(&self.active.segment);
+        self.next.is_none() && ends
     }
 
     /// Gets the segment ready that will be written next.

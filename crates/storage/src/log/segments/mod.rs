@@ -9,7 +9,7 @@
 //! | `index`, `read` | where records are, and reading them back |
 //! | `relog` | empties old segments that little lives in |
 //! | `scan`, `replay`, `recover` | reading everything at start |
-//! | `sealed`, `scrub` | reading slowly what is written no more, as long as the node runs |
+//! | `sealed`, `scrub` | reading slowly what is on the disk, as long as the node runs |
 //! | `verify` | reading everything of a node that does not run |
 
 mod batch;

@@ -233,6 +233,7 @@ fn arrange(
             sealed.add(&held.segment, end.offset, next);
         }
     }
+    sealed.grew(&active.segment, end.offset, chain);
     if options.direct {
         for held in [&active].into_iter().chain(&next) {
             held.segment.file.stream(&held.segment.path);

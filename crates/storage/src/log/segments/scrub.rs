@@ -1,6 +1,6 @@
-//! Reads segments that are written no more, slowly, as long as the engine runs: each byte of them is checked as at a start. What is
-//! damaged is told, and what of it groups still need. Not here: walking a file (`scan`), which file is next (`sealed`), what becomes of
-//! a replica whose entries are damaged (`warren-shard`).
+//! Reads the segments slowly, as long as the engine runs: each byte of those that are written no more is checked as at a start, and of the one
+//! that is written what is synced. What is damaged is told, and what of it groups still need. Not here: walking a file (`scan`), which file
+//! is next (`sealed`), closing one that is damaged while it is written (`files`), what becomes of a replica whose entries are damaged (`warren-shard`).
 
 use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
@@ -16,8 +16,7 @@ use super::core::{Core, add};
 use super::files::SegmentFiles;
 use super::group::Group;
 use super::scan::{Cause, Damage, Scan};
-use super::sealed::{Next, Reading, SealedSegments};
-use super::segment::Segment;
+use super::sealed::{Extent, Next, Reading, SealedSegments};
 use super::writer::Groups;
 use crate::log::disk::{Disk, DiskFile};
 use crate::log::options::LogOptions;
@@ -143,7 +142,7 @@ impl Scrub {
         let paced = Paced {
             file: &*file,
             scrub: self,
-            segment: &reading.segment,
+            reading,
         };
         let found = check(&paced, reading).err();
         if self.stop.is_stopped() {
@@ -185,7 +184,7 @@ impl Scrub {
     }
 }
 
-/// Every byte of a segment that is written no more.
+/// Every byte of a segment up to its end, and that nothing follows there if it is written no more.
 fn check(file: &dyn DiskFile, reading: &Reading) -> Result<(), Damage> {
     let segment = &reading.segment;
     let mut scan = Scan::new(file, &segment.path)?;
@@ -194,7 +193,9 @@ fn check(file: &dyn DiskFile, reading: &Reading) -> Result<(), Damage> {
         return Err(scan.damage(0, "its head is another segment's"));
     }
     let end = scan.batches(head.epoch, reading.follows, &mut |_| Ok(()))?;
-    if end.offset != reading.end || end.expected != Some(reading.next) {
+    // In one that was just begun there is nothing that something could follow.
+    let follows = end.batches == 0 || end.expected == Some(reading.next);
+    if end.offset != reading.end || !follows {
         let detail = format!("its batches should reach to offset {}", reading.end);
         return Err(scan.damage(end.offset, detail));
     }
@@ -205,12 +206,16 @@ fn check(file: &dyn DiskFile, reading: &Reading) -> Result<(), Damage> {
 struct Paced<'a> {
     file: &'a dyn DiskFile,
     scrub: &'a Scrub,
-    segment: &'a Segment,
+    reading: &'a Reading,
 }
 
 impl DiskFile for Paced<'_> {
     fn size(&self) -> io::Result<u64> {
-        self.file.size()
+        let size = self.file.size()?;
+        Ok(match self.reading.extent {
+            Extent::Whole => size,
+            Extent::Synced => size.min(self.reading.end),
+        })
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -222,7 +227,7 @@ impl DiskFile for Paced<'_> {
             Duration::from_micros(bytes.saturating_mul(1_000_000) / scrub.bytes_per_second);
         while !left.is_zero() {
             let pause = left.min(PAUSE_MAX);
-            if scrub.stop.within(pause) || scrub.sealed.could_go(self.segment) {
+            if scrub.stop.within(pause) || scrub.sealed.could_go(&self.reading.segment) {
                 return Err(io::Error::other("nobody needs it"));
             }
             left -= pause;

@@ -38,6 +38,32 @@ fn snapshot_stays_as_it_was_while_rows_change() {
 }
 
 #[test]
+fn digest_of_what_is_written_is_that_of_what_was_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let source = store.replica(GROUP, REPLICA).unwrap();
+    (1..=60).for_each(|number| write(&source, number));
+    let mut digests = Vec::new();
+    // However they are cut into chunks.
+    for (bytes_max, group) in [(500, 8), (4_000, 9), (1 << 20, 10)] {
+        let target = store.replica(GroupId(group), REPLICA).unwrap();
+        let mut installer = target.installer().unwrap();
+        let mut chunks = Arc::new(source.snapshot().unwrap()).chunks(bytes_max);
+        for chunk in &mut chunks {
+            installer.chunk(&chunk.unwrap()).unwrap();
+        }
+        assert_eq!(chunks.digest(), installer.digest());
+        digests.push(installer.digest());
+    }
+    write(&source, 61);
+    let mut more = Arc::new(source.snapshot().unwrap()).chunks(500);
+    assert!(more.by_ref().all(|chunk| chunk.is_ok()));
+    digests.push(more.digest());
+    digests.dedup();
+    assert_eq!(digests.len(), 2, "one for the rows before and one after");
+}
+
+#[test]
 fn installed_snapshot_replaces_rows_and_is_durable() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let source = open(from.path()).replica(GROUP, REPLICA).unwrap();

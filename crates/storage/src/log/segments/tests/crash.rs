@@ -47,7 +47,7 @@ fn write_torn_at_any_byte_is_the_end_of_the_log() {
     let step = if std::env::var_os("WARREN_LONG").is_some() {
         1
     } else {
-        13
+        21
     };
     let mut torn = 0;
     for call in (0..calls_of_the_history()).step_by(step) {

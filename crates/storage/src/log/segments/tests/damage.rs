@@ -53,7 +53,7 @@ fn flipped_byte_anywhere_is_found() {
     let step = if std::env::var_os("WARREN_LONG").is_some() {
         1
     } else {
-        97
+        101
     };
     let paths = segments(&disk);
     assert!(paths.len() > 3);

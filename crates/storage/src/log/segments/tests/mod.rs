@@ -1,11 +1,12 @@
 //! What only this engine has; what it promises as every other is in `log::tests`. Power cuts in `crash`, damage in `damage`,
-//! a disk that fails or is full in `faults`, damage that is found while the engine runs in `scrub`.
+//! a disk that fails or is full in `faults`, damage that is found while the engine runs in `scrub` and `scrub_active`.
 
 mod crash;
 mod damage;
 mod faults;
 mod history;
 mod scrub;
+mod scrub_active;
 mod space;
 
 use std::path::{Path, PathBuf};

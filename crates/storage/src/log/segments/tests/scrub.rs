@@ -1,5 +1,5 @@
-//! Bytes that change on the disk while the engine runs, in segments that are written no more: found, told, and out of the way of the next
-//! start as far as nothing in them is lost.
+//! Bytes that change on the disk while the engine runs, in segments that are written no more and in what is synced of the one that is
+//! written: found, told, and out of the way of the next start as far as nothing in them is lost. Appends beside it are no damage.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +10,12 @@ use crate::log::test_disk::{Left, Names};
 use format::{BATCH_HEADER_BYTES, FRAME_HEADER_BYTES, HEAD_BYTES, Kind};
 
 const IDLE: GroupId = GroupId(1);
-const BUSY: GroupId = GroupId(2);
+pub(super) const BUSY: GroupId = GroupId(2);
 const GONE: GroupId = GroupId(9);
-const WITHIN: Duration = Duration::from_secs(20);
+pub(super) const WITHIN: Duration = Duration::from_secs(20);
 static TERM: AtomicU64 = AtomicU64::new(100);
 
-fn open_scrubbed(disk: &TestDisk) -> SegmentLog {
+pub(super) fn open_scrubbed(disk: &TestDisk) -> SegmentLog {
     let options = LogOptions {
         scrub_every: Duration::from_millis(1),
         scrub_bytes_per_second: u64::MAX,
@@ -26,17 +26,35 @@ fn open_scrubbed(disk: &TestDisk) -> SegmentLog {
 
 /// A place in a file.
 #[derive(Clone, Debug)]
-struct Spot {
-    path: PathBuf,
-    offset: usize,
+pub(super) struct Spot {
+    pub(super) path: PathBuf,
+    pub(super) offset: usize,
 }
 
 /// One spot of each class of bytes, in segments that are written no more.
 fn spots(disk: &TestDisk) -> BTreeMap<String, Spot> {
+    let mut all = all_spots(disk);
+    all.pop(); // the last one is being written
+    last_of_each(all)
+}
+
+pub(super) fn last_of_each(all: Vec<(PathBuf, Vec<(String, u64)>)>) -> BTreeMap<String, Spot> {
+    let mut spots = BTreeMap::new();
+    for (path, found) in all {
+        for (class, offset) in found {
+            let offset = usize::try_from(offset).unwrap();
+            let path = path.clone();
+            spots.insert(class, Spot { path, offset });
+        }
+    }
+    spots
+}
+
+/// Spots of each class of bytes, in each segment that holds any.
+pub(super) fn all_spots(disk: &TestDisk) -> Vec<(PathBuf, Vec<(String, u64)>)> {
     let mut paths = disk.paths();
     paths.retain(|path| path.extension().is_some_and(|it| it == "segment"));
-    let mut spots = BTreeMap::new();
-    let mut sealed = Vec::new();
+    let mut all = Vec::new();
     for path in paths {
         let mut found = Vec::new();
         let file = disk.open(&path).unwrap();
@@ -66,18 +84,10 @@ fn spots(disk: &TestDisk) -> BTreeMap<String, Spot> {
         found.push(("head".to_owned(), 20));
         found.push(("head's zeros".to_owned(), HEAD_BYTES - 9));
         if end.batches > 0 {
-            sealed.push((path, found));
+            all.push((path, found));
         }
     }
-    sealed.pop(); // the last one is being written
-    for (path, found) in sealed {
-        for (class, offset) in found {
-            let offset = usize::try_from(offset).unwrap();
-            let path = path.clone();
-            spots.insert(class, Spot { path, offset });
-        }
-    }
-    spots
+    all
 }
 
 /// A log with frames of all kinds.
@@ -122,7 +132,7 @@ fn written() -> TestDisk {
 }
 
 /// Waits for something, with a group that is written meanwhile: the writer tidies up when it has something to do.
-fn until(log: &Arc<dyn GroupLog>, what: &str, is: impl Fn() -> bool) {
+pub(super) fn until(log: &Arc<dyn GroupLog>, what: &str, is: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is() {
         assert!(begun.elapsed() < WITHIN, "{what}");
