@@ -127,6 +127,13 @@ async fn run(cluster: &mut Cluster) -> Result<()> {
     let first = connect(&cluster.grpc_address(nodes[0]))?;
     publish(&first, EACH..EACH + 10).await?;
     println!("node 1 serves alone");
+    let recoveries = first.cluster().await?.recoveries;
+    ensure!(recoveries.len() == 1, "{recoveries:?}");
+    ensure!(
+        recoveries[0].lost_nodes == [2, 3] && recoveries[0].by.contains("uid"),
+        "{recoveries:?}"
+    );
+    ensure!(recoveries[0].groups.len() == 17, "{recoveries:?}");
 
     cluster.spawn(nodes[1])?;
     cluster.spawn(nodes[2])?;

@@ -1,5 +1,5 @@
-//! What is wrong with replicas, told from node to node with their pulses: shards in doubt, and replicas that are set aside. Not here:
-//! finding it (`audit`), what is done about it (`aside`, `reconcile`).
+//! What is wrong with replicas, told from node to node with their pulses: shards in doubt, and replicas that are set aside; and
+//! what was recovered on this one. Not here: finding it (`audit`), what is done about it (`aside`, `reconcile`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use warren_proto::internal_v1 as wire;
+use warren_storage::RecoveryRecord;
 use warren_types::{GroupId, NodeId, ReplicaId};
 
 use super::Broker;
@@ -56,6 +57,12 @@ impl Broker {
             .into_iter()
             .flat_map(|it| it.in_doubt)
             .collect()
+    }
+
+    /// The recoveries without a majority that were made in this node's data directory, oldest first.
+    #[must_use]
+    pub fn recoveries(&self) -> &[RecoveryRecord] {
+        &self.inner.recoveries
     }
 
     /// Replicas that are set aside and not replaced yet, on this node and on others that are there.

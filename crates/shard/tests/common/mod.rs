@@ -167,6 +167,7 @@ impl Cluster {
                 initialise,
                 placement: PlacementOptions::default(),
                 aside: Arc::new(SetAside::open(&path.join("set-aside")).unwrap()),
+                recoveries: Vec::new(),
             };
             let broker = Broker::start(parts).await.unwrap();
             let nodes = NodeServiceServer::new(Nodes(broker.clone()));
