@@ -345,6 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn refused_copies_are_told_with_a_delay_only_where_waiting_helps() {
+        let group = warren_types::GroupId(5);
+        let told = |refused| of_copies(&CopiesError::Refused(refused));
+        for refused in [
+            CopiesRefused::Changing(group),
+            CopiesRefused::NoLeader(group),
+        ] {
+            assert!(told(refused).retry_delay().is_some(), "{refused}");
+        }
+        let last = told(CopiesRefused::LastCopy(group));
+        assert_eq!(last.reason(), Reason::CopiesRefused);
+        assert_eq!(last.retry_delay(), None);
+        let nowhere = told(CopiesRefused::NoSuchShard(group));
+        assert_eq!(nowhere.reason(), Reason::BadArgument);
+    }
+
+    #[test]
     fn refused_message_names_the_queue_by_number_if_it_is_gone() {
         let refused = Refused::NotStored {
             queue: QueueId(7),

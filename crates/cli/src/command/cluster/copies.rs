@@ -109,7 +109,8 @@ struct ChangeView {
 enum End {
     On(u64),
     NotOn(u64),
-    Count,
+    /// As the cluster has answered: a node that has not heard of the change yet tells the old one.
+    Count(u32),
 }
 
 pub(crate) async fn add(global: &Global, args: NodeArgs) -> Result<()> {
@@ -137,7 +138,8 @@ pub(crate) async fn set(global: &Global, args: CountArgs) -> Result<()> {
     let connection = global.connect()?;
     let (of, mode) = (meant(global, of), mode(&how));
     let change = connection.set_copies(&of, copies, mode).await?;
-    follow(global, &connection, (change, End::Count), &how).await
+    let end = End::Count(change.wanted_copies);
+    follow(global, &connection, (change, end), &how).await
 }
 
 fn meant(global: &Global, of: OfArgs) -> CopiesOf {
@@ -206,12 +208,12 @@ async fn follow(
 
 fn is_done(shard: &ClusterShard, nodes: usize, end: End) -> bool {
     let on = |node: u64| shard.replicas.iter().any(|it| it.node_id == node);
-    let wanted = usize::try_from(shard.wanted_copies).unwrap_or(usize::MAX);
+    let count = |wanted: u32| usize::try_from(wanted).unwrap_or(usize::MAX).min(nodes);
     !shard.changing
         && match end {
             End::On(node) => on(node),
             End::NotOn(node) => !on(node),
-            End::Count => shard.replicas.len() == wanted.min(nodes),
+            End::Count(wanted) => shard.replicas.len() == count(wanted),
         }
 }
 
@@ -220,7 +222,7 @@ fn text(it: &ChangeView, end: End) -> String {
     let what = match end {
         End::On(node) => format!("a copy on node {node}"),
         End::NotOn(node) => format!("no copy on node {node}"),
-        End::Count => format!("{wanted} copies"),
+        End::Count(count) => format!("{count} copies"),
     };
     if !it.changed {
         return format!("shard {shard} is to have {what} already, {wanted} in all");
@@ -280,7 +282,7 @@ mod tests {
             "shard 5 would have a copy on node 4, 4 in all, and so have its 9 queues"
         );
         assert_eq!(
-            text(&view(true, false), End::Count),
+            text(&view(true, false), End::Count(4)),
             "shard 5 is to have 4 copies, 4 in all, and so have its 9 queues"
         );
         assert_eq!(
