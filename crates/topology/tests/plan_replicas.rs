@@ -19,7 +19,7 @@ use warren_topology::{
     AdmitNode, PlacementCommand, PlacementFault, Refusal, SetLeaving, TopologyReply,
 };
 use warren_types::{GroupId, Incarnation, NodeId, ReplicaId};
-use world::{World, events};
+use world::{World, events, upgrade};
 
 #[test]
 fn cluster_grows_to_five_and_shrinks_to_three() {
@@ -121,8 +121,10 @@ fn copies_get_fewer_only_while_those_that_are_left_are_up() {
 fn node_with_a_new_directory_gets_new_replicas_and_its_old_ones_never_come_back() {
     let mut world = World::new(3, 8);
     let before: BTreeSet<ReplicaId> = world.used.clone();
+    let mut node = form(2, 1).nodes.pop().unwrap();
+    upgrade(&mut node);
     let command = AdmitNode {
-        node: form(2, 1).nodes.pop().unwrap(),
+        node,
         replaces: None,
     };
     let mut other = command.clone();

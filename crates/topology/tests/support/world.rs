@@ -252,7 +252,8 @@ impl World {
     }
 }
 
-fn upgrade(node: &mut Node) {
+/// Its software knows version 2.
+pub fn upgrade(node: &mut Node) {
     node.software = Software {
         versions: KnownVersions {
             oldest: ClusterVersion::FIRST,
