@@ -238,9 +238,8 @@ impl Broker {
             runtime: Handle::current(),
             stop,
         };
-        let broker = Self {
-            inner: Arc::new(inner),
-        };
+        let inner = Arc::new(inner);
+        let broker = Self { inner };
         broker.spawn_followers((asked, faults), parts.placement, surplus_task);
         Ok(broker)
     }

@@ -24,7 +24,7 @@ use crate::{
     exit::Failure,
     output,
     table::TextTable,
-    view::{ClusterView, ShardView},
+    view::{ClusterView, NodeView, ShardView},
 };
 
 /// A node that is not asked for more than its own view answers at once, or not at all.
@@ -119,12 +119,12 @@ fn ago(at_ms: u64) -> String {
     format!("{} s", now_ms.saturating_sub(at_ms) / 1_000)
 }
 
-fn text(view: &ClusterView) -> String {
-    let mut nodes = TextTable::new(&[
+fn nodes_text(nodes: &[NodeView]) -> String {
+    let mut table = TextTable::new(&[
         "node", "name", "state", "gRPC", "AMQP", "zone", "software", "knows", "leaders", "replicas",
     ]);
-    for it in &view.nodes {
-        nodes.row(vec![
+    for it in nodes {
+        table.row(vec![
             it.node_id.to_string(),
             it.name.clone(),
             it.state.to_owned(),
@@ -137,7 +137,11 @@ fn text(view: &ClusterView) -> String {
             it.replicas.to_string(),
         ]);
     }
-    let mut shards = TextTable::new(&[
+    table.text()
+}
+
+fn shards_text(shards: &[ShardView]) -> String {
+    let mut table = TextTable::new(&[
         "shard",
         "leader",
         "term",
@@ -148,7 +152,7 @@ fn text(view: &ClusterView) -> String {
         "compared",
         "on nodes",
     ]);
-    for it in &view.shards {
+    for it in shards {
         let on: Vec<String> = it
             .replicas
             .iter()
@@ -159,7 +163,7 @@ fn text(view: &ClusterView) -> String {
         } else {
             it.shard.to_string()
         };
-        shards.row(vec![
+        table.row(vec![
             shard,
             it.leader_node
                 .map_or_else(|| "none".to_owned(), |it| it.to_string()),
@@ -172,6 +176,10 @@ fn text(view: &ClusterView) -> String {
             on.join(" "),
         ]);
     }
+    table.text()
+}
+
+fn text(view: &ClusterView) -> String {
     let state = if view.ready { "ready" } else { "not ready" };
     let mut out = format!(
         "cluster {} ({}), answered by node {}: {state}\n{}\n\n{}\n{}",
@@ -179,8 +187,8 @@ fn text(view: &ClusterView) -> String {
         view.cluster_id,
         view.answering_node,
         upgrade(view),
-        nodes.text(),
-        shards.text()
+        nodes_text(&view.nodes),
+        shards_text(&view.shards)
     );
     for it in &view.recoveries {
         let lost: Vec<String> = it.lost.iter().map(ToString::to_string).collect();

@@ -460,8 +460,9 @@ fn object_commands() -> Vec<(&'static str, TopologyCommand)> {
 pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
     let later = std::iter::once(tenancy::later_settings());
     let commands = commands().into_iter().chain(later);
-    let commands = commands.chain(versions::commands());
-    let commands = commands.chain(placement::later());
+    let commands = commands
+        .chain(versions::commands())
+        .chain(placement::later());
     let entries = commands.map(|(name, command)| {
         let entry = TopologyEntry {
             proposal: ProposalId {
@@ -482,19 +483,9 @@ pub fn upgraded() -> Topology {
     versions::upgraded(topology())
 }
 
-/// The cluster of `upgraded` with shards that have as many copies as somebody wants.
+/// That one, with as many copies as somebody wants.
 pub fn copies() -> Topology {
-    let mut topology = upgraded();
-    let first = topology.index().0 + 1;
-    let mut later = placement::later();
-    // The last one takes back what one before it says.
-    later.pop();
-    for (at, (name, command)) in (first..).zip(later) {
-        let reply = topology.apply(TopologyIndex(at), command);
-        let done = TopologyReply::Done { changed: true };
-        assert_eq!(reply, done, "{name}");
-    }
-    topology
+    placement::with_copies(upgraded())
 }
 
 /// After all the commands: a cluster with an exchange, two exclusive queues and a binding.

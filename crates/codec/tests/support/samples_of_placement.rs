@@ -3,9 +3,10 @@
 
 use warren_topology::{
     Addresses, AdmitNode, Copies, ForgetNode, MoveReplica, Node, PlacementCommand,
-    PlacementSettled, SetCopies, SetLeaving, SetTopologyVoters, Software, TopologyCommand,
+    PlacementSettled, SetCopies, SetLeaving, SetTopologyVoters, Software, Topology,
+    TopologyCommand, TopologyReply,
 };
-use warren_types::{Generation, Incarnation, NodeId, ReplicaId, ShardId};
+use warren_types::{Generation, Incarnation, NodeId, ReplicaId, ShardId, TopologyIndex};
 
 pub fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let admit = |id, replaces| {
@@ -80,6 +81,19 @@ pub fn later() -> Vec<(&'static str, TopologyCommand)> {
         ),
         ("set_copies_factor", set(2, 2, Copies::Factor, None, None)),
     ]
+}
+
+/// The upgraded cluster, after all of `later` but the last, which takes back what one before it says.
+pub fn with_copies(mut topology: Topology) -> Topology {
+    let first = topology.index().0 + 1;
+    let mut later = later();
+    later.pop();
+    for (at, (name, command)) in (first..).zip(later) {
+        let reply = topology.apply(TopologyIndex(at), command);
+        let done = TopologyReply::Done { changed: true };
+        assert_eq!(reply, done, "{name}");
+    }
+    topology
 }
 
 pub fn node(id: u64) -> Node {
