@@ -458,11 +458,9 @@ fn object_commands() -> Vec<(&'static str, TopologyCommand)> {
 }
 
 pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
-    let later = std::iter::once(tenancy::later_settings());
+    let later = std::iter::once(tenancy::later_settings()).chain(versions::commands());
     let commands = commands().into_iter().chain(later);
-    let commands = commands
-        .chain(versions::commands())
-        .chain(placement::later());
+    let commands = commands.chain(placement::later());
     let entries = commands.map(|(name, command)| {
         let entry = TopologyEntry {
             proposal: ProposalId {
