@@ -88,7 +88,7 @@ async fn play_counts(cluster: &Cluster, first: &Connection, number: u64) -> Resu
         }
     }
     // Left at once, it goes on by itself.
-    let command = ["set-copies", "5", "--queue", &queue, "--within", "0.1"];
+    let command = ["set-copies", "5", "--queue", &*queue, "--within", "0.1"];
     let (code, _, err) = ask(cluster, &command).await;
     ensure!(
         code == Some(0) || code == Some(3) && err.contains("the cluster goes on"),
