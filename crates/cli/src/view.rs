@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use warren_client::{
     Binding, BindingDestination, Cluster, ClusterNode, ClusterShard, Exchange, NodeState, Queue,
-    QueueDetails, QueueStats, ReplicaRole,
+    QueueDetails, QueueStats, Recovery, ReplicaRole,
 };
 
 use crate::arguments;
@@ -209,6 +209,29 @@ pub(crate) struct ClusterView {
     pub(crate) problems: Vec<String>,
     pub(crate) nodes: Vec<NodeView>,
     pub(crate) shards: Vec<ShardView>,
+    /// Made in the asked node's data directory.
+    pub(crate) recoveries: Vec<RecoveryView>,
+}
+
+/// A recovery without a majority.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecoveryView {
+    pub(crate) at_ms: Option<u64>,
+    pub(crate) by: String,
+    /// The node whose copies were kept.
+    pub(crate) node: u64,
+    pub(crate) lost: Vec<u64>,
+    pub(crate) groups: Vec<KeptView>,
+}
+
+/// What a recovery kept of a group.
+#[derive(Debug, Serialize)]
+pub(crate) struct KeptView {
+    /// 0 is the topology group.
+    pub(crate) shard: u64,
+    pub(crate) last_index: u64,
+    pub(crate) last_term: u64,
+    pub(crate) committed_index: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -244,6 +267,10 @@ pub(crate) struct ShardView {
     pub(crate) compared_at_ms: Option<u64>,
     /// Replicas differ, and it is not known which are right.
     pub(crate) in_doubt: bool,
+    /// Copies it is to have; of the topology group 0: it is on every node.
+    pub(crate) wanted_copies: u32,
+    /// Its replicas are not known to be as they are to be yet.
+    pub(crate) changing: bool,
     pub(crate) replicas: Vec<ReplicaView>,
 }
 
@@ -270,6 +297,25 @@ impl From<Cluster> for ClusterView {
             problems: it.problems,
             nodes: it.nodes.into_iter().map(NodeView::from).collect(),
             shards: it.shards.into_iter().map(ShardView::from).collect(),
+            recoveries: it.recoveries.into_iter().map(RecoveryView::from).collect(),
+        }
+    }
+}
+
+impl From<Recovery> for RecoveryView {
+    fn from(it: Recovery) -> Self {
+        let groups = it.groups.into_iter().map(|it| KeptView {
+            shard: it.shard,
+            last_index: it.last_index,
+            last_term: it.last_term,
+            committed_index: it.committed_index,
+        });
+        Self {
+            at_ms: it.at.and_then(unix_ms),
+            by: it.by,
+            node: it.node_id,
+            lost: it.lost_nodes,
+            groups: groups.collect(),
         }
     }
 }
@@ -326,6 +372,8 @@ impl From<ClusterShard> for ShardView {
             queues: it.queues,
             compared_at_ms: it.compared_at.and_then(unix_ms),
             in_doubt: it.in_doubt,
+            wanted_copies: it.wanted_copies,
+            changing: it.changing,
             replicas: it.replicas.into_iter().map(replica).collect(),
         }
     }

@@ -3,6 +3,7 @@
 
 mod binding;
 mod cluster;
+mod copies;
 mod dead_letters;
 mod definitions;
 mod exchange;
@@ -38,7 +39,10 @@ use crate::{
 };
 
 pub use binding::{Binding, BindingDestination, BindingFilter};
-pub use cluster::{Cluster, ClusterNode, ClusterShard, NodeState, Replica, ReplicaRole};
+pub use cluster::{
+    Cluster, ClusterNode, ClusterShard, KeptGroup, NodeState, Recovery, Replica, ReplicaRole,
+};
+pub use copies::{CopiesChange, CopiesMode, CopiesOf};
 pub use dead_letters::{AttemptRecord, DeadLetter, DeadLetterOptions, DeadLetterPage};
 pub use definitions::Import;
 pub use exchange::Exchange;

@@ -15,12 +15,12 @@ mod publisher;
 pub use address::{AddressError, ServerAddress, parse_addresses};
 pub use admin::{
     AttemptRecord, Binding, BindingDestination, BindingFilter, Cancellation, Cluster, ClusterNode,
-    ClusterShard, DeadLetter, DeadLetterOptions, DeadLetterPage, EffectiveSetting, Exchange,
-    Import, Job, JobList, JobState, NodeState, PeekOptions, PeekState, Peeked, PeekedPage,
-    Permission, Policy, PolicySubject, PolicyTarget, PriorityStats, Queue, QueueDeletion,
-    QueueDetails, QueueRound, QueueSpec, QueueStats, QueueWatch, ReceiveOptions, Received,
-    RedriveOptions, Redriven, Replica, ReplicaRole, SelectionOptions, TopicPermission, User,
-    UserChange, Vhost, VhostLimits, WhoAmI,
+    ClusterShard, CopiesChange, CopiesMode, CopiesOf, DeadLetter, DeadLetterOptions,
+    DeadLetterPage, EffectiveSetting, Exchange, Import, Job, JobList, JobState, KeptGroup,
+    NodeState, PeekOptions, PeekState, Peeked, PeekedPage, Permission, Policy, PolicySubject,
+    PolicyTarget, PriorityStats, Queue, QueueDeletion, QueueDetails, QueueRound, QueueSpec,
+    QueueStats, QueueWatch, ReceiveOptions, Received, Recovery, RedriveOptions, Redriven, Replica,
+    ReplicaRole, SelectionOptions, TopicPermission, User, UserChange, Vhost, VhostLimits, WhoAmI,
 };
 pub use connection::{Connection, ConnectionOptions, Credentials};
 pub use consumer::{

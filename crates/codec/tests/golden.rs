@@ -73,7 +73,12 @@ fn lines() -> Vec<(&'static str, String)> {
     files.push(("topology_entries.txt", list(commands.collect())));
     let snapshot = encode_topology(&topology());
     let later = encode_topology(&upgraded());
-    let snapshots = vec![("snapshot".into(), snapshot), ("upgraded".into(), later)];
+    let copies = encode_topology(&copies());
+    let snapshots = vec![
+        ("snapshot".into(), snapshot),
+        ("upgraded".into(), later),
+        ("copies".into(), copies),
+    ];
     files.push(("topology.txt", list(snapshots)));
     files
 }
@@ -159,6 +164,7 @@ fn kept_bytes_are_read_as_what_they_were_written_from() {
     assert_eq!(decode_topology(&snapshots[0]).unwrap(), topology());
     let later = decode_topology(&snapshots[1]).unwrap();
     assert_eq!(later, upgraded());
+    assert_eq!(decode_topology(&snapshots[2]).unwrap(), copies());
 }
 
 #[test]

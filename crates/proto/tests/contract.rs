@@ -120,7 +120,8 @@ fn every_call_of_the_contract_exists() {
     assert_eq!(
         calls("warren.cluster.v1.ClusterService").join(" "),
         "GetCluster WatchTopology AddNode RemoveNode DrainNode ReviveNode AddReplica RemoveReplica \
-         TransferLeader Rebalance RecoverMajority StartBackup StartRestore FinalizeUpgrade SetWatermarks"
+         TransferLeader Rebalance RecoverMajority StartBackup StartRestore FinalizeUpgrade SetWatermarks \
+         SetCopies"
     );
     let topology = calls("warren.admin.v1.TopologyService");
     for verb in ["Create", "Get", "Update", "Delete"] {

@@ -16,7 +16,7 @@ use warren_proto::internal_v1::node_service_server::NodeServiceServer;
 use warren_proto::internal_v1::raft_service_server::RaftServiceServer;
 use warren_raft::{NodeListener, Peers, RaftNode, RaftService, node_server};
 use warren_shard::{Broker, BrokerError, BrokerParts, LinkService, PlacementOptions};
-use warren_storage::DataDir;
+use warren_storage::{DataDir, RecoveryRecord};
 use warren_topology::Addresses;
 use warren_types::ClusterId;
 
@@ -191,6 +191,20 @@ impl Node {
     }
 }
 
+/// Said at every start: confirmed messages may be missing since.
+fn recoveries(dir: &DataDir) -> Vec<RecoveryRecord> {
+    let all = dir.recoveries().unwrap_or_else(|error| {
+        // Nothing depends on it.
+        error!(%error, "what is kept of recoveries cannot be read");
+        Vec::new()
+    });
+    for it in &all {
+        let lost: Vec<u64> = it.lost.iter().map(|node| node.0).collect();
+        warn!(at_ms = it.at_ms, by = it.by, node = %it.node, ?lost, "this cluster was recovered without a majority");
+    }
+    all
+}
+
 impl Base {
     async fn open(
         config: &Config,
@@ -266,6 +280,7 @@ impl Base {
                 ..PlacementOptions::default()
             },
             aside: Arc::new(self.dir.set_aside()?),
+            recoveries: recoveries(&self.dir),
         };
         let broker = match start_broker(parts).await {
             Ok(broker) => broker,

@@ -4,14 +4,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::SystemTime;
 
 use prost::Message as _;
 use thiserror::Error;
 use warren_proto::stored_v1 as stored;
 use warren_proto::stored_v1::stored_entry::Body;
 use warren_storage::{
-    DataDir, DataDirError, DumpError, GroupLog, GroupLogState, LogError, LogRecord, SetAside,
-    dump_log,
+    DataDir, DataDirError, DumpError, GroupLog, GroupLogState, KeptGroup, LogError, LogRecord,
+    RecoveryRecord, SetAside, dump_log,
 };
 use warren_types::{ClusterId, GroupId, LogId, LogIndex, Member, NodeId, ReplicaId, Term, Vote};
 
@@ -126,13 +127,15 @@ pub fn look(config: &Config) -> Result<Recovery, RecoverError> {
     })
 }
 
-/// Does it. Can be repeated after any error and any end of the process. Blocks on the disk.
+/// Does it, and writes down first who does, which stays. Can be repeated after any error and any end of the process, and is written down each
+/// time. Blocks on the disk.
 ///
 /// # Errors
 /// Not all of it is done: repeat it before the node is started.
-pub fn recover(config: &Config, recovery: &Recovery) -> Result<(), RecoverError> {
+pub fn recover(config: &Config, recovery: &Recovery, by: &str) -> Result<(), RecoverError> {
     let path = &config.node.data_dir;
     let dir = DataDir::open_with(path, config.node.id, config.storage.log_engine)?;
+    dir.note_recovery(record_of(recovery, by))?;
     let storage = Storage::open(&dir, &config.storage)?;
     let done = (|| {
         for copy in &recovery.copies {
@@ -156,6 +159,24 @@ pub fn recover(config: &Config, recovery: &Recovery) -> Result<(), RecoverError>
     })();
     storage.close();
     done
+}
+
+fn record_of(recovery: &Recovery, by: &str) -> RecoveryRecord {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let at_ms = since.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+    let kept = recovery.copies.iter().map(|it| KeptGroup {
+        group: it.group,
+        last_index: it.last.index,
+        last_term: it.last.term,
+        committed: it.committed.unwrap_or(LogIndex(0)),
+    });
+    RecoveryRecord {
+        at_ms,
+        by: by.to_owned(),
+        node: recovery.node,
+        lost: recovery.lost.iter().map(|(node, _)| *node).collect(),
+        kept: kept.collect(),
+    }
 }
 
 /// What is set aside is no copy: the node does not open it again.

@@ -2,6 +2,7 @@
 //! Not here: sockets of clients (`gateway`), configuration and start order (`server`).
 
 mod aside;
+mod copies;
 mod leading;
 mod members;
 mod placing;
@@ -29,7 +30,7 @@ use warren_codec::KNOWN_VERSIONS;
 use warren_proto::internal_v1 as wire;
 use warren_queue::entry::ReturnKind;
 use warren_raft::{Group, GroupSpec, GroupStatus, OpenError, Peers, RaftNode};
-use warren_storage::SetAside;
+use warren_storage::{RecoveryRecord, SetAside};
 use warren_topology::Topology;
 use warren_types::{
     ClusterId, ClusterVersion, ConsumerId, GroupId, Incarnation, Member, NodeId, QueueId,
@@ -57,6 +58,7 @@ use crate::uplink::door::{Request, UplinkDoor};
 use crate::uplink::encode::Publish;
 
 pub use aside::AsideView;
+pub use copies::CopiesError;
 pub use leading::HandOverError;
 pub use reconcile::PlacementOptions;
 use reconcile::{Reconciler, SpreadNow};
@@ -81,6 +83,8 @@ pub struct BrokerParts {
     pub placement: PlacementOptions,
     /// Replicas of this node that are not to be opened.
     pub aside: Arc<SetAside>,
+    /// Made in this data directory, without a majority.
+    pub recoveries: Vec<RecoveryRecord>,
 }
 
 #[derive(Debug, Error)]
@@ -120,6 +124,7 @@ struct Inner {
     audits: Audits,
     topology_audits: TopologyAudits,
     aside: Arc<SetAside>,
+    recoveries: Vec<RecoveryRecord>,
     attempts: AttemptDoor,
     streams: NodeStreams,
     replies: ReplyDoor,
@@ -223,6 +228,7 @@ impl Broker {
             jobs: JobsDoor::default(),
             audits,
             aside: parts.aside,
+            recoveries: parts.recoveries,
             attempts: AttemptDoor::default(),
             uplinks: UplinkRequests::default(),
             surplus,
@@ -238,9 +244,8 @@ impl Broker {
             runtime: Handle::current(),
             stop,
         };
-        let broker = Self {
-            inner: Arc::new(inner),
-        };
+        let inner = Arc::new(inner);
+        let broker = Self { inner };
         broker.spawn_followers((asked, faults), parts.placement, surplus_task);
         Ok(broker)
     }

@@ -28,7 +28,9 @@ mod uplink;
 
 pub use attempts::AttemptKeeper;
 pub use audit::AuditView;
-pub use broker::{AsideView, Broker, BrokerError, BrokerParts, HandOverError, PlacementOptions};
+pub use broker::{
+    AsideView, Broker, BrokerError, BrokerParts, CopiesError, HandOverError, PlacementOptions,
+};
 pub use handover::{HandOverRequest, HandedOver, Keeper};
 pub use jobs::JobsKeeper;
 pub use link::reply::DirectReply;

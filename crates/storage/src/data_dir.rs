@@ -24,6 +24,7 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 const LOG: &str = "log";
 const STATE: &str = "state";
 pub(crate) const SET_ASIDE: &str = "set-aside";
+pub(crate) const RECOVERIES: &str = "recoveries";
 /// What may lie in a directory that counts as blank: the lock, what a first start left that was cut off, what file systems put there, what
 /// was left behind as damaged.
 const BLANK_NAMES: [&str; 4] = [LOCK, "MANIFEST.tmp", "lost+found", damaged::BEHIND];

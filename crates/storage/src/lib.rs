@@ -8,6 +8,7 @@ mod disk_space;
 mod files;
 mod log;
 mod manifest;
+mod recoveries;
 mod set_aside;
 mod state;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use log::{
     Done, DumpedGroup, Durable, GroupLog, GroupLogState, LogDamage, LogEngine, LogError,
     LogOptions, LogRecord, LogSpace, LogStats, RocksLog, ScrubView, SegmentLog,
 };
+pub use recoveries::{KeptGroup, RecoveryRecord};
 pub use set_aside::{AsideReplica, SetAside};
 pub use state::{
     Installer, ReplicaState, RowBatch, RowsLife, SnapshotChunks, StateError, StateOptions,

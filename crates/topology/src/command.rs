@@ -6,7 +6,7 @@ mod placement;
 mod tenancy;
 
 pub use placement::{
-    AdmitNode, ForgetNode, MoveReplica, PlacementCommand, PlacementSettled, SetLeaving,
+    AdmitNode, ForgetNode, MoveReplica, PlacementCommand, PlacementSettled, SetCopies, SetLeaving,
     SetTopologyVoters,
 };
 pub use tenancy::{

@@ -39,9 +39,9 @@ pub use command::{
     AdmitNode, Batch, Bind, BindTo, ClearParameter, ClearPermission, ClearTopicPermission,
     CreateUser, CreateVhost, DeclareExchange, DeclareQueue, DeleteExchange, DeletePolicy,
     DeleteQueue, DeleteUser, DeleteVhost, FinaliseVersion, ForgetNode, FormCluster, MoveReplica,
-    NewQueueName, NoteConsumer, PasswordChange, PlacementCommand, PlacementSettled, SetLeaving,
-    SetParameter, SetPermission, SetPolicy, SetTopicPermission, SetTopologyVoters, SetVhostLimits,
-    TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
+    NewQueueName, NoteConsumer, PasswordChange, PlacementCommand, PlacementSettled, SetCopies,
+    SetLeaving, SetParameter, SetPermission, SetPolicy, SetTopicPermission, SetTopologyVoters,
+    SetVhostLimits, TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
 };
 pub use dead_letter_queues::dead_letter_queue_of;
 pub use exchange::{Exchange, ExchangeKind, UnknownExchangeType};
@@ -50,7 +50,7 @@ pub use parameter::{Parameter, ParameterKey};
 pub use parts::{PartsError, TopologyParts};
 pub use pattern::{Pattern, PatternError};
 pub use permission::{Permission, TopicPattern, TopicPermission, TopicVariables};
-pub use placement::Placement;
+pub use placement::{Copies, Placement};
 pub use policy::{ApplyTo, KeyEffect, Policy, PolicyKind};
 pub use queue::{Queue, QueueOwner, QueueType};
 pub use reply::{ClusterFault, Declared, ObjectKind, PlacementFault, Refusal, TopologyReply};

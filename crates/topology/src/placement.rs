@@ -20,6 +20,30 @@ pub struct Placement {
     pub former: Vec<Member>,
     /// The membership is known to be so.
     pub settled: bool,
+    /// How many members there are to be; of shards only.
+    pub copies: Copies,
+}
+
+/// How many copies a shard is to have; fewer if there are fewer nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Copies {
+    /// As the cluster's replication factor says.
+    #[default]
+    Factor,
+    /// So many, where the cluster places them.
+    Count(u32),
+    /// So many, on nodes that somebody has named: none is moved only so that nodes have as many as others.
+    Placed(u32),
+}
+
+impl Copies {
+    #[must_use]
+    pub fn count(self, replication_factor: u32) -> u32 {
+        match self {
+            Self::Factor => replication_factor,
+            Self::Count(count) | Self::Placed(count) => count,
+        }
+    }
 }
 
 impl Placement {
@@ -32,6 +56,7 @@ impl Placement {
             learners: Vec::new(),
             former: Vec::new(),
             settled: true,
+            copies: Copies::Factor,
         }
     }
 
@@ -52,6 +77,15 @@ impl Placement {
         self.replicas()
             .chain(&self.former)
             .any(|it| it.node == node)
+    }
+
+    /// The replica that is added last and is not known to vote yet, if nothing else changes.
+    #[must_use]
+    pub fn coming(&self) -> Option<Member> {
+        let newest = self.members.iter().max_by_key(|it| it.replica);
+        newest
+            .copied()
+            .filter(|_| !self.settled && self.former.is_empty() && self.members.len() > 1)
     }
 
     pub(crate) fn changed(&mut self) {

@@ -243,11 +243,13 @@ pub enum PlacementFault {
         "the node's directory was replaced too often: remove the node, and add it under another number"
     )]
     TooManyDirectories,
+    #[error("a shard has as many copies as there can be nodes, and one at least")]
+    Copies,
 }
 
 impl PlacementFault {
     /// All of them, each at the place that is its number between nodes; only added to at the end.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoSuchGroup,
         Self::NoSuchReplica,
         Self::Stale,
@@ -260,6 +262,7 @@ impl PlacementFault {
         Self::NodeNumber,
         Self::Nothing,
         Self::TooManyDirectories,
+        Self::Copies,
     ];
 }
 

@@ -185,6 +185,13 @@ impl Topology {
         self.placements.values()
     }
 
+    /// Copies that a shard is to have; fewer if there are fewer nodes.
+    #[must_use]
+    pub fn wanted_copies(&self, placement: &Placement) -> u32 {
+        let factor = self.cluster().map_or(0, |it| it.replication_factor);
+        placement.copies.count(factor)
+    }
+
     /// By number.
     pub fn shards(&self) -> impl Iterator<Item = ShardId> {
         self.shards.keys().copied()

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use warren_topology::Placement;
+use warren_topology::{Copies, Placement};
 use warren_topology::plan::{Condition, Observed, next_leader_move, spread};
 use warren_types::{Generation, GroupId, Member, NodeId, ReplicaId, ShardId};
 
@@ -20,6 +20,7 @@ fn placement(shard: u32, nodes: &[u64]) -> Placement {
         learners: Vec::new(),
         former: Vec::new(),
         settled: true,
+        copies: Copies::Factor,
     }
 }
 

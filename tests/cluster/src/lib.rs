@@ -121,7 +121,9 @@ fn basic(credentials: &Credentials) -> MetadataValue<Ascii> {
     text.parse().expect("base64 is a header's value")
 }
 
-fn queue_name(queue: u32) -> String {
+/// Queues of the load, by number.
+#[must_use]
+pub fn queue_name(queue: u32) -> String {
     format!("faults-{queue}")
 }
 

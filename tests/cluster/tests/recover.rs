@@ -77,6 +77,16 @@ fn all(numbers: std::ops::Range<usize>) -> BTreeSet<String> {
         .collect()
 }
 
+/// The node says what was done, by whom, and what was kept.
+async fn is_told(first: &Connection) -> Result<()> {
+    let told = first.cluster().await?.recoveries;
+    ensure!(told.len() == 1, "{told:?}");
+    ensure!(told[0].lost_nodes == [2, 3] && told[0].by.contains("(uid "));
+    ensure!(told[0].node_id == 1 && told[0].at.is_some(), "{told:?}");
+    ensure!(told[0].groups.len() == 17, "{told:?}");
+    Ok(())
+}
+
 async fn run(cluster: &mut Cluster) -> Result<()> {
     let nodes: Vec<NodeNumber> = cluster.numbers();
     let first = connect(&cluster.grpc_address(nodes[0]))?;
@@ -127,6 +137,7 @@ async fn run(cluster: &mut Cluster) -> Result<()> {
     let first = connect(&cluster.grpc_address(nodes[0]))?;
     publish(&first, EACH..EACH + 10).await?;
     println!("node 1 serves alone");
+    is_told(&first).await?;
 
     cluster.spawn(nodes[1])?;
     cluster.spawn(nodes[2])?;

@@ -1,11 +1,14 @@
-//! `warren cluster`: how the cluster is, as one node sees it. Not here: a drain (`drain`), leaders (`leaders`).
+//! `warren cluster`: how the cluster is, as one node sees it. Not here: a drain (`drain`), leaders (`leaders`), copies (`copies`).
 
 mod add;
+mod copies;
 mod drain;
 mod finalise;
 mod leaders;
+mod quorum;
 mod recover;
 mod remove;
+mod replicas;
 mod watermarks;
 
 use std::{
@@ -21,7 +24,7 @@ use crate::{
     exit::Failure,
     output,
     table::TextTable,
-    view::{ClusterView, ShardView},
+    view::{ClusterView, NodeView, ShardView},
 };
 
 /// A node that is not asked for more than its own view answers at once, or not at all.
@@ -44,6 +47,16 @@ Example: wait until a node serves
     TransferLeader(leaders::TransferArgs),
     /// Spread leaders evenly over the nodes, one per second
     Rebalance(leaders::RebalanceArgs),
+    /// List the copies of shards: where, how far they are, and which nodes a shard cannot spare
+    Replicas(replicas::ReplicasArgs),
+    /// Add a copy of a shard on a node
+    AddReplica(copies::NodeArgs),
+    /// Remove the copy of a shard on a node
+    RemoveReplica(copies::NodeArgs),
+    /// Have a shard have so many copies
+    SetCopies(copies::CountArgs),
+    /// Say whether a shard would lose its majority if a node were stopped; exit code 1 if so
+    Critical(replicas::CriticalArgs),
     /// Say how a node joins, and wait until it has its share
     Add(add::AddArgs),
     /// Move everything off a node, then forget it
@@ -64,6 +77,11 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<()> 
         ClusterCommand::Revive(args) => drain::revive(global, args).await,
         ClusterCommand::TransferLeader(args) => leaders::transfer(global, args).await,
         ClusterCommand::Rebalance(args) => leaders::rebalance(global, args).await,
+        ClusterCommand::Replicas(args) => replicas::list(global, args).await,
+        ClusterCommand::AddReplica(args) => copies::add(global, args).await,
+        ClusterCommand::RemoveReplica(args) => copies::remove(global, args).await,
+        ClusterCommand::SetCopies(args) => copies::set(global, args).await,
+        ClusterCommand::Critical(args) => replicas::critical(global, args).await,
         ClusterCommand::Add(args) => add::run(global, args).await,
         ClusterCommand::Remove(args) => remove::run(global, args).await,
         ClusterCommand::Finalise(args) => finalise::run(global, args).await,
@@ -90,20 +108,23 @@ fn compared(shard: &ShardView) -> String {
     if shard.in_doubt {
         return "in doubt".to_owned();
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-    let now_ms = now.and_then(|it| u64::try_from(it.as_millis()).ok());
-    match (shard.compared_at_ms, now_ms) {
-        (Some(at), Some(now)) => format!("{} s ago", now.saturating_sub(at) / 1_000),
-        (Some(_) | None, Some(_) | None) => "-".to_owned(),
-    }
+    let at = shard.compared_at_ms;
+    at.map_or_else(|| "-".to_owned(), |at| ago(at) + " ago")
 }
 
-fn text(view: &ClusterView) -> String {
-    let mut nodes = TextTable::new(&[
+/// How long it is since.
+fn ago(at_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+    format!("{} s", now_ms.saturating_sub(at_ms) / 1_000)
+}
+
+fn nodes_text(nodes: &[NodeView]) -> String {
+    let mut table = TextTable::new(&[
         "node", "name", "state", "gRPC", "AMQP", "zone", "software", "knows", "leaders", "replicas",
     ]);
-    for it in &view.nodes {
-        nodes.row(vec![
+    for it in nodes {
+        table.row(vec![
             it.node_id.to_string(),
             it.name.clone(),
             it.state.to_owned(),
@@ -116,7 +137,11 @@ fn text(view: &ClusterView) -> String {
             it.replicas.to_string(),
         ]);
     }
-    let mut shards = TextTable::new(&[
+    table.text()
+}
+
+fn shards_text(shards: &[ShardView]) -> String {
+    let mut table = TextTable::new(&[
         "shard",
         "leader",
         "term",
@@ -127,7 +152,7 @@ fn text(view: &ClusterView) -> String {
         "compared",
         "on nodes",
     ]);
-    for it in &view.shards {
+    for it in shards {
         let on: Vec<String> = it
             .replicas
             .iter()
@@ -138,7 +163,7 @@ fn text(view: &ClusterView) -> String {
         } else {
             it.shard.to_string()
         };
-        shards.row(vec![
+        table.row(vec![
             shard,
             it.leader_node
                 .map_or_else(|| "none".to_owned(), |it| it.to_string()),
@@ -151,6 +176,10 @@ fn text(view: &ClusterView) -> String {
             on.join(" "),
         ]);
     }
+    table.text()
+}
+
+fn text(view: &ClusterView) -> String {
     let state = if view.ready { "ready" } else { "not ready" };
     let mut out = format!(
         "cluster {} ({}), answered by node {}: {state}\n{}\n\n{}\n{}",
@@ -158,9 +187,21 @@ fn text(view: &ClusterView) -> String {
         view.cluster_id,
         view.answering_node,
         upgrade(view),
-        nodes.text(),
-        shards.text()
+        nodes_text(&view.nodes),
+        shards_text(&view.shards)
     );
+    for it in &view.recoveries {
+        let lost: Vec<String> = it.lost.iter().map(ToString::to_string).collect();
+        writeln!(
+            out,
+            "recovered without a majority: {} ago, by {}, of the copies of node {}; nodes {} were declared lost",
+            it.at_ms.map_or_else(|| "some time".to_owned(), ago),
+            it.by,
+            it.node,
+            lost.join(", ")
+        )
+        .expect("a string takes everything");
+    }
     for problem in &view.problems {
         writeln!(out, "problem: {problem}").expect("a string takes everything");
     }

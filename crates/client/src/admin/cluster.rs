@@ -85,6 +85,12 @@ pub struct ClusterShard {
     pub compared_at: Option<SystemTime>,
     /// Replicas differ, and it is not known which are right.
     pub in_doubt: bool,
+    /// Copies it is to have; fewer if there are fewer nodes. Of the topology group 0: it is on every node.
+    pub wanted_copies: u32,
+    /// On nodes that were named: none is moved only so that nodes have as many as others.
+    pub placed: bool,
+    /// Its replicas are not known to be as they are to be yet.
+    pub changing: bool,
 }
 
 /// The cluster.
@@ -103,6 +109,33 @@ pub struct Cluster {
     pub upgrade_version: Option<u32>,
     /// In words, worst first.
     pub problems: Vec<String>,
+    /// Made in the data directory of the answering node, oldest first.
+    pub recoveries: Vec<Recovery>,
+}
+
+/// A recovery without a majority: one node's copies became the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    pub at: Option<SystemTime>,
+    /// Who ran the command, as the operating system says.
+    pub by: String,
+    /// The node whose copies were kept.
+    pub node_id: u64,
+    /// Declared lost.
+    pub lost_nodes: Vec<u64>,
+    pub groups: Vec<KeptGroup>,
+}
+
+/// What a recovery kept of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptGroup {
+    /// 0 = the topology group.
+    pub shard: u64,
+    /// Later entries are lost.
+    pub last_index: u64,
+    pub last_term: u64,
+    /// The last entry that was known to be confirmed; 0 = none.
+    pub committed_index: u64,
 }
 
 impl Cluster {
@@ -159,6 +192,7 @@ impl Connection {
             finalized_version: wire.finalized_version,
             upgrade_version: (wire.upgrade_version != 0).then_some(wire.upgrade_version),
             problems: wire.problems,
+            recoveries: wire.recoveries.into_iter().map(plain_recovery).collect(),
         })
     }
 
@@ -332,6 +366,22 @@ fn plain_node(wire: cluster_v1::Node) -> ClusterNode {
     }
 }
 
+fn plain_recovery(wire: cluster_v1::Recovery) -> Recovery {
+    let groups = wire.groups.into_iter().map(|it| KeptGroup {
+        shard: it.shard,
+        last_index: it.last_index,
+        last_term: it.last_term,
+        committed_index: it.committed_index,
+    });
+    Recovery {
+        at: plain_time(wire.at),
+        by: wire.by,
+        node_id: wire.node_id,
+        lost_nodes: wire.lost_node_ids,
+        groups: groups.collect(),
+    }
+}
+
 fn plain_shard(wire: cluster_v1::Shard) -> ClusterShard {
     ClusterShard {
         shard: wire.shard,
@@ -344,6 +394,9 @@ fn plain_shard(wire: cluster_v1::Shard) -> ClusterShard {
         queues: wire.queues,
         compared_at: plain_time(wire.compared_at),
         in_doubt: wire.in_doubt,
+        wanted_copies: wire.wanted_copies,
+        placed: wire.placed,
+        changing: wire.changing,
     }
 }
 

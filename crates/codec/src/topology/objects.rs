@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use warren_proto::stored_v1 as pb;
 use warren_topology::{
-    Addresses, Exchange, ExchangeKind, Node, Placement, Queue, QueueOwner, QueueType, Software,
+    Addresses, Copies, Exchange, ExchangeKind, Node, Placement, Queue, QueueOwner, QueueType,
+    Software,
 };
 use warren_types::{
     ClusterId, ClusterVersion, ExchangeId, ExchangeName, Generation, GroupId, KnownVersions,
@@ -121,12 +122,15 @@ fn decode_replica(it: &pb::StoredReplica) -> Member {
 
 pub(super) fn group(it: &Placement) -> pb::StoredGroup {
     let members = it.members.iter().map(replica);
+    let (copies, placed) = copies(it.copies);
     pb::StoredGroup {
         group: it.group.0,
         generation: it.generation.0,
         replicas: members.chain(it.learners.iter().map(learner)).collect(),
         former: it.former.iter().map(replica).collect(),
         changing: !it.settled,
+        copies,
+        placed,
     }
 }
 
@@ -142,6 +146,23 @@ pub(super) fn decode_group(it: &pb::StoredGroup) -> Placement {
         learners: of(true),
         former: it.former.iter().map(decode_replica).collect(),
         settled: !it.changing,
+        copies: decode_copies(it.copies, it.placed),
+    }
+}
+
+pub(super) fn copies(it: Copies) -> (u32, bool) {
+    match it {
+        Copies::Factor => (0, false),
+        Copies::Count(count) => (count, false),
+        Copies::Placed(count) => (count, true),
+    }
+}
+
+pub(super) fn decode_copies(count: u32, placed: bool) -> Copies {
+    match (count, placed) {
+        (0, _) => Copies::Factor,
+        (_, false) => Copies::Count(count),
+        (_, true) => Copies::Placed(count),
     }
 }
 

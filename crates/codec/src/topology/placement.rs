@@ -4,7 +4,7 @@ use bytes::Bytes;
 use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::placement_command::Kind;
 use warren_topology::{
-    AdmitNode, ForgetNode, MoveReplica, PlacementCommand, PlacementSettled, SetLeaving,
+    AdmitNode, ForgetNode, MoveReplica, PlacementCommand, PlacementSettled, SetCopies, SetLeaving,
     SetTopologyVoters,
 };
 use warren_types::{Generation, GroupId, NodeId, ReplicaId};
@@ -40,6 +40,17 @@ pub(super) fn encode(command: &PlacementCommand) -> pb::PlacementCommand {
             group: it.group.0,
             generation: it.generation.0,
         }),
+        PlacementCommand::SetCopies(it) => {
+            let (copies, placed) = objects::copies(it.copies);
+            Kind::SetCopies(pb::SetCopies {
+                group: it.group.0,
+                generation: it.generation.0,
+                copies,
+                placed,
+                add_node: it.add.map_or(0, |it| it.0),
+                remove_replica: it.remove.map_or(0, |it| it.0),
+            })
+        }
     };
     pb::PlacementCommand { kind: Some(kind) }
 }
@@ -74,6 +85,13 @@ pub(super) fn decode(command: pb::PlacementCommand) -> Result<PlacementCommand, 
         Kind::PlacementSettled(it) => PlacementCommand::PlacementSettled(PlacementSettled {
             group: GroupId(it.group),
             generation: Generation(it.generation),
+        }),
+        Kind::SetCopies(it) => PlacementCommand::SetCopies(SetCopies {
+            group: GroupId(it.group),
+            generation: Generation(it.generation),
+            copies: objects::decode_copies(it.copies, it.placed),
+            add: (it.add_node != 0).then_some(NodeId(it.add_node)),
+            remove: (it.remove_replica != 0).then_some(ReplicaId(it.remove_replica)),
         }),
     })
 }

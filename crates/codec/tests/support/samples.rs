@@ -458,9 +458,9 @@ fn object_commands() -> Vec<(&'static str, TopologyCommand)> {
 }
 
 pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
-    let later = std::iter::once(tenancy::later_settings());
+    let later = std::iter::once(tenancy::later_settings()).chain(versions::commands());
     let commands = commands().into_iter().chain(later);
-    let commands = commands.chain(versions::commands());
+    let commands = commands.chain(placement::later());
     let entries = commands.map(|(name, command)| {
         let entry = TopologyEntry {
             proposal: ProposalId {
@@ -479,6 +479,11 @@ pub fn topology_entries() -> Vec<(&'static str, TopologyEntry)> {
 /// The cluster of `topology`, when all nodes know a later version and it is finalised.
 pub fn upgraded() -> Topology {
     versions::upgraded(topology())
+}
+
+/// That one, with as many copies as somebody wants.
+pub fn copies() -> Topology {
+    placement::with_copies(upgraded())
 }
 
 /// After all the commands: a cluster with an exchange, two exclusive queues and a binding.

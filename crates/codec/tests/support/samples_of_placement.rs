@@ -2,10 +2,11 @@
 #![allow(unreachable_pub)]
 
 use warren_topology::{
-    Addresses, AdmitNode, ForgetNode, MoveReplica, Node, PlacementCommand, PlacementSettled,
-    SetLeaving, SetTopologyVoters, Software, TopologyCommand,
+    Addresses, AdmitNode, Copies, ForgetNode, MoveReplica, Node, PlacementCommand,
+    PlacementSettled, SetCopies, SetLeaving, SetTopologyVoters, Software, Topology,
+    TopologyCommand, TopologyReply,
 };
-use warren_types::{Generation, Incarnation, NodeId, ReplicaId, ShardId};
+use warren_types::{Generation, Incarnation, NodeId, ReplicaId, ShardId, TopologyIndex};
 
 pub fn commands() -> Vec<(&'static str, TopologyCommand)> {
     let admit = |id, replaces| {
@@ -57,6 +58,42 @@ pub fn commands() -> Vec<(&'static str, TopologyCommand)> {
     wrapped
         .map(|(name, it)| (name, TopologyCommand::Placement(it)))
         .collect()
+}
+
+/// What version 2 adds; not refused by the cluster of the other samples when it has finalised that.
+pub fn later() -> Vec<(&'static str, TopologyCommand)> {
+    let set = |shard, generation, copies, add, remove| {
+        TopologyCommand::Placement(PlacementCommand::SetCopies(SetCopies {
+            group: ShardId(shard).into(),
+            generation: Generation(generation),
+            copies,
+            add,
+            remove,
+        }))
+    };
+    let (node, replica) = (Some(NodeId(1)), Some(ReplicaId(8)));
+    vec![
+        ("set_copies", set(2, 1, Copies::Count(2), None, None)),
+        ("set_copies_add", set(1, 2, Copies::Placed(4), node, None)),
+        (
+            "set_copies_remove",
+            set(2, 1, Copies::Placed(2), None, replica),
+        ),
+        ("set_copies_factor", set(2, 2, Copies::Factor, None, None)),
+    ]
+}
+
+/// The upgraded cluster, after all of `later` but the last, which takes back what one before it says.
+pub fn with_copies(mut topology: Topology) -> Topology {
+    let first = topology.index().0 + 1;
+    let mut later = later();
+    later.pop();
+    for (at, (name, command)) in (first..).zip(later) {
+        let reply = topology.apply(TopologyIndex(at), command);
+        let done = TopologyReply::Done { changed: true };
+        assert_eq!(reply, done, "{name}");
+    }
+    topology
 }
 
 pub fn node(id: u64) -> Node {

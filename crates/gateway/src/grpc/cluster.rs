@@ -1,5 +1,6 @@
-//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them, drains of this node, leaders of any. What else
-//! changes a cluster is not available yet. Not here: what a drain does (`draining`), who is to lead (`warren-topology`).
+//! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them, drains of this node, leaders and copies of any. What
+//! else changes a cluster is not available yet. Not here: what a drain does (`draining`), copies (`copies`), who is to lead
+//! (`warren-topology`).
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,11 +14,12 @@ use tracing::info;
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::cluster_service_server::ClusterService;
 use warren_proto::convert::error::ApiError;
-use warren_topology::plan::LeaderMove;
+use warren_topology::plan::{CopiesWish, LeaderMove};
 use warren_topology::{FinaliseVersion, TopologyCommand, TopologyReply};
 use warren_types::{ClusterVersion, GroupId, Level, NodeId, Watermarks};
 
-use super::cluster_view::{nodes, problems, shards};
+use super::cluster_view::{nodes, problems, recoveries, shards};
+use super::copies::{Asked, change};
 use super::error::{bad_argument, of_hand_over, of_refusal, of_topology, unsupported};
 use crate::gateway::Gateway;
 
@@ -215,6 +217,7 @@ impl ClusterService for ClusterAdmin {
             finalized_version: cluster.map_or(0, |it| it.finalised_version.0),
             upgrade_version: topology.version_to_finalise().map_or(0, |it| it.0),
             problems: problems(&self.gateway),
+            recoveries: recoveries(&self.gateway),
         }))
     }
 
@@ -283,16 +286,61 @@ impl ClusterService for ClusterAdmin {
 
     async fn add_replica(
         &self,
-        _request: Request<cluster_v1::AddReplicaRequest>,
+        request: Request<cluster_v1::AddReplicaRequest>,
     ) -> Result<Response<cluster_v1::AddReplicaResponse>, Status> {
-        Err(unsupported("AddReplica").into())
+        let it = request.get_ref();
+        let wish = CopiesWish::Add(NodeId(it.node_id));
+        let asked = Asked {
+            shard: it.shard,
+            vhost: &it.vhost,
+            queue: &it.queue,
+            wish,
+            dry_run: it.dry_run,
+        };
+        let told = change(&self.gateway, &asked).await?;
+        Ok(Response::new(cluster_v1::AddReplicaResponse {
+            operation_id: String::new(),
+            change: Some(told),
+        }))
     }
 
     async fn remove_replica(
         &self,
-        _request: Request<cluster_v1::RemoveReplicaRequest>,
+        request: Request<cluster_v1::RemoveReplicaRequest>,
     ) -> Result<Response<cluster_v1::RemoveReplicaResponse>, Status> {
-        Err(unsupported("RemoveReplica").into())
+        let it = request.get_ref();
+        let wish = CopiesWish::Remove(NodeId(it.node_id));
+        let asked = Asked {
+            shard: it.shard,
+            vhost: &it.vhost,
+            queue: &it.queue,
+            wish,
+            dry_run: it.dry_run,
+        };
+        let told = change(&self.gateway, &asked).await?;
+        Ok(Response::new(cluster_v1::RemoveReplicaResponse {
+            operation_id: String::new(),
+            change: Some(told),
+        }))
+    }
+
+    async fn set_copies(
+        &self,
+        request: Request<cluster_v1::SetCopiesRequest>,
+    ) -> Result<Response<cluster_v1::SetCopiesResponse>, Status> {
+        let it = request.get_ref();
+        let wish = CopiesWish::Count((it.copies != 0).then_some(it.copies));
+        let asked = Asked {
+            shard: it.shard,
+            vhost: &it.vhost,
+            queue: &it.queue,
+            wish,
+            dry_run: it.dry_run,
+        };
+        let told = change(&self.gateway, &asked).await?;
+        Ok(Response::new(cluster_v1::SetCopiesResponse {
+            change: Some(told),
+        }))
     }
 
     async fn transfer_leader(

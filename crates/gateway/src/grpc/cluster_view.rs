@@ -6,7 +6,7 @@ use std::time::Duration;
 use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::{NodeState, ReplicaRole};
 use warren_shard::AsideView;
-use warren_topology::Placement;
+use warren_topology::{Copies, Placement};
 use warren_types::{GroupId, Leadership, LogIndex, Member, NodeId, ReplicaId};
 
 use crate::gateway::Gateway;
@@ -134,6 +134,12 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
             queues: u64::try_from(queues).unwrap_or(u64::MAX),
             compared_at: compared_at_ms.map(timestamp),
             in_doubt: in_doubt.contains(&placement.group),
+            wanted_copies: placement
+                .group
+                .shard()
+                .map_or(0, |_| topology.wanted_copies(placement)),
+            placed: matches!(placement.copies, Copies::Placed(_)),
+            changing: !placement.settled,
         }
     });
     shards.collect()
@@ -184,16 +190,21 @@ fn timestamp(ms: u64) -> prost_types::Timestamp {
 /// Shards with too few copies, and changes that are under way.
 fn changes(gateway: &Gateway) -> Vec<String> {
     let topology = gateway.topology();
-    let factor = topology.cluster().map_or(0, |it| it.replication_factor);
-    let factor = usize::try_from(factor).unwrap_or(usize::MAX);
-    let wanted = factor.min(topology.nodes().filter(|it| !it.leaving).count());
+    let staying = topology.nodes().filter(|it| !it.leaving).count();
     let mut told = Vec::new();
     for placement in topology.placements() {
         let group = placement.group;
+        let wanted = usize::try_from(topology.wanted_copies(placement)).unwrap_or(usize::MAX);
+        let (has, wanted) = (placement.members.len(), wanted.min(staying));
         let up = |it: &&Member| is_up(gateway, it.node);
         let up = placement.members.iter().filter(up).count();
         if up < wanted && group.shard().is_some() {
             told.push(format!("shard {group} has {up} of {wanted} copies"));
+        }
+        if has > wanted && placement.settled && group.shard().is_some() {
+            told.push(format!(
+                "the replicas of group {group} change: {has} copies become {wanted}"
+            ));
         }
         if !placement.settled {
             let on = |all: &[Member]| -> Vec<String> {
@@ -292,4 +303,25 @@ pub(super) fn problems(gateway: &Gateway) -> Vec<String> {
         }
     }
     problems
+}
+
+/// What was done in this node's data directory when most nodes were lost.
+pub(super) fn recoveries(gateway: &Gateway) -> Vec<cluster_v1::Recovery> {
+    let all = gateway.broker().recoveries().iter();
+    let all = all.map(|it| {
+        let groups = it.kept.iter().map(|kept| cluster_v1::KeptGroup {
+            shard: u64::from(kept.group.0),
+            last_index: kept.last_index.0,
+            last_term: kept.last_term.0,
+            committed_index: kept.committed.0,
+        });
+        cluster_v1::Recovery {
+            at: Some(timestamp(it.at_ms)),
+            by: it.by.clone(),
+            node_id: it.node.0,
+            lost_node_ids: it.lost.iter().map(|node| node.0).collect(),
+            groups: groups.collect(),
+        }
+    });
+    all.collect()
 }

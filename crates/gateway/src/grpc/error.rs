@@ -6,7 +6,8 @@ use warren_proto::convert::publish;
 use warren_proto::convert::reason::Reason;
 use warren_proto::v1::{PublishResult, SettleOutcome};
 use warren_shard::api::Unavailable;
-use warren_shard::{HandOverError, SettleResult, TopologyError};
+use warren_shard::{CopiesError, HandOverError, SettleResult, TopologyError};
+use warren_topology::plan::CopiesRefused;
 use warren_topology::{Denied, Refusal, Topology};
 use warren_types::{Alarm, NameError, QueueId};
 
@@ -114,6 +115,30 @@ pub(super) fn of_hand_over(error: HandOverError) -> ApiError {
         HandOverError::Unknown => Reason::OutcomeUnknown,
     };
     ApiError::new(reason, error.to_string())
+}
+
+/// The copies of a shard were not changed.
+pub(super) fn of_copies(error: &CopiesError) -> ApiError {
+    let refused = match error {
+        CopiesError::Refused(refused) => refused,
+        CopiesError::Topology(error) => return of_topology(error),
+        CopiesError::Placement(refusal) => return of_refusal(refusal),
+    };
+    let field = |field| bad_argument(field, refused.to_string());
+    let reason = match refused {
+        CopiesRefused::NoSuchShard(_) | CopiesRefused::Topology => return field("shard"),
+        CopiesRefused::NoSuchNode(_) => return field("node_id"),
+        CopiesRefused::Count { .. } => return field("copies"),
+        CopiesRefused::Changing(_) => Reason::NotReady,
+        CopiesRefused::NoLeader(_) => Reason::NoQuorum,
+        CopiesRefused::Leaving(_)
+        | CopiesRefused::Draining(_)
+        | CopiesRefused::NotUp(_)
+        | CopiesRefused::InDoubt(_)
+        | CopiesRefused::LastCopy(_)
+        | CopiesRefused::NoMajority { .. } => Reason::CopiesRefused,
+    };
+    ApiError::new(reason, refused.to_string())
 }
 
 /// A shard cannot serve now.
@@ -314,6 +339,23 @@ mod tests {
         for error in [TopologyError::NoQuorum, TopologyError::NotReady] {
             assert!(of_topology(&error).retry_delay().is_some(), "{error}");
         }
+    }
+
+    #[test]
+    fn refused_copies_are_told_with_a_delay_only_where_waiting_helps() {
+        let group = warren_types::GroupId(5);
+        let told = |refused| of_copies(&CopiesError::Refused(refused));
+        for refused in [
+            CopiesRefused::Changing(group),
+            CopiesRefused::NoLeader(group),
+        ] {
+            assert!(told(refused).retry_delay().is_some(), "{refused}");
+        }
+        let last = told(CopiesRefused::LastCopy(group));
+        assert_eq!(last.reason(), Reason::CopiesRefused);
+        assert_eq!(last.retry_delay(), None);
+        let nowhere = told(CopiesRefused::NoSuchShard(group));
+        assert_eq!(nowhere.reason(), Reason::BadArgument);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod confirms;
 mod connection;
 mod consume;
 mod consumer_credit;
+mod copies;
 mod dead_letters;
 mod deadline;
 mod deliveries;

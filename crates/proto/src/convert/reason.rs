@@ -130,6 +130,8 @@ reasons! {
     NotFinalized = "NOT_FINALIZED", FailedPrecondition, No;
     /// The software of a node does not know the version, or the cluster has finalised a later one.
     VersionMismatch = "VERSION_MISMATCH", FailedPrecondition, No;
+    /// The copies of a shard cannot be changed so, as its nodes are.
+    CopiesRefused = "COPIES_REFUSED", FailedPrecondition, No;
 
     /// A newer epoch of the producer has taken over.
     ProducerFenced = "PRODUCER_FENCED", Aborted, AfterReread;

@@ -92,3 +92,22 @@ fn replica_that_is_set_aside_is_no_copy_and_its_cause_is_told() {
     };
     assert_eq!((shards, aside.len()), (vec![2], 1));
 }
+
+#[test]
+fn recovery_is_written_down_before_it_and_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let config = written(root.path());
+    let recovery = look(&config).unwrap();
+    recover(&config, &recovery, "ada (uid 1000)").unwrap();
+    assert!(matches!(look(&config), Err(RecoverError::Alone { .. })));
+    let dir = DataDir::open(root.path(), NodeId(1)).unwrap();
+    let [record] = <[RecoveryRecord; 1]>::try_from(dir.recoveries().unwrap()).unwrap();
+    assert!(record.at_ms > 0);
+    assert_eq!((&*record.by, record.node), ("ada (uid 1000)", NodeId(1)));
+    assert_eq!(record.lost, [NodeId(2), NodeId(3)]);
+    let kept = record.kept.iter().map(|it| (it.group.0, it.last_index.0));
+    assert_eq!(kept.collect::<Vec<_>>(), [(0, 1), (1, 1), (2, 1)]);
+    drop(dir);
+    let verified = warren_storage::verify(root.path(), &mut |_, _| {}).unwrap();
+    assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+}

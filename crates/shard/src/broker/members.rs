@@ -177,6 +177,7 @@ pub(super) fn is_near(status: &GroupStatus, member: &Member) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use warren_topology::Copies;
     use warren_types::{Generation, ShardId};
 
     use super::super::testing::{self, member, members};
@@ -190,6 +191,7 @@ mod tests {
             learners: Vec::new(),
             former: members(former),
             settled: false,
+            copies: Copies::Factor,
         }
     }
 

@@ -1,5 +1,5 @@
 //! What is known of damage and of replicas that differ, and told from node to node with their pulses: groups in doubt, and replicas that are
-//! set aside. Not here: finding it (`audit`), what is done about it (`aside`, `reconcile`).
+//! set aside; and what was recovered on this node. Not here: finding it (`audit`), what is done about it (`aside`, `reconcile`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use warren_proto::internal_v1 as wire;
-use warren_storage::ScrubView;
+use warren_storage::{RecoveryRecord, ScrubView};
 use warren_types::{GroupId, NodeId, ReplicaId};
 
 use super::Broker;
@@ -97,6 +97,12 @@ impl Broker {
     #[must_use]
     pub fn snapshots_refused(&self) -> u64 {
         self.inner.raft.snapshots_refused()
+    }
+
+    /// The recoveries without a majority that were made in this node's data directory, oldest first.
+    #[must_use]
+    pub fn recoveries(&self) -> &[RecoveryRecord] {
+        &self.inner.recoveries
     }
 
     /// Replicas that are set aside and not replaced yet, on this node and on others that are there.

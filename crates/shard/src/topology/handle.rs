@@ -224,7 +224,7 @@ impl TopologyHandle {
     }
 
     /// What is newer than the finalised version never enters the log: a member might not know it (guarantee G23).
-    pub(super) fn check_version(&self, command: &TopologyCommand) -> Result<(), TopologyError> {
+    pub(crate) fn check_version(&self, command: &TopologyCommand) -> Result<(), TopologyError> {
         let needs = command.since();
         let finalised = self.current().version();
         if needs <= finalised {

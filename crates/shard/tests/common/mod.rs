@@ -151,8 +151,7 @@ impl Cluster {
             let mut options = RaftOptions::new(NodeId(id), CLUSTER);
             options.compaction.every = Duration::from_secs(2);
             let raft = RaftNode::new(options, log.clone(), state.clone(), peers.clone());
-            let listener = bind(address).await;
-            let listener = NodeListener::new(listener, peers.clone());
+            let listener = NodeListener::new(bind(address).await, peers.clone());
             let (stop, stopped) = oneshot::channel::<()>();
             // The services are mounted before the broker starts: replicas that open early must be reachable.
             let raft_service = raft.service();
@@ -167,6 +166,7 @@ impl Cluster {
                 initialise,
                 placement: PlacementOptions::default(),
                 aside: Arc::new(SetAside::open(&path.join("set-aside")).unwrap()),
+                recoveries: Vec::new(),
             };
             let broker = Broker::start(parts).await.unwrap();
             let nodes = NodeServiceServer::new(Nodes(broker.clone()));

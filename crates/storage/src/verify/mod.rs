@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use warren_types::{ClusterId, GroupId, NodeId};
 
-use crate::data_dir::{DataDirError, Looked, SET_ASIDE, look};
+use crate::data_dir::{DataDirError, Looked, RECOVERIES, SET_ASIDE, look};
 use crate::log::{self, DumpedGroup, LogRecord};
 use crate::manifest::LogEngineKind;
-use crate::set_aside;
 use crate::state;
+use crate::{recoveries, set_aside};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,9 @@ pub fn verify(dir: &Path, begin: &mut dyn FnMut(&Path, u64)) -> Result<Verified,
     let aside = dir.join(SET_ASIDE);
     if let Some(detail) = set_aside::verify(&aside) {
         findings.damage(&aside, None, detail);
+    }
+    if let Some(detail) = recoveries::verify(dir) {
+        findings.damage(&dir.join(RECOVERIES), None, detail);
     }
     if log_dir.is_dir() {
         match manifest.log_engine {

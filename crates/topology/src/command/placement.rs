@@ -5,7 +5,7 @@
 
 use warren_types::{ClusterVersion, Generation, GroupId, Incarnation, NodeId, ReplicaId};
 
-use crate::cluster::Node;
+use crate::{cluster::Node, placement::Copies};
 
 /// Stored for ever: never change what a command means, add a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub enum PlacementCommand {
     MoveReplica(MoveReplica),
     SetTopologyVoters(SetTopologyVoters),
     PlacementSettled(PlacementSettled),
+    SetCopies(SetCopies),
 }
 
 impl PlacementCommand {
@@ -27,6 +28,7 @@ impl PlacementCommand {
             | Self::MoveReplica(_)
             | Self::SetTopologyVoters(_)
             | Self::PlacementSettled(_) => ClusterVersion::FIRST,
+            Self::SetCopies(_) => SetCopies::SINCE,
         }
     }
 }
@@ -76,4 +78,20 @@ pub struct SetTopologyVoters {
 pub struct PlacementSettled {
     pub group: GroupId,
     pub generation: Generation,
+}
+
+/// How many copies a shard is to have; and one that comes or goes for it now, on a node that somebody has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetCopies {
+    pub group: GroupId,
+    /// The placement this was decided by; another one = refused.
+    pub generation: Generation,
+    pub copies: Copies,
+    pub add: Option<NodeId>,
+    /// While a replica is on its way, only that one.
+    pub remove: Option<ReplicaId>,
+}
+
+impl SetCopies {
+    pub(crate) const SINCE: ClusterVersion = ClusterVersion(2);
 }

@@ -1,6 +1,7 @@
 //! What is to change next so that the cluster becomes as it should be: pure functions of the topology and of what was observed.
 //! Each answer is a small step; whoever carries it out observes again and asks again. Not here: carrying it out (`warren-shard`).
 
+mod copies;
 mod leaders;
 mod replicas;
 
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use warren_types::{GroupId, NodeId};
 
+pub use copies::{CopiesRefused, CopiesWish, copies_change};
 pub use leaders::{LeaderMove, next_leader_move, spread};
 pub use replicas::{Limits, next_changes};
 

@@ -1,4 +1,4 @@
-//! Where replicas are to be: lost and leaving ones are replaced, the replication factor is reached, nodes have as many as others, up
+//! Where replicas are to be: lost and leaving ones are replaced, there are as many as wanted, nodes have as many as others, up
 //! to five nodes vote on the topology. A step is a command; one per group at a time, few at once. Not here: leaders (`leaders`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +8,8 @@ use warren_types::{GroupId, Member, NodeId};
 use super::{Condition, Observed};
 use crate::{
     cluster::Node,
-    command::{ForgetNode, MoveReplica, PlacementCommand, SetTopologyVoters},
-    placement::Placement,
+    command::{ForgetNode, MoveReplica, PlacementCommand, SetCopies, SetTopologyVoters},
+    placement::{Copies, Placement},
     topology::Topology,
 };
 
@@ -37,11 +37,10 @@ pub fn next_changes(
     observed: &Observed,
     limits: Limits,
 ) -> Vec<PlacementCommand> {
-    let Some(cluster) = topology.cluster() else {
+    if topology.cluster().is_none() {
         return Vec::new();
-    };
-    let factor = usize::try_from(cluster.replication_factor).unwrap_or(usize::MAX);
-    let mut plan = Plan::new(topology, observed, factor);
+    }
+    let mut plan = Plan::new(topology, observed);
     let mut changes: Vec<PlacementCommand> = plan.topology_voters().into_iter().collect();
     changes.extend(plan.forgotten());
     let shards = || {
@@ -58,7 +57,7 @@ pub fn next_changes(
         }
         if let Some(change) = plan.mend(placement) {
             room -= usize::from(!exchange_only);
-            changes.push(PlacementCommand::MoveReplica(change));
+            changes.push(change);
         }
     }
     if changes.is_empty() {
@@ -77,13 +76,12 @@ pub fn next_changes(
 struct Plan<'a> {
     topology: &'a Topology,
     observed: &'a Observed,
-    factor: usize,
     /// Replicas of shards per node, with what was planned.
     load: BTreeMap<NodeId, usize>,
 }
 
 impl<'a> Plan<'a> {
-    fn new(topology: &'a Topology, observed: &'a Observed, factor: usize) -> Self {
+    fn new(topology: &'a Topology, observed: &'a Observed) -> Self {
         let mut load: BTreeMap<NodeId, usize> = topology.nodes().map(|it| (it.id, 0)).collect();
         let shards = topology
             .placements()
@@ -94,7 +92,6 @@ impl<'a> Plan<'a> {
         Self {
             topology,
             observed,
-            factor,
             load,
         }
     }
@@ -107,7 +104,7 @@ impl<'a> Plan<'a> {
         self.topology.node(node).is_none_or(|it| it.leaving)
     }
 
-    /// Whether the node counts towards the replication factor.
+    /// Whether the node counts towards the copies of a shard.
     fn stays(&self, node: NodeId) -> bool {
         !self.is_leaving(node) && self.condition(node) != Condition::Lost
     }
@@ -165,8 +162,63 @@ impl<'a> Plan<'a> {
     }
 
     /// The step that brings one shard nearer to what it is to be.
-    fn mend(&mut self, placement: &Placement) -> Option<MoveReplica> {
+    fn mend(&mut self, placement: &Placement) -> Option<PlacementCommand> {
         self.observed.leader(placement.group)?;
+        let change = if let Some(back) = self.dead_end(placement) {
+            return Some(PlacementCommand::SetCopies(back));
+        } else if placement.settled && placement.members.len() > self.wanted(placement) {
+            self.shrink(placement)
+        } else {
+            self.repair(placement)
+        };
+        change.map(PlacementCommand::MoveReplica)
+    }
+
+    fn wanted(&self, placement: &Placement) -> usize {
+        usize::try_from(self.topology.wanted_copies(placement)).unwrap_or(usize::MAX)
+    }
+
+    /// A replica is on its way to a node that is lost or leaves, and no other could have it: it is taken back, or the shard would never
+    /// change again.
+    fn dead_end(&self, placement: &Placement) -> Option<SetCopies> {
+        let coming = placement.coming().filter(|it| !self.stays(it.node))?;
+        let possible = self.topology.version() >= SetCopies::SINCE;
+        let stuck = possible && self.target(placement, Some(&coming)).is_none();
+        stuck.then(|| SetCopies {
+            group: placement.group,
+            generation: placement.generation,
+            copies: placement.copies,
+            add: None,
+            remove: Some(coming.replica),
+        })
+    }
+
+    /// There are too many: one that is no good goes first, then one that has others in its zone, or is on a node with many.
+    fn shrink(&mut self, placement: &Placement) -> Option<MoveReplica> {
+        let leader = self.observed.leader(placement.group);
+        let there = |it: &Member| self.condition(it.node).is_there();
+        let goes = placement.members.iter().max_by_key(|it| {
+            let crowd = self.in_zone(placement, Some(it), it.node);
+            let load = self.load.get(&it.node).copied().unwrap_or_default();
+            let leads = leader == Some(it.node);
+            (
+                !self.stays(it.node),
+                !there(it),
+                crowd,
+                load,
+                !leads,
+                it.replica,
+            )
+        });
+        let goes = *goes?;
+        let left = placement.members.iter().filter(|it| **it != goes);
+        let up = left.filter(|it| there(it)).count();
+        let enough = up > (placement.members.len() - 1) / 2;
+        enough.then(|| self.change(placement, None, Some(goes)))
+    }
+
+    /// A lost or leaving replica is replaced, a missing one comes.
+    fn repair(&mut self, placement: &Placement) -> Option<MoveReplica> {
         let members = &placement.members;
         let lost = |it: &&Member| self.condition(it.node) == Condition::Lost;
         let leaving = |it: &&Member| self.is_leaving(it.node);
@@ -176,7 +228,7 @@ impl<'a> Plan<'a> {
         });
         let target = self.target(placement, bad);
         let stay = self.topology.nodes().filter(|it| self.stays(it.id)).count();
-        let wanted = self.factor.min(stay.max(1));
+        let wanted = self.wanted(placement).min(stay.max(1));
         match (bad, target) {
             (Some(bad), Some(to)) => Some(self.change(placement, Some(to), Some(*bad))),
             _ if !placement.settled => None,
@@ -191,13 +243,6 @@ impl<'a> Plan<'a> {
             }
             (None, Some(to)) if members.len() < wanted => {
                 Some(self.change(placement, Some(to), None))
-            }
-            (None, _) if members.len() > self.factor => {
-                let most = members
-                    .iter()
-                    .max_by_key(|it| (self.load.get(&it.node).copied(), it.replica));
-                most.copied()
-                    .map(|most| self.change(placement, None, Some(most)))
             }
             (Some(_) | None, _) => None,
         }
@@ -217,6 +262,7 @@ impl<'a> Plan<'a> {
                     continue;
                 };
                 let free = placement.settled
+                    && !matches!(placement.copies, Copies::Placed(_))
                     && !taken.contains(&placement.group)
                     && self.observed.leader(placement.group).is_some()
                     && !self.observed.resting.contains(&placement.group)

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use tokio::time::{Instant, sleep, timeout_at};
-use warren_client::{Cluster, Connection, Error, NodeState, Replica, ReplicaRole, parse_addresses};
+use warren_client::{Connection, Error, parse_addresses};
 
+use super::quorum::{needing, voters};
 use crate::args::{Global, parse_seconds};
 use crate::exit::Failure;
 
@@ -82,7 +83,13 @@ async fn until_spared(node: &Connection) -> Result<(), Error> {
     let mut told = String::new();
     loop {
         let cluster = node.cluster_within(ANSWER_WITHIN).await?;
-        let needing = shards_needing(&cluster, cluster.answering_node_id);
+        // A single copy, or one of a shard that has no majority anyway, gains nothing by waiting.
+        let needing = needing(&cluster, cluster.answering_node_id);
+        let needing: Vec<u64> = needing
+            .into_iter()
+            .filter(|it| voters(it).count() > 1)
+            .map(|it| it.shard)
+            .collect();
         if needing.is_empty() {
             return Ok(());
         }
@@ -116,100 +123,5 @@ async fn until_leaderless(node: &Connection) -> Result<(), Error> {
             return Ok(());
         }
         sleep(LOOK_EVERY).await;
-    }
-}
-
-/// The shards with a replica on `node` that would have no majority of live nodes without it. One that has none anyway, or a single
-/// copy, gains nothing by waiting for this node; it is not counted if it has one copy only.
-fn shards_needing(cluster: &Cluster, node: u64) -> Vec<u64> {
-    let is_up = |id: u64| {
-        cluster
-            .nodes
-            .iter()
-            .any(|it| it.node_id == id && it.state == NodeState::Up)
-    };
-    let needs = cluster.shards.iter().filter(|shard| {
-        let votes = |it: &&Replica| it.role != ReplicaRole::Learner;
-        let voters: Vec<&Replica> = shard.replicas.iter().filter(votes).collect();
-        let here = voters.iter().any(|it| it.node_id == node);
-        let others = voters
-            .iter()
-            .filter(|it| it.node_id != node && is_up(it.node_id))
-            .count();
-        here && voters.len() > 1 && others <= voters.len() / 2
-    });
-    needs.map(|shard| shard.shard).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use warren_client::{ClusterNode, ClusterShard};
-
-    use super::*;
-
-    fn node(node_id: u64, state: NodeState) -> ClusterNode {
-        ClusterNode {
-            node_id,
-            state,
-            name: String::new(),
-            client_endpoint: String::new(),
-            amqp_endpoint: String::new(),
-            node_endpoint: String::new(),
-            zone: String::new(),
-            version: String::new(),
-            cluster_versions: (1, 1),
-            leaders: 0,
-            replicas: 0,
-            started_at: None,
-            memory_alarm: false,
-            disk_alarm: false,
-        }
-    }
-
-    fn shard(shard: u64, on: &[u64]) -> ClusterShard {
-        let replica = |node_id: &u64| Replica {
-            replica_id: *node_id,
-            node_id: *node_id,
-            role: ReplicaRole::Follower,
-            matched_index: 0,
-            set_aside: None,
-        };
-        ClusterShard {
-            shard,
-            replicas: on.iter().map(replica).collect(),
-            leader_node_id: None,
-            term: 1,
-            has_quorum: true,
-            committed_index: 0,
-            applied_index: 0,
-            queues: 0,
-            compared_at: None,
-            in_doubt: false,
-        }
-    }
-
-    fn cluster(third: NodeState) -> Cluster {
-        Cluster {
-            name: "c".to_owned(),
-            cluster_id: "x".to_owned(),
-            answering_node_id: 1,
-            nodes: vec![
-                node(1, NodeState::Up),
-                node(2, NodeState::Up),
-                node(3, third),
-            ],
-            shards: vec![shard(0, &[1, 2, 3]), shard(1, &[1]), shard(2, &[2, 3])],
-            topology_index: 1,
-            finalized_version: 1,
-            upgrade_version: None,
-            problems: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn node_is_needed_when_another_is_down() {
-        assert!(shards_needing(&cluster(NodeState::Up), 1).is_empty());
-        assert_eq!(shards_needing(&cluster(NodeState::Down), 1), [0]);
-        assert_eq!(shards_needing(&cluster(NodeState::Down), 2), [0, 2]);
     }
 }

@@ -27,6 +27,7 @@ For the case that no majority of the nodes can ever come back. Choose the node t
   2. warren cluster recover-majority --config node1.toml --lost 2,3     does it; may be repeated
   3. start the node: it serves alone, with what it has
   4. start nodes 2 and 3 with BLANK directories: they get copies of everything
+Who did it, when, and with what, stays in the directory (the file recoveries): the node's log and its `warren cluster status` tell.
 What only the lost nodes had confirmed is lost. What this node has counts from then on, also what was never confirmed. The old directories
 of the lost nodes must never be started again: they would be a second cluster. A lost node that answers at its address ends the command,
 unless --force is given.
@@ -98,11 +99,35 @@ pub(crate) fn run(global: &Global, args: RecoverArgs) -> Result<()> {
         if !args.force {
             check_silent(&recovery)?;
         }
-        recover(&config, &recovery).map_err(refusal)?;
+        recover(&config, &recovery, &operator()).map_err(refusal)?;
     }
     let view = RecoveryView::new(&recovery, args.dry_run);
     output::result(global.output, &view, text)?;
     Ok(())
+}
+
+/// Who runs this, for the record: the operating system's user, and who became it by sudo.
+fn operator() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let uid = std::fs::metadata("/proc/self").map(|it| it.uid()).ok();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = uid.and_then(|uid| name_of(&users, uid));
+    let name = name.unwrap_or_else(|| "unknown".to_owned());
+    let uid = uid.map_or_else(|| "?".to_owned(), |it| it.to_string());
+    match std::env::var("SUDO_USER") {
+        Ok(before) => format!("{name} (uid {uid}), by sudo of {before}"),
+        Err(_) => format!("{name} (uid {uid})"),
+    }
+}
+
+/// The name of a user in the form of /etc/passwd.
+fn name_of(users: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    let mut lines = users.lines().map(|it| it.split(':'));
+    lines.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    })
 }
 
 fn check_named(recovery: &Recovery, named: &[u64]) -> Result<(), Failure> {
@@ -177,4 +202,18 @@ fn text(view: &RecoveryView) -> String {
         "done: start this node, then the others with blank directories; never start their old ones\n"
     });
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operator_is_named_by_the_system() {
+        let users = "root:x:0:0::/root:/bin/sh\nbroken\nada:x:1000:1000::/:/bin/sh\n";
+        assert_eq!(name_of(users, 1000).as_deref(), Some("ada"));
+        assert_eq!(name_of(users, 0).as_deref(), Some("root"));
+        assert_eq!(name_of(users, 7), None);
+        assert!(operator().contains("(uid "), "{}", operator());
+    }
 }

@@ -57,6 +57,7 @@ const TABLE: &[(Code, &[&str])] = &[
             "BATCH_ABORTED",
             "NOT_FINALIZED",
             "VERSION_MISMATCH",
+            "COPIES_REFUSED",
         ],
     ),
     (

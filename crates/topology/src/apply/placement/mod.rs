@@ -29,6 +29,7 @@ pub(super) fn apply(
         PlacementCommand::MoveReplica(it) => replicas::move_replica(topology, &it),
         PlacementCommand::SetTopologyVoters(it) => replicas::set_topology_voters(topology, &it),
         PlacementCommand::PlacementSettled(it) => replicas::settled(topology, &it),
+        PlacementCommand::SetCopies(it) => replicas::set_copies(topology, &it),
     }
 }
 

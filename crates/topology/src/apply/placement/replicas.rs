@@ -1,12 +1,13 @@
-//! `MoveReplica`, `SetTopologyVoters`, `PlacementSettled`. Not here: nodes that come and go (`nodes`).
+//! `MoveReplica`, `SetCopies`, `SetTopologyVoters`, `PlacementSettled`. Not here: nodes that come and go (`nodes`).
 
 use std::collections::BTreeSet;
 
 use warren_types::{GroupId, Member, NodeId};
 
-use super::{done, refused};
+use super::{NODES_MAX, done, refused};
 use crate::{
-    command::{MoveReplica, PlacementSettled, SetTopologyVoters},
+    command::{MoveReplica, PlacementSettled, SetCopies, SetTopologyVoters},
+    placement::{Copies, Placement},
     reply::{PlacementFault, Refusal, TopologyReply},
     topology::Topology,
 };
@@ -15,16 +16,62 @@ pub(super) fn move_replica(
     topology: &mut Topology,
     it: &MoveReplica,
 ) -> Result<TopologyReply, Refusal> {
+    let placement = placement_of(topology, it)?;
+    // One change at a time; but a replica that will never come may be exchanged for another.
+    if !placement.settled && (it.add.is_none() || it.remove.is_none()) {
+        return Err(refused(PlacementFault::Changing));
+    }
+    exchange(topology, it)?;
+    Ok(done(true))
+}
+
+pub(super) fn set_copies(
+    topology: &mut Topology,
+    it: &SetCopies,
+) -> Result<TopologyReply, Refusal> {
+    let change = MoveReplica {
+        group: it.group,
+        generation: it.generation,
+        add: it.add,
+        remove: it.remove,
+    };
+    let placement = placement_of(topology, &change)?;
+    let count = match it.copies {
+        Copies::Factor => 1,
+        Copies::Count(count) | Copies::Placed(count) => usize::try_from(count).unwrap_or(0),
+    };
+    if !(1..=NODES_MAX).contains(&count) {
+        return Err(refused(PlacementFault::Copies));
+    }
+    let mut changed = placement.copies != it.copies;
+    if it.add.is_some() || it.remove.is_some() {
+        // One change at a time; but a replica that is on its way may be taken back.
+        let coming = placement.coming().map(|it| it.replica);
+        let taken_back = it.add.is_none() && coming.is_some() && it.remove == coming;
+        if !placement.settled && !taken_back {
+            return Err(refused(PlacementFault::Changing));
+        }
+        exchange(topology, &change)?;
+        changed = true;
+    }
+    topology.placement_mut(it.group)?.copies = it.copies;
+    Ok(done(changed))
+}
+
+/// The shard's placement, if it is the one that the change was decided by.
+fn placement_of<'a>(topology: &'a Topology, it: &MoveReplica) -> Result<&'a Placement, Refusal> {
     let placement = topology.placement(it.group);
     let placement = placement.filter(|it| it.group != GroupId::TOPOLOGY);
     let placement = placement.ok_or(refused(PlacementFault::NoSuchGroup))?;
     if placement.generation != it.generation {
         return Err(refused(PlacementFault::Stale));
     }
-    // One change at a time; but a replica that will never come may be exchanged for another.
-    if !placement.settled && (it.add.is_none() || it.remove.is_none()) {
-        return Err(refused(PlacementFault::Changing));
-    }
+    Ok(placement)
+}
+
+/// Adds a replica, removes one, or both, whether something else changes or not.
+fn exchange(topology: &mut Topology, it: &MoveReplica) -> Result<(), Refusal> {
+    let placement = placement_of(topology, it)?;
     if let Some(node) = it.add {
         let known = topology.node(node).ok_or(Refusal::NoSuchNode { node })?;
         if known.leaving {
@@ -54,7 +101,7 @@ pub(super) fn move_replica(
     }
     placement.members.extend(added);
     placement.changed();
-    Ok(done(true))
+    Ok(())
 }
 
 pub(super) fn set_topology_voters(
