@@ -106,12 +106,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// It is formed, and every shard has a leader.
+    /// It is formed, and every shard has a leader and a majority.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.cluster_id.is_empty()
             && !self.shards.is_empty()
-            && self.shards.iter().all(|it| it.leader_node_id.is_some())
+            && self
+                .shards
+                .iter()
+                .all(|it| it.leader_node_id.is_some() && it.has_quorum)
     }
 
     /// The node that leads a queue's shard: as the queue says, else as this node sees it.

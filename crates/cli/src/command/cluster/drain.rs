@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use tokio::time::{Instant, sleep, timeout_at};
-use warren_client::{Cluster, Connection, Error, NodeState, Replica, ReplicaRole, parse_addresses};
+use warren_client::{
+    Cluster, ClusterShard, Connection, Error, NodeState, Replica, ReplicaRole, parse_addresses,
+};
 
 use crate::args::{Global, parse_seconds};
 use crate::exit::Failure;
@@ -100,27 +102,30 @@ async fn until_leaderless(node: &Connection) -> Result<(), Error> {
     loop {
         let cluster = node.cluster_within(ANSWER_WITHIN).await?;
         let own = cluster.answering_node_id;
-        let led = |it: &&warren_client::ClusterShard| it.leader_node_id == Some(own);
+        let led = |it: &&ClusterShard| it.leader_node_id == Some(own);
         let left = cluster.shards.iter().filter(led).count();
         if told != Some(left) {
             eprintln!("node {own} leads {left} shards");
             told = Some(left);
         }
-        // A single copy cannot be handed to anyone.
-        let stuck = cluster
-            .shards
-            .iter()
-            .filter(led)
-            .all(|it| it.replicas.len() < 2);
-        if stuck {
+        // What a single one votes in cannot be handed to anyone.
+        let mut led = cluster.shards.iter().filter(led);
+        if led.all(|it| voters(it).len() < 2) {
             return Ok(());
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
-/// The shards with a replica on `node` that would have no majority of live nodes without it. One that has none anyway, or a single
-/// copy, gains nothing by waiting for this node; it is not counted if it has one copy only.
+/// The replicas that vote, as the node that is asked knows it. Not those that the placement names beside them: new ones that are still
+/// behind, and lost ones where one node's copies were made the groups.
+fn voters(shard: &ClusterShard) -> Vec<&Replica> {
+    let votes = |it: &&Replica| it.role != ReplicaRole::Learner;
+    shard.replicas.iter().filter(votes).collect()
+}
+
+/// The shards with a replica on `node` that would have no majority of live nodes without it, or have none as it is: the others may come back.
+/// Where it alone votes waiting is of no use.
 fn shards_needing(cluster: &Cluster, node: u64) -> Vec<u64> {
     let is_up = |id: u64| {
         cluster
@@ -129,8 +134,7 @@ fn shards_needing(cluster: &Cluster, node: u64) -> Vec<u64> {
             .any(|it| it.node_id == id && it.state == NodeState::Up)
     };
     let needs = cluster.shards.iter().filter(|shard| {
-        let votes = |it: &&Replica| it.role != ReplicaRole::Learner;
-        let voters: Vec<&Replica> = shard.replicas.iter().filter(votes).collect();
+        let voters = voters(shard);
         let here = voters.iter().any(|it| it.node_id == node);
         let others = voters
             .iter()
@@ -143,7 +147,7 @@ fn shards_needing(cluster: &Cluster, node: u64) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use warren_client::{ClusterNode, ClusterShard};
+    use warren_client::ClusterNode;
 
     use super::*;
 
@@ -211,5 +215,14 @@ mod tests {
         assert!(shards_needing(&cluster(NodeState::Up), 1).is_empty());
         assert_eq!(shards_needing(&cluster(NodeState::Down), 1), [0]);
         assert_eq!(shards_needing(&cluster(NodeState::Down), 2), [0, 2]);
+    }
+
+    #[test]
+    fn node_that_votes_alone_is_not_waited_for() {
+        let mut recovered = cluster(NodeState::Down);
+        for lost in &mut recovered.shards[0].replicas[1..] {
+            lost.role = ReplicaRole::Learner;
+        }
+        assert!(shards_needing(&recovered, 1).is_empty());
     }
 }
