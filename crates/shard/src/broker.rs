@@ -4,6 +4,7 @@
 mod aside;
 mod leading;
 mod members;
+mod needed;
 mod placing;
 mod reconcile;
 #[cfg(test)]

@@ -146,7 +146,7 @@ impl Connection {
     /// No node answers in time.
     pub async fn cluster_within(&self, within: Duration) -> Result<Cluster, Error> {
         let call = |attempt: Attempt| {
-            let request = attempt.request(cluster_v1::GetClusterRequest {});
+            let request = attempt.request(cluster_v1::GetClusterRequest::default());
             async move { attempt.cluster().get_cluster(request).await }
         };
         let wire = self
@@ -163,6 +163,22 @@ impl Connection {
             upgrade_version: (wire.upgrade_version != 0).then_some(wire.upgrade_version),
             problems: wire.problems,
         })
+    }
+
+    /// The shards that would commit nothing without the node that is asked: most other replicas that vote are down, or have not caught up. As
+    /// the nodes say that lead them; one that says nothing is not told. None from a node of an earlier version.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn shards_needing_node(&self, within: Duration) -> Result<Vec<u64>, Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::GetClusterRequest { ask_needing: true });
+            async move { attempt.cluster().get_cluster(request).await }
+        };
+        let wire = self
+            .call_within("asking who needs the node", within, call)
+            .await?;
+        Ok(wire.needing)
     }
 
     /// Has the node that is asked give its leaderships away; [`Self::cluster`] tells how many are left. Again changes nothing.

@@ -1,6 +1,7 @@
 //! `warren.cluster.v1.ClusterService`: nodes and shards as this node sees them, drains of this node, leaders of any. What else
 //! changes a cluster is not available yet. Not here: what a drain does (`draining`), who is to lead (`warren-topology`).
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -201,8 +202,13 @@ async fn watch(
 impl ClusterService for ClusterAdmin {
     async fn get_cluster(
         &self,
-        _request: Request<cluster_v1::GetClusterRequest>,
+        request: Request<cluster_v1::GetClusterRequest>,
     ) -> Result<Response<cluster_v1::GetClusterResponse>, Status> {
+        let needing = if request.get_ref().ask_needing {
+            self.gateway.broker().needed_for().await
+        } else {
+            BTreeSet::new()
+        };
         let topology = self.gateway.topology();
         let cluster = topology.cluster();
         Ok(Response::new(cluster_v1::GetClusterResponse {
@@ -215,6 +221,7 @@ impl ClusterService for ClusterAdmin {
             finalized_version: cluster.map_or(0, |it| it.finalised_version.0),
             upgrade_version: topology.version_to_finalise().map_or(0, |it| it.0),
             problems: problems(&self.gateway),
+            needing: needing.into_iter().map(|it| it.0.into()).collect(),
         }))
     }
 

@@ -2,6 +2,7 @@
 //! `warren cluster revive` ends it. The node does it itself, so it is asked itself, at the address that the cluster knows it by.
 //! At the deadline it goes on without having waited long enough: a pod's end is never held up for ever. Not here: the end of the node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -19,8 +20,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Waits while the end of the node would leave a shard without a majority, then hands its leaders over. After --within it
-begins at once, waits no more, and says so; the exit code stays 0, so that a node can always be stopped. Can be repeated
+Waits while the end of the node would leave a shard without a majority of replicas that are up and have nearly all that is
+committed, then hands its leaders over. After --within it begins at once, waits no more, and says so; the exit code stays 0, so that a node can always be stopped. Can be repeated
 and interrupted: the node goes on draining until it is stopped or `warren cluster revive` is called.
 
 Examples: before a node is stopped, from itself and from anywhere
@@ -79,12 +80,14 @@ pub(crate) async fn run(global: &Global, args: DrainArgs) -> Result<()> {
     Ok(())
 }
 
-/// Waits until every shard keeps a majority without the node that is asked.
+/// Waits until every shard keeps a majority without the node that is asked, and that one has caught up.
 async fn until_spared(node: &Connection) -> Result<(), Error> {
     let mut told = String::new();
     loop {
         let cluster = node.cluster_within(ANSWER_WITHIN).await?;
-        let needing = shards_needing(&cluster, cluster.answering_node_id);
+        let down = shards_needing(&cluster, cluster.answering_node_id);
+        let mut needing: BTreeSet<u64> = down.into_iter().collect();
+        needing.extend(node.shards_needing_node(ANSWER_WITHIN).await?);
         if needing.is_empty() {
             return Ok(());
         }
