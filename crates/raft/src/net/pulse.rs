@@ -230,6 +230,8 @@ impl Session {
 
     fn answered(&mut self, answer: PulseResponse) {
         self.heard_at = Instant::now();
+        // What is answered late on a lane that this comes by is no sign of a wedged channel.
+        self.peers.report(self.node, Lane::Control, true);
         let mut offset = None;
         if answer.sequence == self.sent.0 && answer.sequence != 0 {
             let half_trip = self.sent.1.elapsed().as_millis() / 2;
