@@ -137,9 +137,8 @@ mod tests {
     fn channel_is_replaced_after_straight_failures_but_not_while_it_connects() {
         let now = Instant::now();
         let mut lane = LaneState::default();
-        let fail = |lane: &mut LaneState, times: u32, at| {
-            let failed = (0..times).filter_map(|_| lane.failed(at));
-            failed.last()
+        let fail = |lane: &mut LaneState, times: u32, at: Instant| {
+            (0..times).fold(None, |seen, _| lane.failed(at).or(seen))
         };
         assert_eq!(fail(&mut lane, FAILURES_MAX - 1, now), None);
         lane.succeeded();
