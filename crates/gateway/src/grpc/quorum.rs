@@ -1,13 +1,16 @@
 //! Whether a group can commit, as far as its replica on this node tells. Not here: groups without a replica here (`cluster_view`).
 
 use warren_shard::GroupStatus;
-use warren_types::{Member, NodeId};
+use warren_types::{GroupId, Member, NodeId};
 
 /// By its own voters, not by its placement: that one says where replicas are to be, and still names lost nodes after a group was made of one
-/// copy. Who leads knows it by what its followers acknowledge; others go by the nodes that are up. `None`: no vote here, or the voters are not
-/// known yet.
+/// copy. Who leads knows it by what its followers acknowledge; others go by the nodes that are up. `None`: no vote here (of the topology, whose changes each node hears of,
+/// that does not matter), or the voters are not known yet.
 pub(super) fn has_quorum(status: &GroupStatus, is_up: impl Fn(NodeId) -> bool) -> Option<bool> {
-    if !status.voters.iter().any(|it| it.replica == status.replica) {
+    let mut voters = status.voters.iter();
+    let votes = voters.any(|it| it.replica == status.replica);
+    let hears = status.group == GroupId::TOPOLOGY && !status.configs.is_empty();
+    if !votes && !hears {
         return None;
     }
     let leader = status.leadership.leader;
@@ -25,7 +28,7 @@ pub(super) fn has_quorum(status: &GroupStatus, is_up: impl Fn(NodeId) -> bool) -
 mod tests {
     use tokio::time::Instant;
     use warren_shard::{ReplicaHealth, Role};
-    use warren_types::{GroupId, Leader, Leadership, ReplicaId, Term};
+    use warren_types::{Leader, Leadership, ReplicaId, Term};
 
     use super::*;
 
@@ -111,5 +114,15 @@ mod tests {
     fn replica_without_a_vote_cannot_tell() {
         assert_eq!(seen(&status(&[&[2, 3, 4]], Some(2)), &[1, 2, 3, 4]), None);
         assert_eq!(seen(&status(&[], None), &[1, 2, 3]), None);
+    }
+
+    #[test]
+    fn topology_is_judged_without_a_vote_too() {
+        let mut topology = status(&[&[2, 3, 4]], Some(2));
+        topology.group = GroupId::TOPOLOGY;
+        assert_eq!(seen(&topology, &[1, 2, 3]), Some(true));
+        assert_eq!(seen(&topology, &[1, 2]), Some(false));
+        topology.configs.clear();
+        assert_eq!(seen(&topology, &[1, 2]), None);
     }
 }
