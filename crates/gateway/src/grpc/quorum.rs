@@ -4,8 +4,8 @@ use warren_shard::GroupStatus;
 use warren_types::{GroupId, Member, NodeId};
 
 /// By its own voters, not by its placement: that one says where replicas are to be, and still names lost nodes after a group was made of one
-/// copy. Who leads knows it by what its followers acknowledge; others go by the nodes that are up. `None`: no vote here (of the topology, whose changes each node hears of,
-/// that does not matter), or the voters are not known yet.
+/// copy. Who leads knows it by what its followers acknowledge; others go by the nodes that are up. `None`: no vote here (of the topology,
+/// whose changes each node hears of, that does not matter), or the voters are not known yet.
 pub(super) fn has_quorum(status: &GroupStatus, is_up: impl Fn(NodeId) -> bool) -> Option<bool> {
     let mut voters = status.voters.iter();
     let votes = voters.any(|it| it.replica == status.replica);
