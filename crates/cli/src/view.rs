@@ -197,7 +197,7 @@ impl From<Binding> for BindingView {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ClusterView {
-    /// The asked node serves: the cluster is formed and every shard has a leader.
+    /// The asked node serves: the cluster is formed and every shard has a leader and a majority.
     pub(crate) ready: bool,
     pub(crate) cluster_name: String,
     pub(crate) cluster_id: String,

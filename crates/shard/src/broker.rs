@@ -5,6 +5,7 @@ mod aside;
 mod copies;
 mod leading;
 mod members;
+mod needed;
 mod placing;
 mod reconcile;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `warren cluster add|remove|drain|revive` as somebody at a terminal sees them: what they say, how they end, and that they can be
+//! `warren cluster status|add|remove|drain|revive` as somebody at a terminal sees them: what they say, how they end, and that they can be
 //! interrupted and repeated. Not here: what the cluster does meanwhile (`members.rs`, `joins.rs`, `leaders.rs`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -58,6 +58,61 @@ fn cluster_commands_say_what_they_do_and_can_be_repeated() {
     cluster.wait_all_ready().unwrap();
     drain_and_revive(&cluster);
     add_and_remove(&mut cluster);
+}
+
+/// The worst case: the node that is left led everything and goes on leading, in vain.
+#[test]
+fn status_is_not_ready_while_there_is_no_majority() {
+    let mut cluster = Cluster::prepare(Options::default()).unwrap();
+    for number in cluster.numbers() {
+        cluster.set_environment(number, "WARREN_CLUSTER_LEADER_REST", "600s");
+        cluster.spawn(number).unwrap();
+    }
+    cluster.wait_all_ready().unwrap();
+    until(&cluster, "node 1 leads all", |it| {
+        let elsewhere = it.iter().filter(|it| it["leader_node"] != 1);
+        for shard in elsewhere.map(|it| it["shard"].to_string()) {
+            // One that is refused now is asked for again.
+            ask(&cluster, 1, &["transfer-leader", &shard, "1"]);
+        }
+        it.iter().all(|it| it["leader_node"] == 1)
+    });
+    for lost in [2, 3] {
+        cluster.kill(NodeNumber(lost)).unwrap();
+    }
+    until(&cluster, "no group has a majority", |it| {
+        it.iter().all(|it| it["has_quorum"] == false)
+    });
+    let now = status(&cluster, 1);
+    assert_eq!(now["ready"], false);
+    let problems = now["problems"].as_array().unwrap();
+    let told = problems.iter().any(|it| it == "group 0 has no majority");
+    assert!(told, "{problems:?}");
+    let (code, said) = ask(&cluster, 1, &["status"]);
+    assert_eq!(code, Some(3));
+    assert!(said.contains("no majority"), "{said}");
+    for lost in [2, 3] {
+        cluster.spawn(NodeNumber(lost)).unwrap();
+    }
+    cluster.wait_all_ready().unwrap();
+    until(&cluster, "every group has a majority again", |it| {
+        it.iter().all(|it| it["has_quorum"] == true)
+    });
+}
+
+/// Until the shards are so, as node 1 sees them.
+fn until(cluster: &Cluster, what: &str, is_so: impl Fn(&[serde_json::Value]) -> bool) {
+    let began = Instant::now();
+    loop {
+        let now = status(cluster, 1);
+        if is_so(now["shards"].as_array().unwrap()) {
+            println!("{what}: after {:.1?}", began.elapsed());
+            return;
+        }
+        let within = Duration::from_secs(30);
+        assert!(began.elapsed() < within, "not in time: {what}: {now}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Node 3 is drained by way of node 1, twice.

@@ -82,7 +82,8 @@ async fn run(cluster: &mut Cluster) -> Result<()> {
 
     all_to_first(&first).await?;
     let moves = third.rebalance(true).await?;
-    ensure!(moves.len() >= 9, "a dry run moves {moves:?}");
+    // With 14 of 16 on one node, as many as may have moved back by themselves, 8 are to move.
+    ensure!(moves.len() >= 8, "a dry run moves {moves:?}");
     println!(
         "after all were moved by hand: {} confirmed",
         load.confirmed()

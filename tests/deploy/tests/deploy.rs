@@ -22,8 +22,7 @@ fn manifests_render_and_keep_schemas_and_rules() {
     run(&["manifests"], Duration::from_secs(900));
 }
 
-/// Played in network namespaces by the command lines of the manifests. In the long form only: on a busy machine "the loss of a
-/// majority is seen" has taken more than its 30 s.
+/// Played in network namespaces by the command lines of the manifests. In the long form only: it takes three minutes.
 #[test]
 #[ignore = "long form"]
 fn pods_live_through_starts_ends_and_lost_volumes() {

@@ -34,7 +34,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 pub(crate) enum ClusterCommand {
     /// Show nodes, shards and their leaders; exit code 3 until the asked node serves
     #[command(after_help = "\
-Ready means: the cluster is formed and every shard has a leader, as far as the asked node knows.
+Ready means: the cluster is formed and every shard has a leader and a majority, as far as the asked node knows.
 
 Example: wait until a node serves
   until warren cluster status --server 127.0.0.1:7101 > /dev/null 2>&1; do sleep 0.2; done")]
@@ -98,7 +98,7 @@ async fn status(global: &Global) -> Result<()> {
     if view.ready {
         Ok(())
     } else {
-        let what = "the cluster is not ready: a shard has no leader, or it is not formed yet";
+        let what = "the cluster is not ready: a shard has no leader or no majority, or it is not formed yet";
         Err(Failure::Unavailable(what.to_owned()).into())
     }
 }

@@ -139,12 +139,15 @@ pub struct KeptGroup {
 }
 
 impl Cluster {
-    /// It is formed, and every shard has a leader.
+    /// It is formed, and every shard has a leader and a majority.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.cluster_id.is_empty()
             && !self.shards.is_empty()
-            && self.shards.iter().all(|it| it.leader_node_id.is_some())
+            && self
+                .shards
+                .iter()
+                .all(|it| it.leader_node_id.is_some() && it.has_quorum)
     }
 
     /// The node that leads a queue's shard: as the queue says, else as this node sees it.
@@ -176,7 +179,7 @@ impl Connection {
     /// No node answers in time.
     pub async fn cluster_within(&self, within: Duration) -> Result<Cluster, Error> {
         let call = |attempt: Attempt| {
-            let request = attempt.request(cluster_v1::GetClusterRequest {});
+            let request = attempt.request(cluster_v1::GetClusterRequest::default());
             async move { attempt.cluster().get_cluster(request).await }
         };
         let wire = self
@@ -194,6 +197,22 @@ impl Connection {
             problems: wire.problems,
             recoveries: wire.recoveries.into_iter().map(plain_recovery).collect(),
         })
+    }
+
+    /// The shards that would commit nothing without the node that is asked: most other replicas that vote are down, or have not caught up. As
+    /// the nodes say that lead them; one that says nothing is not told. None from a node of an earlier version.
+    ///
+    /// # Errors
+    /// No node answers in time.
+    pub async fn shards_needing_node(&self, within: Duration) -> Result<Vec<u64>, Error> {
+        let call = |attempt: Attempt| {
+            let request = attempt.request(cluster_v1::GetClusterRequest { ask_needing: true });
+            async move { attempt.cluster().get_cluster(request).await }
+        };
+        let wire = self
+            .call_within("asking who needs the node", within, call)
+            .await?;
+        Ok(wire.needing)
     }
 
     /// Has the node that is asked give its leaderships away; [`Self::cluster`] tells how many are left. Again changes nothing.

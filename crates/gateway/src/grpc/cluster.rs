@@ -2,6 +2,7 @@
 //! else changes a cluster is not available yet. Not here: what a drain does (`draining`), copies (`copies`), who is to lead
 //! (`warren-topology`).
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -203,8 +204,13 @@ async fn watch(
 impl ClusterService for ClusterAdmin {
     async fn get_cluster(
         &self,
-        _request: Request<cluster_v1::GetClusterRequest>,
+        request: Request<cluster_v1::GetClusterRequest>,
     ) -> Result<Response<cluster_v1::GetClusterResponse>, Status> {
+        let needing = if request.get_ref().ask_needing {
+            self.gateway.broker().needed_for().await
+        } else {
+            BTreeSet::new()
+        };
         let topology = self.gateway.topology();
         let cluster = topology.cluster();
         Ok(Response::new(cluster_v1::GetClusterResponse {
@@ -218,6 +224,7 @@ impl ClusterService for ClusterAdmin {
             upgrade_version: topology.version_to_finalise().map_or(0, |it| it.0),
             problems: problems(&self.gateway),
             recoveries: recoveries(&self.gateway),
+            needing: needing.into_iter().map(|it| it.0.into()).collect(),
         }))
     }
 

@@ -1,5 +1,5 @@
-//! The cluster as this node sees it, for clients. What it says of shards without a replica here is what the placement says.
-//! Not here: the service (`cluster`).
+//! The cluster as this node sees it, for clients. What it says of shards without a replica here is what the placement and the link to the
+//! leader say. Not here: the service (`cluster`).
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use warren_proto::cluster_v1;
 use warren_proto::cluster_v1::{NodeState, ReplicaRole};
 use warren_shard::AsideView;
 use warren_topology::{Copies, Placement};
-use warren_types::{GroupId, Leadership, LogIndex, Member, NodeId, ReplicaId};
+use warren_types::{GroupId, Leadership, LogIndex, Member, NodeId, ReplicaId, Term};
 
+use super::quorum::has_quorum;
 use crate::gateway::Gateway;
 
 /// A node that was not heard from for so long is down, as far as this one sees.
@@ -22,6 +23,7 @@ struct Seen {
     applied: Option<LogIndex>,
     matched: Vec<(u64, LogIndex)>,
     voters: Vec<ReplicaId>,
+    has_quorum: Option<bool>,
 }
 
 fn seen(gateway: &Gateway) -> Vec<Seen> {
@@ -29,6 +31,7 @@ fn seen(gateway: &Gateway) -> Vec<Seen> {
     let seen = status.map(|it| Seen {
         group: it.group,
         leadership: it.leadership,
+        has_quorum: has_quorum(&it, |node| is_up(gateway, node)),
         committed: it.committed,
         applied: it.applied,
         voters: it.voters.iter().map(|member| member.replica).collect(),
@@ -104,11 +107,6 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
     let shards = topology.placements().map(|placement| {
         let known = seen.iter().find(|it| it.group == placement.group);
         let leadership = gateway.broker().leadership_of(placement.group);
-        let live = placement
-            .members
-            .iter()
-            .filter(|member| is_up(gateway, member.node))
-            .count();
         let queues = placement
             .group
             .shard()
@@ -128,7 +126,9 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
                 .map(|(_, term)| term)
                 .or(known.map(|it| it.leadership.term))
                 .map_or(0, |it| it.0),
-            has_quorum: live > placement.members.len() / 2,
+            has_quorum: known
+                .and_then(|it| it.has_quorum)
+                .unwrap_or_else(|| has_quorum_elsewhere(gateway, placement, leadership)),
             committed_index: index(known.and_then(|it| it.committed)),
             applied_index: index(known.and_then(|it| it.applied)),
             queues: u64::try_from(queues).unwrap_or(u64::MAX),
@@ -143,6 +143,21 @@ pub(super) fn shards(gateway: &Gateway) -> Vec<cluster_v1::Shard> {
         }
     });
     shards.collect()
+}
+
+/// Without a vote here: a leader that has lost its majority ends its links (`warren-shard`, `leader/away`), so one that is linked to, and
+/// lives, has it. Without a link it is as many of the placed replicas as are up.
+fn has_quorum_elsewhere(
+    gateway: &Gateway,
+    placement: &Placement,
+    leadership: Option<(NodeId, Term)>,
+) -> bool {
+    if let Some((leader, _)) = leadership {
+        return is_up(gateway, leader);
+    }
+    let members = &placement.members;
+    let up = members.iter().filter(|it| is_up(gateway, it.node)).count();
+    up > members.len() / 2
 }
 
 fn replicas(

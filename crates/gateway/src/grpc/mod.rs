@@ -35,6 +35,7 @@ mod publish_open;
 mod publish_pause;
 mod publish_stream;
 mod publish_unary;
+mod quorum;
 mod receipt;
 mod receive;
 mod redrive;

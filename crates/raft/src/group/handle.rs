@@ -1,5 +1,6 @@
 //! The handle of one group on this node, for those who propose and those who look. Not here: how (`proposer`, `transfer`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -98,13 +99,23 @@ pub struct GroupStatus {
     pub purged: Option<LogIndex>,
     pub voters: Vec<Member>,
     pub learners: Vec<Member>,
-    /// The voters are those of two configurations, of which both must agree: a change is half done.
-    pub joint: bool,
+    /// The voters of each configuration of which a majority must agree: two while a change is half done, none while none is known.
+    pub configs: Vec<Vec<Member>>,
     /// On the leader only.
     pub followers: Vec<FollowerStatus>,
+    /// As [`Group::lease_until`].
+    pub lease_until: Option<Instant>,
     /// Commands taken by `propose` and not yet applied.
     pub waiting: usize,
     pub waiting_bytes: usize,
+}
+
+impl GroupStatus {
+    /// The voters are those of two configurations: a change is half done.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        self.configs.len() > 1
+    }
 }
 
 impl Group {
@@ -259,8 +270,9 @@ impl Group {
             purged: None,
             voters: Vec::new(),
             learners: Vec::new(),
-            joint: false,
+            configs: Vec::new(),
             followers: Vec::new(),
+            lease_until: shared.lease_until(),
             waiting: shared.waiting.load(Ordering::Acquire),
             waiting_bytes: shared.waiting_bytes.load(Ordering::Acquire),
         };
@@ -283,8 +295,14 @@ impl Group {
         status.purged = metrics.purged.map(|id| convert::index_from_raft(id.index));
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
-        status.joint = membership.get_joint_config().len() > 1;
-        (status.voters, status.learners) = convert::members(membership)
+        let members = convert::members(membership);
+        let configs = membership.get_joint_config().iter();
+        let among = |all: &BTreeSet<u64>| {
+            let voting = members.iter().filter(|it| all.contains(&it.replica.0));
+            voting.copied().collect()
+        };
+        status.configs = configs.filter(|it| !it.is_empty()).map(among).collect();
+        (status.voters, status.learners) = members
             .into_iter()
             .partition(|it| voters.contains(&it.replica.0));
         for (replica, matched) in metrics.replication.iter().flatten() {

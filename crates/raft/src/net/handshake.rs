@@ -16,8 +16,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use warren_types::{Incarnation, NodeId};
 
-/// The whole handshake takes no longer than this.
-pub(super) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+use super::lanes::HANDSHAKE_WITHIN_MAX;
 
 const MAGIC: &[u8; 8] = b"warren\x00\x01";
 const NONCE_LEN: usize = 32;
@@ -86,8 +85,8 @@ pub enum HandshakeError {
         known: Incarnation,
         called: Incarnation,
     },
-    #[error("took longer than {} s", HANDSHAKE_WITHIN.as_secs())]
-    TimedOut,
+    #[error("took longer than {} s", .0.as_secs())]
+    TimedOut(Duration),
 }
 
 struct Hello {
@@ -172,16 +171,17 @@ fn proof(secret: &ClusterSecret, role: Role, caller: &Hello, listener: &Hello) -
     mac
 }
 
-/// Calls: returns who answered.
+/// Calls: returns who answered, within this time.
 pub(super) async fn call<S>(
     io: &mut S,
     us: &Introduction,
     wanted: NodeId,
+    time: Duration,
 ) -> Result<PeerIdentity, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    within(async {
+    within(time, async {
         let ours = Hello::new(us, wanted);
         io.write_all(&ours.bytes).await?;
         let theirs = Hello::read(io).await?;
@@ -226,7 +226,7 @@ pub(super) async fn listen<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    within(async {
+    within(HANDSHAKE_WITHIN_MAX, async {
         let theirs = Hello::read(io).await?;
         if theirs.cluster() != cluster_hash(&us.cluster_name) {
             return Err(HandshakeError::OtherCluster);
@@ -267,11 +267,12 @@ where
 }
 
 async fn within<T>(
+    time: Duration,
     steps: impl Future<Output = Result<T, HandshakeError>>,
 ) -> Result<T, HandshakeError> {
-    tokio::time::timeout(HANDSHAKE_WITHIN, steps)
+    tokio::time::timeout(time, steps)
         .await
-        .unwrap_or(Err(HandshakeError::TimedOut))
+        .unwrap_or(Err(HandshakeError::TimedOut(time)))
 }
 
 #[cfg(test)]
@@ -296,7 +297,8 @@ mod tests {
         Result<PeerIdentity, HandshakeError>,
     ) {
         let (mut a, mut b) = tokio::io::duplex(4096);
-        let called = async move { call(&mut a, &caller, NodeId(wanted)).await };
+        let called =
+            async move { call(&mut a, &caller, NodeId(wanted), HANDSHAKE_WITHIN_MAX).await };
         let heard = async move { listen(&mut b, &listener, |_| None).await };
         tokio::join!(called, heard)
     }
@@ -343,7 +345,7 @@ mod tests {
         let (mut a, mut b) = tokio::io::duplex(4096);
         let (caller, listener) = (node(1, "c", "s"), node(2, "c", "s"));
         let known = Incarnation(77);
-        let called = async move { call(&mut a, &caller, NodeId(2)).await };
+        let called = async move { call(&mut a, &caller, NodeId(2), HANDSHAKE_WITHIN_MAX).await };
         let heard = async move { listen(&mut b, &listener, |_| Some(known)).await };
         let (called, heard) = tokio::join!(called, heard);
         assert!(
@@ -353,12 +355,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn handshake_that_is_not_answered_ends_in_its_time() {
+        let (mut a, _silent) = tokio::io::duplex(4096);
+        let within = Duration::from_millis(20);
+        let called = call(&mut a, &node(1, "c", "s"), NodeId(2), within).await;
+        assert!(matches!(called, Err(HandshakeError::TimedOut(it)) if it == within));
+    }
+
+    #[tokio::test]
     async fn handshake_replayed_caller_is_refused() {
         // Record what an honest caller sends...
         let (mut a, mut wire) = tokio::io::duplex(4096);
         let (mut relay, mut b) = tokio::io::duplex(4096);
         let caller = node(1, "c", "s");
-        let honest = async move { call(&mut a, &caller, NodeId(2)).await };
+        let honest = async move { call(&mut a, &caller, NodeId(2), HANDSHAKE_WITHIN_MAX).await };
         let listener = node(2, "c", "s");
         let listening = {
             let listener = listener.clone();

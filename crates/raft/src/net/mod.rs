@@ -1,5 +1,5 @@
-//! Between nodes: who is there (`peers`), how they meet (`handshake`, `connector`, `listener`), and Raft's traffic: what goes
-//! out (`client`, `append_stream`, `append_link`, `pulse`, `snapshot_out`) and what comes in (`service` and its parts).
+//! Between nodes: who is there (`peers`), how they meet (`handshake`, `connector`, `listener`) and how often (`lanes`), and Raft's traffic:
+//! what goes out (`client`, `append_stream`, `append_link`, `pulse`, `snapshot_out`) and what comes in (`service` and its parts).
 //! Not here: what a request does to a group (openraft), forwarding (`shard`).
 
 mod append_link;
@@ -7,6 +7,7 @@ mod append_stream;
 mod client;
 mod connector;
 mod handshake;
+mod lanes;
 mod links;
 mod listener;
 mod peers;

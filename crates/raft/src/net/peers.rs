@@ -16,9 +16,8 @@ use warren_types::{Alarms, Incarnation, NodeId};
 
 use super::connector::Connector;
 use super::handshake::{ClusterSecret, Introduction, PeerIdentity};
+use super::lanes::{LaneState, Patience};
 
-/// Straight failures after which a channel is thrown away: a lazily connected one can stay wedged.
-const FAILURES_MAX: u32 = 8;
 /// HTTP/2 flow control and frames, the same at both ends.
 pub(super) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 pub(super) const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
@@ -36,6 +35,7 @@ pub struct PeerOptions {
     pub secret: ClusterSecret,
     /// `host:port` of the node-to-node listeners; an entry for this node is ignored.
     pub addresses: Vec<(NodeId, String)>,
+    /// For a connection, and then as much for the handshake, which gets more when that was not enough.
     pub connect_within: Duration,
 }
 
@@ -97,17 +97,11 @@ pub(super) struct Peer {
     /// Cancelled when the node has moved: what goes to the old address ends.
     place: Mutex<CancellationToken>,
     lanes: [Mutex<LaneState>; 3],
+    pub(super) patience: Patience,
     health: Mutex<Health>,
     /// Connections that the node has made to this one.
     inbound: AtomicUsize,
     changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct LaneState {
-    channel: Option<Channel>,
-    failures: u32,
-    generation: u64,
 }
 
 #[derive(Default)]
@@ -186,6 +180,7 @@ impl Peers {
             expected: RwLock::default(),
             place: Mutex::default(),
             lanes: Default::default(),
+            patience: Patience::new(self.inner.connect_within),
             health: Mutex::default(),
             inbound: AtomicUsize::new(0),
             changes: self.inner.changes.clone(),
@@ -236,9 +231,9 @@ impl Peers {
         if let Some(channel) = &state.channel {
             return Some(channel.clone());
         }
-        let connector = Connector::new(self.inner.us.clone(), peer.clone());
-        let channel =
-            endpoint(node, self.inner.connect_within).connect_with_connector_lazy(connector);
+        let within = self.inner.connect_within;
+        let connector = Connector::new(self.inner.us.clone(), peer.clone(), lane, within);
+        let channel = endpoint(node).connect_with_connector_lazy(connector);
         state.channel = Some(channel.clone());
         Some(channel)
     }
@@ -248,18 +243,13 @@ impl Peers {
         let Some(peer) = self.peer(node) else { return };
         let mut state = peer.lane(lane).lock();
         if ok {
-            state.failures = 0;
+            state.succeeded();
             return;
         }
-        state.failures += 1;
-        if state.failures >= FAILURES_MAX {
-            state.failures = 0;
-            state.channel = None;
-            state.generation += 1;
-            // A node that is down gets here every few seconds: worth a line for a wedged channel only.
-            if !peer.is_gone() {
-                info!(%node, ?lane, generation = state.generation, "channel replaced");
-            }
+        let replaced = state.failed(Instant::now());
+        // A node that is down gets here every few seconds: worth a line for a wedged channel only.
+        if let Some(generation) = replaced.filter(|_| !peer.is_gone()) {
+            info!(%node, ?lane, generation, "channel replaced");
         }
     }
 
@@ -387,7 +377,7 @@ impl Peers {
 }
 
 impl Peer {
-    fn lane(&self, lane: Lane) -> &Mutex<LaneState> {
+    pub(super) fn lane(&self, lane: Lane) -> &Mutex<LaneState> {
         let [bulk, control, forward] = &self.lanes;
         match lane {
             Lane::Bulk => bulk,
@@ -479,11 +469,10 @@ impl Peer {
     }
 }
 
-fn endpoint(node: NodeId, connect_within: Duration) -> Endpoint {
-    // The connector knows the address; the name here is for HTTP/2 alone.
+/// The connector knows the address, and how long connecting may take; the name here is for HTTP/2 alone.
+fn endpoint(node: NodeId) -> Endpoint {
     Endpoint::from_shared(format!("http://node-{node}.warren"))
         .expect("a number makes a valid host name")
-        .connect_timeout(connect_within)
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rand::Rng as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -85,7 +86,9 @@ pub(super) async fn run(
         let Some(ended) = ended else { return };
         debug!(%node, reason = ended.message(), "pulse ended");
         peers.report(node, Lane::Control, false);
-        if !wait(retry, &mut calls).await {
+        // Nodes that lost each other at the same moment do not come back at the same one.
+        let pause = rand::rng().random_range(retry / 2..=retry);
+        if !wait(pause, &mut calls).await {
             return;
         }
         retry = (retry * 2).min(RETRY_LAST);
@@ -227,6 +230,8 @@ impl Session {
 
     fn answered(&mut self, answer: PulseResponse) {
         self.heard_at = Instant::now();
+        // What is answered late on a lane that this comes by is no sign of a wedged channel.
+        self.peers.report(self.node, Lane::Control, true);
         let mut offset = None;
         if answer.sequence == self.sent.0 && answer.sequence != 0 {
             let half_trip = self.sent.1.elapsed().as_millis() / 2;

@@ -215,7 +215,7 @@ impl Comparer {
     /// `None`: they are changing.
     fn voters(&self) -> Option<Vec<Member>> {
         let status = self.group.status();
-        (!status.joint).then_some(status.voters)
+        (!status.is_joint()).then_some(status.voters)
     }
 
     /// Waits for the reports of all voters, for a while. `None`: the leadership is over.

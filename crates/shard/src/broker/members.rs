@@ -47,7 +47,7 @@ impl Broker {
                 };
                 self.tell_uplink(shard);
                 let status = group.status();
-                if !status.voters.is_empty() && !status.joint {
+                if !status.voters.is_empty() && !status.is_joint() {
                     self.inner.audits.note_voters(shard, &status.voters);
                 }
             }
@@ -110,7 +110,7 @@ fn next_step(placement: &Placement, status: &GroupStatus, now: Instant) -> Step 
     let wanted = |it: &Member| placement.replicas().any(|known| known == it);
     let unwanted = status.learners.iter().filter(|it| !wanted(it));
     let unwanted: Vec<Member> = unwanted.copied().collect();
-    if !unwanted.is_empty() && !status.joint {
+    if !unwanted.is_empty() && !status.is_joint() {
         return Step::Remove(unwanted);
     }
     let there = |it: &Member| status.voters.contains(it) || status.learners.contains(it);
@@ -120,7 +120,7 @@ fn next_step(placement: &Placement, status: &GroupStatus, now: Instant) -> Step 
     let votes = |it: &&Member| status.voters.contains(it);
     let as_placed = status.voters.len() == placement.members.len()
         && placement.members.iter().all(|it| votes(&it))
-        && !status.joint;
+        && !status.is_joint();
     if as_placed {
         return if placement.settled {
             Step::None
@@ -152,7 +152,7 @@ fn may_vote(placement: &Placement, status: &GroupStatus, now: Instant) -> bool {
     let all_ready = newcomers.into_iter().all(|it| ready(it) && fresh(it));
     // A change that is half done counts already: it can only go on.
     let most = members.iter().filter(|it| fresh(it)).count() > members.len() / 2;
-    all_ready && (most || status.joint)
+    all_ready && (most || status.is_joint())
 }
 
 pub(super) fn follower<'a>(status: &'a GroupStatus, member: &Member) -> Option<&'a FollowerStatus> {
@@ -219,7 +219,7 @@ mod tests {
             Step::Vote(members(&[1, 2, 4]))
         );
         let mut now = status(&[1, 2, 3, 4], &[], &[(2, 5_000), (4, 5_000)]);
-        now.joint = true;
+        now.configs.push(members(&[1, 2, 3]));
         assert_eq!(
             next_step(&wanted, &now, Instant::now()),
             Step::Vote(members(&[1, 2, 4]))
@@ -256,7 +256,7 @@ mod tests {
     fn group_that_grew_is_not_settled_while_two_configurations_count() {
         let wanted = placement(&[1, 2, 3], &[]);
         let mut now = status(&[1, 2, 3], &[], &[(2, 5_000), (3, 5_000)]);
-        now.joint = true;
+        now.configs.push(members(&[1, 2, 3]));
         assert_eq!(
             next_step(&wanted, &now, Instant::now()),
             Step::Vote(members(&[1, 2, 3]))

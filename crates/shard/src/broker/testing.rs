@@ -41,8 +41,9 @@ pub(super) fn status(
         purged: None,
         voters: members(voters),
         learners: members(learners),
-        joint: false,
+        configs: vec![members(voters)],
         followers: matched.iter().map(follower).collect(),
+        lease_until: None,
         waiting: 0,
         waiting_bytes: 0,
     }

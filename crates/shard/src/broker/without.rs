@@ -92,7 +92,7 @@ fn stands(
         let acked = follower(status, it).and_then(|it| it.acked);
         it.replica == own || (is_near(status, it) && acked.is_some_and(|at| at >= asked))
     });
-    !status.joint && ready.count() > status.voters.len() / 2
+    !status.is_joint() && ready.count() > status.voters.len() / 2
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
         let alone = status(1, &[], now);
         assert!(stands(&alone, NodeId(2), now) && !stands(&alone, NodeId(1), now));
         let mut changing = three;
-        changing.joint = true;
+        changing.configs.push(testing::members(&[1, 2]));
         assert!(!stands(&changing, NodeId(3), now));
     }
 }

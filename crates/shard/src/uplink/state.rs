@@ -14,6 +14,12 @@ use super::waiting::Waiting;
 use crate::api::{PublishOutcome, Unavailable};
 use crate::link::frame::Up;
 
+/// A leader that does not answer the first hello within this time is asked again, or another one is...
+pub(super) const HELLO_WAIT: Duration = Duration::from_millis(500);
+/// ...and is given twice the time then, up to this: answers to all but the last hello are not heard, so without that nodes that need longer
+/// would never be linked.
+const HELLO_WAIT_MAX: Duration = Duration::from_secs(4);
+
 pub(super) enum Link {
     /// Looking for the leader.
     Down {
@@ -25,6 +31,8 @@ pub(super) enum Link {
         node: NodeId,
         since: Instant,
         at: Instant,
+        /// How long it is waited for.
+        wait: Duration,
     },
     Open {
         node: NodeId,
@@ -55,6 +63,14 @@ impl Link {
         match self {
             Self::Open { node } | Self::Asked { node, .. } => Some(*node),
             Self::Down { .. } => None,
+        }
+    }
+
+    /// How long the next hello is to be waited for. Whatever was answered to the last one, the link is down after it.
+    pub(super) fn next_wait(&self) -> Duration {
+        match self {
+            Self::Asked { wait, .. } => wait.saturating_mul(2).min(HELLO_WAIT_MAX),
+            Self::Down { .. } | Self::Open { .. } => HELLO_WAIT,
         }
     }
 }
@@ -125,5 +141,30 @@ impl State {
     pub(super) fn refuse_overdue(&mut self, now: Instant) {
         let outcome = PublishOutcome::NotStarted(Unavailable::DeadlinePassed);
         self.waiting.refuse_overdue(now, outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hello_without_answer_is_waited_for_longer_each_time_until_something_is_answered() {
+        let mut state = State::new(Run(1));
+        let mut waited = Vec::new();
+        for _ in 0..5 {
+            let wait = state.link.next_wait();
+            let now = Instant::now();
+            state.link = Link::Asked {
+                node: NodeId(2),
+                since: now,
+                at: now,
+                wait,
+            };
+            waited.push(wait.as_millis());
+        }
+        assert_eq!(waited, [500, 1_000, 2_000, 4_000, 4_000]);
+        state.lose_link();
+        assert_eq!(state.link.next_wait(), HELLO_WAIT);
     }
 }

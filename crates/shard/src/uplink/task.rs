@@ -16,7 +16,7 @@ use super::door::{Doorway, Request};
 use super::encode::encode;
 use super::leadership::{leads_elsewhere, moved};
 use super::questions::Said;
-use super::state::{Link, State};
+use super::state::{HELLO_WAIT, Link, State};
 use crate::api::{PublishOutcome, Unavailable};
 use crate::leader::task::NodeIdentity;
 use crate::link::frame::{BatchException, Down, Hello, Up, Welcome};
@@ -29,8 +29,6 @@ use crate::time::wall_clock_ms;
 /// A batch is closed when it holds so many encoded bytes; one larger message travels alone. Several are under way at a time (`window`), and
 /// no task is kept busy by one for long (measured in ADR 0080).
 const BATCH_BYTES_MAX: usize = 128 << 10;
-/// A leader that does not answer a hello within this time is asked again, or another one is.
-const HELLO_WAIT: Duration = Duration::from_millis(500);
 /// Without a leader for so long, publishes that were not sent are answered "not started".
 const NO_LEADER_MAX: Duration = Duration::from_secs(5);
 /// The same while there is a leader, but no room because nothing of what was sent before gets its result.
@@ -333,8 +331,10 @@ impl Uplink {
         let now = Instant::now();
         let since = match state.link {
             Link::Open { .. } => return,
-            Link::Asked { since, at, .. } => {
-                if now.duration_since(at) < HELLO_WAIT {
+            Link::Asked {
+                since, at, wait, ..
+            } => {
+                if now.duration_since(at) < wait {
                     return;
                 }
                 since
@@ -367,6 +367,7 @@ impl Uplink {
             node,
             since,
             at: now,
+            wait: state.link.next_wait(),
         };
         state.out.clear();
         if !self.post(node, vec![Up::Hello(hello)]).await {

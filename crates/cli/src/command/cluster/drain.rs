@@ -2,12 +2,13 @@
 //! `warren cluster revive` ends it. The node does it itself, so it is asked itself, at the address that the cluster knows it by.
 //! At the deadline it goes on without having waited long enough: a pod's end is never held up for ever. Not here: the end of the node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use tokio::time::{Instant, sleep, timeout_at};
-use warren_client::{Connection, Error, parse_addresses};
+use warren_client::{ClusterShard, Connection, Error, parse_addresses};
 
 use super::quorum::{needing, voters};
 use crate::args::{Global, parse_seconds};
@@ -18,8 +19,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Waits while the end of the node would leave a shard without a majority, then hands its leaders over. After --within it
-begins at once, waits no more, and says so; the exit code stays 0, so that a node can always be stopped. Can be repeated
+Waits while the end of the node would leave a shard without a majority of replicas that are up and have nearly all that is
+committed, then hands its leaders over. After --within it begins at once, waits no more, and says so; the exit code stays 0, so that a node can always be stopped. Can be repeated
 and interrupted: the node goes on draining until it is stopped or `warren cluster revive` is called.
 
 Examples: before a node is stopped, from itself and from anywhere
@@ -78,18 +79,16 @@ pub(crate) async fn run(global: &Global, args: DrainArgs) -> Result<()> {
     Ok(())
 }
 
-/// Waits until every shard keeps a majority without the node that is asked.
+/// Waits until every shard keeps a majority without the node that is asked, and that one has caught up.
 async fn until_spared(node: &Connection) -> Result<(), Error> {
     let mut told = String::new();
     loop {
         let cluster = node.cluster_within(ANSWER_WITHIN).await?;
         // A single copy, or one of a shard that has no majority anyway, gains nothing by waiting.
-        let needing = needing(&cluster, cluster.answering_node_id);
-        let needing: Vec<u64> = needing
-            .into_iter()
-            .filter(|it| voters(it).count() > 1)
-            .map(|it| it.shard)
-            .collect();
+        let down = needing(&cluster, cluster.answering_node_id).into_iter();
+        let down = down.filter(|it| voters(it).count() > 1);
+        let mut needing: BTreeSet<u64> = down.map(|it| it.shard).collect();
+        needing.extend(node.shards_needing_node(ANSWER_WITHIN).await?);
         if needing.is_empty() {
             return Ok(());
         }
@@ -107,19 +106,15 @@ async fn until_leaderless(node: &Connection) -> Result<(), Error> {
     loop {
         let cluster = node.cluster_within(ANSWER_WITHIN).await?;
         let own = cluster.answering_node_id;
-        let led = |it: &&warren_client::ClusterShard| it.leader_node_id == Some(own);
+        let led = |it: &&ClusterShard| it.leader_node_id == Some(own);
         let left = cluster.shards.iter().filter(led).count();
         if told != Some(left) {
             eprintln!("node {own} leads {left} shards");
             told = Some(left);
         }
-        // A single copy cannot be handed to anyone.
-        let stuck = cluster
-            .shards
-            .iter()
-            .filter(led)
-            .all(|it| it.replicas.len() < 2);
-        if stuck {
+        // What a single one votes in cannot be handed to anyone.
+        let mut led = cluster.shards.iter().filter(led);
+        if led.all(|it| voters(it).count() < 2) {
             return Ok(());
         }
         sleep(LOOK_EVERY).await;
