@@ -191,9 +191,11 @@ def main():
     parser.add_argument("--warren", default="5672,5673,5674", help="AMQP ports of the nodes")
     parser.add_argument("--kill", help="command that kills the first of them")
     parser.add_argument("--start", help="command that starts it again and waits until it is ready")
-    stage = Stage(parser.parse_args())
-    failed = 0
-    for test in (shovel_into_warren, shovel_out_of_warren, federate):
+    parser.add_argument("--only", default="", help="only tests with this in their names")
+    options = parser.parse_args()
+    stage, failed = Stage(options), 0
+    tests = [it for it in (shovel_into_warren, shovel_out_of_warren, federate) if options.only in it.__name__]
+    for test in tests:
         try:
             print(f"{test.__name__}: ok, {test(stage)}", flush=True)
         except (AssertionError, subprocess.CalledProcessError, pika.exceptions.AMQPError) as error:

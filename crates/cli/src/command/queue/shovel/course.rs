@@ -16,6 +16,9 @@ use crate::signals::Interrupt;
 /// Refused messages that are left in the queue before a run stops all the same: they are held until its end.
 pub(super) const SKIPPED_MAX: u32 = 100;
 
+/// Of messages without an outcome.
+const AGAIN: &str = "the target has not confirmed; the same command again goes on from here";
+
 /// What is done when the target refuses a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum OnRefusal {
@@ -165,8 +168,7 @@ impl Course {
                 return Err(anyhow::Error::from(error).context(what));
             }
             Verdict::Unknown(error) => {
-                let what = "the target does not answer; the same command again goes on from here";
-                return Err(anyhow::Error::from(error).context(what));
+                return Err(anyhow::Error::from(error).context(AGAIN));
             }
         }
         Ok(After::Ack)
