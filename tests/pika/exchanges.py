@@ -187,3 +187,27 @@ def test_hash_and_delayed_types_are_known(cluster):
         raise AssertionError("x-delayed-type was not asked for")
     except pika.exceptions.ChannelClosedByBroker as closed:
         assert closed.reply_code == 406, closed
+
+
+def test_upstream_of_a_federation(cluster):
+    # What RabbitMQ's federation plugin does at its upstream: an exchange of its own, bound as its downstream's is.
+    channel = cluster.channel()
+    exchange, inner = cluster.name("federated"), cluster.name("federation: federated -> b")
+    channel.exchange_declare(exchange, "topic")
+    channel.exchange_delete(inner)
+    arguments = {"x-max-hops": 1, "x-downstream-name": "b", "x-downstream-vhost": "/", "x-internal-purpose": "federation"}
+    for _ in range(2):
+        channel.exchange_declare(inner, "x-federation-upstream", durable=True, internal=True, auto_delete=True, arguments=arguments)
+    bound_from = [{"cluster-name": "b", "vhost": "/", "exchange": exchange, "hops": 1}]
+    channel.exchange_bind(inner, exchange, "eu.#", {"x-bound-from": bound_from})
+    queue = queue_for(channel, inner)
+    channel.confirm_delivery()
+    for key in ("eu.1", "us.1"):
+        channel.basic_publish(exchange, key, key)
+    assert bodies(channel, queue) == [b"eu.1"]
+    channel.queue_delete(queue)
+    try:
+        channel.exchange_declare(inner, passive=True)
+        raise AssertionError("it outlived its last binding")
+    except pika.exceptions.ChannelClosedByBroker as closed:
+        assert closed.reply_code == 404, closed

@@ -171,7 +171,8 @@ pub(crate) fn read_password_file(path: &Path) -> Result<String> {
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
-fn parse_servers(text: &str) -> Result<Servers, String> {
+/// `HOST:PORT[,HOST:PORT]`.
+pub(crate) fn parse_servers(text: &str) -> Result<Servers, String> {
     parse_addresses(text)
         .map(Servers)
         .map_err(|error| error.to_string())

@@ -42,6 +42,8 @@ pub struct ConsumerOptions {
     pub queue: String,
     /// Most deliveries that are not settled, at least 1.
     pub prefetch: u32,
+    /// Most body bytes that are not settled; one message may go beyond. 0 = no limit.
+    pub prefetch_bytes: u64,
     /// Deliveries are settled when they are sent; what is lost on the way is lost.
     pub no_ack: bool,
     /// The only consumer of its queue.
@@ -64,6 +66,7 @@ impl ConsumerOptions {
             vhost: String::new(),
             queue: queue.to_owned(),
             prefetch: 200,
+            prefetch_bytes: 0,
             no_ack: false,
             exclusive: false,
             priority: 0,
@@ -93,6 +96,8 @@ pub struct Delivery {
     pub fencing: u64,
     /// When it was enqueued.
     pub enqueued_at: Option<SystemTime>,
+    /// Its number in the queue: later messages have higher ones, and none is given twice. 0 = the server does not tell.
+    pub position: u64,
     /// Number within this consumer, never reused.
     number: u64,
 }

@@ -249,7 +249,7 @@ impl Room<'_> {
             mandatory,
             token,
         } = publication;
-        self.accept(target, message, mandatory, Reply::Sink { token })
+        self.accept(target, message, mandatory, None, Reply::Sink { token })
             .await
     }
 
@@ -258,6 +258,7 @@ impl Room<'_> {
         target: Target,
         message: Message,
         mandatory: bool,
+        number: Option<u64>,
         reply: Reply,
     ) -> Result<(), Error> {
         let publisher = self.publisher;
@@ -270,6 +271,7 @@ impl Room<'_> {
             target,
             message,
             mandatory,
+            number,
             permits,
             reply,
         };
@@ -293,8 +295,36 @@ impl Publisher {
     /// # Cancel safety
     /// If dropped before it is ready, the message was not accepted.
     pub async fn publish(&self, target: &Target, message: Message) -> Result<Confirm, Error> {
+        self.confirmed_as(target, message, None).await
+    }
+
+    /// As [`Self::publish`], under a sequence of the program's own: what was stored under it before, perhaps by an earlier run, is a
+    /// [`Outcome::Duplicate`]. All messages of a publisher have one, or none; they should rise, and may leave out any: a queue refuses
+    /// (`SEQUENCE_TOO_OLD`) what is 1,024 or more behind the highest it has seen.
+    ///
+    /// # Errors
+    /// When the publisher has ended.
+    ///
+    /// # Cancel safety
+    /// If dropped before it is ready, the message was not accepted.
+    pub async fn publish_as(
+        &self,
+        sequence: u64,
+        target: &Target,
+        message: Message,
+    ) -> Result<Confirm, Error> {
+        self.confirmed_as(target, message, Some(sequence)).await
+    }
+
+    async fn confirmed_as(
+        &self,
+        target: &Target,
+        message: Message,
+        number: Option<u64>,
+    ) -> Result<Confirm, Error> {
         let (sender, receiver) = oneshot::channel();
-        self.accept(target.clone(), message, false, Reply::Future(sender))
+        let reply = Reply::Future(sender);
+        self.accept(target.clone(), message, false, number, reply)
             .await?;
         Ok(Confirm {
             receiver,
@@ -333,11 +363,13 @@ impl Publisher {
         target: Target,
         message: Message,
         mandatory: bool,
+        number: Option<u64>,
         reply: Reply,
     ) -> Result<(), Error> {
         let room = self.room().await?;
-        room.accept(target, message, mandatory, reply).await
+        room.accept(target, message, mandatory, number, reply).await
     }
+
     /// Waits until every message accepted so far has its outcome, good or bad.
     ///
     /// # Errors

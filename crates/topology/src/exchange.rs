@@ -53,10 +53,17 @@ impl ExchangeKind {
     }
 }
 
+/// The type under which RabbitMQ's federation declares what it binds at its upstream: a fanout that leaves out what its downstream has seen
+/// before, which the downstream looks after itself where it gets a plain one (features D24).
+const FEDERATION_UPSTREAM: &str = "x-federation-upstream";
+
 impl TryFrom<&str> for ExchangeKind {
     type Error = UnknownExchangeType;
 
     fn try_from(name: &str) -> Result<Self, UnknownExchangeType> {
+        if name == FEDERATION_UPSTREAM {
+            return Ok(Self::Fanout);
+        }
         Self::ALL
             .into_iter()
             .find(|kind| kind.name() == name)
@@ -124,4 +131,19 @@ pub(crate) fn routes_as(kind: ExchangeKind, arguments: &Table) -> Option<Exchang
     }
     let inner = ExchangeKind::try_from(arguments.get_str(DELAYED_TYPE)?).ok()?;
     (inner != ExchangeKind::Delayed).then_some(inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_go_by_their_names_and_an_upstream_of_a_federation_is_a_fanout() {
+        for kind in ExchangeKind::ALL {
+            assert_eq!(ExchangeKind::try_from(kind.name()), Ok(kind));
+        }
+        let upstream = ExchangeKind::try_from("x-federation-upstream");
+        assert_eq!(upstream, Ok(ExchangeKind::Fanout));
+        assert!(ExchangeKind::try_from("x-federation").is_err());
+    }
 }

@@ -1,8 +1,10 @@
-//! `warren queue`: declare, list, show, watch, peek, purge, cancel, delete; a selection of messages is moved or deleted (`select`).
+//! `warren queue`: declare, list, show, watch, peek, purge, cancel, delete; a selection of messages is moved or deleted (`select`), all
+//! of them go to another cluster (`shovel`).
 
 mod cancel;
 pub(super) mod peek;
 mod select;
+mod shovel;
 mod watch;
 
 use anyhow::Result;
@@ -34,6 +36,8 @@ pub(crate) enum QueueCommand {
     Purge(NameArgs),
     /// Move messages that match to another queue
     Move(select::MoveArgs),
+    /// Bring messages to another cluster or vhost
+    Shovel(Box<shovel::ShovelArgs>),
     /// Give messages that match another priority
     Reprioritise(select::ReprioritiseArgs),
     /// Delete messages that match
@@ -110,6 +114,7 @@ pub(crate) async fn run(global: &Global, command: QueueCommand) -> Result<()> {
         QueueCommand::Cancel(args) => cancel::cancel(global, &connection, args).await,
         QueueCommand::Peek(args) => peek::peek(global, &connection, args).await,
         QueueCommand::Move(args) => select::move_messages(global, &connection, args).await,
+        QueueCommand::Shovel(args) => shovel::shovel(global, &connection, *args).await,
         QueueCommand::Reprioritise(args) => select::reprioritise(global, &connection, args).await,
         QueueCommand::DeleteMessages(args) => {
             select::delete_messages(global, &connection, args).await

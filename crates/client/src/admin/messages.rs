@@ -65,7 +65,7 @@ impl Connection {
             entries: messages.into_iter().map(entry).collect(),
             ..v1::PublishBatch::default()
         };
-        self.publish_batch(vhost, batch).await
+        self.publish_batch(vhost, &request_id(), batch).await
     }
 
     /// Publishes up to 1,000 messages of which all are stored or none, and waits for their outcomes, in their order. All their queues
@@ -89,12 +89,41 @@ impl Connection {
             atomic: true,
             ..v1::PublishBatch::default()
         };
-        self.publish_batch(vhost, batch).await
+        self.publish_batch(vhost, &request_id(), batch).await
+    }
+
+    /// Publishes one message under a producer of the program's own and waits for its outcome. Once more under the same producer, perhaps by
+    /// another program, it is stored once; a producer is for one message.
+    ///
+    /// # Errors
+    /// No node answers in time: then the outcome is unknown.
+    pub async fn publish_one_as(
+        &self,
+        producer: &str,
+        vhost: &str,
+        target: &Target,
+        message: Message,
+    ) -> Result<Outcome, Error> {
+        let batch = v1::PublishBatch {
+            exchange: target.exchange.as_ref().to_owned(),
+            routing_key: target.routing_key.as_ref().to_owned(),
+            entries: vec![v1::PublishEntry {
+                message: Some(message.into_wire()),
+                ..v1::PublishEntry::default()
+            }],
+            ..v1::PublishBatch::default()
+        };
+        let outcomes = self.publish_batch(vhost, producer, batch).await?;
+        outcomes.into_iter().next().ok_or(Error::BadAnswer {
+            operation: "publishing",
+            detail: "no result".to_owned(),
+        })
     }
 
     async fn publish_batch(
         &self,
         vhost: &str,
+        producer: &str,
         mut batch: v1::PublishBatch,
     ) -> Result<Vec<Outcome>, Error> {
         let sent = batch.entries.len();
@@ -105,7 +134,7 @@ impl Connection {
         let request = v1::PublishRequest {
             vhost: vhost.to_owned(),
             producer: Some(v1::Producer {
-                producer_id: request_id(),
+                producer_id: producer.to_owned(),
                 producer_epoch: 0,
             }),
             batch: Some(batch),

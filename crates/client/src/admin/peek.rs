@@ -1,6 +1,6 @@
 //! Looking at a queue's messages without taking them. Not here: taking them (`messages`, `consumer`).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use warren_proto::v1;
 
@@ -50,6 +50,9 @@ pub struct Peeked {
     pub exchange: String,
     pub routing_key: String,
     pub delivery_count: u32,
+    /// Its number in the queue: later messages have higher ones.
+    pub position: u64,
+    pub enqueued_at: Option<SystemTime>,
     pub state: PeekState,
     /// Since the Unix epoch; of scheduled and delayed messages.
     pub due: Option<Duration>,
@@ -113,6 +116,10 @@ fn plain(wire: v1::PeekedMessage) -> Result<Peeked, Error> {
         exchange: delivery.exchange,
         routing_key: delivery.routing_key,
         delivery_count: delivery.delivery_count,
+        position: delivery.position,
+        enqueued_at: delivery
+            .enqueued_at
+            .and_then(|it| SystemTime::try_from(it).ok()),
         state,
         due,
         cause: wire.cause,

@@ -20,7 +20,7 @@ use warren_proto::{
 use super::{
     ConsumerOptions, Delivery, Disposition, SettleOutcome, Shared,
     held::Held,
-    link::{Link, frame, notice_error},
+    link::{BYTES_PER_CREDIT, Link, first_credit, frame, notice_error},
 };
 use crate::{
     connection::{Connection, Rotation, millis},
@@ -34,8 +34,6 @@ const TICK: Duration = Duration::from_millis(100);
 const SETTLE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long the server may take to end a stream that was closed.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Without acknowledgements: bytes granted with each message.
-const BYTES_PER_CREDIT: u64 = 64 << 10;
 /// Nonce of the ping that follows a drain.
 const DRAIN_NONCE: u64 = u64::MAX;
 
@@ -194,16 +192,12 @@ impl Driver {
 
     fn open_frame(&self) -> v1::ConsumeOpen {
         let options = &self.options;
-        let credit = options.no_ack.then(|| v1::Credit {
-            messages: options.prefetch.max(1),
-            bytes: u64::from(options.prefetch.max(1)) * BYTES_PER_CREDIT,
-        });
         v1::ConsumeOpen {
             vhost: options.vhost.clone(),
             queue: options.queue.clone(),
             consumer_tag: options.consumer_tag.clone(),
             resume_token: self.resume_token.clone(),
-            credit,
+            credit: first_credit(options),
             prefetch: if options.no_ack {
                 0
             } else {
@@ -376,6 +370,7 @@ impl Driver {
                 acquired_count: wire.acquired_count,
                 fencing: wire.fencing,
                 enqueued_at,
+                position: wire.position,
                 number,
             });
         }

@@ -12,6 +12,7 @@ use warren_proto::v1::{
     self, consume_request::Frame as Request, consume_response::Frame as Response,
 };
 
+use super::ConsumerOptions;
 use crate::{
     connection::{Connection, millis},
     error::{Error, Refusal},
@@ -22,6 +23,8 @@ const FRAMES_QUEUED: usize = 16;
 /// Silence after which the node is asked whether it is there; a third of the lease if that is less.
 const PING_AFTER: Duration = Duration::from_secs(1);
 const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+/// Without acknowledgements: bytes granted with each message.
+pub(super) const BYTES_PER_CREDIT: u64 = 64 << 10;
 
 /// An open stream.
 pub(super) struct Link {
@@ -91,6 +94,19 @@ impl Link {
         };
         Ok((link, opened))
     }
+}
+
+/// Without acknowledgements the client counts; with them the server does, up to the prefetch, and to these bytes if any are named.
+pub(super) fn first_credit(options: &ConsumerOptions) -> Option<v1::Credit> {
+    let messages = options.prefetch.max(1);
+    if options.no_ack {
+        let bytes = u64::from(messages) * BYTES_PER_CREDIT;
+        return Some(v1::Credit { messages, bytes });
+    }
+    (options.prefetch_bytes != 0).then_some(v1::Credit {
+        messages: 0,
+        bytes: options.prefetch_bytes,
+    })
 }
 
 pub(super) fn frame(frame: Request) -> v1::ConsumeRequest {

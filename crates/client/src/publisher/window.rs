@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) target: Target,
     pub(super) message: Message,
     pub(super) mandatory: bool,
+    /// The sequence it goes out under, if the program has given one.
+    pub(super) number: Option<u64>,
     /// Permits it holds of the byte window.
     pub(super) permits: u32,
     pub(super) reply: Reply,
@@ -296,7 +298,7 @@ impl Window {
         self.unresolved -= 1;
         out.push(Resolved {
             result: PublishResult {
-                sequence,
+                sequence: entry.number.unwrap_or(sequence),
                 token: entry.reply.token(),
                 outcome,
             },
@@ -319,8 +321,18 @@ impl Window {
         if let Some(sequence) = self.resend.first() {
             return Some(*sequence);
         }
-        let within_span = self.dedup == Dedup::Off || self.next - self.first < DEDUP_SPAN;
+        let within_span = self.dedup == Dedup::Off || self.is_within_span(self.next);
         (self.next < self.end() && within_span).then_some(self.next)
+    }
+
+    /// Whether the oldest may still be sent again after this one.
+    fn is_within_span(&self, sequence: u64) -> bool {
+        let number = |it| {
+            let given = self.entry(it).and_then(|entry| entry.number);
+            given.unwrap_or(it)
+        };
+        let apart = number(sequence).saturating_sub(number(self.first));
+        sequence - self.first < DEDUP_SPAN && apart < DEDUP_SPAN
     }
 
     fn pass(&mut self, sequence: u64) {
@@ -356,7 +368,7 @@ fn entry_to_wire(
         message: Some(entry.message.clone().into_wire()),
         mandatory: entry.mandatory,
         sequence: match dedup {
-            Dedup::On => sequence,
+            Dedup::On => entry.number.unwrap_or(sequence),
             Dedup::Off => 0,
         },
         ..v1::PublishEntry::default()

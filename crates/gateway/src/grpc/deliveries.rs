@@ -70,6 +70,7 @@ pub(super) fn to_client(
         fencing: delivery.fencing,
         enqueued_at: Some(time_ms_to_client(view.enqueued_at.0)),
         lease_until: frame.lease_until_ms.map(time_ms_to_client),
+        position: delivery.position.0,
         message: Some(message_to_client(&view.properties, view.body)),
     }
 }

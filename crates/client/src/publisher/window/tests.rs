@@ -11,6 +11,7 @@ fn entry(bytes: usize) -> Entry {
         target: Target::queue("q"),
         message: Message::new(vec![0; bytes]),
         mandatory: false,
+        number: None,
         permits: 1,
         reply: Reply::Sink { token: 7 },
     }
@@ -75,6 +76,34 @@ fn nothing_is_sent_that_a_queue_might_no_longer_recognise() {
     assert_eq!(out.len() as u64, DEDUP_SPAN);
     assert_eq!(window.resolved_up_to(), DEDUP_SPAN + 1);
     assert!(window.can_send());
+}
+
+#[test]
+fn numbers_of_the_program_go_out_and_the_span_is_counted_in_them() {
+    let mut window = window(0);
+    for number in [10, 500, 1033, 1034, 5000] {
+        window.push(Entry {
+            number: Some(number),
+            ..entry(1)
+        });
+    }
+    assert_eq!(sequences(&window.next_batch().unwrap()), [10, 500, 1033]);
+    assert!(!window.can_send(), "the first may have to be sent again");
+    window.restart(0);
+    window.grant(100, 1 << 20);
+    let again = window.next_batch().unwrap();
+    assert_eq!(sequences(&again), [10, 500, 1033]);
+    let mut out = Vec::new();
+    let all = v1::BatchConfirm {
+        batch_ref: again.batch_ref,
+        all_committed: true,
+        results: Vec::new(),
+    };
+    window.confirm(all, &mut out);
+    let told: Vec<u64> = out.iter().map(|it| it.result.sequence).collect();
+    assert_eq!(told, [10, 500, 1033]);
+    assert_eq!(sequences(&window.next_batch().unwrap()), [1034]);
+    assert!(!window.can_send());
 }
 
 /// What a random run does next.
