@@ -127,7 +127,7 @@ impl TopologyAudits {
 
     async fn look_after(&self) {
         let status = self.group().status();
-        if !status.joint {
+        if !status.is_joint() {
             self.inner.book.voters(BOOKED, &status.voters);
         }
         if let Some(damage) = self.group().damage() {
@@ -156,7 +156,7 @@ impl TopologyAudits {
     /// One comparison. False: too few were at the same index.
     async fn compare(&self, term: Term) -> bool {
         let status = self.group().status();
-        if status.joint {
+        if status.is_joint() {
             return false;
         }
         let at_least = self.inner.topology.current().index();
