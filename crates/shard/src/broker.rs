@@ -144,13 +144,29 @@ struct Inner {
     stop: CancellationToken,
 }
 
+/// The topology as it is applied here, and when rights and policies changed.
+type Watches = (
+    watch::Receiver<Arc<Topology>>,
+    watch::Receiver<TopologyIndex>,
+    watch::Receiver<TopologyIndex>,
+);
+
 /// Software that does not know the version of the stored topology must not go on from it to shards.
 async fn open_topology(
     parts: &BrokerParts,
     replica: ReplicaId,
-    factory: TopologyMachineFactory,
-) -> Result<Group, BrokerError> {
-    let view = factory.view.subscribe();
+    (waiting, stored): (Waiting, Stored),
+) -> Result<(Group, Watches), BrokerError> {
+    let (view, watched) = watch::channel(Arc::new(Topology::new()));
+    let (access, access_watched) = watch::channel(TopologyIndex(0));
+    let (policies, policies_watched) = watch::channel(TopologyIndex(0));
+    let factory = TopologyMachineFactory {
+        view,
+        access,
+        policies,
+        waiting,
+        stored,
+    };
     let spec = GroupSpec {
         // A directory of which the log is gone is refused before.
         may_be_blank: true,
@@ -160,7 +176,7 @@ async fn open_topology(
     };
     let opened = open(&parts.raft, spec).await;
     // Before an error: what cannot be read comes after the version that it needs.
-    let finalised = view.borrow().version();
+    let finalised = watched.borrow().version();
     if !KNOWN_VERSIONS.knows(finalised) {
         return Err(BrokerError::Version { finalised });
     }
@@ -168,7 +184,7 @@ async fn open_topology(
     if parts.initialise {
         initialise(&parts.raft, GroupId::TOPOLOGY, &parts.topology_members).await?;
     }
-    Ok(group)
+    Ok((group, (watched, access_watched, policies_watched)))
 }
 
 impl Broker {
@@ -184,30 +200,21 @@ impl Broker {
         };
         let own = parts.topology_members.iter().find(|it| it.node == me.node);
         let own = own.ok_or(BrokerError::NotMember { node: parts.node })?;
-        let (view, watched) = watch::channel(Arc::new(Topology::new()));
-        let (access, access_watched) = watch::channel(TopologyIndex(0));
-        let (policies, policies_watched) = watch::channel(TopologyIndex(0));
         let (waiting, stored) = (Waiting::default(), Stored::default());
-        let factory = TopologyMachineFactory {
-            view,
-            access,
-            policies,
-            waiting: waiting.clone(),
-            stored: stored.clone(),
-        };
-        let group = open_topology(&parts, own.replica, factory).await?;
+        let kept = (waiting.clone(), stored.clone());
+        let (group, watches) = open_topology(&parts, own.replica, kept).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let uplink_doors = UplinkDoors::default();
         let replies = ReplyDoor::default();
         let (reaping, asked) = Reaping::channel();
-        let (surplus, surplus_task) = Surplus::new(watched.clone());
+        let (surplus, surplus_task) = Surplus::new(watches.0.clone());
         let (audits, faults) = Audits::new(me.node, parts.peers.clone(), tasks.clone());
         let topology = TopologyHandle::new(
             me,
             parts.cluster,
             group.clone(),
             parts.peers.clone(),
-            (watched, access_watched, policies_watched),
+            watches,
             waiting,
         );
         let peers = parts.peers.clone();

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use warren_topology::{Copies, Placement};
 use warren_topology::plan::{Condition, Observed, next_leader_move, spread};
+use warren_topology::{Copies, Placement};
 use warren_types::{Generation, GroupId, Member, NodeId, ReplicaId, ShardId};
 
 fn placement(shard: u32, nodes: &[u64]) -> Placement {
