@@ -232,10 +232,10 @@ fn command_that_was_decided_by_another_placement_or_asks_for_nonsense_is_refused
             add: None,
             remove,
         }));
-        match reply {
-            TopologyReply::Refused(Refusal::PlacementRefused { reason }) => Some(reason),
-            _ => None,
+        if let TopologyReply::Refused(Refusal::PlacementRefused { reason }) = reply {
+            return Some(reason);
         }
+        None
     };
     let now = placement.generation;
     for copies in [Copies::Count(0), Copies::Placed(33)] {

@@ -100,7 +100,8 @@ fn judge(all: &[Peeked]) -> Result<()> {
         );
         let ttl = it.message.properties.raw(Property::Expiration);
         let ttl = ttl.map(|it| String::from_utf8(it.to_vec()).unwrap().parse::<u64>());
-        let is_right = match ttl.transpose()? {
+        let ttl = ttl.transpose()?;
+        let is_right = match ttl {
             Some(left) => number % 5 == 2 && left < TTL_MS && left > TTL_MS - 600_000,
             None => number % 5 != 2,
         };

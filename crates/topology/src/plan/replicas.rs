@@ -184,7 +184,7 @@ impl<'a> Plan<'a> {
         let coming = placement.coming().filter(|it| !self.stays(it.node))?;
         let possible = self.topology.version() >= SetCopies::SINCE;
         let stuck = possible && self.target(placement, Some(&coming)).is_none();
-        stuck.then(|| SetCopies {
+        stuck.then_some(SetCopies {
             group: placement.group,
             generation: placement.generation,
             copies: placement.copies,
