@@ -26,9 +26,6 @@ impl Stage {
     async fn new() -> Self {
         let cluster = one_node();
         cluster.run(&["vhost", "create", "other"]).unwrap();
-        let rights = ["permission", "set", "guest", "--vhost", "other"];
-        let all = ["--configure", ".*", "--write", ".*", "--read", ".*"];
-        cluster.run(&[&rights[..], &all[..]].concat()).unwrap();
         let addresses = parse_addresses(&cluster.grpc_address(FIRST)).unwrap();
         let connection = Connection::new(&addresses, ConnectionOptions::default()).unwrap();
         let stage = Self {
