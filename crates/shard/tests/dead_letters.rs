@@ -264,8 +264,8 @@ fn redrive_beside_a_consumer_gives_each_message_to_one_of_them() {
         let session = broker.session();
         handle.block_on(take(&session, dead, 1, SettleReason::Acked))
     });
-    // Else all may have gone before it comes.
-    while stats(&cluster, 1, dead).consumers == 0 {
+    // Else all may have gone before it comes, or before its credit does.
+    while stats(&cluster, 1, dead).ready == MESSAGES {
         std::thread::yield_now();
     }
     redriven(&cluster, 1, dead, orders);
