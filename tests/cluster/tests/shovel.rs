@@ -80,22 +80,27 @@ fn number_of(message: &Message) -> usize {
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// Once each, as they were, those of a priority in their order.
-fn judge(all: &[Peeked]) -> Result<()> {
+/// Once each, as they were in the source, those of a priority in their order.
+fn judge(all: &[Peeked], before: &[Peeked]) -> Result<()> {
+    let before = before
+        .iter()
+        .map(|it| (number_of(&it.message), &it.message));
+    let before: BTreeMap<usize, &Message> = before.collect();
+    ensure!(before.len() == MESSAGES, "{} were there", before.len());
     let mut last: BTreeMap<Option<u8>, usize> = BTreeMap::new();
     let mut seen = vec![false; MESSAGES];
     for it in all {
         let number = number_of(&it.message);
         ensure!(!seen[number], "{number} is there twice");
         seen[number] = true;
-        let was = message(number);
+        let was = before.get(&number).context("it was in the source")?;
         ensure!(it.message.body == was.body, "body of {number}");
         let without = |it: &Message| {
             let rest = PropertiesBuilder::from(&it.properties).remove(Property::Expiration);
             rest.build().unwrap()
         };
         ensure!(
-            without(&it.message) == without(&was),
+            without(&it.message) == without(was),
             "properties of {number}"
         );
         let ttl = it.message.properties.raw(Property::Expiration);
@@ -174,6 +179,7 @@ async fn run(old: &mut Cluster, new: &mut Cluster) -> Result<()> {
     let from = connect(&old.servers_from(NodeNumber(1)))?;
     let to = connect(&new.servers_from(NodeNumber(1)))?;
     fill(&from).await?;
+    let before = content(&from).await?;
     to.declare_queue(&QueueSpec::durable("orders")).await?;
     let shovel = start(old, new, 2_000)?;
     until_arrived(&to, 2_000).await?;
@@ -192,7 +198,7 @@ async fn run(old: &mut Cluster, new: &mut Cluster) -> Result<()> {
     ensure!(view["ended"] == "empty" && view["refused"] == 0, "{view}");
     ensure!(view["perhaps_twice"] == 0, "{view}");
     ensure!(view["left"]["ready"] == 0 && view["left"]["unacked"] == 0);
-    judge(&content(&to).await?)?;
+    judge(&content(&to).await?, &before)?;
     ensure!(content(&from).await?.is_empty(), "the source holds some");
     // There is nothing to do, and that is a success.
     let view = ends_well(start(old, new, 0)?).await?;
