@@ -27,7 +27,8 @@ use tokio::task::JoinHandle;
 use tonic::metadata::{Ascii, MetadataValue};
 use warren_client::{
     Connection, ConnectionOptions, ConsumerOptions, Credentials, Message, Outcome, OutcomeSink,
-    Publication, PublishResult, PublisherOptions, QueueSpec, Target, parse_addresses,
+    PeekOptions, Peeked, Publication, PublishResult, PublisherOptions, QueueSpec, Target,
+    parse_addresses,
 };
 use warren_testkit::history::{ConsumerId, Delivered, Event, MessageId, PublishOutcome, Recorder};
 use warren_testkit::payload;
@@ -93,6 +94,26 @@ impl Shared {
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // A client that panicked has failed the run already; what it left is still a set.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All of a queue, oldest first.
+///
+/// # Errors
+/// If it cannot be looked at.
+pub async fn content(connection: &Connection, queue: &str) -> Result<Vec<Peeked>> {
+    let mut options = PeekOptions {
+        queue: queue.to_owned(),
+        ..PeekOptions::default()
+    };
+    let mut all = Vec::new();
+    loop {
+        let page = connection.peek(&options).await?;
+        all.extend(page.messages);
+        if page.next_cursor.is_empty() {
+            return Ok(all);
+        }
+        options.cursor = page.next_cursor;
+    }
 }
 
 /// A connection that begins with the first of `servers`.

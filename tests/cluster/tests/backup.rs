@@ -7,11 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use warren_client::{
-    Connection, Message, PeekOptions, PeekState, Peeked, PublisherOptions, QueueSpec, Target,
-};
+use warren_client::{Connection, Message, PeekState, Peeked, PublisherOptions, QueueSpec, Target};
 use warren_cluster::run::runtime;
-use warren_cluster::{Load, Shape, connect};
+use warren_cluster::{Load, Shape, connect, content};
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
 const WITHIN: Duration = Duration::from_secs(120);
@@ -29,23 +27,6 @@ fn backup(cluster: &Cluster, arguments: &[&str], file: &Path) -> (Option<i32>, S
     let said = text(&output.stdout) + &text(&output.stderr);
     println!("backup {}: {} {said}", arguments.join(" "), output.status);
     (output.status.code(), said)
-}
-
-/// All of a queue, oldest first.
-async fn content(connection: &Connection, queue: &str) -> Result<Vec<Peeked>> {
-    let mut options = PeekOptions {
-        queue: queue.to_owned(),
-        ..PeekOptions::default()
-    };
-    let mut all = Vec::new();
-    loop {
-        let page = connection.peek(&options).await?;
-        all.extend(page.messages);
-        if page.next_cursor.is_empty() {
-            return Ok(all);
-        }
-        options.cursor = page.next_cursor;
-    }
 }
 
 async fn fill(connection: &Connection) -> Result<()> {

@@ -7,11 +7,9 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use warren_client::{
-    Connection, Message, PeekOptions, Peeked, PublisherOptions, QueueSpec, Target,
-};
-use warren_cluster::connect;
+use warren_client::{Connection, Message, Peeked, PublisherOptions, QueueSpec, Target};
 use warren_cluster::run::runtime;
+use warren_cluster::{connect, content};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 use warren_types::{PropertiesBuilder, Property, Table};
 
@@ -56,23 +54,6 @@ async fn fill(connection: &Connection) -> Result<()> {
         ensure!(confirm.await?.is_success());
     }
     Ok(())
-}
-
-/// All of a queue, oldest first.
-async fn content(connection: &Connection) -> Result<Vec<Peeked>> {
-    let mut options = PeekOptions {
-        queue: "orders".to_owned(),
-        ..PeekOptions::default()
-    };
-    let mut all = Vec::new();
-    loop {
-        let page = connection.peek(&options).await?;
-        all.extend(page.messages);
-        if page.next_cursor.is_empty() {
-            return Ok(all);
-        }
-        options.cursor = page.next_cursor;
-    }
 }
 
 fn number_of(message: &Message) -> usize {
@@ -179,7 +160,7 @@ async fn run(old: &mut Cluster, new: &mut Cluster) -> Result<()> {
     let from = connect(&old.servers_from(NodeNumber(1)))?;
     let to = connect(&new.servers_from(NodeNumber(1)))?;
     fill(&from).await?;
-    let before = content(&from).await?;
+    let before = content(&from, "orders").await?;
     to.declare_queue(&QueueSpec::durable("orders")).await?;
     let shovel = start(old, new, 2_000)?;
     until_arrived(&to, 2_000).await?;
@@ -198,8 +179,11 @@ async fn run(old: &mut Cluster, new: &mut Cluster) -> Result<()> {
     ensure!(view["ended"] == "empty" && view["refused"] == 0, "{view}");
     ensure!(view["perhaps_twice"] == 0, "{view}");
     ensure!(view["left"]["ready"] == 0 && view["left"]["unacked"] == 0);
-    judge(&content(&to).await?, &before)?;
-    ensure!(content(&from).await?.is_empty(), "the source holds some");
+    judge(&content(&to, "orders").await?, &before)?;
+    ensure!(
+        content(&from, "orders").await?.is_empty(),
+        "the source holds some"
+    );
     // There is nothing to do, and that is a success.
     let view = ends_well(start(old, new, 0)?).await?;
     ensure!(view["stored"] == 0 && view["stored_before"] == 0, "{view}");

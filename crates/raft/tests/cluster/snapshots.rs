@@ -34,8 +34,8 @@ fn wait_purged(cluster: &Cluster, beyond: u64) {
     });
 }
 
-#[test]
-fn follower_behind_a_purge_catches_up_by_snapshot() {
+/// A follower that is away has 200 entries, and the others have 3,000 more and purged what follows its own.
+fn behind_a_purge() -> (Cluster, u64) {
     let mut cluster = Cluster::start(3, 1, purge_soon);
     let leader = cluster.leader(GROUP);
     let away = leader % 3 + 1;
@@ -44,6 +44,12 @@ fn follower_behind_a_purge_catches_up_by_snapshot() {
     cluster.stop(away);
     fill(&cluster, 3_000);
     wait_purged(&cluster, 2_000);
+    (cluster, away)
+}
+
+#[test]
+fn follower_behind_a_purge_catches_up_by_snapshot() {
+    let (mut cluster, away) = behind_a_purge();
 
     cluster.start_node(away);
     cluster.agree(GROUP, 3_200);
@@ -61,14 +67,7 @@ fn follower_behind_a_purge_catches_up_by_snapshot() {
 
 #[test]
 fn snapshot_with_a_flipped_bit_is_refused_and_sent_again() {
-    let mut cluster = Cluster::start(3, 1, purge_soon);
-    let leader = cluster.leader(GROUP);
-    let away = leader % 3 + 1;
-    fill(&cluster, 200);
-    cluster.agree(GROUP, 200);
-    cluster.stop(away);
-    fill(&cluster, 3_000);
-    wait_purged(&cluster, 2_000);
+    let (mut cluster, away) = behind_a_purge();
 
     let road = FlippingRoad::to(cluster.address(away));
     cluster.lead_by(away, road.address);

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::scrub::{BUSY, Spot, WITHIN, all_spots, last_of_each, open_scrubbed, until};
+use super::scrub::{
+    BUSY, Spot, WITHIN, all_spots, has_all_classes, last_of_each, open_scrubbed, until,
+};
 use super::*;
 use crate::log::test_disk::{Left, Names};
-use format::Kind;
 
 const LONG: u64 = 1 << 20;
 
@@ -75,25 +76,7 @@ fn rests_until(what: &str, is: impl Fn() -> bool) {
 fn flipped_byte_of_each_class_is_found_in_the_segment_that_is_written() {
     let disk = written();
     let spots = spots(&disk);
-    let kinds = [
-        Kind::Append,
-        Kind::Vote,
-        Kind::Committed,
-        Kind::Truncate,
-        Kind::Purge,
-        Kind::Checkpoint,
-        Kind::Create,
-        Kind::Remove,
-    ];
-    let classes = kinds.map(|kind| format!("{kind:?} header"));
-    let others = ["batch header", "padding", "head", "head's zeros"].map(str::to_owned);
-    for class in classes.iter().chain(&others) {
-        assert!(
-            spots.contains_key(class),
-            "no {class} in {:?}",
-            spots.keys()
-        );
-    }
+    has_all_classes(&spots, &[]);
     for (class, spot) in spots {
         let disk = disk.after_power_cut(Left::Nothing, Names::Seen);
         let engine = open_scrubbed(&disk);
