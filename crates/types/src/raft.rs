@@ -35,9 +35,48 @@ pub struct Leadership {
     pub leader: Option<Leader>,
 }
 
-/// The leader of a term.
+impl Leadership {
+    /// It is of a later term than `before`, or has the second leader of the same term. Nothing that was proposed to the
+    /// first one and is not in the log of the second can be committed any more.
+    #[must_use]
+    pub fn is_after(&self, before: &Self) -> bool {
+        let replaced = match (before.leader, self.leader) {
+            (Some(first), Some(now)) => first.replica != now.replica,
+            (None, _) | (_, None) => false,
+        };
+        self.term > before.term || (self.term == before.term && replaced)
+    }
+}
+
+/// Who was elected in a term. Two can be, one after the other; at most one of them commits an entry of its own (ADR 0087).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leader {
     pub replica: ReplicaId,
     pub node: NodeId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn led(term: u64, by: Option<u64>) -> Leadership {
+        let leader = by.map(|replica| Leader {
+            replica: ReplicaId(replica),
+            node: NodeId(1),
+        });
+        Leadership {
+            term: Term(term),
+            leader,
+        }
+    }
+
+    #[test]
+    fn second_leader_of_a_term_is_after_the_first() {
+        assert!(led(3, Some(5)).is_after(&led(3, Some(2))));
+        assert!(led(4, None).is_after(&led(3, Some(2))));
+        assert!(led(4, Some(2)).is_after(&led(3, Some(2))));
+        assert!(!led(3, Some(2)).is_after(&led(3, Some(2))));
+        // It gave up, and nobody else is known.
+        assert!(!led(3, None).is_after(&led(3, Some(2))));
+    }
 }

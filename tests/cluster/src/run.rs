@@ -10,6 +10,7 @@ use warren_testkit::checker::check;
 use warren_testkit::history::write_json_lines;
 
 use crate::Load;
+use crate::watch::opened_once_per_term;
 
 /// How long consumers may take for what is left when publishing has ended.
 const LAST_WITHIN: Duration = Duration::from_secs(90);
@@ -45,10 +46,10 @@ fn uptime_ms() -> u64 {
     digits.parse().unwrap_or_default()
 }
 
-/// Ends the load and judges what its clients saw. A history that is not clean is kept in `directory`, beside the nodes' data.
+/// Ends the load and judges what its clients saw, and who led. A history that is not clean is kept in `directory`, beside the nodes' data.
 ///
 /// # Errors
-/// Something was lost, doubled, altered or out of order; or hardly anything was confirmed.
+/// Something was lost, doubled, altered or out of order; two leaders of a shard opened it in one term; or hardly anything was confirmed.
 #[expect(
     clippy::print_stdout,
     reason = "what a run has shown belongs to its output"
@@ -69,5 +70,7 @@ pub async fn conclude(load: Load, directory: &Path) -> Result<()> {
         "hardly anything was confirmed: {}",
         report.confirmed
     );
+    let opened = opened_once_per_term(directory)?;
+    println!("{opened} times a leader opened a shard, each in a term of its own");
     Ok(())
 }

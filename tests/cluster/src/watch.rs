@@ -1,11 +1,12 @@
-//! Looking at a cluster from outside: waiting for a state of it, and that no term of a group has two leaders. Not here: load.
+//! Looking at a cluster from outside: waiting for a state of it, and that no shard is opened twice in a term. Not here: load.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use warren_client::{Cluster, Connection};
 
 const WITHIN: Duration = Duration::from_secs(120);
@@ -79,54 +80,42 @@ pub async fn answered<T>(ask: impl AsyncFn() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Asks all the time who leads which group in which term. Two leaders in one term would be two majorities.
-pub struct Terms {
-    stop: oneshot::Sender<()>,
-    watching: JoinHandle<Result<()>>,
-}
+/// What a leader says in its node's log when it opens a shard, before it hands anything out.
+const OPENED: &str = "warren_shard::leader::task: leading ";
 
-impl Terms {
-    /// Begins, in a task.
-    #[must_use]
-    pub fn watch(nodes: Vec<Connection>) -> Self {
-        let (stop, mut stopped) = oneshot::channel();
-        let watching = tokio::spawn(async move {
-            let mut leaders = BTreeMap::new();
-            while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
-                for node in &nodes {
-                    // One that is down now is asked again later.
-                    let Ok(cluster) = node.cluster().await else {
-                        continue;
-                    };
-                    for shard in cluster.shards {
-                        let Some(leader) = shard.leader_node_id else {
-                            continue;
-                        };
-                        let known = *leaders.entry((shard.shard, shard.term)).or_insert(leader);
-                        ensure!(
-                            known == leader,
-                            "nodes {known} and {leader} lead group {} in term {}",
-                            shard.shard,
-                            shard.term
-                        );
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+/// No shard was opened twice in one term, by the logs of all nodes: deliveries are told apart by that term. Elected in one term can be
+/// two (ADR 0087). How many were opened.
+///
+/// # Errors
+/// Two were, or a log cannot be read or understood, or has none.
+pub fn opened_once_per_term(directory: &Path) -> Result<usize> {
+    let mut opened: BTreeMap<(u64, u64), String> = BTreeMap::new();
+    for home in std::fs::read_dir(directory)? {
+        let home = home?;
+        let Ok(log) = File::open(home.path().join("log")) else {
+            continue;
+        };
+        for line in BufReader::new(log).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            let Some((at, told)) = line.split_once(OPENED) else {
+                continue;
+            };
+            let number = |name: &str| {
+                let mut fields = told.split(' ').filter_map(|it| it.split_once('='));
+                let value = fields.find(|(known, _)| *known == name);
+                value.and_then(|(_, it)| it.trim().parse::<u64>().ok())
+            };
+            let (Some(shard), Some(term)) = (number("shard_id"), number("term")) else {
+                bail!("not understood: {line}");
+            };
+            let now = format!("{} at {}", home.file_name().display(), at.trim());
+            if let Some(first) = opened.get(&(shard, term)) {
+                bail!("shard {shard} was opened in term {term} by {first} and by {now}");
             }
-            eprintln!("{} terms had one leader each", leaders.len());
-            ensure!(!leaders.is_empty(), "nobody answered");
-            Ok(())
-        });
-        Self { stop, watching }
+            opened.insert((shard, term), now);
+        }
     }
-
-    /// Ends it.
-    ///
-    /// # Errors
-    /// What was found; or nobody ever answered.
-    pub async fn end(self) -> Result<()> {
-        // It has ended by itself if it found something.
-        let _ = self.stop.send(());
-        self.watching.await?
-    }
+    ensure!(!opened.is_empty(), "no log tells of a leader");
+    Ok(opened.len())
 }

@@ -14,7 +14,7 @@ use members::{SHAPE, end};
 use serde_json::Value;
 use warren_client::{ClusterShard, Connection};
 use warren_cluster::run::runtime;
-use warren_cluster::watch::{Terms, no_change, until};
+use warren_cluster::watch::{no_change, until};
 use warren_cluster::{Load, connect, queue_name};
 use warren_testkit::process::{Cluster, NodeNumber, Options, run_within};
 
@@ -208,14 +208,7 @@ async fn run(cluster: &mut Cluster) -> Result<()> {
     let servers = cluster.numbers().into_iter();
     let servers: Vec<String> = servers.map(|it| cluster.servers_from(it)).collect();
     let load = Load::start(&servers, SHAPE).await?;
-    let all: Result<Vec<Connection>> = cluster
-        .numbers()
-        .into_iter()
-        .map(|it| connect(&cluster.grpc_address(it)))
-        .collect();
-    let all = all?;
-    let first = all[0].clone();
-    let terms = Terms::watch(all);
+    let first = connect(&cluster.grpc_address(NodeNumber(1)))?;
     let number = first.queue_details("/", &queue_name(0)).await?.queue.shard;
     until_copies(&first, number, 3).await?;
 
@@ -238,7 +231,7 @@ async fn run(cluster: &mut Cluster) -> Result<()> {
     })
     .await?;
     cluster.restart(NodeNumber(usize::try_from(lost)?))?;
-    end(cluster, load, terms).await
+    end(cluster, load).await
 }
 
 #[test]

@@ -13,7 +13,7 @@ use anyhow::{Result, bail, ensure};
 use members::{SHAPE, end};
 use warren_client::{Connection, ReplicaRole};
 use warren_cluster::run::runtime;
-use warren_cluster::watch::{Terms, no_change, until};
+use warren_cluster::watch::{no_change, until};
 use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -57,7 +57,6 @@ async fn run_join(cluster: &mut Cluster) -> Result<()> {
         .map(|it| connect(&cluster.grpc_address(it)))
         .collect();
     let all = all?;
-    let terms = Terms::watch(all.clone());
     let new = NodeNumber(4);
 
     cluster.spawn(new)?;
@@ -95,7 +94,7 @@ async fn run_join(cluster: &mut Cluster) -> Result<()> {
         it.nodes.len() == 4 && no_change(it)
     })
     .await?;
-    end(cluster, load, terms).await
+    end(cluster, load).await
 }
 
 #[test]
@@ -124,7 +123,6 @@ async fn run_blank(cluster: &mut Cluster) -> Result<()> {
         .map(|it| connect(&cluster.grpc_address(it)))
         .collect();
     let all = all?;
-    let terms = Terms::watch(all.clone());
     let (first, lost) = (&all[0], NodeNumber(2));
     let before = replicas(first, 2).await?;
     ensure!(before.len() == 17, "{before:?}");
@@ -173,7 +171,7 @@ async fn run_blank(cluster: &mut Cluster) -> Result<()> {
     cluster.restart(lost)?;
     until(first, "node 2 is back", no_change).await?;
     ensure!(replicas(first, 2).await? == after);
-    end(cluster, load, terms).await
+    end(cluster, load).await
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use members::{SHAPE, end};
-use warren_client::{Cluster as View, Connection};
+use warren_client::Cluster as View;
 use warren_cluster::run::runtime;
-use warren_cluster::watch::{Terms, no_change, until};
+use warren_cluster::watch::{no_change, until};
 use warren_cluster::{Load, connect};
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -61,12 +61,7 @@ async fn start_load(cluster: &Cluster, kept: &[usize]) -> Result<Load> {
 /// Five nodes: one is removed, one is lost. What is left is three whole nodes.
 async fn run_shrink(cluster: &mut Cluster) -> Result<()> {
     let load = start_load(cluster, &[1, 2, 3]).await?;
-    let all: Result<Vec<Connection>> = (1..=5)
-        .map(|it| connect(&cluster.grpc_address(NodeNumber(it))))
-        .collect();
-    let all = all?;
-    let first = all[0].clone();
-    let terms = Terms::watch(all);
+    let first = connect(&cluster.grpc_address(NodeNumber(1)))?;
 
     first.remove_node(5).await?;
     until(&first, "node 5 is forgotten", |it| is_forgotten(it, 5)).await?;
@@ -96,7 +91,7 @@ async fn run_shrink(cluster: &mut Cluster) -> Result<()> {
     cluster.restart(NodeNumber(4))?;
     let nodes = first.cluster().await?.nodes;
     ensure!(nodes.len() == 4, "{nodes:?}");
-    end(cluster, load, terms).await
+    end(cluster, load).await
 }
 
 #[test]
@@ -109,7 +104,6 @@ fn nodes_removed_and_lost_under_load_lose_and_double_nothing() {
 async fn run_down_to_one(cluster: &mut Cluster) -> Result<()> {
     let load = start_load(cluster, &[1]).await?;
     let first = connect(&cluster.grpc_address(NodeNumber(1)))?;
-    let terms = Terms::watch(vec![first.clone()]);
 
     cluster.kill(NodeNumber(2))?;
     first.remove_node(3).await?;
@@ -137,7 +131,7 @@ async fn run_down_to_one(cluster: &mut Cluster) -> Result<()> {
     cluster.kill(NodeNumber(2))?;
     let error = first.remove_node(1).await.unwrap_err();
     println!("the last node: {error}");
-    end(cluster, load, terms).await
+    end(cluster, load).await
 }
 
 #[test]

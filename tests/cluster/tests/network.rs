@@ -14,7 +14,6 @@ use warren_cluster::network::{Network, is_inside};
 use warren_cluster::probe::{Answer, NACK};
 use warren_cluster::run::{conclude, runtime, seed};
 use warren_cluster::stage::{Setup, Stage};
-use warren_cluster::watch::Terms;
 use warren_proto::convert::reason::Reason;
 use warren_testkit::history::PublishOutcome;
 use warren_testkit::process::NodeNumber;
@@ -189,14 +188,13 @@ fn play(seed: u64, setup: &Setup<'_>, plan: &Plan) {
 
 async fn play_all(run: &mut Run, seed: u64, plan: &Plan) -> Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
-    let terms = Terms::watch(run.stage.connections()?);
     for (number, step) in plan.steps.iter().enumerate() {
         let told = run.play(step, &mut random).await;
         let told = told.with_context(|| format!("step {}: {step:?}", number + 1))?;
         let (of, confirmed) = (plan.steps.len(), run.stage.load.confirmed());
         println!("{}/{of}: {told}; {confirmed} confirmed so far", number + 1);
     }
-    terms.end().await
+    Ok(())
 }
 
 /// `WARREN_NETWORK_STEPS`, else so many.

@@ -42,18 +42,21 @@ impl Group {
     /// After [`TransferError::NotSeen`] this replica has stopped leading; after any other nothing has changed.
     pub async fn transfer_leader(&self, to: Option<ReplicaId>) -> Result<(), TransferError> {
         let shared = &self.shared;
-        let term = shared.leads().ok_or(TransferError::NotLeader)?;
+        let before = *shared.leadership.borrow();
+        if before.leader.map(|leader| leader.replica) != Some(shared.replica) {
+            return Err(TransferError::NotLeader);
+        }
         let raft = shared.raft().ok_or(TransferError::Stopped)?;
         let _paused = Pause::begin(shared);
         let target = self.caught_up(to).await?;
-        shared.give_up(term);
+        shared.give_up(before.term);
         raft.trigger()
             .transfer_leader(target.0)
             .await
             .map_err(|_| TransferError::Stopped)?;
 
         let mut leadership = shared.leadership.subscribe();
-        let replaced = leadership.wait_for(|now| now.term > term && now.leader.is_some());
+        let replaced = leadership.wait_for(|now| now.is_after(&before) && now.leader.is_some());
         let within = shared.options.election_timeout.end * 2;
         match tokio::time::timeout(within, replaced).await {
             Ok(Ok(_)) => Ok(()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use warren_queue::dispatch::Dispatch;
 use warren_raft::{Group, Peers};
 use warren_topology::Topology;
@@ -99,6 +99,9 @@ impl LeaderTask {
     }
 
     /// Waits until an entry of the term is applied and the topology copy is recent enough; then no fact of an older term can follow.
+    ///
+    /// Two replicas can be elected in one term, the one of the higher number after the other. An entry of its own is committed by one of
+    /// them at most, so attempts, which are told apart by their term, are handed out by one (ADR 0087).
     async fn open(
         &mut self,
         leadership: &mut watch::Receiver<Leadership>,
@@ -118,6 +121,11 @@ impl LeaderTask {
                 }
             },
         }?;
+        if !opened.is_of(term, group.replica()) {
+            debug!(shard_id = %self.shard, %term, applied = ?opened.applied, "another leads by now");
+            tokio::time::sleep(REOPEN_PAUSE).await;
+            return None;
+        }
         let needed = opened.topology;
         tokio::select! {
             biased;
@@ -134,6 +142,7 @@ impl LeaderTask {
         opening: Opening,
     ) {
         let Opening {
+            applied: _,
             now,
             topology: stored,
             queues,

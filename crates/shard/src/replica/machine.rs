@@ -48,6 +48,7 @@ impl MachineFactory for ShardMachineFactory {
             out: Output::default(),
             entries: Vec::new(),
             effects: Vec::new(),
+            applied,
             tap: None,
         }))
     }
@@ -64,6 +65,8 @@ struct ShardMachine {
     /// Outcomes of the chunk, until it is applied.
     entries: Vec<EntryOutcome>,
     effects: Vec<Effect>,
+    /// The last entry whose effects the store has.
+    applied: Option<LogId>,
     tap: Option<mpsc::Sender<TapEvent>>,
 }
 
@@ -109,7 +112,8 @@ impl Machine for ShardMachine {
         self.rows.give(rows);
     }
 
-    fn applied(&mut self, _applied: LogId) {
+    fn applied(&mut self, applied: LogId) {
+        self.applied = Some(applied);
         if self.tap.is_some() {
             let entries = std::mem::take(&mut self.entries);
             let effects = std::mem::take(&mut self.effects);
@@ -121,6 +125,7 @@ impl Machine for ShardMachine {
         debug!(shard_id = %self.shard, applied = %applied.index, "replica restored from a snapshot");
         self.tell(TapEvent::Restored);
         self.tap = None;
+        self.applied = Some(applied);
         self.rows = RowsView::new(state);
         self.store = Store::open(&self.rows, StoreOptions::default());
     }
@@ -244,6 +249,7 @@ impl ShardMachine {
         let outgoing = self.store.outgoing();
         let outgoing = outgoing.map(|(shard, number, row)| (shard, number, row.clone()));
         let opening = Opening {
+            applied: self.applied,
             now: self.store.now(),
             topology: self.store.topology(),
             queues,

@@ -13,8 +13,8 @@ use warren_queue::rows::{Counters, OriginRow, OutgoingRow};
 use warren_queue::store::{PeekedMessage, PeekedPage, ReadMessage};
 use warren_raft::MachineWaker;
 use warren_types::{
-    Incarnation, NodeId, Position, PositionRange, Priority, QueueId, ShardId, ShardTime,
-    TopologyIndex,
+    Incarnation, LogId, NodeId, Position, PositionRange, Priority, QueueId, ReplicaId, ShardId,
+    ShardTime, Term, TopologyIndex,
 };
 
 use crate::api::LevelStats;
@@ -61,6 +61,8 @@ pub(crate) enum TapEvent {
 /// What a leader knows of its shard when it opens: later changes come as events, none is missing or doubled.
 #[derive(Debug)]
 pub(crate) struct Opening {
+    /// The last entry that is in it.
+    pub(crate) applied: Option<LogId>,
     pub(crate) now: ShardTime,
     /// The highest topology index of the shard's entries.
     pub(crate) topology: TopologyIndex,
@@ -69,6 +71,14 @@ pub(crate) struct Opening {
     /// What is on its way to other shards.
     pub(crate) outgoing: Vec<(ShardId, u64, OutgoingRow)>,
     pub(crate) events: mpsc::Receiver<TapEvent>,
+}
+
+impl Opening {
+    /// The last entry is of this leader. So a majority has an entry of it, and no other leader of the term commits any.
+    pub(crate) fn is_of(&self, term: Term, leader: ReplicaId) -> bool {
+        self.applied
+            .is_some_and(|last| last.term == term && last.leader == leader)
+    }
 }
 
 /// Counters of a queue, for answers to people.

@@ -328,8 +328,8 @@ impl TopologyHandle {
             return Attempt::Elsewhere(None);
         }
         let lost = async {
-            // A change of term: the command may be committed still, or never.
-            while leadership.borrow_and_update().term == known.term {
+            // Another leads, in the same term even: the command may be committed still, or never.
+            while !leadership.borrow_and_update().is_after(&known) {
                 if leadership.changed().await.is_err() {
                     return;
                 }
