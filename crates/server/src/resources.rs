@@ -21,6 +21,8 @@ use self::alarm::Watched;
 use crate::storage::Storage;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What dead messages hold is looked at in every so many rounds.
+const TEND_IN: u32 = 20;
 /// What a node that is silent for so long has said of itself does not count any more: it takes part in nothing.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
@@ -39,15 +41,26 @@ impl Monitor {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut alarms = Alarms::NONE;
+        let mut round: u32 = 0;
         loop {
             tokio::select! {
                 biased; // stopping comes first
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            round = round.wrapping_add(1);
+            let state = round
+                .is_multiple_of(TEND_IN)
+                .then(|| self.storage.state.clone());
             // The disk may make it wait.
             let (path, levels) = (self.data_dir.clone(), self.gateway.watermarks());
-            let looked = tokio::task::spawn_blocking(move || look(&path, levels, alarms)).await;
+            let looked = tokio::task::spawn_blocking(move || {
+                if let Some(Err(error)) = state.map(|state| state.tend()) {
+                    warn!(%error, "whether state is to be tidied is not known");
+                }
+                look(&path, levels, alarms)
+            });
+            let looked = looked.await;
             let Ok(mut figures) = looked else { continue };
             self.add_log(&mut figures);
             tell_change(alarms, &figures);

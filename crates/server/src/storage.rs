@@ -54,6 +54,7 @@ impl Storage {
         let options = StateOptions {
             write_buffer_bytes: bytes(config.write_buffers),
             block_cache_bytes: bytes(config.block_cache),
+            direct: config.state_direct,
             background_jobs: i32::try_from(config.background_jobs).unwrap_or(2),
             ..StateOptions::default()
         };

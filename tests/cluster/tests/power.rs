@@ -18,15 +18,15 @@ fn power_cuts_of_all_nodes_lose_nothing_confirmed() {
     power_run(20, true).unwrap();
 }
 
-/// What is written past the page cache is in the image before it is synced. So a sync that is missing shows here, where the log goes
+/// What is written past the page cache is in the image before it is synced. So a sync that is missing shows here, where log and state go
 /// through the page cache, and there only in what the file system itself keeps back.
 #[test]
 #[ignore = "long form"]
-fn power_cuts_with_the_log_in_the_page_cache_lose_nothing_confirmed() {
+fn power_cuts_with_files_in_the_page_cache_lose_nothing_confirmed() {
     power_run(20, false).unwrap();
 }
 
-fn power_run(cuts: u32, log_direct: bool) -> Result<()> {
+fn power_run(cuts: u32, direct: bool) -> Result<()> {
     let runtime = runtime();
     let mut disk = Disk::create(DISK_MIB)?;
     let mut cluster = Cluster::prepare(Options {
@@ -34,8 +34,10 @@ fn power_run(cuts: u32, log_direct: bool) -> Result<()> {
         ..Options::default()
     })?;
     for number in cluster.numbers() {
-        let direct = log_direct.to_string();
-        cluster.set_environment(number, "WARREN_STORAGE_LOG_DIRECT", &direct);
+        for part in ["LOG", "STATE"] {
+            let variable = format!("WARREN_STORAGE_{part}_DIRECT");
+            cluster.set_environment(number, &variable, &direct.to_string());
+        }
         cluster.spawn(number)?;
     }
     cluster.wait_all_ready()?;

@@ -34,6 +34,8 @@ pub struct StorageConfig {
     /// Cache of the applied state; the write buffers count in it.
     pub block_cache: u64,
     pub write_buffers: u64,
+    /// What is flushed is written past the page cache, where its file system can.
+    pub state_direct: bool,
     pub background_jobs: u32,
 }
 
@@ -51,6 +53,7 @@ impl Default for StorageConfig {
             log_wal_max: 128 << 20,
             block_cache: 64 << 20,
             write_buffers: 32 << 20,
+            state_direct: true,
             background_jobs: 2,
         }
     }
@@ -142,6 +145,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         "storage.write_buffers",
         "state that waits in memory to be written [default: 32 MiB]"
     ),
+    Setting {
+        name: "storage.state_direct",
+        about: "write state past the page cache (O_DIRECT) where its file system can [default: true]",
+        kind: Kind::Switch,
+        set: |config, text| {
+            config.storage.state_direct = switch(text)?;
+            Ok(())
+        },
+        show: |config| config.storage.state_direct.to_string(),
+    },
     Setting {
         name: "storage.background_jobs",
         about: "threads that flush and compact [default: 2]",

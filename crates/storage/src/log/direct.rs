@@ -1,7 +1,7 @@
 //! One file past the page cache (`O_DIRECT`): what the log writes is read again seldom, and copying it to pages that are dropped soon
 //! costs more than writing it. Whole blocks only, so the block in which a write begins is written again with what was in it: the same
 //! bytes, so a write that is torn takes nothing away. Reads go past the cache too: a page that is read while its block is written would
-//! make a later sync fail. Not here: whether it is done at all (`disk`).
+//! make a later sync fail. And whether a directory's file system has such an access. Not here: whether it is used (`disk`, `state`).
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -25,6 +25,21 @@ thread_local! {
 pub(super) struct DirectFile {
     file: File,
     last: Mutex<Option<Unfilled>>,
+}
+
+/// Whether files of a directory can be written so. It is tried, with one block of a file that is removed again.
+pub(crate) fn is_possible_in(dir: &Path) -> bool {
+    let path = dir.join("direct");
+    let tried = File::create(&path)
+        .and_then(|_| DirectFile::open(&path))
+        .and_then(|file| file.write_at(&[IoSlice::new(&[0; BLOCK])], 0));
+    if let Err(error) = std::fs::remove_file(&path) {
+        tracing::debug!(path = %path.display(), %error, "not removed");
+    }
+    if let Err(error) = &tried {
+        tracing::info!(dir = %dir.display(), %error, "no direct access here: the page cache is used");
+    }
+    tried.is_ok()
 }
 
 /// A block that was written in part.

@@ -3,7 +3,7 @@
 
 mod acked;
 mod contract;
-mod direct;
+pub(crate) mod direct;
 mod disk;
 mod options;
 mod rocks;

@@ -23,6 +23,8 @@ pub struct StateOptions {
     pub background_jobs: i32,
     /// Files RocksDB keeps open.
     pub open_files: i32,
+    /// Tables and blob files are written past the page cache, where their file system can.
+    pub direct: bool,
 }
 
 impl Default for StateOptions {
@@ -33,6 +35,7 @@ impl Default for StateOptions {
             blob_bytes_min: 16 << 10,
             background_jobs: 2,
             open_files: 1_024,
+            direct: true,
         }
     }
 }
@@ -65,6 +68,10 @@ fn database_options(options: &StateOptions, cache: &Cache) -> Result<Options, St
     database.set_max_background_jobs(options.background_jobs);
     database.set_max_open_files(options.open_files);
     database.set_bytes_per_sync(1 << 20);
+    if options.direct {
+        // What is flushed is read again late, if at all: no copy of it in the page cache.
+        database.set_use_direct_io_for_flush_and_compaction(true);
+    }
     database.set_stats_dump_period_sec(0);
     database.set_keep_log_file_num(4);
     database.set_max_log_file_size(4 << 20);
@@ -85,7 +92,8 @@ fn family_options(name: &str, options: &StateOptions, cache: &Cache) -> Options 
             family.set_enable_blob_files(true);
             family.set_min_blob_size(options.blob_bytes_min);
             family.set_blob_file_size(128 << 20);
-            family.set_enable_blob_gc(true);
+            // Not before there is much of it (`garbage`): a compaction would write what is alive in the older half of the files again.
+            family.set_enable_blob_gc(false);
             family.set_blob_gc_age_cutoff(0.5);
             family.set_blob_gc_force_threshold(0.5);
             family.set_blob_cache(cache);

@@ -9,6 +9,7 @@ mod contract;
 mod database;
 mod epochs;
 mod error;
+mod garbage;
 mod install;
 mod layout;
 mod replica;

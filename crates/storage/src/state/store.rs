@@ -13,17 +13,19 @@ use warren_types::{GroupId, ReplicaId};
 use super::database::{self, StateOptions, column_family};
 use super::epochs::Epochs;
 use super::error::StateError;
+use super::garbage;
 use super::layout::{
     ABOUT, About, Epoch, FAMILIES, META, Prefix, TABLES, about_key, current_group, decode_current,
     encode_current, family, last_key,
 };
 use super::replica::{Replica, ReplicaState};
 use crate::files::create_directory;
+use crate::log::direct::is_possible_in;
 
 /// The node's applied state (cheap clone). Every call may block on the disk: none belongs on a runtime thread.
 #[derive(Clone)]
 pub struct StateStore {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
@@ -32,6 +34,8 @@ pub(super) struct Shared {
     replicas: Mutex<BTreeMap<GroupId, Arc<Replica>>>,
     /// Held during a flush, so that what is known to be durable only moves forward.
     flushing: Mutex<()>,
+    /// Compactions collect garbage of the blob files.
+    pub(super) collecting: Mutex<bool>,
     failed: watch::Sender<Option<Arc<str>>>,
     /// It failed because something on the disk is not what was written.
     is_damaged: AtomicBool,
@@ -53,6 +57,10 @@ impl StateStore {
             std::fs::remove_dir_all(&install_dir)?;
         }
         create_directory(&install_dir)?;
+        let options = StateOptions {
+            direct: options.direct && is_possible_in(&install_dir),
+            ..options
+        };
         let database = database::open(&path, &options)?;
         drop_stale_epochs(&database)?;
         let shared = Shared {
@@ -60,6 +68,7 @@ impl StateStore {
             epochs: Mutex::new(epochs),
             replicas: Mutex::default(),
             flushing: Mutex::new(()),
+            collecting: Mutex::new(false),
             failed: watch::Sender::new(None),
             is_damaged: AtomicBool::new(false),
             install_dir,
@@ -149,6 +158,17 @@ impl StateStore {
                 .count()
         };
         TABLES.into_iter().map(count).sum()
+    }
+
+    /// To be called now and then: space that only dead message blocks hold is given back when it is as much as living ones hold.
+    ///
+    /// # Errors
+    /// [`StateError::Closed`]; [`StateError::Failed`]: as before, it is tried again with the next call.
+    pub fn tend(&self) -> Result<(), StateError> {
+        let database = self.shared.database()?;
+        let mut collecting = self.shared.collecting.lock();
+        *collecting = garbage::tend(&database, *collecting)?;
+        Ok(())
     }
 
     /// Compacts everything, which drops what is deleted or replaced. Takes as long as it takes.

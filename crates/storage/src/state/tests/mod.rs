@@ -1,6 +1,7 @@
 //! The store against its contract; crashes in `crash`, snapshots in `transfer`.
 
 mod crash;
+mod garbage;
 mod transfer;
 
 use std::collections::BTreeMap;
