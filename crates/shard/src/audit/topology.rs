@@ -31,7 +31,7 @@ use crate::topology::stored::{Stored, StoredRows};
 /// So long after a comparison comes the next one,
 const EVERY: Duration = Duration::from_secs(10);
 /// or so many times as long as it took.
-const REST_SHARE: u32 = 49;
+const REST_SHARE: u32 = 199;
 /// A topology that changes meanwhile is looked at again so often, after so long.
 const TRIES: u32 = 5;
 const TRY_AFTER: Duration = Duration::from_millis(300);
