@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Measures the local cluster and prints the figures, one JSON object per measurement.
 #
-# usage: scripts/bench.sh [throughput|neighbour|features|failover|idle|routing|import|churn|stuck] [--seconds N] [--size BYTES] [--rounds N] [--out FILE] [--help]
+# usage: scripts/bench.sh [throughput|neighbour|features|failover|idle|routing|import|churn|stuck] [--seconds N] [--size BYTES] [--rounds N] [--signal S] [--out FILE] [--help]
 #   throughput    `warren perf` in three modes (the default)
 #   neighbour     one message in flight on a queue of its own: alone, and beside publishers that do not wait for their confirms
 #   features      what each behaviour of a queue costs: throughput and CPU as a share of those of the plain runs before and
 #                 after it, the middle of --rounds (3 rounds or more tell something), --seconds each
-#   failover      SIGKILL of a queue's leader under 1,000 messages per second, clients on the other nodes: the longest
+#   failover      a queue's leader ends or stands still under 1,000 messages per second, clients on the other nodes: the longest
 #                 time without a confirm and without a delivery, per round and as percentiles
 #   idle          CPU and memory of each node while nothing is asked of the cluster
 #   routing       the routing tables alone, on one core: keys per second, bytes of 100,000 bindings, hostile patterns
@@ -17,7 +17,8 @@
 #                 of the node that has most, while they pass and during --seconds of rest after them
 #   --seconds N   length of each mode, or of the idle time (default 15)
 #   --size BYTES  body size (default 1024)
-#   --rounds N    leader kills, or rounds of features (default 20)
+#   --rounds N    leaders that end, or rounds of features (default 20)
+#   --signal S    what a leader gets: KILL (the default), TERM (it stops in good order) or STOP (it is frozen for some seconds)
 #   --out FILE    add the JSON lines to this file too
 #
 # BENCH_FLOOR: a program that measures the bare floor (write, fdatasync on two of three) as `PROGRAM --size B
@@ -30,6 +31,7 @@ what=throughput
 seconds=15
 size=1024
 rounds=20
+signal=KILL
 out=""
 while [[ $# -gt 0 ]]; do
     case "$1" in
@@ -38,12 +40,16 @@ while [[ $# -gt 0 ]]; do
             exit 0
             ;;
         throughput | neighbour | features | failover | idle | routing | import | churn | stuck) what="$1" ;;
-        --seconds | --size | --rounds | --out)
+        --seconds | --size | --rounds | --signal | --out)
             [[ $# -ge 2 ]] || fail "$1 needs a value"
             case "$1" in
                 --seconds) seconds="$2" ;;
                 --size) size="$2" ;;
                 --rounds) rounds="$2" ;;
+                --signal)
+                    [[ "$2" =~ ^(KILL|TERM|STOP)$ ]] || fail "--signal is KILL, TERM or STOP, not '$2'"
+                    signal="$2"
+                    ;;
                 --out) out="$2" ;;
             esac
             shift
@@ -166,19 +172,19 @@ leader_of_queue() {
     printf '%s' "$leader"
 }
 
-# One round: load on the two other nodes, the leader killed in the middle, then started again.
+# One round: load on the two other nodes, the leader gets its signal in the middle, and serves again when the load has ended.
 failover_round() {
     local round="$1" leader n others=""
     leader="$(leader_of_queue)"
     for n in 1 2 3; do [[ "$n" == "$leader" ]] || others+="${others:+,}127.0.0.1:710$n"; done
     "$WARREN_BIN" perf --server "$others" --place spread --queue-prefix failover --keep --publishers 2 --consumers 2 \
-        --queues 1 --rate 1000 --window 2000 --prefetch 200 --size "$size" --seconds 6 --verify \
+        --queues 1 --rate 1000 --window 2000 --prefetch 200 --size "$size" --seconds 5 --verify \
         --label "failover round $round" >"$work/round" 2>"$work/log" &
     local load=$!
-    sleep 3
-    "$REPO_DIR/scripts/local-cluster.sh" kill "$leader" 2>/dev/null
+    sleep 2
+    "$REPO_DIR/scripts/local-cluster.sh" "$down" "$leader" 2>/dev/null
     wait "$load" || { cat "$work/log" "$work/round" >&2; fail "round $round: the load ended with an error"; }
-    "$REPO_DIR/scripts/local-cluster.sh" start "$leader" 2>/dev/null
+    "$REPO_DIR/scripts/local-cluster.sh" "$back" "$leader" 2>/dev/null
     tail --lines=1 "$work/round" | tee --append "$work/rounds" | python3 -c '
 import json, sys
 it = json.loads(sys.stdin.read())
@@ -188,8 +194,12 @@ print("  round %s: no confirm for %s ms, no delivery for %s ms, verify %s" % (sy
 failover() {
     work="$(mktemp --directory)"
     "$WARREN_BIN" queue declare failover-0 --server "$servers" >/dev/null
-    say "SIGKILL of the leader, $rounds rounds"
-    local round
+    say "SIG$signal to the leader, $rounds rounds"
+    local round down=kill back=start
+    case "$signal" in
+        TERM) down=stop ;;
+        STOP) down=pause back=resume ;;
+    esac
     for ((round = 1; round <= rounds; round++)); do failover_round "$round"; done
     python3 -c '
 import json, sys
@@ -198,9 +208,9 @@ def figures(key):
     values = sorted(it[key] for it in rounds)
     at = lambda share: values[min(len(values) - 1, int(len(values) * share))]
     return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": values[-1]}
-print(json.dumps({"what": "failover", "rounds": len(rounds), "confirm_gap_ms": figures("max_confirm_gap_ms"),
+print(json.dumps({"what": "failover", "signal": sys.argv[2], "rounds": len(rounds), "confirm_gap_ms": figures("max_confirm_gap_ms"),
     "delivery_gap_ms": figures("max_delivery_gap_ms"),
-    "lost": sum(it["verify"]["lost"] for it in rounds), "duplicates": sum(it["verify"]["duplicates"] for it in rounds)}))' "$work/rounds" | keep
+    "lost": sum(it["verify"]["lost"] for it in rounds), "duplicates": sum(it["verify"]["duplicates"] for it in rounds)}))' "$work/rounds" "$signal" | keep
     "$WARREN_BIN" queue delete failover-0 --server "$servers" >/dev/null
     rm --recursive --force "$work"
 }

@@ -6,6 +6,7 @@
 #   down       end all nodes in good order, keep their data
 #   status     which nodes run, and what the cluster says of itself
 #   kill N     SIGKILL node N: no warning, no flush
+#   stop N     end node N in good order: it hands over what it leads first
 #   start N    start node N again and wait until it is ready
 #   pause N    SIGSTOP node N: it stays connected and says nothing
 #   resume N   SIGCONT node N
@@ -246,6 +247,12 @@ main() {
             [[ "$(node_state "$n")" != stopped ]] || fail "node $n does not run"
             end_node "$n" KILL
             say "node $n is killed"
+            ;;
+        stop)
+            n="$(one_node "${2:-}")"
+            [[ "$(node_state "$n")" != stopped ]] || fail "node $n does not run"
+            end_node "$n" TERM
+            say "node $n is stopped"
             ;;
         start)
             n="$(one_node "${2:-}")"
