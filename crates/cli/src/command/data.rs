@@ -37,7 +37,7 @@ Example:
     Verify(DirArgs),
     /// Show the groups' logs, and with --entries what is in them
     #[command(after_help = "\
-Group 0 is the topology, group N + 1 is shard N. The topology's entries are left out unless --secrets is given: they hold
+Group 0 is the topology, group N is shard N. The topology's entries are left out unless --secrets is given: they hold
 password hashes.
 
 Examples:
