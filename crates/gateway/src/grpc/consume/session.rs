@@ -241,8 +241,7 @@ impl ConsumeSession {
                     Ok(Some(frame)) => if let Err(error) = self.frame(frame.frame).await {
                         return End::Status { error, returns: ReturnKind::Failed };
                     },
-                    Ok(None) if self.is_reset().await => return End::Broken,
-                    Ok(None) => self.close(),
+                    Ok(None) => if let Some(end) = self.left().await { return end } else { self.close() },
                     Err(status) => return broken(&status),
                 },
                 Ok(()) = self.access.changed() => self.look_at_rights(),
@@ -259,11 +258,18 @@ impl ConsumeSession {
         }
     }
 
-    /// A stream that is reset ends like one whose client has nothing more to say; but then nobody takes answers any more, either.
-    async fn is_reset(&self) -> bool {
-        timeout(RESET_WITHIN, self.link.outbound.closed())
-            .await
-            .is_ok()
+    /// A stream that is reset ends like one whose client has nothing more to say; but then nobody takes answers any more, either, or
+    /// the client is back already, on another stream.
+    async fn left(&mut self) -> Option<End> {
+        let outbound = self.link.outbound.clone();
+        let left = async {
+            tokio::select! {
+                biased; // who is back says more than a stream that is gone
+                coming = coming(&mut self.registration) => End::from(coming),
+                () = outbound.closed() => End::Broken,
+            }
+        };
+        timeout(RESET_WITHIN, left).await.ok()
     }
 
     fn close(&mut self) {
