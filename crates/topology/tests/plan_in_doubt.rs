@@ -87,3 +87,23 @@ fn replicas_of_groups_in_doubt_on_a_lost_or_leaving_node_stay() {
     assert_eq!(moved(&topology, Condition::Up, &[]), all);
     assert_eq!(moved(&topology, Condition::Up, &[1]), rest);
 }
+
+#[test]
+fn voters_of_a_topology_in_doubt_stay() {
+    let topology = cluster();
+    let voters = |in_doubt: &[u32]| {
+        let mut observed = Observed {
+            nodes: (1..=4).map(|it| (NodeId(it), Condition::Up)).collect(),
+            in_doubt: in_doubt.iter().copied().map(GroupId).collect(),
+            ..Observed::default()
+        };
+        observed.nodes.insert(NodeId(2), Condition::Lost);
+        let limits = Limits { changes_max: 100 };
+        let changes = next_changes(&topology, &observed, limits).into_iter();
+        changes
+            .filter(|it| matches!(it, PlacementCommand::SetTopologyVoters(_)))
+            .count()
+    };
+    assert_eq!(voters(&[]), 1, "node 4 votes instead of the lost one");
+    assert_eq!(voters(&[GroupId::TOPOLOGY.0]), 0);
+}

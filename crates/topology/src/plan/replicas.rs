@@ -118,6 +118,10 @@ impl<'a> Plan<'a> {
     /// Few voters, on nodes that do not leave; those that vote already first. A lost one is replaced if another is up, never just
     /// dropped: it may be the one that comes back when the others do not.
     fn topology_voters(&self) -> Option<PlacementCommand> {
+        // Of voters that differ the one that goes might be the only right one.
+        if self.observed.in_doubt.contains(&GroupId::TOPOLOGY) {
+            return None;
+        }
         let own = self.topology.placement(GroupId::TOPOLOGY)?;
         let votes = |node: NodeId| own.members.iter().any(|it| it.node == node);
         let up = |node: NodeId| self.condition(node) == Condition::Up;
