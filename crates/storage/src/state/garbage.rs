@@ -39,19 +39,21 @@ impl BlobFiles {
     }
 }
 
-/// Begins or ends to collect, as the files ask for it. Whether it is done now.
+/// Begins or ends to collect, as the files ask for it. `collecting`: whether it is done; `None` if that is not known.
 ///
 /// # Errors
-/// RocksDB's: nothing has changed.
-pub(super) fn tend(database: &DB, collecting: bool) -> Result<bool, StateError> {
+/// RocksDB's. It may have changed all the same: RocksDB writes its options down last.
+pub(super) fn tend(database: &DB, collecting: &mut Option<bool>) -> Result<(), StateError> {
     let files = BlobFiles::of(database).map_err(failed)?;
-    let wanted = files.asks_for_collection(collecting);
-    if wanted != collecting {
+    let wanted = files.asks_for_collection(collecting.unwrap_or(true));
+    if *collecting != Some(wanted) {
+        *collecting = None;
         let family = column_family(database, BLOCKS);
         let value = if wanted { "true" } else { "false" };
         database
             .set_options_cf(family, &[(SWITCH, value)])
             .map_err(failed)?;
+        *collecting = Some(wanted);
         tracing::info!(
             collecting = wanted,
             bytes = files.bytes,
@@ -59,7 +61,7 @@ pub(super) fn tend(database: &DB, collecting: bool) -> Result<bool, StateError> 
             "living message blocks are written again to free what dead ones hold, or no more"
         );
     }
-    Ok(wanted)
+    Ok(())
 }
 
 fn failed(error: rocksdb::Error) -> StateError {

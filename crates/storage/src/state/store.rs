@@ -34,8 +34,8 @@ pub(super) struct Shared {
     replicas: Mutex<BTreeMap<GroupId, Arc<Replica>>>,
     /// Held during a flush, so that what is known to be durable only moves forward.
     flushing: Mutex<()>,
-    /// Compactions collect garbage of the blob files.
-    pub(super) collecting: Mutex<bool>,
+    /// Whether compactions collect garbage of the blob files, if that is known.
+    pub(super) collecting: Mutex<Option<bool>>,
     failed: watch::Sender<Option<Arc<str>>>,
     /// It failed because something on the disk is not what was written.
     is_damaged: AtomicBool,
@@ -68,7 +68,7 @@ impl StateStore {
             epochs: Mutex::new(epochs),
             replicas: Mutex::default(),
             flushing: Mutex::new(()),
-            collecting: Mutex::new(false),
+            collecting: Mutex::new(Some(false)),
             failed: watch::Sender::new(None),
             is_damaged: AtomicBool::new(false),
             install_dir,
@@ -163,12 +163,10 @@ impl StateStore {
     /// To be called now and then: space that only dead message blocks hold is given back when it is as much as living ones hold.
     ///
     /// # Errors
-    /// [`StateError::Closed`]; [`StateError::Failed`]: as before, it is tried again with the next call.
+    /// [`StateError::Closed`]; [`StateError::Failed`]: it is tried again with the next call.
     pub fn tend(&self) -> Result<(), StateError> {
         let database = self.shared.database()?;
-        let mut collecting = self.shared.collecting.lock();
-        *collecting = garbage::tend(&database, *collecting)?;
-        Ok(())
+        garbage::tend(&database, &mut self.shared.collecting.lock())
     }
 
     /// Compacts everything, which drops what is deleted or replaced. Takes as long as it takes.

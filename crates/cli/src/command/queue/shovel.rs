@@ -29,8 +29,9 @@ use take::Source;
 #[command(after_help = "\
 A message leaves its queue when the target has confirmed it. The target knows it again by its place in its queue: a run that was interrupted
 or killed is repeated with the same command, which brings what it had confirmed not once more (docs/migration.md names where it may); a
-node may die on either side. The order is kept, but around messages that were refused. Properties and headers stay, time to live and delay go on; CC was followed already and is left out. Messages that are not due yet stay
-until they are; parked ones stay. --to-login's password: --to-password-file or WARREN_TO_PASSWORD.
+node may die on either side. The order is kept, but around messages that were refused. Properties and headers stay, time to live and
+delay go on; CC was followed already and is left out. Messages that are not due yet stay until they are; parked ones stay.
+--to-login's password: --to-password-file or WARREN_TO_PASSWORD.
 
 With a rate, few messages are held at a time. On SIGINT and SIGTERM what is under way is waited for. Exit code 0: the queue is empty, the
 limit is reached, or it was interrupted; else by what the target or the source said: 3 it does not answer, or has no room now (full, short of
