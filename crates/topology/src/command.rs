@@ -7,7 +7,7 @@ mod tenancy;
 
 pub use placement::{
     AdmitNode, ForgetNode, MoveReplica, PlacementCommand, PlacementSettled, SetCopies, SetLeaving,
-    SetTopologyVoters,
+    SetTopologyVoters, UndoMove,
 };
 pub use tenancy::{
     Batch, ClearParameter, ClearPermission, ClearTopicPermission, CreateUser, CreateVhost,

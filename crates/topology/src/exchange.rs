@@ -38,6 +38,11 @@ impl ExchangeKind {
         Self::Delayed,
     ];
 
+    /// By its own name alone: what is stored is read so by every version.
+    fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name in `exchange.declare`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -57,6 +62,7 @@ impl ExchangeKind {
 /// before, which the downstream looks after itself where it gets a plain one (features D24).
 const FEDERATION_UPSTREAM: &str = "x-federation-upstream";
 
+/// As clients name it.
 impl TryFrom<&str> for ExchangeKind {
     type Error = UnknownExchangeType;
 
@@ -64,10 +70,7 @@ impl TryFrom<&str> for ExchangeKind {
         if name == FEDERATION_UPSTREAM {
             return Ok(Self::Fanout);
         }
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or_else(|| UnknownExchangeType { name: name.into() })
+        Self::of_name(name).ok_or_else(|| UnknownExchangeType { name: name.into() })
     }
 }
 
@@ -129,7 +132,7 @@ pub(crate) fn routes_as(kind: ExchangeKind, arguments: &Table) -> Option<Exchang
     if kind != ExchangeKind::Delayed {
         return Some(kind);
     }
-    let inner = ExchangeKind::try_from(arguments.get_str(DELAYED_TYPE)?).ok()?;
+    let inner = ExchangeKind::of_name(arguments.get_str(DELAYED_TYPE)?)?;
     (inner != ExchangeKind::Delayed).then_some(inner)
 }
 
@@ -145,5 +148,8 @@ mod tests {
         let upstream = ExchangeKind::try_from("x-federation-upstream");
         assert_eq!(upstream, Ok(ExchangeKind::Fanout));
         assert!(ExchangeKind::try_from("x-federation").is_err());
+        // Not where it is stored: replicas of an earlier version would refuse the exchange.
+        let arguments = Table::new().with(DELAYED_TYPE, "x-federation-upstream");
+        assert_eq!(routes_as(ExchangeKind::Delayed, &arguments), None);
     }
 }

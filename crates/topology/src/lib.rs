@@ -41,7 +41,8 @@ pub use command::{
     DeleteQueue, DeleteUser, DeleteVhost, FinaliseVersion, ForgetNode, FormCluster, MoveReplica,
     NewQueueName, NoteConsumer, PasswordChange, PlacementCommand, PlacementSettled, SetCopies,
     SetLeaving, SetParameter, SetPermission, SetPolicy, SetTopicPermission, SetTopologyVoters,
-    SetVhostLimits, TenancyCommand, TopologyCommand, Unbind, UpdateNode, UpdateUser, UpdateVhost,
+    SetVhostLimits, TenancyCommand, TopologyCommand, Unbind, UndoMove, UpdateNode, UpdateUser,
+    UpdateVhost,
 };
 pub use dead_letter_queues::dead_letter_queue_of;
 pub use exchange::{Exchange, ExchangeKind, UnknownExchangeType};

@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use warren_types::{
-    ExchangeId, ExchangeName, GroupId, NodeId, QueueId, QueueName, ReplicaId, ShardId, Table,
-    TopologyIndex, VhostId, VhostName,
+    ExchangeId, ExchangeName, GroupId, Member, NodeId, QueueId, QueueName, ReplicaId, ShardId,
+    Table, TopologyIndex, VhostId, VhostName,
 };
 
 use crate::{
@@ -183,6 +183,15 @@ impl Topology {
     /// By group; the topology's own first.
     pub fn placements(&self) -> impl ExactSizeIterator<Item = &Placement> + Clone {
         self.placements.values()
+    }
+
+    /// Whether a shard's replica was given to its node since that has the data directory it has now: only then may something be stored of it.
+    #[must_use]
+    pub fn is_kept(&self, member: &Member) -> bool {
+        // Every directory is given a replica of the topology first, and ids only rise.
+        let own = self.placement(GroupId::TOPOLOGY);
+        let first = own.and_then(|it| it.on(member.node));
+        first.is_some_and(|first| first.replica < member.replica)
     }
 
     /// Copies that a shard is to have; fewer if there are fewer nodes.

@@ -87,7 +87,19 @@ async fn run_shrink(cluster: &mut Cluster) -> Result<()> {
     })
     .await?;
     println!("after the loss: {} confirmed", load.confirmed());
-    // It was away for long: what it has is removed, and it serves again.
+    // It was away for long: what it has is removed, and it serves again. Replicas go to it, and it is lost in the middle of that: those
+    // that were to go stay after all, for there is no other node.
+    cluster.restart(NodeNumber(4))?;
+    let coming = |it: &View| {
+        let mut told = it.problems.iter();
+        told.any(|it| it.contains("change: to nodes") && it.contains("4, away"))
+    };
+    until(&first, "a replica is on its way to node 4", coming).await?;
+    cluster.kill(NodeNumber(4))?;
+    until(&first, "all are whole without node 4 again", |it| {
+        is_whole(it, 3, &[4, 5])
+    })
+    .await?;
     cluster.restart(NodeNumber(4))?;
     let nodes = first.cluster().await?.nodes;
     ensure!(nodes.len() == 4, "{nodes:?}");

@@ -5,7 +5,7 @@ use warren_proto::stored_v1 as pb;
 use warren_proto::stored_v1::placement_command::Kind;
 use warren_topology::{
     AdmitNode, ForgetNode, MoveReplica, PlacementCommand, PlacementSettled, SetCopies, SetLeaving,
-    SetTopologyVoters,
+    SetTopologyVoters, UndoMove,
 };
 use warren_types::{Generation, GroupId, NodeId, ReplicaId};
 
@@ -51,6 +51,12 @@ pub(super) fn encode(command: &PlacementCommand) -> pb::PlacementCommand {
                 remove_replica: it.remove.map_or(0, |it| it.0),
             })
         }
+        PlacementCommand::UndoMove(it) => Kind::UndoMove(pb::UndoMove {
+            group: it.group.0,
+            generation: it.generation.0,
+            gone_replica: it.gone.0,
+            back_replica: it.back.0,
+        }),
     };
     pb::PlacementCommand { kind: Some(kind) }
 }
@@ -92,6 +98,12 @@ pub(super) fn decode(command: pb::PlacementCommand) -> Result<PlacementCommand, 
             copies: objects::decode_copies(it.copies, it.placed),
             add: (it.add_node != 0).then_some(NodeId(it.add_node)),
             remove: (it.remove_replica != 0).then_some(ReplicaId(it.remove_replica)),
+        }),
+        Kind::UndoMove(it) => PlacementCommand::UndoMove(UndoMove {
+            group: GroupId(it.group),
+            generation: Generation(it.generation),
+            gone: ReplicaId(it.gone_replica),
+            back: ReplicaId(it.back_replica),
         }),
     })
 }

@@ -4,7 +4,7 @@
 use warren_topology::{
     Addresses, AdmitNode, Copies, ForgetNode, MoveReplica, Node, PlacementCommand,
     PlacementSettled, SetCopies, SetLeaving, SetTopologyVoters, Software, Topology,
-    TopologyCommand, TopologyReply,
+    TopologyCommand, TopologyReply, UndoMove,
 };
 use warren_types::{Generation, Incarnation, NodeId, ReplicaId, ShardId, TopologyIndex};
 
@@ -80,14 +80,22 @@ pub fn later() -> Vec<(&'static str, TopologyCommand)> {
             set(2, 1, Copies::Placed(2), None, replica),
         ),
         ("set_copies_factor", set(2, 2, Copies::Factor, None, None)),
+        (
+            "undo_move",
+            TopologyCommand::Placement(PlacementCommand::UndoMove(UndoMove {
+                group: ShardId(2).into(),
+                generation: Generation(2),
+                gone: ReplicaId(7),
+                back: ReplicaId(8),
+            })),
+        ),
     ]
 }
 
-/// The upgraded cluster, after all of `later` but the last, which takes back what one before it says.
+/// The upgraded cluster, after the first of `later`: those after them take back what they say.
 pub fn with_copies(mut topology: Topology) -> Topology {
     let first = topology.index().0 + 1;
-    let mut later = later();
-    later.pop();
+    let later = later().into_iter().take(3);
     for (at, (name, command)) in (first..).zip(later) {
         let reply = topology.apply(TopologyIndex(at), command);
         let done = TopologyReply::Done { changed: true };

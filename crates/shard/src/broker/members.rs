@@ -143,7 +143,7 @@ fn next_step(placement: &Placement, status: &GroupStatus, now: Instant) -> Step 
 }
 
 /// Whether the votes may change now: a voter more must have nearly all of the log and answer, and so many of all that are to vote must
-/// answer that they agree without the others. From the moment of the change nothing is committed without them.
+/// answer, and have nearly all of it, that they agree without the others. From the moment of the change nothing is committed without them.
 fn may_vote(placement: &Placement, status: &GroupStatus, now: Instant) -> bool {
     let members = &placement.members;
     let fresh = |it: &Member| it.replica == status.replica || answers(status, it, now);
@@ -151,7 +151,8 @@ fn may_vote(placement: &Placement, status: &GroupStatus, now: Instant) -> bool {
     let newcomers = members.iter().filter(|it| !status.voters.contains(it));
     let all_ready = newcomers.into_iter().all(|it| ready(it) && fresh(it));
     // A change that is half done counts already: it can only go on.
-    let most = members.iter().filter(|it| fresh(it)).count() > members.len() / 2;
+    let good = members.iter().filter(|it| ready(it) && fresh(it));
+    let most = good.count() > members.len() / 2;
     all_ready && (most || status.is_joint())
 }
 

@@ -102,8 +102,7 @@ impl Broker {
         let me = self.inner.me;
         // Replicas of an earlier directory of this node are not this one's.
         let known = topology.node(me.node);
-        let own = placement
-            .on(me.node)
+        let own = own_replica(topology, placement, me.node)
             .filter(|_| known.is_some_and(|it| it.incarnation == me.incarnation));
         let open = self.inner.groups.read().get(&placement.group).cloned();
         if let Some(open) = open.map(|group| group.replica()) {
@@ -155,7 +154,8 @@ impl Broker {
                 mailbox: mailbox.clone(),
                 captures,
             }),
-            may_be_blank: synced,
+            // One that is to go has been here, or has never come; it is not made anew.
+            may_be_blank: synced && placement.on(own.node) == Some(own),
         };
         let handle = open(&self.inner.raft, spec).await?;
         // As the cluster is formed the first member asks the others to begin; a group that has changed has begun.
@@ -261,6 +261,17 @@ impl Broker {
         };
         self.inner.tasks.spawn(uplink.run());
     }
+}
+
+/// The replica that is placed on a node; or one that is to go and may still vote, which its group needs until the others do without it.
+fn own_replica(topology: &Topology, placement: &Placement, node: NodeId) -> Option<Member> {
+    let former = || {
+        let here = placement.former.iter().filter(|it| it.node == node);
+        here.filter(|it| topology.is_kept(it))
+            .max_by_key(|it| it.replica)
+            .copied()
+    };
+    placement.on(node).or_else(former)
 }
 
 /// What is stored of a group is another replica's.

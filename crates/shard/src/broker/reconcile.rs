@@ -94,6 +94,7 @@ impl Broker {
         });
         let groups = topology.placements().map(|it| it.group);
         let leaders = groups.filter_map(|group| Some((group, self.leadership_of(group)?.0)));
+        let set_aside = self.set_aside_anywhere().into_iter();
         Observed {
             nodes: nodes.collect(),
             leaders: leaders.collect(),
@@ -103,6 +104,7 @@ impl Broker {
                 .filter(|&it| self.is_short_of_memory(it))
                 .collect(),
             in_doubt: self.in_doubt(),
+            set_aside: set_aside.map(|it| (it.group, it.replica)).collect(),
             ..Observed::default()
         }
     }

@@ -17,6 +17,7 @@ pub enum PlacementCommand {
     SetTopologyVoters(SetTopologyVoters),
     PlacementSettled(PlacementSettled),
     SetCopies(SetCopies),
+    UndoMove(UndoMove),
 }
 
 impl PlacementCommand {
@@ -29,6 +30,7 @@ impl PlacementCommand {
             | Self::SetTopologyVoters(_)
             | Self::PlacementSettled(_) => ClusterVersion::FIRST,
             Self::SetCopies(_) => SetCopies::SINCE,
+            Self::UndoMove(_) => UndoMove::SINCE,
         }
     }
 }
@@ -93,5 +95,21 @@ pub struct SetCopies {
 }
 
 impl SetCopies {
+    pub(crate) const SINCE: ClusterVersion = ClusterVersion(2);
+}
+
+/// A replica that was to go votes on, instead of one that may never come: while the group's change is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndoMove {
+    pub group: GroupId,
+    /// The placement this was decided by; another one = refused.
+    pub generation: Generation,
+    /// The one that goes.
+    pub gone: ReplicaId,
+    /// The one that stays after all.
+    pub back: ReplicaId,
+}
+
+impl UndoMove {
     pub(crate) const SINCE: ClusterVersion = ClusterVersion(2);
 }

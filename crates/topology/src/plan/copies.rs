@@ -131,8 +131,8 @@ impl Ask<'_> {
             return Err(CopiesRefused::Changing(group));
         }
         self.check_led()?;
-        let there = |it: &&Member| self.observed.condition(it.node).is_there();
-        let (left, up) = (others.len(), others.iter().filter(there).count());
+        let good = |it: &&Member| self.observed.is_good(group, it);
+        let (left, up) = (others.len(), others.iter().filter(good).count());
         if up <= left / 2 {
             return Err(CopiesRefused::NoMajority { group, left, up });
         }

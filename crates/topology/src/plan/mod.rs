@@ -7,7 +7,7 @@ mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use warren_types::{GroupId, NodeId};
+use warren_types::{GroupId, Member, NodeId, ReplicaId};
 
 pub use copies::{CopiesRefused, CopiesWish, copies_change};
 pub use leaders::{LeaderMove, next_leader_move, spread};
@@ -26,6 +26,8 @@ pub struct Observed {
     pub short_of_memory: BTreeSet<NodeId>,
     /// Groups whose replicas differ, where it is not known which are right: none of them is moved, or the only right one might go.
     pub in_doubt: BTreeSet<GroupId>,
+    /// Replicas that are set aside: they will never answer again.
+    pub set_aside: BTreeSet<(GroupId, ReplicaId)>,
 }
 
 /// How a node is, as the planning node sees it.
@@ -68,6 +70,11 @@ impl Observed {
     /// Whether the node is to give its leaders to others: it is short of memory, and not already giving them away by itself.
     fn is_relieved(&self, node: NodeId) -> bool {
         self.condition(node) == Condition::Up && self.short_of_memory.contains(&node)
+    }
+
+    /// Whether a replica of the group counts towards a majority.
+    fn is_good(&self, group: GroupId, member: &Member) -> bool {
+        self.condition(member.node).is_there() && !self.set_aside.contains(&(group, member.replica))
     }
 
     #[must_use]

@@ -8,7 +8,7 @@ use warren_types::{GroupId, Member, NodeId};
 use super::{Condition, Observed};
 use crate::{
     cluster::Node,
-    command::{ForgetNode, MoveReplica, PlacementCommand, SetCopies, SetTopologyVoters},
+    command::{ForgetNode, MoveReplica, PlacementCommand, SetCopies, SetTopologyVoters, UndoMove},
     placement::{Copies, Placement},
     topology::Topology,
 };
@@ -169,7 +169,7 @@ impl<'a> Plan<'a> {
     fn mend(&mut self, placement: &Placement) -> Option<PlacementCommand> {
         self.observed.leader(placement.group)?;
         let change = if let Some(back) = self.dead_end(placement) {
-            return Some(PlacementCommand::SetCopies(back));
+            return Some(back);
         } else if placement.settled && placement.members.len() > self.wanted(placement) {
             self.shrink(placement)
         } else {
@@ -182,32 +182,73 @@ impl<'a> Plan<'a> {
         usize::try_from(self.topology.wanted_copies(placement)).unwrap_or(usize::MAX)
     }
 
-    /// A replica is on its way to a node that is lost or leaves, and no other could have it: it is taken back, or the shard would never
-    /// change again.
-    fn dead_end(&self, placement: &Placement) -> Option<SetCopies> {
-        let coming = placement.coming().filter(|it| !self.stays(it.node))?;
-        let possible = self.topology.version() >= SetCopies::SINCE;
-        let stuck = possible && self.target(placement, Some(&coming)).is_none();
-        stuck.then_some(SetCopies {
-            group: placement.group,
-            generation: placement.generation,
-            copies: placement.copies,
-            add: None,
-            remove: Some(coming.replica),
-        })
+    /// Under way to a node that is lost or leaves, and no other could have it: the replica that was to go stays after all, or the one that
+    /// comes is taken back. The shard would never change again.
+    fn dead_end(&self, placement: &Placement) -> Option<PlacementCommand> {
+        let possible = self.topology.version() >= UndoMove::SINCE.max(SetCopies::SINCE);
+        let bad = placement
+            .members
+            .iter()
+            .filter(|it| !self.stays(it.node))
+            .max_by_key(|it| it.replica)
+            .filter(|_| possible && !placement.settled)?;
+        if self.target(placement, Some(bad)).is_some() {
+            return None;
+        }
+        let (group, generation) = (placement.group, placement.generation);
+        if let Some(back) = self.way_back(placement, bad) {
+            return Some(PlacementCommand::UndoMove(UndoMove {
+                group,
+                generation,
+                gone: bad.replica,
+                back: back.replica,
+            }));
+        }
+        let coming = placement.coming().filter(|it| it == bad)?;
+        self.is_enough(placement, &coming)
+            .then_some(PlacementCommand::SetCopies(SetCopies {
+                group,
+                generation,
+                copies: placement.copies,
+                add: None,
+                remove: Some(coming.replica),
+            }))
+    }
+
+    /// A replica that was to go and could vote on instead of `bad`: one on a node that leaves only where the other is lost, or two that
+    /// leave would replace each other for ever.
+    fn way_back<'p>(&self, placement: &'p Placement, bad: &Member) -> Option<&'p Member> {
+        let lost = self.condition(bad.node) == Condition::Lost;
+        let able = placement.former.iter().filter(|it| {
+            let other = placement
+                .members
+                .iter()
+                .any(|member| member.node == it.node);
+            self.observed.is_good(placement.group, it)
+                && (lost || self.stays(it.node))
+                && self.topology.is_kept(it)
+                && !other
+        });
+        able.max_by_key(|it| it.replica)
+    }
+
+    /// Whether most of those that are left without one replica are there.
+    fn is_enough(&self, placement: &Placement, without: &Member) -> bool {
+        let left = placement.members.iter().filter(|it| *it != without);
+        let good = left.filter(|it| self.observed.is_good(placement.group, it));
+        good.count() > (placement.members.len() - 1) / 2
     }
 
     /// There are too many: one that is no good goes first, then one that has others in its zone, or is on a node with many.
     fn shrink(&mut self, placement: &Placement) -> Option<MoveReplica> {
         let leader = self.observed.leader(placement.group);
-        let there = |it: &Member| self.condition(it.node).is_there();
         let goes = placement.members.iter().max_by_key(|it| {
             let crowd = self.in_zone(placement, Some(it), it.node);
             let load = self.load.get(&it.node).copied().unwrap_or_default();
             let leads = leader == Some(it.node);
             (
                 !self.stays(it.node),
-                !there(it),
+                !self.observed.is_good(placement.group, it),
                 crowd,
                 load,
                 !leads,
@@ -215,10 +256,8 @@ impl<'a> Plan<'a> {
             )
         });
         let goes = *goes?;
-        let left = placement.members.iter().filter(|it| **it != goes);
-        let up = left.filter(|it| there(it)).count();
-        let enough = up > (placement.members.len() - 1) / 2;
-        enough.then(|| self.change(placement, None, Some(goes)))
+        self.is_enough(placement, &goes)
+            .then(|| self.change(placement, None, Some(goes)))
     }
 
     /// A lost or leaving replica is replaced, a missing one comes.
@@ -242,7 +281,7 @@ impl<'a> Plan<'a> {
                 let others = members.iter().filter(|it| *it != bad);
                 let whole = others
                     .into_iter()
-                    .all(|it| self.condition(it.node).is_there());
+                    .all(|it| self.observed.is_good(placement.group, it));
                 whole.then(|| self.change(placement, None, Some(*bad)))
             }
             (None, Some(to)) if members.len() < wanted => {
@@ -274,7 +313,7 @@ impl<'a> Plan<'a> {
                     && placement
                         .members
                         .iter()
-                        .all(|it| self.condition(it.node) == Condition::Up);
+                        .all(|it| self.is_whole(placement.group, it));
                 let Some(to) = self.target(placement, Some(member)).filter(|_| free) else {
                     continue;
                 };
@@ -287,6 +326,11 @@ impl<'a> Plan<'a> {
         }
         let (placement, to, member) = found?;
         Some(self.change(placement, Some(to), Some(member)))
+    }
+
+    /// Its node is there to stay, and it works.
+    fn is_whole(&self, group: GroupId, member: &Member) -> bool {
+        self.condition(member.node) == Condition::Up && self.observed.is_good(group, member)
     }
 
     /// The best node for a replica of the group, in the place of `instead`.

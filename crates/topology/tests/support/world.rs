@@ -148,8 +148,8 @@ impl World {
         shards.map(|it| it.group).collect()
     }
 
-    /// One round: plans, proposes, lets leaders work. False: there was nothing to do.
-    pub fn step(&mut self) -> bool {
+    /// Plans and proposes. False: there was nothing to do.
+    pub fn plan(&mut self) -> bool {
         let changes = next_changes(&self.topology, &self.observed(), Limits::default());
         let idle = changes.is_empty();
         let before = self.changing();
@@ -158,6 +158,7 @@ impl World {
             let group = match &change {
                 PlacementCommand::MoveReplica(it) => Some(it.group),
                 PlacementCommand::SetCopies(it) => Some(it.group),
+                PlacementCommand::UndoMove(it) => Some(it.group),
                 _ => None,
             };
             let first = group.is_none_or(|it| groups.insert(it));
@@ -172,12 +173,18 @@ impl World {
             "{begun} groups more, {} change already",
             before.len()
         );
+        !idle
+    }
+
+    /// One round: plans, proposes, lets leaders work. False: there was nothing to do.
+    pub fn step(&mut self) -> bool {
+        let planned = self.plan();
         let busy = self
             .topology
             .placements()
             .any(|it| !it.settled && self.has_quorum(it.group));
         self.converge();
-        busy || !idle
+        busy || planned
     }
 
     pub fn settle(&mut self) {
@@ -272,6 +279,8 @@ pub enum Event {
     Wipe(usize),
     Back(usize),
     Steps(usize),
+    /// A step is begun, and what comes next comes in the middle of it.
+    Begin,
     /// Of a shard: what, and which node or how many.
     Copies(u32, u8, usize),
 }
@@ -285,6 +294,7 @@ pub fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => any::<usize>().prop_map(Event::Wipe),
         1 => any::<usize>().prop_map(Event::Back),
         4 => (1..6_usize).prop_map(Event::Steps),
+        2 => Just(Event::Begin),
         4 => (any::<u32>(), any::<u8>(), any::<usize>()).prop_map(|(shard, what, at)| Event::Copies(shard, what, at)),
     ];
     prop::collection::vec(event, 1..30)
@@ -347,6 +357,9 @@ impl World {
                 };
                 // What is refused changes nothing, and is judged elsewhere.
                 let _ = self.wish(1 + shard % shards, wish);
+            }
+            Event::Begin => {
+                self.plan();
             }
             Event::Steps(count) => {
                 for _ in 0..count {

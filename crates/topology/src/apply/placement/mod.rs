@@ -30,6 +30,7 @@ pub(super) fn apply(
         PlacementCommand::SetTopologyVoters(it) => replicas::set_topology_voters(topology, &it),
         PlacementCommand::PlacementSettled(it) => replicas::settled(topology, &it),
         PlacementCommand::SetCopies(it) => replicas::set_copies(topology, &it),
+        PlacementCommand::UndoMove(it) => replicas::undo_move(topology, &it),
     }
 }
 

@@ -7,7 +7,7 @@ use warren_types::{GroupId, Incarnation, NodeId};
 use super::{NODES_MAX, done, refused};
 use crate::{
     cluster::Node,
-    command::{AdmitNode, ForgetNode, SetLeaving},
+    command::{AdmitNode, ForgetNode, SetLeaving, UndoMove},
     reply::{PlacementFault, Refusal, TopologyReply},
     topology::Topology,
 };
@@ -67,7 +67,13 @@ fn replace(
     former.push(known);
     let leaving = now.is_some_and(|it| it.leaving);
     let groups: Vec<GroupId> = topology.placements.keys().copied().collect();
+    let forgets = topology.version() >= UndoMove::SINCE;
     for group in groups {
+        if forgets {
+            // What was to go from its old directory is gone: it may be given another at once.
+            let placement = topology.placement_mut(group)?;
+            placement.former.retain(|it| it.node != id);
+        }
         let has = topology
             .placement(group)
             .is_some_and(|it| it.on(id).is_some());

@@ -1,12 +1,12 @@
-//! `MoveReplica`, `SetCopies`, `SetTopologyVoters`, `PlacementSettled`. Not here: nodes that come and go (`nodes`).
+//! `MoveReplica`, `SetCopies`, `UndoMove`, `SetTopologyVoters`, `PlacementSettled`. Not here: nodes that come and go (`nodes`).
 
 use std::collections::BTreeSet;
 
-use warren_types::{GroupId, Member, NodeId};
+use warren_types::{Generation, GroupId, Member, NodeId};
 
 use super::{NODES_MAX, done, refused};
 use crate::{
-    command::{MoveReplica, PlacementSettled, SetCopies, SetTopologyVoters},
+    command::{MoveReplica, PlacementSettled, SetCopies, SetTopologyVoters, UndoMove},
     placement::{Copies, Placement},
     reply::{PlacementFault, Refusal, TopologyReply},
     topology::Topology,
@@ -16,7 +16,7 @@ pub(super) fn move_replica(
     topology: &mut Topology,
     it: &MoveReplica,
 ) -> Result<TopologyReply, Refusal> {
-    let placement = placement_of(topology, it)?;
+    let placement = placement_of(topology, it.group, it.generation)?;
     // One change at a time; but a replica that will never come may be exchanged for another.
     if !placement.settled && (it.add.is_none() || it.remove.is_none()) {
         return Err(refused(PlacementFault::Changing));
@@ -35,7 +35,7 @@ pub(super) fn set_copies(
         add: it.add,
         remove: it.remove,
     };
-    let placement = placement_of(topology, &change)?;
+    let placement = placement_of(topology, it.group, it.generation)?;
     let count = match it.copies {
         Copies::Factor => 1,
         Copies::Count(count) | Copies::Placed(count) => usize::try_from(count).unwrap_or(0),
@@ -58,12 +58,44 @@ pub(super) fn set_copies(
     Ok(done(changed))
 }
 
+/// What is stored of a replica that was to go is kept until the change is settled: it may vote again, unless its node has lost it.
+pub(super) fn undo_move(topology: &mut Topology, it: &UndoMove) -> Result<TopologyReply, Refusal> {
+    let placement = placement_of(topology, it.group, it.generation)?;
+    if placement.settled {
+        return Err(refused(PlacementFault::Nothing));
+    }
+    let find = |list: &[Member], replica| {
+        let found = list.iter().find(|it| it.replica == replica).copied();
+        found.ok_or(refused(PlacementFault::NoSuchReplica))
+    };
+    let gone = find(&placement.members, it.gone)?;
+    let back = find(&placement.former, it.back)?;
+    if !topology.is_kept(&back) {
+        return Err(refused(PlacementFault::NoSuchReplica));
+    }
+    let mut others = placement.members.iter().filter(|it| **it != gone);
+    if others.any(|it| it.node == back.node) {
+        return Err(refused(PlacementFault::HasReplicas));
+    }
+    let placement = topology.placement_mut(it.group)?;
+    placement.members.retain(|it| *it != gone);
+    placement.former.retain(|it| *it != back);
+    placement.members.push(back);
+    placement.former.push(gone);
+    placement.changed();
+    Ok(done(true))
+}
+
 /// The shard's placement, if it is the one that the change was decided by.
-fn placement_of<'a>(topology: &'a Topology, it: &MoveReplica) -> Result<&'a Placement, Refusal> {
-    let placement = topology.placement(it.group);
+fn placement_of(
+    topology: &Topology,
+    group: GroupId,
+    generation: Generation,
+) -> Result<&Placement, Refusal> {
+    let placement = topology.placement(group);
     let placement = placement.filter(|it| it.group != GroupId::TOPOLOGY);
     let placement = placement.ok_or(refused(PlacementFault::NoSuchGroup))?;
-    if placement.generation != it.generation {
+    if placement.generation != generation {
         return Err(refused(PlacementFault::Stale));
     }
     Ok(placement)
@@ -71,7 +103,7 @@ fn placement_of<'a>(topology: &'a Topology, it: &MoveReplica) -> Result<&'a Plac
 
 /// Adds a replica, removes one, or both, whether something else changes or not.
 fn exchange(topology: &mut Topology, it: &MoveReplica) -> Result<(), Refusal> {
-    let placement = placement_of(topology, it)?;
+    let placement = placement_of(topology, it.group, it.generation)?;
     if let Some(node) = it.add {
         let known = topology.node(node).ok_or(Refusal::NoSuchNode { node })?;
         if known.leaving {
