@@ -14,15 +14,15 @@ use tracing::{info, warn};
 use warren_gateway::{AlarmedNodes, Gateway};
 use warren_management::{Overview, ProcessFigures};
 use warren_raft::Peers;
-use warren_storage::disk_space;
+use warren_storage::{StateError, StateStore, disk_space};
 use warren_types::{Alarms, Watermarks};
 
 use self::alarm::Watched;
 use crate::storage::Storage;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What dead messages hold is looked at in every so many rounds.
-const TEND_IN: u32 = 20;
+/// What messages hold that are gone is looked at so often.
+const TEND_EVERY: Duration = Duration::from_secs(5);
 /// What a node that is silent for so long has said of itself does not count any more: it takes part in nothing.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
@@ -38,28 +38,23 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let tidied = tidy(self.storage.state.clone(), stop.clone());
+        tokio::join!(self.watch(stop), tidied);
+    }
+
+    async fn watch(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut alarms = Alarms::NONE;
-        let mut round: u32 = 0;
         loop {
             tokio::select! {
                 biased; // stopping comes first
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            round = round.wrapping_add(1);
-            let state = round
-                .is_multiple_of(TEND_IN)
-                .then(|| self.storage.state.clone());
             // The disk may make it wait.
             let (path, levels) = (self.data_dir.clone(), self.gateway.watermarks());
-            let looked = tokio::task::spawn_blocking(move || {
-                if let Some(Err(error)) = state.map(|state| state.tend()) {
-                    warn!(%error, "whether state is to be tidied is not known");
-                }
-                look(&path, levels, alarms)
-            });
+            let looked = tokio::task::spawn_blocking(move || look(&path, levels, alarms));
             let looked = looked.await;
             let Ok(mut figures) = looked else { continue };
             self.add_log(&mut figures);
@@ -89,6 +84,25 @@ impl Monitor {
             .into_iter()
             .map(|node| (node, self.peers.heard(node).alarms));
         others.chain([(self.peers.node(), own)]).collect()
+    }
+}
+
+/// Beside the alarms, which must not wait for it.
+async fn tidy(state: StateStore, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(TEND_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased; // stopping comes first
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let state = state.clone();
+        match tokio::task::spawn_blocking(move || state.tend()).await {
+            Ok(Ok(())) | Ok(Err(StateError::Closed)) => {}
+            Ok(Err(error)) => warn!(%error, "whether state is to be tidied is not known"),
+            Err(error) => warn!(%error, "state is not tidied"),
+        }
     }
 }
 

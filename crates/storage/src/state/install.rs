@@ -138,7 +138,12 @@ impl Installer {
         self.stage = Stage::Current;
         self.shared.flush()?;
         // Only now: were it flushed before the switch, a crash would leave neither.
-        delete_rows(&*self.shared.database()?, &replaced.0, &replaced.end())
+        delete_rows(
+            &*self.shared.database()?,
+            &self.shared.deleted,
+            &replaced.0,
+            &replaced.end(),
+        )
     }
 
     fn refuse(&self, detail: &str) -> StateError {
@@ -199,7 +204,12 @@ impl Drop for Installer {
         self.writing = None;
         if self.stage == Stage::Handed
             && let Ok(database) = self.shared.database()
-            && let Err(error) = delete_rows(&database, &self.prefix.0, &self.prefix.end())
+            && let Err(error) = delete_rows(
+                &database,
+                &self.shared.deleted,
+                &self.prefix.0,
+                &self.prefix.end(),
+            )
         {
             tracing::warn!(%error, "rows of an unfinished snapshot stay until the next start");
         }

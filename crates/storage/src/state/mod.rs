@@ -7,6 +7,7 @@
 mod chunk;
 mod contract;
 mod database;
+mod deleted;
 mod epochs;
 mod error;
 mod garbage;

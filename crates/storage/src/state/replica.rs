@@ -222,8 +222,17 @@ impl ReplicaState {
         // A batch that grows copies what it holds.
         let bytes: usize = rows.ops.iter().map(RowOp::batch_bytes).sum();
         let mut batch = WriteBatch::with_capacity_bytes(bytes + META_FRAMING_BYTES + meta.len());
+        let mut deleted = Vec::new();
         for operation in rows.ops {
             add(&database, &mut batch, prefix, &operation);
+            if let RowOp::DeleteRange {
+                table: Table::Blocks,
+                from,
+                to,
+            } = operation
+            {
+                deleted.push((from, to));
+            }
         }
         let key = about_key(About::Meta, self.replica.group);
         batch.put_cf(
@@ -232,6 +241,12 @@ impl ReplicaState {
             encode_meta(&key, &meta),
         );
         self.shared.write(&database, batch)?;
+        for (from, to) in deleted {
+            self.shared
+                .deleted
+                .lock()
+                .note(prefix.key(&from), prefix.key(&to));
+        }
         current.meta = Some(meta);
         Ok(())
     }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use warren_types::{GroupId, ReplicaId};
 
 use super::database::{self, StateOptions, column_family};
+use super::deleted::DeletedRanges;
 use super::epochs::Epochs;
 use super::error::StateError;
 use super::garbage;
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     flushing: Mutex<()>,
     /// Whether compactions collect garbage of the blob files, if that is known.
     pub(super) collecting: Mutex<Option<bool>>,
+    pub(super) deleted: Mutex<DeletedRanges>,
     failed: watch::Sender<Option<Arc<str>>>,
     /// It failed because something on the disk is not what was written.
     is_damaged: AtomicBool,
@@ -62,13 +64,15 @@ impl StateStore {
             ..options
         };
         let database = database::open(&path, &options)?;
-        drop_stale_epochs(&database)?;
+        let deleted = Mutex::default();
+        drop_stale_epochs(&database, &deleted)?;
         let shared = Shared {
             database: RwLock::new(Some(Arc::new(database))),
             epochs: Mutex::new(epochs),
             replicas: Mutex::default(),
             flushing: Mutex::new(()),
             collecting: Mutex::new(Some(false)),
+            deleted,
             failed: watch::Sender::new(None),
             is_damaged: AtomicBool::new(false),
             install_dir,
@@ -130,6 +134,7 @@ impl StateStore {
             batch.delete_range_cf(column_family(&database, family(table)), &first, &end);
         }
         self.shared.write(&database, batch)?;
+        self.shared.deleted.lock().note(first, end);
         drop(replicas);
         self.shared.flush()
     }
@@ -160,12 +165,15 @@ impl StateStore {
         TABLES.into_iter().map(count).sum()
     }
 
-    /// To be called now and then: space that only dead message blocks hold is given back when it is as much as living ones hold.
+    /// To be called now and then: space of queues and replicas that are gone is given back, and what only dead message blocks hold when it is
+    /// as much as living ones hold. May take seconds for hundreds of gigabytes.
     ///
     /// # Errors
     /// [`StateError::Closed`]; [`StateError::Failed`]: it is tried again with the next call.
     pub fn tend(&self) -> Result<(), StateError> {
         let database = self.shared.database()?;
+        let deleted = self.shared.deleted.lock().take();
+        deleted.compact(&database);
         garbage::tend(&database, &mut self.shared.collecting.lock())
     }
 
@@ -188,7 +196,10 @@ impl StateStore {
     /// As [`flush`](Self::flush); the store is closed all the same.
     pub fn close(&self) -> Result<(), StateError> {
         let flushed = self.flush();
-        *self.shared.database.write() = None;
+        if let Some(database) = self.shared.database.write().take() {
+            // Compactions are not waited for: what they do is done again.
+            database.cancel_all_background_work(false);
+        }
         flushed
     }
 }
@@ -261,7 +272,7 @@ impl Shared {
 }
 
 /// Deletes the rows of all epochs that are not their group's current one.
-fn drop_stale_epochs(database: &DB) -> Result<(), StateError> {
+fn drop_stale_epochs(database: &DB, deleted: &Mutex<DeletedRanges>) -> Result<(), StateError> {
     let mut current = Vec::new();
     let mut rows = database.raw_iterator_cf(column_family(database, META));
     rows.seek_to_first();
@@ -276,14 +287,19 @@ fn drop_stale_epochs(database: &DB) -> Result<(), StateError> {
     rows.status()?;
     let mut gap = Vec::new();
     for prefix in current {
-        delete_rows(database, &gap, &prefix.0)?;
+        delete_rows(database, deleted, &gap, &prefix.0)?;
         gap = prefix.end();
     }
-    delete_rows(database, &gap, &last_key())
+    delete_rows(database, deleted, &gap, &last_key())
 }
 
 /// Deletes `[from, to)` from all tables, where there is something to delete.
-pub(super) fn delete_rows(database: &DB, from: &[u8], to: &[u8]) -> Result<(), StateError> {
+pub(super) fn delete_rows(
+    database: &DB,
+    deleted: &Mutex<DeletedRanges>,
+    from: &[u8],
+    to: &[u8],
+) -> Result<(), StateError> {
     for table in TABLES {
         let family = column_family(database, family(table));
         let mut rows = database.raw_iterator_cf(family);
@@ -293,6 +309,7 @@ pub(super) fn delete_rows(database: &DB, from: &[u8], to: &[u8]) -> Result<(), S
             let mut batch = WriteBatch::default();
             batch.delete_range_cf(family, from, to);
             database::write(database, batch)?;
+            deleted.lock().note(from, to);
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Space that dead blocks hold beside living ones is given back. Files that are all dead go by themselves and are not looked at here.
+//! Space that dead blocks hold beside living ones is given back, and that of ranges that were deleted. Files that are all dead of blocks that ended one by
+//! one go by themselves and are not looked at here.
 
 use std::time::{Duration, Instant};
 
@@ -66,5 +67,46 @@ fn space_of_dead_blocks_between_living_ones_is_given_back() {
     for number in (0..BLOCKS_WRITTEN).step_by(4) {
         let block = state.get(Table::Blocks, &key(number)).unwrap().unwrap();
         assert_eq!(block.len(), BLOCK_BYTES, "block {number}");
+    }
+}
+
+/// As a queue's blocks go when it is deleted, a replica's when it leaves, and rows that were installed and never used.
+#[test]
+fn space_of_deleted_ranges_is_given_back_at_rest() {
+    for removed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(dir.path(), StateOptions::default()).unwrap();
+        let state = store.replica(GROUP, REPLICA).unwrap();
+        let key = |number: u64| number.to_be_bytes().to_vec();
+        let blocks = 4_000;
+        let mut batch = RowBatch::default();
+        for number in 0..blocks {
+            batch.put(Table::Blocks, key(number), vec![7; 16 << 10]);
+        }
+        state.write(batch, Bytes::new()).unwrap();
+        store.flush().unwrap();
+        let before = files(&store).bytes;
+        assert!(before >= blocks * (16 << 10), "{before}");
+        if removed {
+            store.remove_group(GROUP).unwrap();
+        } else {
+            let mut batch = RowBatch::default();
+            batch.delete_range(Table::Blocks, key(0), key(blocks - 1));
+            state.write(batch, Bytes::new()).unwrap();
+            store.flush().unwrap();
+        }
+        assert_eq!(
+            files(&store).bytes,
+            before,
+            "RocksDB does nothing by itself"
+        );
+        store.tend().unwrap();
+        let now = files(&store);
+        assert!(now.bytes - now.garbage <= 20 << 10, "{now:?}");
+        assert_eq!(store.shared.deleted.lock().len(), 0);
+        if !removed {
+            let last = state.get(Table::Blocks, &key(blocks - 1)).unwrap();
+            assert_eq!(last.unwrap().len(), 16 << 10);
+        }
     }
 }
