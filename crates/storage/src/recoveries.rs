@@ -79,11 +79,19 @@ pub(crate) fn read(dir: &Path) -> Result<Vec<RecoveryRecord>, DataDirError> {
     })
 }
 
-/// Adds one; durable when it returns.
+/// Adds one; durable when it returns. A recovery does not wait for what is known of earlier ones: a damaged file is put aside.
 pub(crate) fn note(dir: &Path, mut record: RecoveryRecord) -> Result<(), DataDirError> {
     let end = record.by.floor_char_boundary(BY_BYTES_MAX);
     record.by.truncate(end);
-    let mut all = read(dir)?;
+    let mut all = match read(dir) {
+        Err(DataDirError::Damaged { path, detail }) => {
+            let aside = path.with_extension("damaged");
+            tracing::error!(path = %path.display(), aside = %aside.display(), detail, "what was known of earlier recoveries is put aside");
+            std::fs::rename(&path, &aside).map_err(|source| DataDirError::Io { path, source })?;
+            Vec::new()
+        }
+        read => read?,
+    };
     all.push(record);
     let from = all.len().saturating_sub(RECOVERIES_MAX);
     let path = dir.join(RECOVERIES);
@@ -191,8 +199,12 @@ mod tests {
         bytes[20] ^= 1;
         std::fs::write(&path, bytes).unwrap();
         assert!(verify(dir.path()).unwrap().contains("recoveries"));
-        let refused = note(dir.path(), record(7));
+        let refused = read(dir.path());
         assert!(matches!(refused, Err(DataDirError::Damaged { .. })));
+        // The next recovery is not stopped by it.
+        note(dir.path(), record(7)).unwrap();
+        assert_eq!(read(dir.path()).unwrap(), [record(7)]);
+        assert!(dir.path().join("recoveries.damaged").exists());
     }
 
     #[test]

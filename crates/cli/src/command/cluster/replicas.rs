@@ -7,8 +7,12 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use warren_client::{Cluster, ClusterShard, Connection, Replica, ReplicaRole, parse_addresses};
+use warren_client::{
+    Cluster, ClusterNode, ClusterShard, Connection, NodeState, Replica, ReplicaRole,
+    parse_addresses,
+};
 
+use super::drain::reach;
 use super::quorum::needing;
 use crate::args::Global;
 use crate::exit::Failure;
@@ -41,7 +45,8 @@ pub(crate) struct ReplicasArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 every shard has a majority without the node, 1 a shard has not, 3 no node answers, 4 there is no such node. Nodes that are
-draining count as stopped. A shard with one copy needs its node always.
+draining count as stopped, as do copies that have not caught up (more than 1,000 entries behind, in doubt or changing, as their leader says). A
+shard with one copy needs its node always.
 
 Example: stop a node when it can be spared
   until warren cluster critical 3; do sleep 1; done; systemctl stop warren")]
@@ -210,16 +215,31 @@ pub(crate) async fn critical(global: &Global, args: CriticalArgs) -> Result<()> 
     if led.cluster.nodes.iter().all(|it| it.node_id != node) {
         return Err(Failure::NotFound(format!("there is no node {node}")).into());
     }
-    let needing = needing(&led.cluster, node);
+    let down = needing(&led.cluster, node).into_iter();
+    let mut shards: BTreeSet<u64> = down.map(|it| it.shard).collect();
+    let known = led.cluster.nodes.iter();
+    if known.filter(|it| it.node_id == node).any(answers) {
+        // It asks the leaders, who know which of their copies have caught up.
+        let itself = reach(global, Some(node)).await?;
+        shards.extend(itself.shards_needing_node(ANSWER_WITHIN).await?);
+    }
     let view = CriticalView {
         node,
-        critical: !needing.is_empty(),
-        shards: needing.iter().map(|it| it.shard).collect(),
+        critical: !shards.is_empty(),
+        shards: shards.into_iter().collect(),
     };
     output::result(global.output, &view, critical_text)?;
     match view.critical {
         true => Err(Failure::SAID_FAILED.into()),
         false => Ok(()),
+    }
+}
+
+/// One that is stopped already has no copy that others wait for.
+fn answers(node: &ClusterNode) -> bool {
+    match node.state {
+        NodeState::Up | NodeState::Draining => true,
+        NodeState::Unknown | NodeState::Down | NodeState::Removed => false,
     }
 }
 
