@@ -383,6 +383,8 @@ impl Dispatch {
             Effect::Cancelled(it) => self.cancelled(&it, out),
             // The leader sends them, or decides on them anew: until they have left they stay in flight.
             Effect::Outgoing { .. } | Effect::NotMoved { .. } => {}
+            // What each of them became is told for itself.
+            Effect::TogetherDone { .. } => {}
             Effect::Time { now } => self.shared.now = self.shared.now.max(now),
         }
     }
