@@ -1,5 +1,5 @@
 //! What a producer was refused for now, by the numbers that it gave: it sends that again, and what it had sent later meanwhile must not come
-//! before it. Of one shard: queues of others promise no order with its own. Not here: duplicates (`queue`), who refuses what.
+//! before it. Kept for each shard: queues of others promise no order with its own. Not here: duplicates (`queue`), who refuses what.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,11 +26,12 @@ pub struct Awaited {
 }
 
 impl Awaited {
-    /// It was refused, and is to come again.
+    /// It was refused, and is to come again; perhaps for several queues at once.
     pub fn refused(&mut self, sequence: u64, now: Instant) {
         self.forget_overdue(now);
         let until = now + AWAITED_FOR;
-        self.came_again |= self.numbers.insert(sequence, until).is_some();
+        let before = self.numbers.insert(sequence, until);
+        self.came_again |= before.is_some_and(|it| it < until);
         self.look_at.get_or_insert(until);
         if self.numbers.len() > AWAITED_MAX {
             *self = Self::default();
@@ -121,6 +122,7 @@ mod tests {
         let now = Instant::now();
         let mut awaited = Awaited::default();
         awaited.refused(4, now);
+        awaited.refused(4, now); // it has two queues in the shard
         // What is turned down meanwhile, up to the last moment, holds nothing up after it.
         for (sequence, tenth) in (5..).zip(0..10) {
             assert!(!awaited.may_pass(&[sequence], now + AWAITED_FOR * tenth / 10));

@@ -205,7 +205,9 @@ impl Publishing {
         }
         let sequence = Some(publish.sequence()).filter(|it| *it != 0);
         let shards = self.routed.as_slice().iter().map(|it| it.shard);
-        let may_go = self.order.may_go(sequence.as_slice(), shards);
+        // Others of its batch may have been refused since that was looked at.
+        let may_go = self.order.may_be_routed(sequence.into_iter())
+            && self.order.may_go(sequence.as_slice(), shards);
         (!may_go).then_some(Refused::OutOfOrder)
     }
 

@@ -89,6 +89,8 @@ impl Publishing {
         let sequences = batch.iter().map(Publish::sequence);
         let sequences: Vec<u64> = sequences.filter(|it| *it != 0).collect();
         if !self.order.may_go(&sequences, std::iter::once(shard)) {
+            let each = sequences.into_iter();
+            each.for_each(|it| self.order.refused(it, [shard]));
             return self.resolve_all(batch, Outcome::Refused(Refused::OutOfOrder));
         }
         self.queue_up_together(&view, shard, batch.into_iter().zip(known));
