@@ -187,6 +187,10 @@ pub enum Effect {
     OutputsRefused(OutputsRefused),
     /// Deliveries that were to end in one did not.
     TogetherRefused(TogetherRefused),
+    /// They did; the first of them. Those that are dead letters are on their way.
+    TogetherDone {
+        first: EndedDelivery,
+    },
     /// These go back to ready; `counts` has one `(delivery count, acquired count)` per position of `ranges`, in order.
     Returned {
         queue: QueueId,

@@ -216,6 +216,56 @@ fn dead_letter_that_must_be_kept_and_goes_nowhere_holds_the_messages_back() {
     });
 }
 
+/// A queue remembers its last 16,384 ends: whoever waits for the answer of an earlier one must not depend on that.
+#[test]
+fn end_whose_dead_letter_waits_for_room_is_told_done_after_thousands_of_others() {
+    const OTHERS: usize = 17_000;
+    let cluster = one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        let refuses = || ("x-overflow", text("reject-publish"));
+        let limit = ("x-max-length", number(1));
+        call.declare_with("dead", &[limit, refuses()]).await;
+        call.fill("dead", &["full"]).await;
+        let dies = [
+            ("x-dead-letter-exchange", text("")),
+            ("x-dead-letter-routing-key", text("dead")),
+            ("x-dead-letter-strategy", text("at-least-once")),
+            refuses(),
+        ];
+        queues_with(&call, &["a"], &dies).await;
+        for _ in 0..OTHERS / 1_000 {
+            call.fill("in", &["b"; 1_000]).await;
+        }
+        let (mut stream, held) = holding(&call, OTHERS + 1).await;
+        let settles = |settle_ref, settlement| {
+            let settlements = vec![settlement];
+            Consume::Settle(v1::SettleBatch {
+                settle_ref,
+                settlements,
+            })
+        };
+        let reject = Action::Reject(v1::Reject::default());
+        let rejected = settlement(&held[..1], reject, vec![entry("out", "1")]);
+        stream.send(settles(1, rejected)).await;
+        while call.stats("out").await.ready == 0 {}
+        for (settle_ref, others) in (2..).zip(held[1..].chunks(1_000)) {
+            let acked = settlement(others, ACK, vec![entry("out", "2")]);
+            stream.send(settles(settle_ref, acked)).await;
+            let told_of = stream.settled(settle_ref).await;
+            assert_eq!(told(&told_of.results[0]), done(1));
+        }
+        let stats = call.stats("in").await;
+        assert_eq!((stats.ready, stats.dead_lettered_total), (0, 0), "it waits");
+        let full = call.take("dead", 1).await;
+        call.settle(full, ACK).await;
+        let told_of = stream.settled(1).await;
+        assert_eq!(told(&told_of.results[0]), done(1));
+        assert_eq!(all_of(&call, "dead").await, ["a"]);
+        assert_eq!(call.stats("out").await.ready, 18);
+    });
+}
+
 #[test]
 fn messages_of_a_settlement_are_bounded_by_what_an_entry_may_have() {
     let mut cluster = Cluster::prepare(Options {

@@ -61,7 +61,7 @@ impl AmqpSession {
         let Some((resolved, kept)) = self.publishes.resolve(token, outcome) else {
             return;
         };
-        let key = PublishKey::of(resolved.id);
+        let key = PublishKey::of(resolved.tracked.id);
         let counters = &self.gateway.counters().amqp;
         let outcome = match resolved.outcome {
             publish::Outcome::Committed { .. }

@@ -11,7 +11,7 @@ use warren_types::{Message, Properties, QueueId, ShardId, VhostId};
 
 use super::pipeline::{Op, Pipeline};
 use crate::admission::{ConnectionAdmission, Permit};
-use crate::publish::{PublishId, Resolved, Tracker};
+use crate::publish::{PublishId, Resolved, Tracked, Tracker};
 
 /// Admitted at once for the messages of one read.
 const ADMIT_AHEAD_BYTES: u64 = 64 * 1024;
@@ -43,6 +43,14 @@ impl PublishKey {
     fn id(self) -> PublishId {
         let number = self.number & ((1 << NUMBER_BITS) - 1);
         PublishId((u64::from(self.slot) << NUMBER_BITS) | number)
+    }
+
+    fn tracked(self, bytes: u64) -> Tracked {
+        Tracked {
+            id: self.id(),
+            bytes,
+            sequence: 0, // AMQP has none
+        }
     }
 
     pub(super) fn of(id: PublishId) -> Self {
@@ -154,12 +162,12 @@ impl Publishes {
         bytes: u64,
         kept: Option<Kept>,
     ) {
-        let id = key.id();
+        let tracked = key.tracked(bytes);
         if let Some(kept) = kept {
-            self.kept.insert(id, kept);
+            self.kept.insert(tracked.id, kept);
         }
         if let [target] = self.targets.as_slice() {
-            let token = self.tracker.one(id, bytes, target.queue);
+            let token = self.tracker.one(tracked, target.queue);
             push(
                 &mut self.groups,
                 target.shard,
@@ -170,7 +178,7 @@ impl Publishes {
         let queues: Vec<QueueId> = self.targets.iter().map(|target| target.queue).collect();
         for (token, target) in self
             .tracker
-            .many(id, bytes, queues)
+            .many(tracked, queues)
             .zip(self.targets.as_slice())
         {
             let item = item(token, target.queue, message.clone());
@@ -191,9 +199,9 @@ impl Publishes {
             self.kept.insert(key.id(), kept);
         }
         let tokens: Vec<RequestToken> = if let [queue] = queues.as_slice() {
-            vec![self.tracker.one(key.id(), bytes, *queue)]
+            vec![self.tracker.one(key.tracked(bytes), *queue)]
         } else {
-            let tokens = self.tracker.many(key.id(), bytes, queues.clone());
+            let tokens = self.tracker.many(key.tracked(bytes), queues.clone());
             tokens.collect()
         };
         let items = tokens.into_iter().zip(queues);
@@ -230,11 +238,11 @@ impl Publishes {
         outcome: PublishOutcome,
     ) -> Option<(Resolved, Option<Kept>)> {
         let resolved = self.tracker.resolve(token, outcome)?;
-        self.held.release(resolved.bytes);
+        self.held.release(resolved.tracked.bytes);
         let kept = if self.kept.is_empty() {
             None
         } else {
-            self.kept.remove(&resolved.id)
+            self.kept.remove(&resolved.tracked.id)
         };
         Some((resolved, kept))
     }

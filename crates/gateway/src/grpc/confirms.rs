@@ -48,8 +48,6 @@ impl From<PublishId> for EntryId {
 #[derive(Debug, Default)]
 struct Batch {
     batch_ref: u64,
-    /// The numbers that its producer gave the entries; 0 = none.
-    sequences: Vec<u64>,
     /// Entries without a result.
     left: u32,
     /// Committed to one queue, not told yet.
@@ -81,8 +79,8 @@ pub(super) struct BatchResults {
 
 impl BatchResults {
     /// Opens a batch; one without entries is complete at once.
-    pub(super) fn open(&mut self, batch_ref: u64, sequences: Vec<u64>) -> u32 {
-        let entries = u32::try_from(sequences.len()).expect("a message has fewer than 2^32 bytes");
+    pub(super) fn open(&mut self, batch_ref: u64, entries: usize) -> u32 {
+        let entries = u32::try_from(entries).expect("a message has fewer than 2^32 bytes");
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -93,7 +91,6 @@ impl BatchResults {
         let batch = self.batch(slot).expect("the slot is free or new");
         batch.batch_ref = batch_ref;
         batch.left = entries;
-        batch.sequences = sequences;
         if entries == 0 {
             self.complete.push_back(slot);
             self.untold += 1;
@@ -103,13 +100,6 @@ impl BatchResults {
 
     fn batch(&mut self, slot: u32) -> Option<&mut Batch> {
         self.batches.get_mut(usize::try_from(slot).ok()?)
-    }
-
-    /// The number that its producer gave an entry without a result.
-    pub(super) fn sequence(&self, entry: EntryId) -> Option<u64> {
-        let batch = self.batches.get(usize::try_from(entry.slot).ok()?)?;
-        let sequence = batch.sequences.get(usize::try_from(entry.index).ok()?);
-        sequence.copied().filter(|it| *it != 0)
     }
 
     /// One entry is committed to one queue, the common case.
@@ -247,25 +237,9 @@ mod tests {
     }
 
     #[test]
-    fn entry_is_known_by_the_number_of_its_producer() {
-        let mut results = BatchResults::default();
-        let entry = |slot, index| EntryId {
-            slot,
-            is_mandatory: true,
-            index,
-        };
-        let slots = [vec![7, 0, 9], vec![10]].map(|it| results.open(1, it));
-        let [first, second] = slots;
-        assert_eq!(results.sequence(entry(first, 2)), Some(9));
-        assert_eq!(results.sequence(entry(second, 0)), Some(10));
-        assert_eq!(results.sequence(entry(first, 1)), None, "it has none");
-        assert_eq!(results.sequence(entry(second, 1)), None);
-    }
-
-    #[test]
     fn complete_batch_of_committed_entries_names_none() {
         let mut results = BatchResults::default();
-        let slot = results.open(42, vec![7, 0]);
+        let slot = results.open(42, 2);
         results.committed_once(slot, 1);
         assert_eq!(results.next_frame(), None);
         results.committed_once(slot, 0);
@@ -285,7 +259,7 @@ mod tests {
     #[test]
     fn batch_in_parts_names_each_entry_once() {
         let mut results = BatchResults::default();
-        let slot = results.open(1, vec![0; 4]);
+        let slot = results.open(1, 4);
         results.committed_once(slot, 2);
         results.result(slot, unrouted(0));
         let part = results.partial_frame(10).unwrap();
@@ -302,11 +276,11 @@ mod tests {
     #[test]
     fn slot_of_a_finished_batch_is_taken_again_clean() {
         let mut results = BatchResults::default();
-        let first = results.open(1, vec![0; 2]);
+        let first = results.open(1, 2);
         results.committed_once(first, 0);
         results.committed_once(first, 1);
         assert!(results.next_frame().is_some());
-        let second = results.open(2, vec![0; 2]);
+        let second = results.open(2, 2);
         assert_eq!(second, first);
         results.committed_once(second, 1);
         let part = results.partial_frame(10).unwrap();
@@ -323,7 +297,7 @@ mod tests {
         let mut slots = Vec::new();
         while !results.is_full() {
             batch_ref += 1;
-            let slot = results.open(batch_ref, vec![0; 3]);
+            let slot = results.open(batch_ref, 3);
             results.result(slot, unrouted(0));
             results.committed_once(slot, 1);
             slots.push(slot);
@@ -337,7 +311,7 @@ mod tests {
         while results.next_frame().is_some() {}
         assert_eq!(results.untold, 0);
         while !results.is_full() {
-            results.open(0, Vec::new());
+            results.open(0, 0);
         }
         while results.next_frame().is_some() {}
         assert_eq!(results.untold, 0);
@@ -346,7 +320,7 @@ mod tests {
     #[test]
     fn batch_without_entries_is_answered() {
         let mut results = BatchResults::default();
-        results.open(5, Vec::new());
+        results.open(5, 0);
         assert!(results.has_complete());
         assert_eq!(results.next_frame().unwrap().batches.len(), 1);
     }

@@ -230,6 +230,7 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
             ),
         ),
         Refused::Aborted => aborted(),
+        Refused::OutOfOrder => out_of_order(),
         Refused::NoResponders { queue } => {
             let text = "no queue that takes the message has a consumer";
             let error = ApiError::new(Reason::NoResponders, text);
@@ -261,6 +262,12 @@ pub(super) fn refused_publish(index: u32, refused: &Refused, topology: &Topology
 pub(super) fn over_quota() -> ApiError {
     let text = "the vhost stores as many bytes of messages as it may";
     ApiError::new(Reason::OverQuota, text)
+}
+
+/// What is to come again first may go where this goes.
+pub(super) fn out_of_order() -> ApiError {
+    let text = "what its producer sent before it was refused for now, and is to come again first";
+    ApiError::new(Reason::NotReady, text)
 }
 
 /// Another message of the same atomic batch was refused.

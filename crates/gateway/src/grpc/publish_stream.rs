@@ -18,8 +18,8 @@ use warren_proto::convert::reason::Reason;
 use warren_proto::v1;
 use warren_proto::v1::publish_stream_request::Frame as Request;
 use warren_proto::v1::publish_stream_response::Frame as Response;
+use warren_shard::Session;
 use warren_shard::api::SessionEvent;
-use warren_shard::{Awaited, Session};
 use warren_topology::{Rights, Topology};
 use warren_types::TopologyIndex;
 
@@ -27,7 +27,7 @@ use super::batch::{Routing, check_batch, publish_time, result};
 use super::confirms::{BatchResults, EntryId};
 use super::connection::Seats;
 use super::entry::{Defaults, Publisher};
-use super::error::{aborted, bad_argument, of_denied};
+use super::error::{aborted, bad_argument, of_denied, out_of_order};
 use super::named_errors::named;
 use super::open::{DURABILITY, limits};
 use super::publish_credit::{PublishCredit, over_credit};
@@ -106,8 +106,6 @@ struct PublishStream {
     /// A batch that waits for admission.
     waiting: Option<(Routing, Admitting)>,
     pause: Pause,
-    /// What was refused for now: it comes again before anything later.
-    awaited: Awaited,
     control: VecDeque<Response>,
     /// When the oldest so many partial batches are told.
     partial_at: Option<(Instant, usize)>,
@@ -154,7 +152,6 @@ impl PublishStream {
             credit,
             waiting: None,
             pause: Pause::default(),
-            awaited: Awaited::default(),
             control: VecDeque::from([Response::Opened(opened)]),
             partial_at: None,
             is_closed: false,
@@ -270,8 +267,7 @@ impl PublishStream {
     }
 
     async fn batch(&mut self, batch: v1::PublishBatch) {
-        let sequences = batch.entries.iter().map(|it| it.sequence);
-        let slot = self.results.open(batch.batch_ref, sequences.collect());
+        let slot = self.results.open(batch.batch_ref, batch.entries.len());
         let checked = check_batch(&self.gateway, &batch);
         if let Err(error) = checked.and_then(|()| self.check_order(&batch)) {
             for (index, entry) in (0..).zip(&batch.entries) {
@@ -292,7 +288,7 @@ impl PublishStream {
                 is_mandatory: entry.mandatory,
                 index,
             };
-            let body = body_bytes(&entry);
+            let (body, sequence) = (body_bytes(&entry), entry.sequence);
             match self.publisher.publish(PublishId::from(id), entry, defaults) {
                 Ok(publish) if self.credit.spend(publish.bytes) => {
                     bytes += publish.bytes;
@@ -300,7 +296,7 @@ impl PublishStream {
                 }
                 Ok(_) => {
                     is_whole = false;
-                    comes_again(&self.results, &mut self.awaited, id);
+                    self.publishing.order().refused_anywhere([sequence]);
                     self.results.result(slot, refused(index, &over_credit()));
                 }
                 Err(error) => {
@@ -354,21 +350,18 @@ impl PublishStream {
         self.results.result(slot, refused(index, error));
     }
 
-    /// A node that has lost touch with the cluster takes nothing; and nothing is taken before what was refused for now.
+    /// A node that has lost touch with the cluster takes nothing. What was refused for now before it was known where it goes, as here, comes
+    /// before anything later.
     fn check_order(&mut self, batch: &v1::PublishBatch) -> Result<(), ApiError> {
         let numbers = batch.entries.iter().map(|it| it.sequence);
-        let (now, numbers) = (Instant::now(), numbers.filter(|it| *it != 0));
-        let why = if !self.gateway.may_serve() {
-            numbers.for_each(|it| self.awaited.refused(it, now));
-            "the node has lost touch with the cluster"
-        } else if self.awaited.is_empty(now)
-            || self.awaited.may_pass(&numbers.collect::<Vec<u64>>(), now)
-        {
-            return Ok(());
-        } else {
-            "what its producer sent before it was refused for now, and is to come again first"
-        };
-        Err(ApiError::new(Reason::NotReady, why))
+        let order = self.publishing.order();
+        if !self.gateway.may_serve() {
+            order.refused_anywhere(numbers);
+            let why = "the node has lost touch with the cluster";
+            return Err(ApiError::new(Reason::NotReady, why));
+        }
+        let may_be_routed = order.may_be_routed(numbers);
+        may_be_routed.then_some(()).ok_or_else(out_of_order)
     }
 
     async fn admitted(&mut self, permit: Permit) {
@@ -394,16 +387,16 @@ impl PublishStream {
     fn collect(&mut self) {
         let mut topology: Option<Arc<Topology>> = None;
         let mut freed = 0;
-        for Resolved { id, bytes, outcome } in self.publishing.collect() {
-            self.credit.give_back(bytes);
-            freed += bytes;
-            let entry = EntryId::from(id);
+        for Resolved {
+            tracked, outcome, ..
+        } in self.publishing.collect()
+        {
+            self.credit.give_back(tracked.bytes);
+            freed += tracked.bytes;
+            let entry = EntryId::from(tracked.id);
             if outcome == (Outcome::Committed { queues: 1 }) {
                 self.results.committed_once(entry.slot, entry.index);
                 continue;
-            }
-            if matches!(&outcome, Outcome::Refused(why) if why.is_for_now()) {
-                comes_again(&self.results, &mut self.awaited, entry);
             }
             let topology = topology.get_or_insert_with(|| self.gateway.topology());
             self.results
@@ -465,13 +458,6 @@ impl PublishStream {
         if timeout(LINGER, rest).await.is_err() {
             debug!("results of a publish stream that ended did not come");
         }
-    }
-}
-
-/// It was refused for now: later ones of its producer, which may be on their way, do not overtake it.
-fn comes_again(results: &BatchResults, awaited: &mut Awaited, entry: EntryId) {
-    if let Some(sequence) = results.sequence(entry) {
-        awaited.refused(sequence, Instant::now());
     }
 }
 

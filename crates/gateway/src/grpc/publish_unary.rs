@@ -194,7 +194,7 @@ fn collect(gateway: &Gateway, publishing: &mut Publishing, results: &mut Results
     let topology = gateway.topology();
     for resolved in publishing.collect() {
         results.set(result(
-            EntryId::from(resolved.id),
+            EntryId::from(resolved.tracked.id),
             &resolved.outcome,
             gateway,
             &topology,

@@ -1,12 +1,13 @@
 //! The road of published messages from a session to the shards, the same for both fronts: route by this node's topology, group per
 //! shard, hand over in order, track the answers. Admission comes before. Not here: decoding, and what clients are told.
 
+mod group;
+mod order;
+mod outcome;
 mod responders;
 mod together;
 mod tracker;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -15,15 +16,18 @@ use warren_shard::api::{ProducerTag, PublishItem, PublishOutcome, RequestToken, 
 use warren_topology::{
     Denied, Operation, Published, Rights, RouteError, Target as TargetQueue, Targets, Topology,
 };
-use warren_types::{Alarm, Message, QueueId, RoutingKey, ShardId, VhostId};
+use warren_types::{Alarm, Message, QueueId, RoutingKey, VhostId};
 
+pub(crate) use order::Order;
+pub(crate) use outcome::{Outcome, Place, Refused};
 pub(crate) use together::Outputs;
-pub(crate) use tracker::{Outcome, Place, PublishId, Refused, Resolved, Tracker};
+pub(crate) use tracker::{PublishId, Resolved, Tracked, Tracker};
 
 use crate::counters::FrontCounters;
 use crate::gateway::Gateway;
 use crate::message::with_spent_delay;
 use crate::operations::target;
+use group::{Group, HandOver, hand_over, push};
 use responders::Responders;
 
 /// A message that was decoded, checked and admitted.
@@ -42,6 +46,19 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
+    /// Its number within its producer; 0 = none.
+    fn sequence(&self) -> u64 {
+        self.producer.as_ref().map_or(0, |it| it.sequence)
+    }
+
+    fn tracked(&self) -> Tracked {
+        Tracked {
+            id: self.id,
+            bytes: self.bytes,
+            sequence: self.sequence(),
+        }
+    }
+
     fn as_routed(&self) -> Published<'_> {
         let message = &self.message;
         Published::new(message.exchange.as_str(), message.routing_key.as_str())
@@ -49,23 +66,6 @@ impl Publish {
             .with_properties(&message.properties)
     }
 }
-
-/// What goes to one shard in one go.
-struct Group {
-    shard: ShardId,
-    items: Vec<PublishItem>,
-    storing: Storing,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Storing {
-    Each,
-    /// All or none.
-    Together,
-}
-
-/// Items on their way to one shard's uplink; gives back the tokens if nothing was taken.
-type HandOver = Pin<Box<dyn Future<Output = Option<(Vec<RequestToken>, Unavailable)>> + Send>>;
 
 /// One session's publishes under way.
 pub(crate) struct Publishing {
@@ -82,6 +82,7 @@ pub(crate) struct Publishing {
     deadline: Option<Instant>,
     /// Known already, not collected yet.
     resolved: Vec<Resolved>,
+    order: Order,
     /// What was refused first since it was last asked.
     held_back: Option<HeldBack>,
 }
@@ -113,6 +114,7 @@ impl Publishing {
             under_way: None,
             deadline: None,
             resolved: Vec::new(),
+            order: Order::default(),
             held_back: None,
         }
     }
@@ -171,13 +173,13 @@ impl Publishing {
             }
             received += 1;
             if found {
-                let refused = match self.held_back(&view, publish.vhost) {
+                let refused = match self.hindrance(&view, &publish) {
                     None => self.without_consumer(&publish, &mut responders).await,
                     refused @ Some(_) => refused,
                 };
                 match refused {
                     None => self.queue_up(&view, publish),
-                    Some(refused) => self.resolve(publish, Outcome::Refused(refused)),
+                    Some(refused) => self.refuse(publish, refused),
                 }
             } else if is_certain {
                 let mut outcome = self.negative(&view, &publish);
@@ -186,6 +188,7 @@ impl Publishing {
                 }
                 self.resolve(publish, outcome);
             } else {
+                self.order.refused_anywhere([publish.sequence()]);
                 self.resolve(
                     publish,
                     Outcome::Refused(Refused::Unavailable(Unavailable::NotReady)),
@@ -193,6 +196,28 @@ impl Publishing {
             }
         }
         self.front().received.add(received);
+    }
+
+    /// Why a message does not go now to the queues that were found last.
+    fn hindrance(&mut self, view: &Topology, publish: &Publish) -> Option<Refused> {
+        if let Some(refused) = self.held_back(view, publish.vhost) {
+            return Some(refused);
+        }
+        let sequence = Some(publish.sequence()).filter(|it| *it != 0);
+        let shards = self.routed.as_slice().iter().map(|it| it.shard);
+        // Others of its batch may have been refused since that was looked at.
+        let may_go = self.order.may_be_routed(sequence.into_iter())
+            && self.order.may_go(sequence.as_slice(), shards);
+        (!may_go).then_some(Refused::OutOfOrder)
+    }
+
+    /// A message for the queues that were found last.
+    fn refuse(&mut self, publish: Publish, why: Refused) {
+        if why.is_for_now() {
+            let shards = self.routed.iter().map(|it| it.shard);
+            self.order.refused(publish.sequence(), shards);
+        }
+        self.resolve(publish, Outcome::Refused(why));
     }
 
     /// What holds a message back that goes to the queues that were found last.
@@ -249,10 +274,29 @@ impl Publishing {
 
     fn resolve(&mut self, publish: Publish, outcome: Outcome) {
         self.resolved.push(Resolved {
-            id: publish.id,
-            bytes: publish.bytes,
+            tracked: publish.tracked(),
             outcome,
+            for_now: Vec::new(), // noted already
         });
+    }
+
+    /// One answer of a shard. What refused a message for now waits for it.
+    fn answered(&mut self, token: RequestToken, outcome: PublishOutcome) {
+        let Some(resolved) = self.tracker.resolve(token, outcome) else {
+            return;
+        };
+        if !resolved.for_now.is_empty() {
+            let view = self.gateway.topology();
+            let queues = resolved.for_now.iter();
+            let shards = queues.filter_map(|it| Some(view.queue_by_id(*it)?.shard));
+            self.order.refused(resolved.tracked.sequence, shards);
+        }
+        self.resolved.push(resolved);
+    }
+
+    /// What its messages wait for, before they are routed.
+    pub(crate) fn order(&mut self) -> &mut Order {
+        &mut self.order
     }
 
     /// Whether the user may publish it: each message's exchange and key, and the user it names.
@@ -299,17 +343,16 @@ impl Publishing {
     /// Tracks a message and puts it into its targets' groups.
     fn queue_up(&mut self, view: &Topology, publish: Publish) {
         self.front().routed.add(1);
+        let tracked = publish.tracked();
         let Publish {
-            id,
             vhost,
             message,
             producer,
-            bytes,
             ..
         } = publish;
         let message = with_spent_delay(message, view, vhost);
         if let [target] = *self.routed.as_slice() {
-            let token = self.tracker.one(id, bytes, target.queue);
+            let token = self.tracker.one(tracked, target.queue);
             let item = PublishItem {
                 token,
                 queue: target.queue,
@@ -321,7 +364,7 @@ impl Publishing {
         let queues: Vec<QueueId> = self.routed.iter().map(|target| target.queue).collect();
         for (token, target) in self
             .tracker
-            .many(id, bytes, queues)
+            .many(tracked, queues)
             .zip(self.routed.as_slice())
         {
             let (message, producer) = (message.clone(), producer.clone());
@@ -357,8 +400,7 @@ impl Publishing {
             self.under_way = None;
             if let Some((tokens, why)) = refused {
                 for token in tokens {
-                    self.resolved
-                        .extend(self.tracker.resolve(token, PublishOutcome::NotStarted(why)));
+                    self.answered(token, PublishOutcome::NotStarted(why));
                 }
             }
         }
@@ -367,7 +409,7 @@ impl Publishing {
     /// Takes the answers of the shards in.
     pub(crate) fn published(&mut self, answers: Vec<(RequestToken, PublishOutcome)>) {
         for (token, outcome) in answers {
-            self.resolved.extend(self.tracker.resolve(token, outcome));
+            self.answered(token, outcome);
         }
     }
 
@@ -393,6 +435,7 @@ impl Publishing {
                     | Refused::CrossShard
                     | Refused::TogetherTooLarge { .. }
                     | Refused::Aborted
+                    | Refused::OutOfOrder
                     | Refused::NoResponders { .. }
                     | Refused::Denied(_)
                     | Refused::NoSuchVhost
@@ -413,7 +456,11 @@ impl Publishing {
         for group in self.groups.drain(..) {
             for item in group.items {
                 let outcome = PublishOutcome::NotStarted(Unavailable::NotReady);
-                not_started.extend(self.tracker.resolve(item.token, outcome).map(|it| it.id));
+                not_started.extend(
+                    self.tracker
+                        .resolve(item.token, outcome)
+                        .map(|it| it.tracked.id),
+                );
             }
         }
         // What is being handed over may be taken yet.
@@ -430,33 +477,4 @@ impl Publishing {
 pub(crate) struct GivenUp {
     pub(crate) not_started: Vec<PublishId>,
     pub(crate) unknown: Vec<PublishId>,
-}
-
-/// Into the last group of its shard; into none that is closed, and so behind it.
-fn push(groups: &mut Vec<Group>, shard: ShardId, item: PublishItem) {
-    // The last one is the likely one; there are few shards.
-    match groups.iter_mut().rev().find(|it| it.shard == shard) {
-        Some(group) if group.storing == Storing::Each => group.items.push(item),
-        Some(_) | None => groups.push(Group {
-            shard,
-            items: vec![item],
-            storing: Storing::Each,
-        }),
-    }
-}
-
-fn hand_over(session: Arc<Session>, group: Group, deadline: Option<Instant>) -> HandOver {
-    let Group {
-        shard,
-        items,
-        storing,
-    } = group;
-    let tokens: Vec<RequestToken> = items.iter().map(|item| item.token).collect();
-    Box::pin(async move {
-        let taken = match storing {
-            Storing::Each => session.publish(shard, items, deadline).await,
-            Storing::Together => session.publish_together(shard, items, deadline).await,
-        };
-        taken.err().map(|why| (tokens, why))
-    })
 }

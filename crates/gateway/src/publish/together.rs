@@ -8,8 +8,9 @@ use warren_shard::api::{PublishItem, RequestToken, Unavailable};
 use warren_topology::Topology;
 use warren_types::{QueueId, ShardId};
 
+use super::group::{Group, Storing};
 use super::responders::{Responders, is_direct_reply};
-use super::{Group, Outcome, Publish, PublishId, Publishing, Refused, Storing};
+use super::{Outcome, Publish, PublishId, Publishing, Refused};
 use crate::message::{counted_bytes, with_spent_delay};
 
 /// Routed messages that come with an ack.
@@ -31,6 +32,8 @@ impl Publishing {
         self.front().received.add(batch.len());
         let Some(view) = self.certain_view(&batch).await else {
             let refused = Refused::Unavailable(Unavailable::NotReady);
+            let sequences = batch.iter().map(Publish::sequence);
+            self.order.refused_anywhere(sequences);
             return self.resolve_all(batch, Outcome::Refused(refused));
         };
         let mut shards: BTreeSet<ShardId> = BTreeSet::new();
@@ -59,6 +62,11 @@ impl Publishing {
             | None => false,
         };
         if batch.iter().zip(&known).any(is_refused) {
+            let mut refused = batch.iter().zip(&known).filter(|it| is_refused(*it));
+            if refused.all(|(_, known)| known.as_ref().is_some_and(Outcome::is_for_now)) {
+                let sequences = batch.iter().map(Publish::sequence);
+                sequences.for_each(|it| self.order.refused(it, shards.iter().copied()));
+            }
             for (publish, known) in batch.into_iter().zip(known) {
                 let aborted = Outcome::Refused(Refused::Aborted);
                 let is_mandatory = is_mandatory(publish.id);
@@ -78,6 +86,13 @@ impl Publishing {
         let Some(shard) = shards.pop_first() else {
             return self.resolve_all(batch, Outcome::Unrouted);
         };
+        let sequences = batch.iter().map(Publish::sequence);
+        let sequences: Vec<u64> = sequences.filter(|it| *it != 0).collect();
+        if !self.order.may_go(&sequences, std::iter::once(shard)) {
+            let each = sequences.into_iter();
+            each.for_each(|it| self.order.refused(it, [shard]));
+            return self.resolve_all(batch, Outcome::Refused(Refused::OutOfOrder));
+        }
         self.queue_up_together(&view, shard, batch.into_iter().zip(known));
     }
 

@@ -1,131 +1,44 @@
 //! Which message waits for which answers: one per target queue. A message with one target takes a slot and allocates nothing.
 //! Pure. Not here: routing and handing over (`publish`), what clients are told (`grpc`, `amqp`).
 
-use warren_shard::api::{PublishOutcome, RequestToken, Unavailable};
-use warren_topology::Denied;
-use warren_types::{Alarm, NotStored, Position, QueueId};
+use warren_shard::api::{PublishOutcome, RequestToken};
+use warren_types::{NotStored, QueueId};
+
+use super::outcome::{Outcome, Place, Refused};
 
 /// Chosen by the front; comes back once with the outcome.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct PublishId(pub(crate) u64);
 
-/// What became of a message.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
-    /// On the disks of a majority for so many queues.
-    Committed { queues: u32 },
-    /// The same; in these queues it waits to be due.
-    Scheduled { queues: u32, places: Vec<Place> },
-    /// Every target had it before, under the same producer and sequence.
-    Duplicate,
-    /// No queue takes it, or every one it was routed to is gone; stored nowhere.
-    Unrouted,
-    /// Not stored in at least one target; the others keep it.
-    Refused(Refused),
-}
-
-/// A message in a queue.
+/// A message on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
-    pub(crate) queue: QueueId,
-    pub(crate) position: Position,
-}
-
-/// Why a message was refused.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
-    /// By this queue; never a duplicate or a queue that is gone.
-    NotStored {
-        queue: QueueId,
-        why: NotStored,
-    },
-    /// It was not begun: safe to try again.
-    Unavailable(Unavailable),
-    /// A node that would have to keep it is short of this: safe to try again.
-    Low(Alarm),
-    /// The vhost stores as many bytes as it may: safe to try again.
-    OverQuota,
-    /// Its atomic batch goes to queues of several shards.
-    CrossShard,
-    /// The messages of its atomic batch, counted for each queue they go to, have more bytes than one entry may.
-    TogetherTooLarge {
-        bytes: u64,
-        limit: u64,
-    },
-    /// Another message of its atomic batch was refused.
-    Aborted,
-    /// It wants a consumer, and none of its queues has one; the first of them, if there is any.
-    NoResponders {
-        queue: Option<QueueId>,
-    },
-    /// Whether it is stored is not known.
-    Unknown,
-    /// AMQP 0-9-1: 403.
-    Denied(Denied),
-    NoSuchVhost,
-    /// AMQP 0-9-1: 404.
-    NoSuchExchange {
-        exchange: Box<str>,
-    },
-    /// AMQP 0-9-1: 403.
-    InternalExchange {
-        exchange: Box<str>,
-    },
-}
-
-impl Refused {
-    /// The node takes nothing for now, whatever it is: its publisher sends it again, before anything later. What may be stored comes to its
-    /// place by itself.
-    pub(crate) fn is_for_now(&self) -> bool {
-        match self {
-            Self::Unavailable(why) => match why {
-                Unavailable::NoQuorum
-                | Unavailable::NotReady
-                | Unavailable::Draining
-                | Unavailable::DeadlinePassed => true,
-                Unavailable::Overloaded => false,
-            },
-            // Messages for queues on other nodes are taken meanwhile.
-            Self::Low(_)
-            | Self::NotStored { .. }
-            | Self::OverQuota
-            | Self::CrossShard
-            | Self::TogetherTooLarge { .. }
-            | Self::Aborted
-            | Self::NoResponders { .. }
-            | Self::Unknown
-            | Self::Denied(_)
-            | Self::NoSuchVhost
-            | Self::NoSuchExchange { .. }
-            | Self::InternalExchange { .. } => false,
-        }
-    }
+pub(crate) struct Tracked {
+    pub(crate) id: PublishId,
+    /// As admitted.
+    pub(crate) bytes: u64,
+    /// Its number within its producer; 0 = none.
+    pub(crate) sequence: u64,
 }
 
 /// A message of which all answers are there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {
-    pub(crate) id: PublishId,
-    /// As admitted.
-    pub(crate) bytes: u64,
+    pub(crate) tracked: Tracked,
     pub(crate) outcome: Outcome,
+    /// These refused it for now, if that is what its publisher is told.
+    pub(crate) for_now: Vec<QueueId>,
 }
 
 #[derive(Debug)]
 enum Slot {
     Free,
-    One {
-        id: PublishId,
-        bytes: u64,
-        queue: QueueId,
-    },
+    One { tracked: Tracked, queue: QueueId },
     Many(Box<Many>),
 }
 
 #[derive(Debug)]
 struct Many {
-    id: PublishId,
-    bytes: u64,
+    tracked: Tracked,
     queues: Vec<QueueId>,
     left: usize,
     stored: u32,
@@ -133,6 +46,8 @@ struct Many {
     duplicates: u32,
     /// The first refusal; one by a queue goes before one that says nothing of it.
     refused: Option<Refused>,
+    /// These refused it for now.
+    for_now: Vec<QueueId>,
 }
 
 /// The messages on their way. Bounded by what the session admits.
@@ -155,27 +70,26 @@ impl Tracker {
     }
 
     /// A message for one queue.
-    pub(crate) fn one(&mut self, id: PublishId, bytes: u64, queue: QueueId) -> RequestToken {
-        RequestToken(u64::from(self.put(Slot::One { id, bytes, queue })) << TARGET_BITS)
+    pub(crate) fn one(&mut self, tracked: Tracked, queue: QueueId) -> RequestToken {
+        RequestToken(u64::from(self.put(Slot::One { tracked, queue })) << TARGET_BITS)
     }
 
     /// A message for several queues: their tokens, in order.
     pub(crate) fn many(
         &mut self,
-        id: PublishId,
-        bytes: u64,
+        tracked: Tracked,
         queues: Vec<QueueId>,
     ) -> impl Iterator<Item = RequestToken> + use<> {
         let count = queues.len();
         let many = Many {
-            id,
-            bytes,
+            tracked,
             queues,
             left: count,
             stored: 0,
             places: Vec::new(),
             duplicates: 0,
             refused: None,
+            for_now: Vec::new(),
         };
         let slot = u64::from(self.put(Slot::Many(Box::new(many)))) << TARGET_BITS;
         (0_u64..)
@@ -207,11 +121,15 @@ impl Tracker {
         let slot = self.slot(number)?;
         let resolved = match slot {
             Slot::Free => return None,
-            Slot::One { id, bytes, queue } => Resolved {
-                id: *id,
-                bytes: *bytes,
-                outcome: single(*queue, outcome),
-            },
+            Slot::One { tracked, queue } => {
+                let outcome = single(*queue, outcome);
+                let for_now = outcome.is_for_now().then_some(*queue);
+                Resolved {
+                    tracked: *tracked,
+                    outcome,
+                    for_now: for_now.into_iter().collect(),
+                }
+            }
             Slot::Many(many) => {
                 let queue = *many.queues.get(target)?;
                 many.answer(queue, outcome);
@@ -219,9 +137,9 @@ impl Tracker {
                     return None;
                 }
                 Resolved {
-                    id: many.id,
-                    bytes: many.bytes,
+                    tracked: many.tracked,
                     outcome: many.outcome(),
+                    for_now: std::mem::take(&mut many.for_now),
                 }
             }
         };
@@ -236,8 +154,8 @@ impl Tracker {
         let slots = std::mem::take(&mut self.slots).into_iter();
         let waiting = slots.filter_map(|slot| match slot {
             Slot::Free => None,
-            Slot::One { id, .. } => Some(id),
-            Slot::Many(many) => Some(many.id),
+            Slot::One { tracked, .. } => Some(tracked.id),
+            Slot::Many(many) => Some(many.tracked.id),
         });
         waiting.collect()
     }
@@ -270,6 +188,9 @@ impl Many {
             Outcome::Duplicate => self.duplicates += 1,
             Outcome::Unrouted => {}
             Outcome::Refused(refused) => {
+                if refused.is_for_now() {
+                    self.for_now.push(queue);
+                }
                 let says_more = matches!(refused, Refused::NotStored { .. })
                     && !matches!(self.refused, Some(Refused::NotStored { .. }));
                 if self.refused.is_none() || says_more {
@@ -281,7 +202,12 @@ impl Many {
 
     fn outcome(&mut self) -> Outcome {
         match (self.refused.take(), self.stored, self.duplicates) {
-            (Some(refused), _, _) => Outcome::Refused(refused),
+            (Some(refused), _, _) => {
+                if matches!(refused, Refused::NotStored { .. }) {
+                    self.for_now.clear();
+                }
+                Outcome::Refused(refused)
+            }
             (None, 0, 0) => Outcome::Unrouted,
             (None, 0, _) => Outcome::Duplicate,
             // A queue that had it before has it all the same.
@@ -298,6 +224,9 @@ impl Many {
 
 #[cfg(test)]
 mod tests {
+    use warren_shard::api::Unavailable;
+    use warren_types::Position;
+
     use super::*;
 
     const STORED: PublishOutcome = PublishOutcome::Stored;
@@ -305,10 +234,24 @@ mod tests {
     const GONE: PublishOutcome = PublishOutcome::NotStored(NotStored::QueueGone);
     const FULL: PublishOutcome = PublishOutcome::NotStored(NotStored::QueueFull);
 
+    const NO_QUORUM: PublishOutcome = PublishOutcome::NotStarted(Unavailable::NoQuorum);
+
+    fn tracked(id: u64, bytes: u64) -> Tracked {
+        Tracked {
+            id: PublishId(id),
+            bytes,
+            sequence: 0,
+        }
+    }
+
     fn of_many(outcomes: &[PublishOutcome]) -> Outcome {
+        resolved_of_many(outcomes).outcome
+    }
+
+    fn resolved_of_many(outcomes: &[PublishOutcome]) -> Resolved {
         let mut tracker = Tracker::default();
         let queues: Vec<QueueId> = (1..=outcomes.len() as u64).map(QueueId).collect();
-        let tokens: Vec<RequestToken> = tracker.many(PublishId(7), 10, queues).collect();
+        let tokens: Vec<RequestToken> = tracker.many(tracked(7, 10), queues).collect();
         let mut last = None;
         for (token, outcome) in tokens.into_iter().zip(outcomes) {
             assert_eq!(last, None, "answered before all targets did");
@@ -316,27 +259,27 @@ mod tests {
         }
         assert!(tracker.is_empty());
         let resolved = last.unwrap();
-        assert_eq!((resolved.id, resolved.bytes), (PublishId(7), 10));
-        resolved.outcome
+        assert_eq!(resolved.tracked, tracked(7, 10));
+        resolved
     }
 
     #[test]
     fn one_target_answers_at_once_and_frees_its_slot() {
         let mut tracker = Tracker::default();
-        let first = tracker.one(PublishId(1), 5, QueueId(3));
-        let second = tracker.one(PublishId(2), 6, QueueId(3));
+        let first = tracker.one(tracked(1, 5), QueueId(3));
+        let second = tracker.one(tracked(2, 6), QueueId(3));
         assert_eq!(tracker.len(), 2);
         let resolved = tracker.resolve(second, STORED).unwrap();
         assert_eq!(
             resolved,
             Resolved {
-                id: PublishId(2),
-                bytes: 6,
-                outcome: Outcome::Committed { queues: 1 }
+                tracked: tracked(2, 6),
+                outcome: Outcome::Committed { queues: 1 },
+                for_now: vec![],
             }
         );
         assert_eq!(tracker.resolve(second, STORED), None);
-        assert_eq!(tracker.one(PublishId(3), 0, QueueId(3)), second);
+        assert_eq!(tracker.one(tracked(3, 0), QueueId(3)), second);
         let resolved = tracker.resolve(first, FULL).unwrap();
         let why = NotStored::QueueFull;
         assert_eq!(
@@ -376,7 +319,7 @@ mod tests {
             }
         );
         let mut tracker = Tracker::default();
-        let token = tracker.one(PublishId(1), 5, QueueId(3));
+        let token = tracker.one(tracked(1, 5), QueueId(3));
         assert_eq!(
             tracker.resolve(token, at(4)).unwrap().outcome,
             Outcome::Scheduled {
@@ -391,7 +334,7 @@ mod tests {
         assert_eq!(of_many(&[STORED, GONE]), Outcome::Committed { queues: 1 });
         assert_eq!(of_many(&[GONE, GONE]), Outcome::Unrouted);
         let mut tracker = Tracker::default();
-        let token = tracker.one(PublishId(1), 5, QueueId(3));
+        let token = tracker.one(tracked(1, 5), QueueId(3));
         assert_eq!(
             tracker.resolve(token, GONE).unwrap().outcome,
             Outcome::Unrouted
@@ -408,7 +351,7 @@ mod tests {
             of_many(&[STORED, FULL, GONE]),
             Outcome::Refused(refused.clone())
         );
-        let not_started = PublishOutcome::NotStarted(Unavailable::NoQuorum);
+        let not_started = NO_QUORUM;
         assert_eq!(of_many(&[not_started, FULL]), Outcome::Refused(refused));
         assert_eq!(
             of_many(&[STORED, not_started, PublishOutcome::Unknown]),
@@ -417,11 +360,28 @@ mod tests {
     }
 
     #[test]
+    fn queues_that_refused_for_now_are_named_if_it_is_to_come_again() {
+        let for_now = |outcomes: &[PublishOutcome]| {
+            let queues = resolved_of_many(outcomes).for_now.into_iter();
+            queues.map(|it| it.0).collect::<Vec<_>>()
+        };
+        assert_eq!(for_now(&[STORED, NO_QUORUM, NO_QUORUM]), [2, 3]);
+        let unknown = PublishOutcome::Unknown;
+        assert_eq!(for_now(&[unknown, NO_QUORUM, DUPLICATE]), [2]);
+        assert_eq!(for_now(&[NO_QUORUM, FULL]), [0; 0]);
+        assert_eq!(for_now(&[STORED, GONE]), [0; 0]);
+        let mut tracker = Tracker::default();
+        let token = tracker.one(tracked(1, 5), QueueId(3));
+        let resolved = tracker.resolve(token, NO_QUORUM).unwrap();
+        assert_eq!(resolved.for_now, [QueueId(3)]);
+    }
+
+    #[test]
     fn given_up_messages_are_named_once() {
         let mut tracker = Tracker::default();
-        let token = tracker.one(PublishId(1), 5, QueueId(3));
+        let token = tracker.one(tracked(1, 5), QueueId(3));
         let _many: Vec<RequestToken> = tracker
-            .many(PublishId(2), 5, vec![QueueId(1), QueueId(2)])
+            .many(tracked(2, 5), vec![QueueId(1), QueueId(2)])
             .collect();
         assert_eq!(tracker.give_up(), vec![PublishId(1), PublishId(2)]);
         assert_eq!(tracker.resolve(token, STORED), None);
@@ -433,7 +393,7 @@ mod tests {
         let mut tracker = Tracker::default();
         assert_eq!(tracker.resolve(RequestToken(99), STORED), None);
         let tokens: Vec<RequestToken> = tracker
-            .many(PublishId(2), 5, vec![QueueId(1), QueueId(2)])
+            .many(tracked(2, 5), vec![QueueId(1), QueueId(2)])
             .collect();
         assert_eq!(tracker.resolve(RequestToken(tokens[1].0 + 1), STORED), None);
     }

@@ -381,8 +381,8 @@ impl Dispatch {
                 single_active::activated(queue, shared, fencing);
             }),
             Effect::Cancelled(it) => self.cancelled(&it, out),
-            // The leader sends them, or decides on them anew: until they have left they stay in flight.
-            Effect::Outgoing { .. } | Effect::NotMoved { .. } => {}
+            // The leader sends them, or decides on them anew: until they have left they stay in flight. What became of each is told for itself.
+            Effect::Outgoing { .. } | Effect::NotMoved { .. } | Effect::TogetherDone { .. } => {}
             Effect::Time { now } => self.shared.now = self.shared.now.max(now),
         }
     }

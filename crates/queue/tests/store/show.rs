@@ -156,6 +156,7 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
         | Effect::Parked { .. }
         | Effect::OutputsRefused(_)
         | Effect::TogetherRefused(_)
+        | Effect::TogetherDone { .. }
         | Effect::Rearmed { .. }
         | Effect::Cancelled(_)
         | Effect::Purged { .. } => effect_of_states(effect),
@@ -203,6 +204,9 @@ fn effect_of_states(effect: &Effect) -> String {
         Effect::OutputsRefused(it) => {
             let (queue, position, index, why) = (it.queue, it.position, it.index, it.why);
             format!("OutputsRefused({queue} {position}: output {index} {why:?})")
+        }
+        Effect::TogetherDone { first } => {
+            format!("TogetherDone({} {})", first.queue, first.position)
         }
         Effect::TogetherRefused(it) => {
             let each = it.deliveries.iter();

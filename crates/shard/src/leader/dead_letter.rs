@@ -117,6 +117,7 @@ impl Leading {
             | Effect::Released(_)
             | Effect::OutputsRefused(_)
             | Effect::TogetherRefused(_)
+            | Effect::TogetherDone { .. }
             | Effect::Rearmed { .. }
             | Effect::Activated { .. }
             | Effect::Time { .. } => {}

@@ -1,6 +1,7 @@
 //! Settles and returns, as nodes ask for them. Acks with outputs (features X4) stand between dispatch, which knows who holds the delivery,
 //! and the log, which acks it and stores the outputs in one. Whether that was done is answered by what the queue remembers, so asking again
-//! after a lost answer, whoever leads, is told the same. Not here: the command (`warren-queue`), what is asked (`warren-gateway`).
+//! after a lost answer, whoever leads, is told the same. What this leader saw applied needs no memory: its answer may come much later, when the
+//! dead letters among them have arrived. Not here: the command (`warren-queue`), what is asked (`warren-gateway`).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,13 +24,17 @@ use crate::replica::tap::Request;
 pub(super) struct Acking {
     last: u64,
     by_token: HashMap<(NodeId, Token), UnderWay>,
-    /// Outputs that dispatch has not asked for yet.
-    parts: BTreeMap<OutputsId, Vec<Part>>,
+    /// Outputs that dispatch has not asked for yet, and for whom.
+    parts: BTreeMap<OutputsId, ((NodeId, Token), Vec<Part>)>,
+    /// Deliveries that are to end in one, by the first of them, in an entry that is not applied.
+    proposed: BTreeMap<EndedDelivery, ((NodeId, Token), OutputsId)>,
 }
 
 struct UnderWay {
     run: Run,
     outputs: OutputsId,
+    /// Its entry is applied, and did it.
+    is_done: bool,
     /// What its queues remember of these tells later whether it was done.
     proof: Vec<EndedDelivery>,
     ends: How,
@@ -41,6 +46,14 @@ enum How {
     Ack,
     /// Several deliveries end in one; what dispatch said of them.
     Together(Vec<SettlePart>, Option<SettleResult>),
+}
+
+/// What becomes of what dispatch says.
+#[derive(Debug, PartialEq)]
+enum Next {
+    Tell(Vec<SettleResult>),
+    /// The store is asked whether it was done.
+    Ask(Vec<EndedDelivery>),
 }
 
 /// What is asked here answers nobody.
@@ -155,7 +168,7 @@ impl Leading {
         deliveries: Vec<EndedDelivery>,
         endings: Vec<Ending>,
     ) {
-        let Some(parts) = self.acking.parts.remove(&outputs) else {
+        let Some(parts) = self.acking.propose(outputs, deliveries.first()) else {
             return self.refuse_together(deliveries, GONE);
         };
         let parks: Vec<(QueueId, u64)> = endings.iter().filter_map(parked).collect();
@@ -180,7 +193,7 @@ impl Leading {
 
     /// Dispatch has made sure of the delivery: it is acked with its outputs in the next entry.
     pub(super) fn propose_outputs(&mut self, queue: QueueId, held: Held, outputs: OutputsId) {
-        let Some(parts) = self.acking.parts.remove(&outputs) else {
+        let Some(parts) = self.acking.propose(outputs, None) else {
             return;
         };
         let now = self.now();
@@ -192,31 +205,10 @@ impl Leading {
 
     /// Dispatch knows what became of a settle. If the delivery was acked, the store knows whether these outputs came with it.
     pub(super) fn tell_settled(&mut self, node: NodeId, token: Token, results: Vec<SettleResult>) {
-        let Some(under_way) = self.acking.by_token.get_mut(&(node, token)) else {
-            return self
-                .links
-                .tell(node, Down::SettleResults { token, results });
-        };
-        let result = results.first().copied();
-        let may_be_done = match result {
-            Some(SettleResult::Done | SettleResult::AlreadySettled) => true,
-            // Since it was done, what was returned may have become another's, a queue may have gone or got a dead-letter target.
-            Some(
-                SettleResult::NotOwner
-                | SettleResult::Expired
-                | SettleResult::QueueGone
-                | SettleResult::DeadLetter,
-            ) => under_way.ends.is_together(),
-            Some(SettleResult::OutputRefused { .. }) | None => false,
-        };
-        if !may_be_done {
-            return self.outputs_answered(node, token, results);
+        match self.acking.said((node, token), results) {
+            Next::Tell(results) => self.outputs_answered(node, token, results),
+            Next::Ask(proof) => self.mailbox.ask(Request::HasOutputs { node, token, proof }),
         }
-        if let How::Together(_, said) = &mut under_way.ends {
-            *said = result;
-        }
-        let proof = under_way.proof.clone();
-        self.mailbox.ask(Request::HasOutputs { node, token, proof });
     }
 
     pub(super) fn has_outputs(&mut self, node: NodeId, token: Token, has: bool) {
@@ -284,14 +276,68 @@ impl Acking {
         let under_way = UnderWay {
             run: hello.run,
             outputs: id,
+            is_done: false,
             proof,
             ends,
         };
         if let Some(older) = self.by_token.insert(key, under_way) {
             self.parts.remove(&older.outputs);
         }
-        self.parts.insert(id, outputs.parts);
+        self.parts.insert(id, (key, outputs.parts));
         Some(id)
+    }
+
+    /// They come into an entry, with deliveries that end in one if there is a first.
+    fn propose(&mut self, outputs: OutputsId, first: Option<&EndedDelivery>) -> Option<Vec<Part>> {
+        let (key, parts) = self.parts.remove(&outputs)?;
+        if let Some(first) = first {
+            self.proposed.insert(*first, (key, outputs));
+        }
+        Some(parts)
+    }
+
+    /// Of what was applied, what is under way must know.
+    pub(super) fn hears(&mut self, effect: &Effect) {
+        if let Effect::TogetherDone { first } = effect {
+            if let Some((key, outputs)) = self.proposed.remove(first)
+                && let Some(under_way) = self.by_token.get_mut(&key)
+            {
+                under_way.is_done |= under_way.outputs == outputs;
+            }
+        } else if let Effect::TogetherRefused(it) = effect
+            && let Some(first) = it.deliveries.first()
+        {
+            self.proposed.remove(first);
+        }
+    }
+
+    /// What dispatch says of a settle.
+    fn said(&mut self, key: (NodeId, Token), results: Vec<SettleResult>) -> Next {
+        let Some(under_way) = self.by_token.get_mut(&key) else {
+            return Next::Tell(results);
+        };
+        if under_way.is_done {
+            return Next::Tell(vec![SettleResult::Done]);
+        }
+        let result = results.first().copied();
+        let may_be_done = match result {
+            Some(SettleResult::Done | SettleResult::AlreadySettled) => true,
+            // Since it was done, what was returned may have become another's, a queue may have gone or got a dead-letter target.
+            Some(
+                SettleResult::NotOwner
+                | SettleResult::Expired
+                | SettleResult::QueueGone
+                | SettleResult::DeadLetter,
+            ) => under_way.ends.is_together(),
+            Some(SettleResult::OutputRefused { .. }) | None => false,
+        };
+        if !may_be_done {
+            return Next::Tell(results);
+        }
+        if let How::Together(_, said) = &mut under_way.ends {
+            *said = result;
+        }
+        Next::Ask(under_way.proof.clone())
     }
 }
 
@@ -329,5 +375,82 @@ fn parked(it: &Ending) -> Option<(QueueId, u64)> {
             Some((it.queue, count))
         }
         Ending::Remark(_) | Ending::Settle(_) | Ending::Return(_) | Ending::MoveOut(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_types::{Attempt, BatchSequence, Incarnation, Position, Term, TopologyIndex};
+
+    use super::*;
+
+    const KEY: (NodeId, Token) = (NodeId(2), Token(7));
+    const ENDED: EndedDelivery = EndedDelivery {
+        queue: QueueId(1),
+        position: Position(5),
+        attempt: Attempt {
+            term: Term(3),
+            number: 9,
+        },
+    };
+
+    /// The request of a node's run, in an entry.
+    fn proposed(acking: &mut Acking, run: u64) -> OutputsId {
+        let hello = Hello {
+            node: KEY.0,
+            incarnation: Incarnation(1),
+            run: Run(run),
+            link: 1,
+            term: Term(3),
+            topology: TopologyIndex(1),
+            confirmed: BatchSequence(0),
+        };
+        let outputs = Outputs {
+            topology: TopologyIndex(1),
+            parts: Vec::new(),
+        };
+        let ends = How::Together(Vec::new(), None);
+        let id = acking.begin(&hello, KEY.1, vec![ENDED], ends, outputs);
+        let id = id.expect("it is new");
+        assert!(acking.propose(id, Some(&ENDED)).is_some());
+        id
+    }
+
+    fn done() -> Effect {
+        Effect::TogetherDone { first: ENDED }
+    }
+
+    /// Its dead letters had a full target, and 16,384 other deliveries of its queue ended before they were taken: nobody remembered it.
+    #[test]
+    fn request_that_was_seen_applied_is_told_done_whatever_its_queues_remember() {
+        let mut acking = Acking::default();
+        proposed(&mut acking, 1);
+        let said = vec![SettleResult::Done];
+        let next = acking.said(KEY, said.clone());
+        assert_eq!(next, Next::Ask(vec![ENDED]), "not applied yet");
+        acking.hears(&done());
+        assert_eq!(acking.said(KEY, said), Next::Tell(vec![SettleResult::Done]));
+        let next = acking.said(KEY, vec![SettleResult::AlreadySettled]);
+        assert_eq!(next, Next::Tell(vec![SettleResult::Done]));
+        assert!(acking.proposed.is_empty());
+    }
+
+    #[test]
+    fn request_that_came_to_nothing_or_is_of_another_run_is_not_done_by_it() {
+        let mut acking = Acking::default();
+        proposed(&mut acking, 1);
+        acking.hears(&Effect::TogetherRefused(TogetherRefused {
+            deliveries: vec![ENDED],
+            why: GONE,
+        }));
+        assert!(acking.proposed.is_empty());
+        acking.hears(&done());
+        let said = vec![SettleResult::AlreadySettled];
+        assert_eq!(acking.said(KEY, said.clone()), Next::Ask(vec![ENDED]));
+        // The node has started again, and its token means something else.
+        let older = proposed(&mut acking, 2);
+        acking.proposed.insert(ENDED, (KEY, OutputsId(older.0 - 1)));
+        acking.hears(&done());
+        assert_eq!(acking.said(KEY, said), Next::Ask(vec![ENDED]));
     }
 }

@@ -329,6 +329,7 @@ impl Leading {
                         None
                     };
                     self.moves_hear(&effect);
+                    self.acking.hears(&effect);
                     let dropped = dropped_from(&effect);
                     self.step(Input::Applied(effect));
                     if let Some(queue) = dropped {

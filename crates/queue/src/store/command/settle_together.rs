@@ -31,6 +31,9 @@ pub(in super::super) fn apply(
         out.effects.push(Effect::TogetherRefused(refused));
         return Reply::SettledTogether { is_done: false };
     }
+    if let Some(&first) = deliveries.first() {
+        out.effects.push(Effect::TogetherDone { first });
+    }
     for ending in endings {
         match ending {
             Ending::Remark(it) => remark::apply(store, rows, &it),
