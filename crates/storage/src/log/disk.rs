@@ -52,8 +52,9 @@ pub(crate) trait DiskFile: Send + Sync {
     /// Makes sure of space for the first `bytes` bytes; the file is at least as long then.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
 
-    /// From now on the file is written from front to back and read seldom; `path` is where it is. Nobody reads it at this moment.
-    fn stream(&self, path: &Path);
+    /// From now on the file is written from front to back and read seldom; `path` is where it is. Nobody reads it at this moment. Whether
+    /// it goes past the page cache from now on.
+    fn stream(&self, path: &Path) -> bool;
 }
 
 /// The operating system's.
@@ -211,14 +212,16 @@ impl DiskFile for RealFile {
         }
     }
 
-    fn stream(&self, path: &Path) {
+    fn stream(&self, path: &Path) -> bool {
         match DirectFile::open(path) {
             Ok(direct) => {
                 let is_new = self.direct.set(direct).is_ok();
                 self.is_direct.store(is_new, Ordering::Relaxed);
+                is_new
             }
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "no direct access: the page cache is used");
+                false
             }
         }
     }
@@ -283,7 +286,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = RealDisk.create(&dir.path().join("file")).unwrap();
         write(&*file, b"one", 0).unwrap();
-        file.stream(&dir.path().join("not there"));
+        assert!(!file.stream(&dir.path().join("not there")));
         write(&*file, b"two", 3).unwrap();
         assert_eq!(read(&*file, 100), b"onetwo");
     }

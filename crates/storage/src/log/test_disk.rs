@@ -311,5 +311,7 @@ impl DiskFile for TestFile {
         Ok(())
     }
 
-    fn stream(&self, _: &Path) {}
+    fn stream(&self, _: &Path) -> bool {
+        true // it has no cache
+    }
 }

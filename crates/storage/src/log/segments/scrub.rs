@@ -136,8 +136,10 @@ impl Scrub {
                 return ControlFlow::Continue(());
             }
         };
-        if self.direct {
-            file.stream(path);
+        if self.direct && !file.stream(path) && reading.extent == Extent::Synced {
+            // Its writer goes past the page cache: what reads it through there could make a later sync fail.
+            self.sealed.note(sequence, None);
+            return ControlFlow::Continue(());
         }
         let paced = Paced {
             file: &*file,
@@ -247,5 +249,7 @@ impl DiskFile for Paced<'_> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn stream(&self, _path: &Path) {}
+    fn stream(&self, _path: &Path) -> bool {
+        false
+    }
 }
