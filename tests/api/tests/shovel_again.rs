@@ -220,39 +220,6 @@ fn message_whose_slot_is_another_blocks_by_now_goes_under_its_blocks_name() {
 }
 
 #[test]
-fn run_ends_when_what_it_skipped_holds_all_room_or_the_rest_waits_behind_it() {
-    runtime(async {
-        let stage = Stage::new();
-        let full = Table::new()
-            .with("x-max-length", 1_i64)
-            .with("x-overflow", "reject-publish");
-        let skip = ["--to-vhost", "other", "--on-refusal", "skip"];
-        for queue in ["large", "strict"] {
-            stage.declare("other", queue, full.clone()).await;
-        }
-        stage.declare("/", "large", Table::new()).await;
-        let large = (0..12).map(|_| Message::new(vec![0; 2 << 20]));
-        stage.publish("large", large).await;
-        let (code, view, said) = stage.shovel("large", &skip);
-        assert_eq!(code, Some(3), "full is for now: {said}");
-        let names = ["stored", "refused", "ended"];
-        assert_eq!(told(&view, &names), json!([1, 8, null]), "{said}");
-
-        let groups = Table::new().with("x-message-groups", "strict");
-        stage.declare("/", "strict", groups).await;
-        let key = Table::new().with("x-group-key", "one");
-        let properties = PropertiesBuilder::new().headers(&key).build().unwrap();
-        let same = |it: i32| Message::new(it.to_string()).with_properties(properties.clone());
-        stage.publish("strict", (0..40).map(same)).await;
-        let (code, view, said) = stage.shovel("strict", &skip);
-        assert_eq!(code, Some(1), "{said}");
-        assert_eq!(view["stored"], 1, "{view}");
-        println!("{view}");
-        assert_eq!(stage.content("/", "strict").await.len(), 39);
-    });
-}
-
-#[test]
 fn exchange_that_leads_back_to_the_source_is_refused_but_for_a_limit() {
     runtime(async {
         let stage = Stage::new();
