@@ -178,6 +178,7 @@ async fn run(old: &mut Cluster, new: &mut Cluster) -> Result<()> {
     let view = ends_well(shovel).await?;
     ensure!(view["ended"] == "empty" && view["refused"] == 0, "{view}");
     ensure!(view["perhaps_twice"] == 0, "{view}");
+    ensure!(view["unsettled"] == 0, "{view}");
     ensure!(view["left"]["ready"] == 0 && view["left"]["unacked"] == 0);
     judge(&content(&to, "orders").await?, &before)?;
     ensure!(

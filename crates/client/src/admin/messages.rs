@@ -92,34 +92,6 @@ impl Connection {
         self.publish_batch(vhost, &request_id(), batch).await
     }
 
-    /// Publishes one message under a producer of the program's own and waits for its outcome. Once more under the same producer, perhaps by
-    /// another program, it is stored once; a producer is for one message.
-    ///
-    /// # Errors
-    /// No node answers in time: then the outcome is unknown.
-    pub async fn publish_one_as(
-        &self,
-        producer: &str,
-        vhost: &str,
-        target: &Target,
-        message: Message,
-    ) -> Result<Outcome, Error> {
-        let batch = v1::PublishBatch {
-            exchange: target.exchange.as_ref().to_owned(),
-            routing_key: target.routing_key.as_ref().to_owned(),
-            entries: vec![v1::PublishEntry {
-                message: Some(message.into_wire()),
-                ..v1::PublishEntry::default()
-            }],
-            ..v1::PublishBatch::default()
-        };
-        let outcomes = self.publish_batch(vhost, producer, batch).await?;
-        outcomes.into_iter().next().ok_or(Error::BadAnswer {
-            operation: "publishing",
-            detail: "no result".to_owned(),
-        })
-    }
-
     async fn publish_batch(
         &self,
         vhost: &str,

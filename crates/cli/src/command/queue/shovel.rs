@@ -1,41 +1,47 @@
 //! `warren queue shovel`: a queue's messages go to a queue or exchange of another cluster or vhost, once each. Not here: moves within a
 //! vhost, which the cluster carries out by itself (`select`).
 
+mod acks;
+mod back;
 mod carry;
 mod copy;
 mod course;
+mod ends;
 mod outflow;
+mod quiet;
 mod take;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use warren_client::{Connection, ConnectionOptions, Credentials, ErrorKind, QueueStats, Target};
+use warren_client::{Connection, QueueStats, Target};
 
 use super::peek::FilterArg;
-use crate::args::{Global, Servers, parse_seconds, parse_servers, read_password_file};
+use crate::args::{Global, Servers, parse_seconds, parse_servers};
 use crate::exit::Failure;
 use crate::output;
-use carry::Names;
-use course::{Course, End, OnRefusal, SKIPPED_MAX, Tally};
-use outflow::{Numbers, Outflow};
+use course::{Course, End, OnRefusal, SKIPPED_BYTES_MAX, SKIPPED_MAX, Tally};
+use ends::{numbers, target_connection};
+use outflow::{Outflow, WINDOW_BYTES};
+use quiet::Patience;
 use take::Source;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A message leaves its queue when the target has confirmed it. The target knows it again by its place in its queue: a run that was interrupted
-or killed is repeated with the same command, which brings what it had confirmed not once more (docs/migration.md names where it may); a
-node may die on either side. The order is kept, but around messages that were refused. Properties and headers stay, time to live and
-delay go on; CC was followed already and is left out. Messages that are not due yet stay until they are; parked ones stay.
---to-login's password: --to-password-file or WARREN_TO_PASSWORD.
+or killed is repeated with the same command, which brings nothing twice; a node may die on either side. The order is kept, but around messages that were refused. Properties and
+headers stay, time to live and delay go on; CC was followed already and is left out. Messages that are not due yet stay until they are; parked ones stay.
+
+The user needs the tag monitoring on both sides, the right to read the source and to write to the target. --to-login's password:
+--to-password-file or WARREN_TO_PASSWORD.
 
 With a rate, few messages are held at a time. On SIGINT and SIGTERM what is under way is waited for. Exit code 0: the queue is empty, the
-limit is reached, or it was interrupted; else by what the target or the source said: 3 it does not answer, or has no room now (full, short of
-memory or disk); 4 there is no such queue, or no queue for a message; 1 another refusal, or messages were skipped.
+limit is reached, or it was interrupted; else by what the target or the source said: 3 it does not answer, has no room now (full, short of
+memory or disk), or the source has not taken all acks: the same command again; 4 there is no such queue, or no queue for a message; 6 a tag or right is missing; 1 another refusal, or messages were skipped.
 
 Examples:
   warren queue shovel orders --to-server 10.1.0.1:7101,10.1.0.2:7101 --to-login mover
@@ -166,28 +172,16 @@ pub(super) async fn shovel(
         .clone()
         .unwrap_or_else(|| global.vhost.clone());
     let numbers = numbers(global, connection, &to, &to_vhost, &args).await?;
-    let window = held_at_once(&args);
-    let give_up_after = Duration::from_secs_f64(args.timeout);
-    let mut out = Outflow::new(to, &to_vhost, numbers, window, give_up_after);
-    let source = Source {
-        connection: connection.clone(),
-        vhost: global.vhost.clone(),
-        queue: args.name.clone(),
-        prefetch: match args.on_refusal {
-            OnRefusal::Stop => window,
-            OnRefusal::Skip => window + SKIPPED_MAX,
-        },
-        is_shared: args.shared,
-        follows: args.follow,
-        give_up_after,
-        route: Route::of(&args),
-    };
+    let source = source(global, connection, &args);
+    let give_up_after = source.patience.give_up_after;
+    let mut out = Outflow::new(to, &to_vhost, numbers, held_at_once(&args), give_up_after);
     let mut course = Course::new(args.rate, args.limit, args.on_refusal)?;
     let ended = if args.copy {
         copy::copy(&source, &args.filter.filter, &mut out, &mut course).await
     } else {
         take::take(&source, &mut out, &mut course).await
     };
+    let ended = course.unsettled_is_no_success(ended);
     let tally = course.end();
     let stats = connection.queue_stats(&source.vhost, &[args.name]).await;
     let view = ShovelView {
@@ -203,78 +197,35 @@ pub(super) async fn shovel(
     let verdict = match ended {
         Err(error) => Err(Failure::say(&error).into()),
         Ok(_) if view.tally.refused > 0 => Err(Failure::SAID_FAILED.into()),
-        Ok(End::Empty | End::Limit | End::Interrupted) => Ok(()),
+        Ok(End::Empty | End::Behind | End::Limit | End::Interrupted) => Ok(()),
     };
     output::result(global.output, &view, text)?;
     verdict
 }
 
-/// Another cluster's, with its own login; else the source's.
-fn target_connection(
-    global: &Global,
-    connection: &Connection,
-    args: &ShovelArgs,
-) -> Result<Connection> {
-    if args.to_server.is_none() && args.to_login.is_none() {
-        return Ok(connection.clone());
-    }
-    let servers = args.to_server.as_ref().unwrap_or(&global.server);
-    let credentials = match &args.to_login {
-        Some(user) => Some(Credentials {
-            user: user.clone(),
-            password: match &args.to_password_file {
-                Some(path) => read_password_file(path)?,
-                None => std::env::var("WARREN_TO_PASSWORD").context(
-                    "give the password of --to-login in WARREN_TO_PASSWORD or --to-password-file",
-                )?,
-            },
-        }),
-        None => None,
+fn source(global: &Global, connection: &Connection, args: &ShovelArgs) -> Source {
+    let window = held_at_once(args);
+    // What is skipped is held, and its room is needed by what is not.
+    let (prefetch, prefetch_bytes) = match args.on_refusal {
+        OnRefusal::Stop => (window, u64::from(WINDOW_BYTES)),
+        OnRefusal::Skip => (
+            window + SKIPPED_MAX,
+            u64::from(WINDOW_BYTES) + SKIPPED_BYTES_MAX,
+        ),
     };
-    let options = ConnectionOptions {
-        credentials,
-        ..global.connection_options()?
-    };
-    Ok(Connection::new(&servers.0, options)?)
-}
-
-/// Both clusters answer, and the target is not the source.
-async fn numbers(
-    global: &Global,
-    from: &Connection,
-    to: &Connection,
-    to_vhost: &str,
-    args: &ShovelArgs,
-) -> Result<Numbers> {
-    let queue = from.queue(&global.vhost, &args.name).await?;
-    let cluster = from.cluster().await?;
-    let target = to.cluster().await.context("the target")?;
-    let is_same = match Route::of(args) {
-        Route::Queue(name) => {
-            name == args.name && to_vhost == global.vhost && target.cluster_id == cluster.cluster_id
-        }
-        Route::Exchange(..) => false,
-    };
-    if is_same {
-        let what = "source and target are the same queue: give --to-server, --to-vhost, --to-queue or --to-exchange";
-        return Err(Failure::Usage(what.to_owned()).into());
+    Source {
+        connection: connection.clone(),
+        vhost: global.vhost.clone(),
+        queue: args.name.clone(),
+        prefetch,
+        prefetch_bytes,
+        patience: Patience {
+            follows: args.follow,
+            is_shared: args.shared,
+            give_up_after: Duration::from_secs_f64(args.timeout),
+        },
+        route: Route::of(args),
     }
-    if let Route::Queue(name) = Route::of(args) {
-        match to.queue(to_vhost, &name).await {
-            Ok(_) => {}
-            // Who may publish there need not be allowed to look.
-            Err(error) if error.kind() == ErrorKind::Denied => {}
-            Err(error) => return Err(anyhow::Error::from(error).context("the target")),
-        }
-    }
-    if args.copy {
-        return Ok(Numbers::Fresh);
-    }
-    if !args.filter.filter.is_empty() {
-        let what = "--filter is for --copy: `warren queue move` puts a selection into a queue of its own first";
-        return Err(Failure::Usage(what.to_owned()).into());
-    }
-    Ok(Numbers::Of(Names::of(&cluster.cluster_id, queue.queue_id)))
 }
 
 /// No more than the limit asks for, nor than the rate lets go in ten seconds.
@@ -305,6 +256,7 @@ fn text(it: &ShovelView) -> String {
     );
     text += match it.ended {
         Some(End::Empty) => "ended at the end of the queue",
+        Some(End::Behind) => "what is left waits behind messages that were refused",
         Some(End::Limit) => "ended at the limit",
         Some(End::Interrupted) => "interrupted",
         None => "failed",
@@ -314,6 +266,9 @@ fn text(it: &ShovelView) -> String {
     }
     if tally.perhaps_twice > 0 {
         text += &format!("; {} perhaps twice", tally.perhaps_twice);
+    }
+    if tally.unsettled > 0 {
+        text += &format!("; {} perhaps in the queue still", tally.unsettled);
     }
     if let Some(left) = &it.left {
         text += &format!(

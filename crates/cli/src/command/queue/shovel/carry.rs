@@ -12,10 +12,23 @@ const DELIVER_AT: &str = "x-deliver-at";
 /// How much may be made up for after a pause, at a rate.
 const BURST: Duration = Duration::from_millis(100);
 
-/// The producers that a queue's messages come from, at any target. Whoever shovels the queue uses the same ones.
+/// A queue tells a producer's last 1,024 sequences apart, in whatever order they come: so many positions share a producer.
+const BLOCK: u64 = 1_024;
+/// Producers that a queue's messages have at a target, which remembers 10,000 for all who publish there. Blocks of positions take turns
+/// in them: only what lies 4 million positions behind is too old for its own.
+const SLOTS: u64 = 4_096;
+
+/// What a queue's messages are called at any target. Whoever shovels the queue uses the same names: another one brings a message twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Names {
     base: String,
+}
+
+/// A message's name at its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) producer: String,
+    pub(super) sequence: u64,
 }
 
 impl Names {
@@ -25,18 +38,27 @@ impl Names {
         }
     }
 
-    /// Of the messages of one priority (or of none), which leave their queue in the order of their positions.
-    pub(super) fn of_priority(&self, priority: Option<u8>) -> String {
-        match priority {
-            Some(priority) => format!("{} priority {priority}", self.base),
-            None => self.base.clone(),
+    /// Under which a message is published.
+    pub(super) fn of_slot(&self, position: u64) -> Name {
+        let turn = position / BLOCK / SLOTS;
+        Name {
+            producer: format!("{} slot {}", self.base, slot(position)),
+            sequence: turn * BLOCK + position % BLOCK + 1,
         }
     }
 
-    /// Of one message that the others have overtaken by more than a target remembers.
-    pub(super) fn of_position(&self, position: u64) -> String {
-        format!("{} position {position}", self.base)
+    /// Of a message whose block's slot is another block's by now. Never too old.
+    pub(super) fn of_block(&self, position: u64) -> Name {
+        Name {
+            producer: format!("{} block {}", self.base, position / BLOCK),
+            sequence: position % BLOCK + 1,
+        }
     }
+}
+
+/// Which of the producers a message has.
+pub(super) fn slot(position: u64) -> u64 {
+    position / BLOCK % SLOTS
 }
 
 /// The times of a message in its queue.
@@ -137,6 +159,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     fn at(ms: u64) -> SystemTime {
@@ -217,13 +241,65 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_clusters_queues_and_priorities_apart() {
-        let (one, other) = (Names::of("c", 1), Names::of("d", 1));
-        assert_ne!(one.of_priority(None), other.of_priority(None));
-        assert_ne!(one.of_priority(None), Names::of("c", 2).of_priority(None));
-        assert_ne!(one.of_priority(None), one.of_priority(Some(0)));
-        assert_ne!(one.of_priority(Some(1)), one.of_position(1));
-        assert_eq!(one, Names::of("c", 1));
+    fn names_are_as_they_always_were_and_tell_clusters_and_queues_apart() {
+        let names = Names::of("c", 7);
+        let name = |producer: &str, sequence| Name {
+            producer: producer.to_owned(),
+            sequence,
+        };
+        assert_eq!(names.of_slot(1), name("shovel c 7 slot 0", 2));
+        assert_eq!(names.of_slot(1_023), name("shovel c 7 slot 0", 1_024));
+        assert_eq!(names.of_slot(1_024), name("shovel c 7 slot 1", 1));
+        let turn = BLOCK * SLOTS;
+        assert_eq!(names.of_slot(turn + 1), name("shovel c 7 slot 0", 1_026));
+        let block = name("shovel c 7 block 4097", 6);
+        assert_eq!(names.of_block(turn + 1_029), block);
+        let first = |cluster, queue| Names::of(cluster, queue).of_slot(1).producer;
+        assert_ne!(first("c", 1), first("d", 1));
+        assert_ne!(first("c", 1), first("c", 2));
+    }
+
+    /// As a queue remembers a producer: the last sequence, and which of the 1,023 below it have come.
+    #[derive(Default)]
+    struct Memory {
+        last: u64,
+        seen: BTreeSet<u64>,
+    }
+
+    impl Memory {
+        fn is_too_old(&mut self, sequence: u64) -> bool {
+            self.last = self.last.max(sequence);
+            self.last - sequence >= 1_024
+        }
+    }
+
+    #[test]
+    fn position_is_known_in_whatever_order_until_four_million_later_ones_have_come() {
+        let names = Names::of("c", 7);
+        let mut target: BTreeMap<String, Memory> = BTreeMap::new();
+        let mut comes = |name: Name| {
+            let memory = target.entry(name.producer).or_default();
+            let is_new = memory.seen.insert(name.sequence);
+            (is_new, memory.is_too_old(name.sequence))
+        };
+        let begin = 1_024 * 5 + 17;
+        let far = begin + (SLOTS - 1) * BLOCK;
+        // The far end first, then back and forth over it all.
+        let steps = (1..200_u64).map(|it| begin + it * 7_919 * 31 % (far - begin));
+        let all: Vec<u64> = [far].into_iter().chain(steps).chain([begin]).collect();
+        for position in &all {
+            assert_eq!(comes(names.of_slot(*position)), (true, false), "{position}");
+        }
+        for position in all.iter().rev() {
+            let again = comes(names.of_slot(*position));
+            assert_eq!(again, (false, false), "{position}");
+        }
+        let later = comes(names.of_slot(begin + SLOTS * BLOCK));
+        assert_eq!(later, (true, false));
+        let (_, is_too_old) = comes(names.of_slot(begin - 1));
+        assert!(is_too_old);
+        assert_eq!(comes(names.of_block(begin - 1)), (true, false));
+        assert_eq!(comes(names.of_block(begin - 1)), (false, false));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The way to the target: messages go out in order under the numbers that their queue gave them, and each gets a verdict. Not here: where
 //! they come from (`take`, `copy`), what is done about a refusal (`shovel`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -10,10 +10,12 @@ use warren_client::{
     Target,
 };
 
-use super::carry::Names;
+use super::carry::{Name, Names, slot};
 
 /// Most bytes on their way.
 pub(super) const WINDOW_BYTES: u32 = 16 << 20;
+/// Publishers that are kept for when it is their turn again: a queue gives positions of few blocks at a time.
+const RESTING_MAX: usize = 8;
 
 /// A message on its way.
 #[derive(Debug)]
@@ -26,12 +28,6 @@ pub(super) struct Item {
     pub(super) was_out: bool,
     /// What is acknowledged when the target has it; none of a copy.
     pub(super) delivery: Option<Delivery>,
-}
-
-impl Item {
-    fn priority(&self) -> Option<u8> {
-        self.message.properties.priority()
-    }
 }
 
 /// What became of a message.
@@ -51,7 +47,7 @@ pub(super) enum Verdict {
 /// How the target knows messages again.
 #[derive(Debug)]
 pub(super) enum Numbers {
-    /// By what their queue calls them: of all runs.
+    /// By their positions in their queue: of all runs.
     Of(Names),
     /// Within this run.
     Fresh,
@@ -61,15 +57,19 @@ pub(super) struct Outflow {
     connection: Connection,
     vhost: String,
     numbers: Numbers,
+    /// Most messages on their way.
     window: u32,
     give_up_after: Duration,
-    /// By priority, so at most 257.
-    publishers: BTreeMap<Option<u8>, Publisher>,
-    /// The priority of those on their way.
-    lane: Option<u8>,
-    /// At most the window.
+    publisher: Option<(Lane, Publisher)>,
+    /// With nothing on their way; the one used last at the end.
+    resting: VecDeque<(Lane, Publisher)>,
+    /// Of what is on its way.
+    lane: Lane,
     pending: VecDeque<(Item, Confirm)>,
 }
+
+/// Which publisher: the slot of the producer, or the only one.
+type Lane = Option<u64>;
 
 impl Outflow {
     pub(super) fn new(
@@ -85,7 +85,8 @@ impl Outflow {
             numbers,
             window,
             give_up_after,
-            publishers: BTreeMap::new(),
+            publisher: None,
+            resting: VecDeque::new(),
             lane: None,
             pending: VecDeque::new(),
         }
@@ -95,15 +96,15 @@ impl Outflow {
         self.pending.is_empty()
     }
 
-    /// Whether it may go now. Publishers of two priorities do not wait for each other, so what goes after the other waits here.
+    /// Whether it may go now. Publishers do not wait for each other, so what goes by another one waits here: the order is kept.
     pub(super) fn takes(&self, item: &Item) -> bool {
         let room = u32::try_from(self.pending.len()).is_ok_and(|it| it < self.window);
         room && (self.pending.is_empty() || self.lane_of(item) == self.lane)
     }
 
-    fn lane_of(&self, item: &Item) -> Option<u8> {
+    fn lane_of(&self, item: &Item) -> Lane {
         match self.numbers {
-            Numbers::Of(_) => item.priority(),
+            Numbers::Of(_) => Some(slot(item.position)),
             Numbers::Fresh => None,
         }
     }
@@ -118,35 +119,51 @@ impl Outflow {
     pub(super) async fn send(&mut self, item: Item) -> Result<()> {
         self.lane = self.lane_of(&item);
         let message = item.message.clone();
-        let (publisher, number) = self.publisher();
-        let confirm = match number {
-            Number::Given => {
-                let sent = publisher.publish_as(item.position, &item.target, message);
+        let name = match &self.numbers {
+            Numbers::Of(names) => Some(names.of_slot(item.position)),
+            Numbers::Fresh => None,
+        };
+        let publisher = self.publisher(name.as_ref());
+        let confirm = match name {
+            Some(name) => {
+                let sent = publisher.publish_as(name.sequence, &item.target, message);
                 sent.await
             }
-            Number::Made => publisher.publish(&item.target, message).await,
+            None => publisher.publish(&item.target, message).await,
         };
         let confirm = confirm.context("the target")?;
         self.pending.push_back((item, confirm));
         Ok(())
     }
 
-    fn publisher(&mut self) -> (&Publisher, Number) {
-        let (producer_id, number) = match &self.numbers {
-            Numbers::Of(names) => (Some(names.of_priority(self.lane)), Number::Given),
-            Numbers::Fresh => (None, Number::Made),
+    /// Of the present lane.
+    fn publisher(&mut self, name: Option<&Name>) -> &Publisher {
+        if let Some(publisher) = self.publisher.take() {
+            if publisher.0 == self.lane {
+                return &self.publisher.insert(publisher).1;
+            }
+            self.resting.push_back(publisher);
+        }
+        let found = self.resting.iter().position(|it| it.0 == self.lane);
+        let publisher = match found.and_then(|it| self.resting.remove(it)) {
+            Some((_, publisher)) => publisher,
+            None => self.new_publisher(name),
         };
-        let publisher = self.publishers.entry(self.lane).or_insert_with(|| {
-            self.connection.publisher(PublisherOptions {
-                vhost: self.vhost.clone(),
-                window_messages: self.window,
-                window_bytes: WINDOW_BYTES,
-                producer_id,
-                give_up_after: self.give_up_after,
-                ..PublisherOptions::default()
-            })
-        });
-        (&*publisher, number)
+        if self.resting.len() > RESTING_MAX {
+            self.resting.pop_front();
+        }
+        &self.publisher.insert((self.lane, publisher)).1
+    }
+
+    fn new_publisher(&self, name: Option<&Name>) -> Publisher {
+        self.connection.publisher(PublisherOptions {
+            vhost: self.vhost.clone(),
+            window_messages: self.window,
+            window_bytes: WINDOW_BYTES,
+            producer_id: name.map(|it| it.producer.clone()),
+            give_up_after: self.give_up_after,
+            ..PublisherOptions::default()
+        })
     }
 
     /// Waits for the outcome of the oldest on its way; for ever if there is none. It stays there until [`Self::settle`] takes it.
@@ -168,8 +185,8 @@ impl Outflow {
         let (item, _) = self.pending.pop_front()?;
         let verdict = match (verdict(outcome), &self.numbers) {
             (Judged::TooOld(_), Numbers::Of(names)) => {
-                let producer = names.of_position(item.position);
-                self.send_alone(&item, &producer).await
+                let name = names.of_block(item.position);
+                self.send_alone(&item, &name).await
             }
             (Judged::TooOld(error), Numbers::Fresh) => Verdict::Refused(error),
             (Judged::Is(verdict), _) => verdict,
@@ -177,26 +194,22 @@ impl Outflow {
         Some((item, verdict))
     }
 
-    /// Others have overtaken it by more than the target remembers of its producer: it gets one of its own.
-    async fn send_alone(&self, item: &Item, producer: &str) -> Verdict {
+    /// Others have overtaken it by so much that its slot is another block's: it goes under its block's own name.
+    async fn send_alone(&self, item: &Item, name: &Name) -> Verdict {
+        let publisher = self.new_publisher(Some(name));
         let message = item.message.clone();
-        let sent = self
-            .connection
-            .publish_one_as(producer, &self.vhost, &item.target, message);
-        match sent.await.map(verdict) {
+        let sent = publisher.publish_as(name.sequence, &item.target, message);
+        let outcome = match sent.await {
+            Ok(confirm) => confirm.await,
+            Err(error) => Err(error),
+        };
+        match outcome.map(verdict) {
             Ok(Judged::Is(Verdict::Stored)) if item.was_out => Verdict::StoredPerhapsTwice,
             Ok(Judged::Is(verdict)) => verdict,
             Ok(Judged::TooOld(error)) => Verdict::Refused(error),
             Err(error) => Verdict::Unknown(error),
         }
     }
-}
-
-/// Whose the numbers of a publisher are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Number {
-    Given,
-    Made,
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -3,15 +3,14 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
-use warren_client::{
-    Connection, Consumer, ConsumerOptions, Delivery, Error, ErrorKind, QueueStats,
-};
+use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
+use warren_client::{Connection, Consumer, ConsumerOptions, Delivery, Error};
 
 use super::Route;
 use super::carry::{Times, carried};
 use super::course::{Course, End};
-use super::outflow::{Item, Outflow, WINDOW_BYTES};
+use super::outflow::{Item, Outflow};
+use super::quiet::{Look, Patience, Quiet, look};
 use crate::exit::Failure;
 
 /// How often a queue that gives nothing is asked whether it is empty.
@@ -19,8 +18,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// The consumer of a run that was killed is kept for it for 15 s.
 const IN_USE_WITHIN: Duration = Duration::from_secs(40);
 const TRY_EVERY: Duration = Duration::from_secs(1);
-/// How long the last acknowledgements may take.
-const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where messages are taken.
 pub(super) struct Source {
@@ -28,22 +25,9 @@ pub(super) struct Source {
     pub(super) vhost: String,
     pub(super) queue: String,
     pub(super) prefetch: u32,
-    /// Beside other consumers.
-    pub(super) is_shared: bool,
-    /// An empty queue is waited at.
-    pub(super) follows: bool,
-    /// How long its nodes may say nothing.
-    pub(super) give_up_after: Duration,
+    pub(super) prefetch_bytes: u64,
+    pub(super) patience: Patience,
     pub(super) route: Route,
-}
-
-/// What a queue's figures say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Empty,
-    Filled,
-    /// Nothing: nobody answers.
-    Silent,
 }
 
 /// Runs until the queue is empty, the limit is reached, or somebody wants it to end.
@@ -56,20 +40,27 @@ pub(super) async fn take(source: &Source, out: &mut Outflow, course: &mut Course
         let Some(mut consumer) = open(source, course).await? else {
             return Ok(End::Interrupted);
         };
-        course.skipped = 0;
+        course.begin();
         let ended = flow(source, &mut consumer, out, course).await;
-        let settled = course.settle_rest(out, Some(&consumer)).await;
-        let closed = consumer.close(CLOSE_WITHIN).await;
-        match ended {
-            // Its node died, and its place was not free yet when it came back on another.
-            Err(error) if is_in_use(error.downcast_ref()) => {}
-            Err(error) => return Err(error),
-            Ok(end) => {
-                settled?;
-                closed?;
-                return Ok(end);
+        // Its node died, and its place was not free yet when it came back on another: what it held comes again, and is known.
+        let is_lost = ended
+            .as_ref()
+            .is_err_and(|error| is_in_use(error.downcast_ref()));
+        let settled = course
+            .settle_rest(out, (!is_lost).then_some(&consumer))
+            .await;
+        let closed = course.close(consumer).await;
+        if is_lost {
+            settled?;
+            if course.is_interrupted {
+                return Ok(End::Interrupted);
             }
+            continue;
         }
+        let end = ended?;
+        settled?;
+        closed?;
+        return Ok(end);
     }
 }
 
@@ -80,16 +71,16 @@ async fn flow(
     course: &mut Course,
 ) -> Result<End> {
     let mut next: Option<Item> = None;
-    let mut heard = Instant::now();
-    let mut looks = interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut quiet = Quiet::new(Instant::now());
+    let mut looks = looks();
     loop {
-        let takes = next.is_none();
-        if takes && course.is_over() {
+        if next.is_none() && course.is_over() {
             return Ok(End::Limit);
         }
+        let takes = next.is_none() && course.acks.has_room();
         let goes = next.as_ref().is_some_and(|it| out.takes(it));
-        let looked_for = takes && out.is_idle();
+        let looked_for = next.is_none() && out.is_idle();
+        let held = course.held();
         // What is settled makes room; what is there goes before more is taken.
         tokio::select! {
             biased;
@@ -97,6 +88,7 @@ async fn flow(
             outcome = out.oldest(), if !out.is_idle() => {
                 course.settle(out, Some(&*consumer), outcome?).await?;
             }
+            result = course.acks.oldest(), if !course.acks.is_idle() => course.acks.settle(result)?,
             () = sleep_until(course.pace.next().into()), if goes => {
                 let Some(item) = next.take() else { continue };
                 tokio::select! {
@@ -108,7 +100,7 @@ async fn flow(
             }
             delivery = consumer.next(), if takes => match delivery? {
                 Some(delivery) => {
-                    heard = Instant::now();
+                    quiet.came(Instant::now());
                     next = Some(item_of(source, delivery)?);
                 }
                 None => return Ok(End::Empty),
@@ -117,20 +109,27 @@ async fn flow(
                 let look = tokio::select! {
                     biased;
                     () = course.interrupt.wait() => return Ok(End::Interrupted),
-                    look = look(source, course.skipped) => look?,
+                    look = look(source, held) => match look? {
+                        // What is there is not taken yet.
+                        Look::Empty if takes => Look::Empty,
+                        Look::Empty | Look::Filled => Look::Filled,
+                        Look::Silent => Look::Silent,
+                    },
                 };
-                match look {
-                    Look::Empty if !source.follows => return Ok(End::Empty),
-                    Look::Empty | Look::Filled => heard = Instant::now(),
-                    Look::Silent if heard.elapsed() > source.give_up_after => {
-                        let what = "the source does not answer; the same command again goes on from here";
-                        return Err(Failure::Unavailable(what.to_owned()).into());
-                    }
-                    Look::Silent => {}
+                let now = Instant::now();
+                if let Some(end) = quiet.looked(look, source.patience, held, now)? {
+                    return Ok(end);
                 }
             }
         }
     }
+}
+
+/// The first one after a while: what the queue has is on its way.
+fn looks() -> Interval {
+    let mut looks = interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 /// `None`: interrupted.
@@ -146,7 +145,7 @@ async fn open(source: &Source, course: &mut Course) -> Result<Option<Consumer>> 
         match opened {
             Ok(consumer) => return Ok(Some(consumer)),
             Err(error) if !is_in_use(Some(&error)) => return Err(error.into()),
-            Err(_) if began.elapsed() >= IN_USE_WITHIN || source.is_shared => {
+            Err(_) if began.elapsed() >= IN_USE_WITHIN || source.patience.is_shared => {
                 let what = format!(
                     "queue {} has a consumer: end it, or give --shared, which keeps no order",
                     source.queue
@@ -174,9 +173,9 @@ fn options(source: &Source) -> ConsumerOptions {
     ConsumerOptions {
         vhost: source.vhost.clone(),
         prefetch: source.prefetch,
-        prefetch_bytes: u64::from(WINDOW_BYTES),
+        prefetch_bytes: source.prefetch_bytes,
         // Others would take messages out of its middle, and what a run that was cut off still holds would be overtaken.
-        exclusive: !source.is_shared,
+        exclusive: !source.patience.is_shared,
         ..ConsumerOptions::queue(&source.queue)
     }
 }
@@ -202,24 +201,4 @@ fn item_of(source: &Source, delivery: Delivery) -> Result<Item> {
         was_out: delivery.redelivered || delivery.acquired_count > 0,
         delivery: Some(delivery),
     })
-}
-
-async fn look(source: &Source, skipped: u32) -> Result<Look> {
-    let names = [source.queue.clone()];
-    let stats = source.connection.queue_stats(&source.vhost, &names).await;
-    let is_empty = |it: &QueueStats| {
-        // With others, what they hold is theirs.
-        it.ready == 0 && (source.is_shared || it.unacked <= u64::from(skipped))
-    };
-    match stats {
-        Ok(list) => Ok(match list.first() {
-            Some(it) if is_empty(it) => Look::Empty,
-            Some(_) => Look::Filled,
-            None => Look::Silent,
-        }),
-        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
-            Ok(Look::Silent)
-        }
-        Err(error) => Err(error.into()),
-    }
 }
