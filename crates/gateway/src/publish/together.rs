@@ -86,11 +86,7 @@ impl Publishing {
         let Some(shard) = shards.pop_first() else {
             return self.resolve_all(batch, Outcome::Unrouted);
         };
-        let sequences = batch.iter().map(Publish::sequence);
-        let sequences: Vec<u64> = sequences.filter(|it| *it != 0).collect();
-        if !self.order.may_go(&sequences, std::iter::once(shard)) {
-            let each = sequences.into_iter();
-            each.for_each(|it| self.order.refused(it, [shard]));
+        if !self.may_go_together(&batch, shard) {
             return self.resolve_all(batch, Outcome::Refused(Refused::OutOfOrder));
         }
         self.queue_up_together(&view, shard, batch.into_iter().zip(known));
@@ -182,6 +178,18 @@ impl Publishing {
         shards.extend(self.routed.as_slice().iter().map(|it| it.shard));
         let refused = self.held_back(view, publish.vhost)?;
         Some(Outcome::Refused(refused))
+    }
+
+    /// Whether nothing that was sent before them is to come again first. If not, they are to come again as well.
+    fn may_go_together(&mut self, batch: &[Publish], shard: ShardId) -> bool {
+        let sequences = batch.iter().map(Publish::sequence);
+        let sequences: Vec<u64> = sequences.filter(|it| *it != 0).collect();
+        let may_go = self.order.may_go(&sequences, std::iter::once(shard));
+        if !may_go {
+            let each = sequences.into_iter();
+            each.for_each(|it| self.order.refused(it, [shard]));
+        }
+        may_go
     }
 
     fn queue_up_together(
