@@ -141,10 +141,10 @@ fn replica_of_an_earlier_directory_and_what_is_not_under_way_is_refused() {
             gone,
             back,
         }));
-        match reply {
-            TopologyReply::Refused(Refusal::PlacementRefused { reason }) => Some(reason),
-            _ => None,
+        if let TopologyReply::Refused(Refusal::PlacementRefused { reason }) = reply {
+            return Some(reason);
         }
+        None
     };
     let (mut world, stays) = stuck();
     let coming = shard(&world).on(NodeId(4)).unwrap();
