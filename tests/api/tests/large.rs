@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use amqp::{Amqp, Heard};
-use warren_api::{Call, queue_batch, runtime};
+use warren_api::{Call, Consuming, FIRST, one_node, queue_batch, runtime};
 use warren_proto::v1;
 use warren_testkit::process::{Cluster, NodeNumber, Options};
 
@@ -123,4 +123,39 @@ fn largest_messages_pass_the_door_of_amqp_both_ways() {
     // As RabbitMQ has it.
     sends.publish_body(1, "", QUEUE, &vec![0; LARGEST + 1]);
     assert_eq!(sends.heard(), Heard::ChannelClosed { code: 406 });
+}
+
+/// Each is larger than what a node writes ahead for a consumer: one after the other it comes all the same, with a prefetch and with credit by hand.
+#[test]
+fn consumer_gets_messages_that_are_larger_than_its_window() {
+    const COUNT: usize = 8;
+    const BYTES: usize = 3 << 20;
+    let cluster = one_node();
+    runtime(async {
+        let call = Call::to(&cluster.grpc_address(FIRST));
+        call.declare(QUEUE).await.unwrap();
+        for seed in 0..COUNT as u64 {
+            let stored = publish(&call, body(BYTES, seed)).await;
+            assert_eq!(stored, v1::PublishOutcome::Committed);
+        }
+        let by_hand = v1::Credit {
+            messages: COUNT as u32,
+            bytes: 1 << 30,
+        };
+        for (prefetch, credit) in [(COUNT as u32, None), (0, Some(by_hand))] {
+            let open = v1::ConsumeOpen {
+                queue: QUEUE.to_owned(),
+                prefetch,
+                credit,
+                ..v1::ConsumeOpen::default()
+            };
+            let (mut consuming, _) = Consuming::open(&call, open).await;
+            let taken = tokio::time::timeout(WITHIN, consuming.deliveries(COUNT)).await;
+            for (delivery, seed) in taken.unwrap().iter().zip(0..) {
+                assert!(delivery.message.as_ref().unwrap().body == body(BYTES, seed));
+            }
+            // Nothing is settled: they come again.
+            consuming.close().await;
+        }
+    });
 }

@@ -7,7 +7,7 @@
 use warren_shard::Credit;
 
 /// Bytes are lent again when so much of the window is free.
-const LEND_BYTES_PART: u64 = 2;
+const LEND_BYTES_PART: i128 = 2;
 /// More bytes than this are as good as unlimited.
 const BYTES_MAX: i128 = 1 << 62;
 
@@ -28,8 +28,10 @@ pub(super) struct ConsumerCredit {
     /// 0: the client grants by hand.
     prefetch: u32,
     messages_max: u32,
-    /// The leader has so much that it has not used.
-    lent: Credit,
+    /// The leader has so many messages that it has not used,
+    lent_messages: u64,
+    /// and so many bytes: fewer than none after a message that was larger, which the leader's books know, too.
+    lent_bytes: i128,
     /// Delivered, not written yet.
     unwritten_bytes: u64,
     window_bytes: u64,
@@ -70,7 +72,8 @@ impl ConsumerCredit {
             bytes,
             prefetch,
             messages_max,
-            lent: Credit::default(),
+            lent_messages: 0,
+            lent_bytes: 0,
             unwritten_bytes: 0,
             window_bytes,
             uncommitted: 0,
@@ -94,10 +97,11 @@ impl ConsumerCredit {
             anew.messages -= i64::try_from(held.messages).unwrap_or(i64::MAX);
             anew.bytes -= i128::from(held.bytes);
         }
-        let lent = self.lent;
+        let (lent_messages, lent_bytes) = (self.lent_messages, self.lent_bytes);
         let is_recalling = self.is_recalling;
         *self = Self {
-            lent,
+            lent_messages,
+            lent_bytes,
             is_recalling,
             unwritten_bytes: self.unwritten_bytes,
             uncommitted: self.uncommitted,
@@ -166,34 +170,28 @@ impl ConsumerCredit {
         }
         let messages = u64::try_from(self.messages)
             .unwrap_or(0)
-            .saturating_sub(self.lent.messages);
-        let room = self
-            .window_bytes
-            .saturating_sub(self.unwritten_bytes)
-            .saturating_sub(self.lent.bytes);
-        let granted = u64::try_from(self.bytes.max(0))
-            .unwrap_or(u64::MAX)
-            .saturating_sub(self.lent.bytes);
-        let bytes = room.min(granted);
-        let is_short = self.lent.bytes == 0 || bytes >= self.window_bytes / LEND_BYTES_PART;
-        let bytes = if bytes > 0 && (is_short || messages > 0) {
-            bytes
-        } else {
-            0
+            .saturating_sub(self.lent_messages);
+        let window = i128::from(self.window_bytes);
+        let room = window - i128::from(self.unwritten_bytes);
+        let bytes = room.min(self.bytes) - self.lent_bytes;
+        let is_short = self.lent_bytes <= 0 || bytes >= window / LEND_BYTES_PART;
+        let bytes = match u64::try_from(bytes) {
+            Ok(bytes) if is_short || messages > 0 => bytes,
+            Ok(_) | Err(_) => 0,
         };
         let add = Credit { messages, bytes };
         if add == Credit::default() {
             return None;
         }
-        self.lent.messages += add.messages;
-        self.lent.bytes += add.bytes;
+        self.lent_messages += add.messages;
+        self.lent_bytes += i128::from(add.bytes);
         Some(add)
     }
 
     /// How much must be called back, since the client has lowered its prefetch; noted as being called back.
     pub(super) fn recall(&mut self) -> Option<Credit> {
         let keep = u64::try_from(self.messages).unwrap_or(0);
-        let surplus = self.lent.messages.saturating_sub(keep);
+        let surplus = self.lent_messages.saturating_sub(keep);
         if surplus == 0 || self.is_recalling {
             return None;
         }
@@ -216,14 +214,14 @@ impl ConsumerCredit {
     /// The leader has given credit back.
     pub(super) fn recalled(&mut self, credit: Credit) {
         self.is_recalling = false;
-        self.lent.messages = self.lent.messages.saturating_sub(credit.messages);
-        self.lent.bytes = self.lent.bytes.saturating_sub(credit.bytes);
+        self.lent_messages = self.lent_messages.saturating_sub(credit.messages);
+        self.lent_bytes -= i128::from(credit.bytes);
     }
 
     /// A delivery came and waits to be written.
     pub(super) fn delivered(&mut self, bytes: u64) {
-        self.lent.messages = self.lent.messages.saturating_sub(1);
-        self.lent.bytes = self.lent.bytes.saturating_sub(bytes);
+        self.lent_messages = self.lent_messages.saturating_sub(1);
+        self.lent_bytes -= i128::from(bytes);
         self.unwritten_bytes = self.unwritten_bytes.saturating_add(bytes);
         self.messages -= 1;
         self.bytes -= i128::from(bytes);
@@ -311,9 +309,26 @@ mod tests {
         some.delivered(600);
         assert_eq!(some.lend(), None);
         some.written(600);
-        assert_eq!(some.lend(), Some(credit(0, 400)));
+        // 200 of them make good what the second message overdrew.
+        assert_eq!(some.lend(), Some(credit(0, 600)));
         some.written(600);
         assert_eq!(some.lend(), Some(credit(0, 600)));
+    }
+
+    #[test]
+    fn messages_larger_than_the_window_come_one_after_the_other() {
+        for mut some in [prefetch(10), by_hand(10, 1_000_000)] {
+            // As the leader counts, which hands out while something is left.
+            let mut leader = 0;
+            for _ in 0..5 {
+                leader += some.lend().map_or(0, |it| i128::from(it.bytes));
+                assert!(leader > 0, "{some:?}");
+                leader -= 3 * i128::from(WINDOW);
+                some.delivered(3 * WINDOW);
+                assert_eq!(some.lend().map_or(0, |it| it.bytes), 0, "it is not written");
+                some.written(3 * WINDOW);
+            }
+        }
     }
 
     #[test]
@@ -416,8 +431,8 @@ mod tests {
         let mut unwritten: Vec<u64> = Vec::new();
         for _ in 0..20_000 {
             match next(6) {
-                0 | 1 if some.lent.messages > 0 && some.lent.bytes > 0 => {
-                    let bytes = next(300);
+                0 | 1 if some.lent_messages > 0 && some.lent_bytes > 0 => {
+                    let bytes = next(if next(20) == 0 { 3_000 } else { 300 });
                     some.delivered(bytes);
                     held.push(bytes);
                     unwritten.push(bytes);
@@ -435,9 +450,10 @@ mod tests {
             }
             // Nothing to lend is fine.
             let _lent = some.lend();
-            assert!(some.lent.messages <= u64::from(some.prefetch));
+            assert!(some.lent_messages <= u64::from(some.prefetch));
             let waiting: u64 = unwritten.iter().sum();
-            assert!(some.lent.bytes + waiting <= WINDOW + 300, "{some:?}");
+            let taken = some.lent_bytes + i128::from(waiting);
+            assert!(taken <= i128::from(WINDOW), "{some:?}");
         }
     }
 }
