@@ -395,6 +395,8 @@ mod tests {
         assert_eq!(some.lend(), Some(credit(10, 100)));
         some.delivered(5_000);
         some.written(5_000);
+        // The leader is at 4,900 below nothing, and at nothing then.
+        assert_eq!(some.lend(), Some(credit(0, 4_900)));
         assert_eq!(some.lend(), None);
         some.grant(credit(1, 100)).unwrap();
         assert_eq!(some.lend(), Some(credit(1, 100)));
@@ -432,7 +434,8 @@ mod tests {
         for _ in 0..20_000 {
             match next(6) {
                 0 | 1 if some.lent_messages > 0 && some.lent_bytes > 0 => {
-                    let bytes = next(if next(20) == 0 { 3_000 } else { 300 });
+                    let most = if next(20) == 0 { 3_000 } else { 300 };
+                    let bytes = next(most);
                     some.delivered(bytes);
                     held.push(bytes);
                     unwritten.push(bytes);
