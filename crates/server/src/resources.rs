@@ -98,10 +98,13 @@ async fn tidy(state: StateStore, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         let state = state.clone();
-        match tokio::task::spawn_blocking(move || state.tend()).await {
-            Ok(Ok(())) | Ok(Err(StateError::Closed)) => {}
-            Ok(Err(error)) => warn!(%error, "whether state is to be tidied is not known"),
-            Err(error) => warn!(%error, "state is not tidied"),
+        let tended = tokio::task::spawn_blocking(move || state.tend());
+        // What it compacts ends when the state is closed.
+        match stop.run_until_cancelled(tended).await {
+            None => return,
+            Some(Ok(Ok(()) | Err(StateError::Closed))) => {}
+            Some(Ok(Err(error))) => warn!(%error, "whether state is to be tidied is not known"),
+            Some(Err(error)) => warn!(%error, "state is not tidied"),
         }
     }
 }

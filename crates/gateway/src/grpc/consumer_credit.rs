@@ -215,7 +215,8 @@ impl ConsumerCredit {
     pub(super) fn recalled(&mut self, credit: Credit) {
         self.is_recalling = false;
         self.lent_messages = self.lent_messages.saturating_sub(credit.messages);
-        self.lent_bytes -= i128::from(credit.bytes);
+        let there = self.lent_bytes.max(0);
+        self.lent_bytes -= i128::from(credit.bytes).min(there);
     }
 
     /// A delivery came and waits to be written.

@@ -118,6 +118,8 @@ impl Broker {
         };
         match self.open_shard(shard, own, placement, synced).await {
             Ok(()) => Placed::AsItIs,
+            // One that is to go, and never came.
+            Err(error) if is_blank(&error) && placement.on(me.node) != Some(own) => Placed::AsItIs,
             Err(error) if may_pass(&error, own.replica) => {
                 debug!(shard_id = %shard, %error, synced, "replica not opened yet");
                 if synced {
@@ -322,12 +324,16 @@ fn damage_of(error: &BrokerError) -> Option<String> {
 
 /// Whether a newer copy of the topology, or the end of an earlier replica, may change it.
 fn may_pass(error: &BrokerError, expected: ReplicaId) -> bool {
-    let blank = matches!(
+    is_blank(error) || stored_instead(error).is_some_and(|(_, found)| found != expected)
+}
+
+/// Nothing is stored of the replica, and it may not be made here.
+fn is_blank(error: &BrokerError) -> bool {
+    matches!(
         error,
         BrokerError::Open {
             source: OpenError::Blank { .. },
             ..
         }
-    );
-    blank || stored_instead(error).is_some_and(|(_, found)| found != expected)
+    )
 }

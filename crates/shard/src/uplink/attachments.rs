@@ -314,7 +314,7 @@ impl Attachments {
 
     pub(crate) fn recalled(&mut self, consumer: ConsumerId, credit: Credit) {
         if let Some(known) = self.consumers.get_mut(&consumer) {
-            known.unspent.recalled(credit);
+            let credit = known.unspent.recalled(credit);
             known
                 .inbox
                 .push(SessionEvent::Recalled { consumer, credit });

@@ -64,7 +64,7 @@ pub(super) fn tend(database: &DB, collecting: &mut Option<bool>) -> Result<(), S
     Ok(())
 }
 
-fn failed(error: rocksdb::Error) -> StateError {
+pub(super) fn failed(error: rocksdb::Error) -> StateError {
     StateError::Failed(error.into_string().into())
 }
 

@@ -10,6 +10,7 @@ use rocksdb::{DB, FlushOptions, WriteBatch};
 use tokio::sync::watch;
 use warren_types::{GroupId, ReplicaId};
 
+use super::contract::Table;
 use super::database::{self, StateOptions, column_family};
 use super::deleted::DeletedRanges;
 use super::epochs::Epochs;
@@ -169,11 +170,11 @@ impl StateStore {
     /// as much as living ones hold. May take seconds for hundreds of gigabytes.
     ///
     /// # Errors
-    /// [`StateError::Closed`]; [`StateError::Failed`]: it is tried again with the next call.
+    /// [`StateError::Closed`]; [`StateError::Failed`]: what was deleted is left to RocksDB, the rest is tried again with the next call.
     pub fn tend(&self) -> Result<(), StateError> {
         let database = self.shared.database()?;
         let deleted = self.shared.deleted.lock().take();
-        deleted.compact(&database);
+        deleted.compact(&database)?;
         garbage::tend(&database, &mut self.shared.collecting.lock())
     }
 
@@ -309,7 +310,9 @@ pub(super) fn delete_rows(
             let mut batch = WriteBatch::default();
             batch.delete_range_cf(family, from, to);
             database::write(database, batch)?;
-            deleted.lock().note(from, to);
+            if table == Table::Blocks {
+                deleted.lock().note(from, to);
+            }
         }
     }
     Ok(())

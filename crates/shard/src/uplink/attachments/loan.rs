@@ -58,22 +58,29 @@ impl Loan {
         credit
     }
 
-    /// The leader gave so much back because it was called back.
-    pub(super) fn recalled(&mut self, credit: Credit) {
-        // Without a leader all of it may be called back, which is more than there is.
-        let there = self.messages.max(0);
-        self.messages -= signed(credit.messages).min(there);
-        let there = self.bytes.max(0);
-        self.bytes -= signed(credit.bytes).min(there);
+    /// So much is called back: what of it was there. Without a leader it may be asked for all, which is more than there is.
+    pub(super) fn recalled(&mut self, credit: Credit) -> Credit {
+        let there = self.there();
+        let taken = Credit {
+            messages: credit.messages.min(there.messages),
+            bytes: credit.bytes.min(there.bytes),
+        };
+        self.messages = self.messages.saturating_sub(signed(taken.messages));
+        self.bytes = self.bytes.saturating_sub(signed(taken.bytes));
+        taken
+    }
+
+    fn there(&self) -> Credit {
+        Credit {
+            messages: u64::try_from(self.messages).unwrap_or(0),
+            bytes: u64::try_from(self.bytes).unwrap_or(0),
+        }
     }
 
     /// What a new leader is lent.
     pub(super) fn report(&mut self) -> Credit {
         self.untold = u64::try_from(self.bytes.saturating_neg()).unwrap_or(0);
-        Credit {
-            messages: u64::try_from(self.messages).unwrap_or(0),
-            bytes: u64::try_from(self.bytes).unwrap_or(0),
-        }
+        self.there()
     }
 }
 
@@ -130,10 +137,14 @@ mod tests {
     #[test]
     fn recall_of_all_takes_what_is_there() {
         let mut loan = Loan::new(bytes(100));
-        loan.recalled(bytes(u64::MAX));
+        let all = Credit {
+            messages: u64::MAX,
+            bytes: u64::MAX,
+        };
+        assert_eq!(loan.recalled(all), bytes(100));
         assert_eq!(loan.report(), bytes(0));
         loan.used(10);
-        loan.recalled(bytes(u64::MAX));
+        assert_eq!(loan.recalled(all), bytes(0), "there is less than nothing");
         assert_eq!(loan.add(bytes(15)), bytes(15));
         assert_eq!(loan.report(), bytes(5));
     }
