@@ -227,6 +227,14 @@ impl Cluster {
         self.node_mut(number).spawn(&binary)
     }
 
+    /// Whether the node's process is there, with any of its threads.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn runs(&mut self, number: NodeNumber) -> Result<bool> {
+        self.node_mut(number).runs()
+    }
+
     /// Starts the node again and waits until it is ready.
     ///
     /// # Errors

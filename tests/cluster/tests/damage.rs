@@ -278,22 +278,11 @@ fn node_whose_table_is_damaged_begins_anew_by_itself() {
 /// Few enough for their blocks to lie in tables.
 const SMALL: usize = 8;
 
-fn has_ended(cluster: &Cluster, node: NodeNumber) -> bool {
-    let stat = cluster.pid(node).map(|it| format!("/proc/{it}/stat"));
-    let stat = stat.and_then(|it| fs::read_to_string(it).ok());
-    // The state stands behind the name, which is in brackets.
-    stat.is_none_or(|it| {
-        it.rsplit(')')
-            .next()
-            .is_some_and(|it| it.trim().starts_with('Z'))
-    })
-}
-
 /// Starts the node again whenever it has ended, as what runs nodes does; how often that was.
 fn supervise(mut cluster: Cluster, node: NodeNumber, stop: &AtomicBool) -> (Cluster, usize) {
     let mut starts = 0;
     while !stop.load(Ordering::Relaxed) {
-        if has_ended(&cluster, node) {
+        if !cluster.runs(node).unwrap() {
             println!("node {} has ended: it is started again", node.0);
             starts += 1;
             cluster.restart(node).unwrap();

@@ -46,7 +46,7 @@ impl Node {
     }
 
     pub(super) fn spawn(&mut self, binary: &Path) -> Result<()> {
-        if self.child.is_some() && self.ended()?.is_none() {
+        if self.runs()? {
             return Ok(());
         }
         let log = OpenOptions::new()
@@ -85,6 +85,11 @@ impl Node {
 
     pub(super) fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Whether the process is there, with any of its threads.
+    pub(super) fn runs(&mut self) -> Result<bool> {
+        Ok(self.child.is_some() && self.ended()?.is_none())
     }
 
     /// The exit status, if the process ended by itself since the last call.
